@@ -1,0 +1,1 @@
+"""Scores how well a caption fits an image."""
