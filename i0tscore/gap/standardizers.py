@@ -1,0 +1,108 @@
+"""Standardizers: what is done to image and caption embeddings before they are compared.
+
+=============  ===========================================  ============  ============================
+name           formula                                      compared by   source
+=============  ===========================================  ============  ============================
+``none``       x, y                                         cosine        –
+``post``       n(x − μx), n(y − μy)                         cosine        An et al. 2025, I0T_post
+``dn(λ)``      x − λμx, y − λμy                             dot product   Zhou et al. 2023
+``shift(λ)``   n(x − λg), n(y + λg), g = n(μx − μy)         cosine        Liang et al. 2022
+=============  ===========================================  ============  ============================
+
+x and y are unit embeddings, μx and μy the means of such embeddings, n(v) = v / ‖v‖.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from i0tscore.errors import UsageError
+from i0tscore.gap.vectors import ArrayT, like, normalize
+
+Similarity = Literal["cos", "dot"]
+
+
+def _post(vectors: Any, own: Any, other: Any, strength: float) -> Any:
+    return normalize(vectors - own)
+
+
+def _dn(vectors: Any, own: Any, other: Any, strength: float) -> Any:
+    return vectors - strength * own
+
+
+def _shift(vectors: Any, own: Any, other: Any, strength: float) -> Any:
+    return normalize(vectors - strength * normalize(own - other))
+
+
+_FORMULAS: dict[str, tuple[Callable[[Any, Any, Any, float], Any], float | None]] = {
+    "post": (_post, None),
+    "dn": (_dn, 0.25),
+    "shift": (_shift, 0.5),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standardizer:
+    """A named way to move both modalities before comparing them.
+
+    Attributes:
+        name: ``none``, ``post``, ``dn`` or ``shift``.
+        strength: λ, for those that have one.
+
+    Example:
+        >>> Standardizer.parse("dn(0.25)")
+        Standardizer(name='dn', strength=0.25)
+        >>> str(Standardizer.parse("dn")), Standardizer.parse("dn").similarity
+        ('dn(0.25)', 'dot')
+    """
+
+    name: str
+    strength: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Standardizer:
+        """Read ``none``, ``post``, ``dn``, ``dn(0.25)``, ``shift(0.5)``."""
+        match = re.fullmatch(r"(\w+)(?:\(([-+.\deE]+)\))?", text.strip())
+        name, given = match.groups() if match else ("", None)
+        default = _FORMULAS[name][1] if name in _FORMULAS else None
+        if (name != "none" and name not in _FORMULAS) or (given is not None and default is None):
+            raise UsageError(f"no standardizer {text!r}; there are none, post, dn(λ), shift(λ)")
+        try:
+            return cls(name, float(given) if given is not None else default)
+        except ValueError:
+            raise UsageError(f"standardizer {text!r}: {given!r} is not a number") from None
+
+    def __str__(self) -> str:
+        return self.name if self.strength is None else f"{self.name}({self.strength:g})"
+
+    @property
+    def similarity(self) -> Similarity:
+        """How the standardized vectors are compared."""
+        return "dot" if self.name == "dn" else "cos"
+
+    @property
+    def needs_means(self) -> bool:
+        """Whether reference means are needed."""
+        return self.name != "none"
+
+    def images(self, vectors: ArrayT, image_mean: Any, caption_mean: Any) -> ArrayT:
+        """Standardize unit image embeddings (…, d) with the two means, each (d,)."""
+        return self._apply(vectors, image_mean, caption_mean)
+
+    def captions(self, vectors: ArrayT, image_mean: Any, caption_mean: Any) -> ArrayT:
+        """Standardize unit caption embeddings (…, d) with the two means, each (d,)."""
+        return self._apply(vectors, caption_mean, image_mean)
+
+    def _apply(self, vectors: ArrayT, own: Any, other: Any) -> ArrayT:
+        if self.name == "none":
+            return vectors
+        formula = _FORMULAS[self.name][0]
+        result: ArrayT = formula(vectors, like(vectors, own), like(vectors, other), self.strength or 0.0)
+        return result
+
+
+NONE = Standardizer("none")
+POST = Standardizer("post")
