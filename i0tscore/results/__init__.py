@@ -1,1 +1,15 @@
-"""results."""
+"""Result objects, signatures and intervals."""
+
+from i0tscore.results.intervals import bootstrap_mean
+from i0tscore.results.result import MetricResult, Result, SampleResult, SampleScore, SkippedSample
+from i0tscore.results.signature import Signature
+
+__all__ = [
+    "MetricResult",
+    "Result",
+    "SampleResult",
+    "SampleScore",
+    "Signature",
+    "SkippedSample",
+    "bootstrap_mean",
+]

@@ -1,0 +1,232 @@
+"""The formulas, on embeddings: numpy arrays or torch tensors, any device, differentiable where torch is.
+
+Every function normalizes its embeddings first, so raw encoder outputs and unit vectors give the same.
+Where a caption or an image has no direction once centred (it equals the mean), the score is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from i0tscore.gap.standardizers import POST, Standardizer
+from i0tscore.gap.vectors import ArrayT, dot, like, namespace, normalize
+
+ReferenceRule = Literal["harmonic", "mean"]
+
+
+def clip_score(images: ArrayT, captions: ArrayT, *, weight: float = 2.5, clip: bool = True) -> ArrayT:
+    """CLIPScore of matching rows: ``weight · max(cos, 0)`` (Hessel et al. 2021).
+
+    Args:
+        images: Image embeddings (n, d).
+        captions: Embeddings (n, d) of the captions with the prefix ``A photo depicts``.
+        weight: w of the paper.
+        clip: Whether negative cosines become 0.
+
+    Returns:
+        Shape (n,), in [0, weight] or, unclipped, in [−weight, weight].
+
+    Example:
+        >>> import numpy as np
+        >>> clip_score(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]]))
+        array([1.5])
+    """
+    cosine = dot(normalize(images), normalize(captions))
+    score: ArrayT = weight * (cosine.clip(0) if clip else cosine)
+    return score
+
+
+def i0t_score(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any) -> ArrayT:
+    """I0TScore of matching rows: the cosine after I0T_post (An et al. 2025).
+
+    Args:
+        images: Image embeddings (n, d).
+        captions: Embeddings (n, d) of the captions with the scoring prefix.
+        image_mean: Mean (d,) of unit image embeddings of a reference corpus.
+        caption_mean: Mean (d,) of its unit caption embeddings.
+
+    Returns:
+        Shape (n,), in [−1, 1], near 0 for unrelated pairs; NaN where a vector equals its mean.
+
+    Example:
+        >>> import numpy as np
+        >>> x, y = np.eye(3), np.eye(3)[[0, 2, 1]]
+        >>> i0t_score(x, y, x.mean(0), y.mean(0)).round(3)
+        array([ 1. , -0.5, -0.5])
+    """
+    x, y = _standardized(POST, images, captions, image_mean, caption_mean)
+    return dot(x, y)
+
+
+def dn_score(
+    images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any, *, strength: float = 0.25
+) -> ArrayT:
+    """Distribution-normalized score of matching rows: (x − λμx)·(y − λμy) (Zhou et al. 2023).
+
+    Args:
+        images: Image embeddings (n, d).
+        captions: Caption embeddings (n, d).
+        image_mean: Mean (d,) of unit image embeddings.
+        caption_mean: Mean (d,) of unit caption embeddings.
+        strength: λ.
+
+    Returns:
+        Shape (n,); a dot product, not a cosine.
+
+    Example:
+        >>> import numpy as np
+        >>> dn_score(np.eye(2), np.eye(2), np.array([0.5, 0.5]), np.array([0.5, 0.5])).round(2)
+        array([0.78, 0.78])
+    """
+    x, y = _standardized(Standardizer("dn", strength), images, captions, image_mean, caption_mean)
+    return dot(x, y)
+
+
+def ref_clip_score(
+    images: ArrayT, captions: ArrayT, references: ArrayT | Sequence[ArrayT], *, weight: float = 2.5
+) -> ArrayT:
+    """RefCLIPScore: harmonic mean of CLIPScore and max over references of max(cos, 0) (Hessel et al. 2021).
+
+    Args:
+        images: Image embeddings (n, d).
+        captions: Caption embeddings (n, d).
+        references: Reference embeddings, (n, r, d) or a sequence of n arrays (r_i, d).
+        weight: w of the paper, on the image side.
+
+    Returns:
+        Shape (n,), ≥ 0; 0 where either side is 0.
+
+    Example:
+        >>> import numpy as np
+        >>> ref_clip_score(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]]), np.array([[[0.6, 0.8]]]))
+        array([1.2])
+    """
+    y = normalize(captions)
+    similarity = dot(normalize(images), y)
+    nearest = max_similarity(y, [normalize(r) for r in references])
+    return combine_references(weight * similarity, nearest, "harmonic")
+
+
+def ref_i0t_score(
+    images: ArrayT,
+    captions: ArrayT,
+    references: ArrayT | Sequence[ArrayT],
+    image_mean: Any,
+    caption_mean: Any,
+    *,
+    rule: ReferenceRule = "harmonic",
+) -> ArrayT:
+    """RefI0TScore: the rule of RefCLIPScore on I0T_post-standardized embeddings, each centred once.
+
+    Defined by analogy; An et al. 2025 give no reference-based figures.
+
+    Args:
+        images: Image embeddings (n, d).
+        captions: Caption embeddings (n, d).
+        references: Reference embeddings, (n, r, d) or a sequence of n arrays (r_i, d).
+        image_mean: Mean (d,) of unit image embeddings.
+        caption_mean: Mean (d,) of unit caption embeddings.
+        rule: ``harmonic`` clips both sides at 0; ``mean`` is their unclipped arithmetic mean.
+
+    Returns:
+        Shape (n,), in [0, 1] for ``harmonic``, in [−1, 1] for ``mean``.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.eye(3)
+        >>> ref_i0t_score(x, x, x[:, None], x.mean(0), x.mean(0)).round(3)
+        array([1., 1., 1.])
+    """
+    x, y = _standardized(POST, images, captions, image_mean, caption_mean)
+    z = [POST.captions(normalize(r), image_mean, caption_mean) for r in references]
+    return combine_references(dot(x, y), max_similarity(y, z), rule)
+
+
+class Breakdown(NamedTuple):
+    """The exact parts of a CLIP cosine; every field has shape (n,).
+
+    With x = μx + x̃ and y = μy + ỹ, ``cosine = offset + image_bias + caption_bias + semantic``.
+
+    Attributes:
+        cosine: x·y.
+        offset: μx·μy, the same for every pair.
+        image_bias: x̃·μy, what this image scores with any caption.
+        caption_bias: μx·ỹ, what this caption scores with any image.
+        semantic: x̃·ỹ, what is left to say that the two belong together.
+        image_residual_norm: ‖x̃‖.
+        caption_residual_norm: ‖ỹ‖; I0TScore = semantic / (‖x̃‖ ‖ỹ‖).
+    """
+
+    cosine: Any
+    offset: Any
+    image_bias: Any
+    caption_bias: Any
+    semantic: Any
+    image_residual_norm: Any
+    caption_residual_norm: Any
+
+
+def breakdown(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any) -> Breakdown:
+    """Split the cosine of matching rows into its four parts.
+
+    Args:
+        images: Image embeddings (n, d).
+        captions: Caption embeddings (n, d).
+        image_mean: Mean (d,) of unit image embeddings.
+        caption_mean: Mean (d,) of unit caption embeddings.
+
+    Returns:
+        The parts, each (n,), in the dtype of the inputs.
+
+    Example:
+        >>> import numpy as np
+        >>> parts = breakdown(np.eye(2), np.eye(2), np.array([0.5, 0.5]), np.array([0.5, 0.5]))
+        >>> bool(np.allclose(parts.cosine, sum(parts[1:5])))
+        True
+    """
+    x, y = normalize(images), normalize(captions)
+    mean_x, mean_y = like(x, image_mean), like(y, caption_mean)
+    x_residual, y_residual = x - mean_x, y - mean_y
+    return Breakdown(
+        cosine=dot(x, y),
+        offset=dot(mean_x, mean_y) + dot(x, x) * 0,
+        image_bias=dot(x_residual, mean_y[None]),
+        caption_bias=dot(mean_x[None], y_residual),
+        semantic=dot(x_residual, y_residual),
+        image_residual_norm=dot(x_residual, x_residual) ** 0.5,
+        caption_residual_norm=dot(y_residual, y_residual) ** 0.5,
+    )
+
+
+def max_similarity(captions: ArrayT, references: Sequence[ArrayT]) -> ArrayT:
+    """Highest dot product of each caption (n, d) with its references, n arrays (r_i, d), r_i ≥ 1."""
+    xp = namespace(captions)
+    if not len(captions):
+        return dot(captions, captions)
+    best: ArrayT = xp.stack([(r @ y).max() for y, r in zip(captions, references, strict=True)])
+    return best
+
+
+def combine_references(similarity: ArrayT, nearest: ArrayT, rule: ReferenceRule) -> ArrayT:
+    """Join the image side and the reference side of a Ref- score; shapes alike.
+
+    ``harmonic`` clips both at 0 and is 0 where either is 0; ``mean`` does not clip.
+    """
+    if rule == "mean":
+        mean: ArrayT = (similarity + nearest) / 2
+        return mean
+    xp = namespace(similarity)
+    a, b = similarity.clip(0), nearest.clip(0)
+    total = a + b
+    harmonic: ArrayT = 2 * a * b / xp.where(total == 0, xp.ones_like(total), total)
+    return harmonic
+
+
+def _standardized(
+    standardizer: Standardizer, images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any
+) -> tuple[ArrayT, ArrayT]:
+    return (
+        standardizer.images(normalize(images), image_mean, caption_mean),
+        standardizer.captions(normalize(captions), image_mean, caption_mean),
+    )

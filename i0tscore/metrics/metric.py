@@ -1,0 +1,161 @@
+"""Metrics as values: standardizer × weight × clip × reference rule, with names that can be parsed.
+
+``CLIPScore``, ``I0TScore(clip=yes,weight=2)``, ``RefI0TScore(reference_rule=mean)``,
+``DNScore(lambda=0.5)``; the part in brackets says what differs from the named metric.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from i0tscore.errors import UsageError
+from i0tscore.gap.standardizers import NONE, POST, Standardizer
+from i0tscore.gap.vectors import ArrayT
+from i0tscore.metrics.functional import ReferenceRule, combine_references
+
+PREFIX = "A photo depicts "
+"""What CLIPScore and I0T put before every caption and reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What is computed from one image, one caption and, for Ref- metrics, the references.
+
+    Attributes:
+        base: Name in the table of metrics.
+        standardizer: What is done to the embeddings first.
+        weight: Factor of the image–caption similarity.
+        clip: Whether a negative similarity becomes 0.
+        reference_rule: How references join in; None for reference-free metrics.
+
+    Example:
+        >>> metric = Metric.parse("I0TScore(clip=yes,weight=2)")
+        >>> str(metric), metric.weight, metric.clip
+        ('I0TScore(clip=yes,weight=2)', 2.0, True)
+    """
+
+    base: str
+    standardizer: Standardizer = NONE
+    weight: float = 1.0
+    clip: bool = False
+    reference_rule: ReferenceRule | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Metric:
+        """Read a metric's name.
+
+        Raises:
+            UsageError: No such metric or setting.
+        """
+        match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
+        metric = METRICS.get(match.group(1).lower()) if match else None
+        if match is None or metric is None:
+            raise UsageError(
+                f"no metric {text!r}; there are {', '.join(sorted(m.base for m in METRICS.values()))}"
+            )
+        for setting in filter(None, (part.strip() for part in (match.group(2) or "").split(","))):
+            key, _, value = setting.partition("=")
+            metric = metric._with(key.strip(), value.strip(), text)
+        return metric
+
+    def _with(self, key: str, value: str, text: str) -> Metric:
+        settings: dict[str, Callable[[], Metric]] = {
+            "weight": lambda: replace(self, weight=float(value)),
+            "clip": lambda: replace(self, clip={"yes": True, "no": False}[value]),
+        }
+        if self.reference_rule is not None:
+            rules: dict[str, ReferenceRule] = {"harmonic": "harmonic", "mean": "mean"}
+            settings["reference_rule"] = lambda: replace(self, reference_rule=rules[value])
+        if self.standardizer.strength is not None:
+            name = self.standardizer.name
+            settings["lambda"] = lambda: replace(self, standardizer=Standardizer(name, float(value)))
+        try:
+            return settings[key]()
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"metric {text!r}: {key}={value} is not understood; {self.base} takes "
+                "weight=NUMBER, clip=yes|no"
+                + ("" if self.reference_rule is None else ", reference_rule=harmonic|mean")
+                + ("" if self.standardizer.strength is None else ", lambda=NUMBER")
+            ) from None
+
+    def __str__(self) -> str:
+        default = METRICS[self.base.lower()]
+        settings = []
+        if self.clip != default.clip:
+            settings.append(f"clip={'yes' if self.clip else 'no'}")
+        if self.standardizer != default.standardizer:
+            settings.append(f"lambda={self.standardizer.strength:g}")
+        if self.reference_rule != default.reference_rule:
+            settings.append(f"reference_rule={self.reference_rule}")
+        if self.weight != default.weight:
+            settings.append(f"weight={self.weight:g}")
+        return self.base + (f"({','.join(settings)})" if settings else "")
+
+    @property
+    def needs_references(self) -> bool:
+        """Whether each sample must have references."""
+        return self.reference_rule is not None
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether reference means are needed."""
+        return self.standardizer.needs_means
+
+    def value(self, similarity: ArrayT, nearest: ArrayT | None = None) -> ArrayT:
+        """The metric from image–caption similarities and, for Ref- metrics, the nearest references'.
+
+        Args:
+            similarity: Dot products of standardized embeddings, any shape.
+            nearest: Highest dot product of caption and references, broadcastable to the same.
+        """
+        weighted: Any = self.weight * (similarity.clip(0) if self.clip else similarity)
+        if self.reference_rule is None or nearest is None:
+            return weighted  # type: ignore[no-any-return]
+        return combine_references(weighted, nearest, self.reference_rule)  # type: ignore[no-any-return]
+
+
+METRICS: dict[str, Metric] = {
+    metric.base.lower(): metric
+    for metric in (
+        Metric("CLIPScore", NONE, weight=2.5, clip=True),
+        Metric("RefCLIPScore", NONE, weight=2.5, clip=True, reference_rule="harmonic"),
+        Metric("I0TScore", POST),
+        Metric("RefI0TScore", POST, reference_rule="harmonic"),
+        Metric("DNScore", Standardizer("dn", 0.25)),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Metrics and prefix that go together.
+
+    Attributes:
+        metrics: Metrics without references.
+        with_references: Those added when references are given.
+        prefix: Text before every caption and reference.
+    """
+
+    metrics: tuple[str, ...]
+    with_references: tuple[str, ...]
+    prefix: str
+
+    def choose(self, references: bool) -> tuple[str, ...]:
+        """The preset's metrics for input with or without references."""
+        return self.metrics + (self.with_references if references else ())
+
+
+PRESETS: dict[str, Preset] = {
+    "paper": Preset(("I0TScore", "CLIPScore"), ("RefI0TScore", "RefCLIPScore"), PREFIX),
+    "torchmetrics": Preset(("CLIPScore(clip=no,weight=100)",), (), ""),
+    "raw": Preset(("CLIPScore(clip=no,weight=1)",), (), ""),
+}
+
+
+def parse_metrics(names: Sequence[str | Metric]) -> tuple[Metric, ...]:
+    """Parse metric names, in order and without repeats."""
+    return tuple(dict.fromkeys(n if isinstance(n, Metric) else Metric.parse(n) for n in names))

@@ -1,0 +1,60 @@
+"""Results as plain data and JSON: floats are numbers, what is undefined is null, nothing is NaN."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from i0tscore.results.result import MetricResult, Result, SampleResult
+
+RESULT_SCHEMA = "i0tscore.result/1"
+
+
+def result_to_dict(result: Result, *, per_sample: bool = True) -> dict[str, Any]:
+    """Plain data of a result; see ``docs/result.schema.json``."""
+    data: dict[str, Any] = {
+        "schema": RESULT_SCHEMA,
+        "n": result.n,
+        "skipped": [{"id": s.id, "reason": s.reason} for s in result.skipped],
+        "scores": {name: metric_to_dict(metric) for name, metric in result.metrics.items()},
+        "gap": {"measure": "centroid_distance", **result.gap} if result.gap else None,
+        "notes": list(result.notes),
+    }
+    if per_sample:
+        data["samples"] = [sample_to_dict(sample) for sample in result.samples]
+    return data
+
+
+def metric_to_dict(metric: MetricResult) -> dict[str, Any]:
+    """Plain data of one metric's corpus figures."""
+    return {
+        "mean": metric.mean,
+        "interval": None if metric.interval is None else list(metric.interval),
+        "confidence": metric.confidence,
+        "zeros": metric.zeros,
+        "signature": str(metric.signature),
+    }
+
+
+def sample_to_dict(sample: SampleResult) -> dict[str, Any]:
+    """Plain data of one sample."""
+    scores = {
+        name: {**score._asdict(), "rank": None if score.rank is None else list(score.rank)}
+        for name, score in sample.scores.items()
+    }
+    data: dict[str, Any] = {
+        "id": sample.id,
+        "caption": sample.caption,
+        "tokens": sample.tokens,
+        "tokens_cut": sample.tokens_cut,
+        "breakdown": sample.breakdown,
+        "scores": scores,
+    }
+    if sample.notes:
+        data["notes"] = list(sample.notes)
+    return data
+
+
+def dumps(data: object, indent: int | None = None) -> str:
+    """Strict JSON text."""
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent)
