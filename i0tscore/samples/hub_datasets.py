@@ -1,0 +1,122 @@
+"""Hugging Face data sets on disk: a ``save_to_disk`` folder or a parquet file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from i0tscore.errors import SampleFileError
+from i0tscore.samples.rows import FIELDS, IMAGE_FIELDS, Findings, Row, few, fields_suffice, row_from_record
+
+_ROWS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class EmbeddedImage:
+    """An image inside a data set, read from disk when it is asked for.
+
+    Attributes:
+        name: The file name it was stored with, or its row's.
+        row: The row, counted from 0.
+        column: The column it stands in.
+        table: The data set, in its Arrow form; a view of the file, not its content.
+    """
+
+    name: str
+    row: int
+    column: str
+    table: Any
+
+    def read_bytes(self) -> bytes:
+        """Read the encoded image."""
+        value = self.table[self.row][self.column][0].as_py()
+        return bytes(value["bytes"] if isinstance(value, dict) else value)
+
+    def __repr__(self) -> str:
+        return f"EmbeddedImage({self.name!r}, row={self.row})"
+
+
+def read_dataset(path: Path, findings: Findings) -> list[Row]:
+    """Read a data set; embedded images stay on disk until they are scored.
+
+    Args:
+        path: A folder written by ``Dataset.save_to_disk``, or a parquet file.
+        findings: Takes the problems.
+    """
+    dataset = _load(path, findings)
+    if dataset is None or not fields_suffice(dataset.column_names, findings, "column"):
+        return []
+    columns = [name for name in FIELDS if name in dataset.column_names]
+    table = dataset.select_columns(columns).with_format("arrow")
+    rows: list[Row] = []
+    for batch in table.iter(batch_size=_ROWS_AT_ONCE):
+        first = len(rows)
+        cells = {
+            name: _images(batch[name], name, first, table)
+            if name in IMAGE_FIELDS
+            else batch[name].to_pylist()
+            for name in columns
+        }
+        for offset in range(batch.num_rows):
+            record = {name: values[offset] for name, values in cells.items()}
+            rows.append(row_from_record(record, first + offset + 1, "row"))
+    return rows
+
+
+def _load(path: Path, findings: Findings) -> Any:
+    """Open the data set, or refuse it and return None."""
+    import datasets
+
+    with _quiet(datasets):
+        try:
+            if path.is_dir():
+                dataset = datasets.load_from_disk(str(path))
+            else:
+                dataset = datasets.Dataset.from_parquet(str(path))
+        except Exception as error:  # the library lets exceptions of many libraries through
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SampleFileError(
+                path, [f"the datasets library cannot read it ({reason}): write it anew"]
+            ) from error
+    if isinstance(dataset, datasets.DatasetDict):
+        findings.refuse(
+            f"a data set of several splits: give the folder of one of them ({few(sorted(dataset), 8)})"
+        )
+        return None
+    return dataset
+
+
+@contextlib.contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """Without the library's progress bars and log; what goes wrong is raised."""
+    shown = not datasets.are_progress_bars_disabled()
+    verbosity = datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _images(column: Any, name: str, first: int, table: Any) -> list[object]:
+    """Turn a column into paths and embedded images without touching the images' bytes."""
+    names = [column.type.field(index).name for index in range(column.type.num_fields)]
+    if {"bytes", "path"} <= set(names):
+        parts = dict(zip(names, column.flatten(), strict=True))
+        paths = parts["path"].to_pylist()
+        embedded = parts["bytes"].is_valid().to_pylist()
+    elif str(column.type) in ("binary", "large_binary"):
+        paths = [None] * len(column)
+        embedded = column.is_valid().to_pylist()
+    else:
+        return list(column.to_pylist())
+    return [
+        EmbeddedImage(path or f"row {row + 1}", row, name, table) if inside else path
+        for row, (path, inside) in enumerate(zip(paths, embedded, strict=True), start=first)
+    ]

@@ -1,0 +1,180 @@
+"""What every reader hands on: rows as they are written, and the problems found so far."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from i0tscore.errors import SampleFileError
+from i0tscore.samples.sample import Sample, SampleSet, Skipped
+
+ID_FIELDS = ("id", "image_id")
+IMAGE_FIELDS = ("image", "image_path", "file_name")
+FIELDS = (*ID_FIELDS, *IMAGE_FIELDS, "caption", "references")
+
+
+class UnusableError(Exception):
+    """One value of a row cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Stands for a value that could not be parsed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in a file.
+
+    Attributes:
+        position: Its order in the file, counted from 1.
+        label: How it is shown, e.g. ``line 3 (id "dog")``.
+        id: The row's id; empty where it has none.
+    """
+
+    position: int
+    label: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry as it is written, its values unchecked.
+
+    Attributes:
+        place: Where it stands.
+        id: The id; None where there is none.
+        image: The image's path or name, or an image source; None where there is none.
+        caption: One caption or a list of them.
+        references: One reference or a list of them; None where there are none.
+    """
+
+    place: Place
+    id: object
+    image: object
+    caption: object
+    references: object = None
+
+
+class Findings:
+    """Collects what is wrong with a file, so that one reading can list all of it.
+
+    Attributes:
+        notes: What is no error but worth knowing.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._rejected: list[tuple[Place, str]] = []
+        self._refused: list[str] = []
+
+    def reject(self, place: Place, what: str) -> None:
+        """Note a problem of one row, which can be left out."""
+        self._rejected.append((place, what))
+
+    def refuse(self, what: str) -> None:
+        """Note a problem of the whole file, which cannot be used as it is."""
+        self._refused.append(what)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self._refused or self._rejected)
+
+    def conclude(self, path: Path, samples: list[Sample], *, skip: bool) -> SampleSet:
+        """Return the samples, or raise ``SampleFileError`` with every problem."""
+        if not samples and not self.any:
+            self.refuse("no captions in it")
+        rejected = sorted(self._rejected, key=lambda item: item[0].position)
+        if self._refused or not samples or (rejected and not skip):
+            lines = [f"{place.label}: {what}" for place, what in rejected]
+            raise SampleFileError(path, [*self._refused, *lines])
+        reasons: dict[Place, list[str]] = {}
+        for place, what in rejected:
+            reasons.setdefault(place, []).append(what)
+        skipped = [
+            Skipped(place.id or place.label, f"{place.label}: {'; '.join(what)}")
+            for place, what in reasons.items()
+        ]
+        return SampleSet(samples, skipped, self.notes)
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """Quote text for a message: shortened, and safe to print whatever it holds."""
+    text = str(value)
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def few(names: Iterable[str], limit: int = 3) -> str:
+    """List the first few names, with an ellipsis where there are more."""
+    listed = list(names)
+    return ", ".join([shown(name) for name in listed[:limit]] + ["…"] * (len(listed) > limit))
+
+
+def described(value: object) -> str:
+    """Name the kind of a value that should have been text."""
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN, a missing number"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"the number {str(value)[:20]}"
+    kinds: dict[type, str] = {dict: "an object", list: "a list", bool: "a truth value", type(None): "null"}
+    return kinds.get(type(value), f"a value of type {type(value).__name__}")
+
+
+def checked_text(value: object, what: str) -> str:
+    """Return the text, or raise ``UnusableError`` where there is none to score."""
+    if isinstance(value, Malformed):
+        raise UnusableError(value.reason)
+    if value is None:
+        raise UnusableError(f"{what} is missing: write one or remove the entry")
+    if not isinstance(value, str):
+        raise UnusableError(f"{what} is {described(value)}, not text: write it as a string")
+    if not value.strip():
+        raise UnusableError(f"{what} is empty: write one or remove the entry")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UnusableError(f"{what} has half a character (a lone surrogate) in it: write it anew") from None
+    return value
+
+
+def checked_name(value: object, what: str) -> str:
+    """Return an id or image name as text; whole numbers are taken as they are written."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return checked_text(value, what)
+
+
+def row_from_record(record: Mapping[str, object], position: int, unit: str) -> Row:
+    """Make a row of an object with named fields; the first field that is filled counts."""
+    identifier = _first(record, ID_FIELDS)
+    image = _first(record, (*IMAGE_FIELDS, "image_id", "id"))
+    named = isinstance(identifier, str | int)
+    place = Place(
+        position,
+        f"{unit} {position} (id {shown(identifier)})" if named else f"{unit} {position}",
+        str(identifier) if named else "",
+    )
+    return Row(place, identifier, image, record.get("caption"), record.get("references"))
+
+
+def _first(record: Mapping[str, object], fields: Iterable[str]) -> object:
+    return next((record[name] for name in fields if record.get(name) is not None), None)
+
+
+def fields_suffice(fields: Iterable[str], findings: Findings, unit: str) -> bool:
+    """Whether the fields can make samples; if not, the file is refused."""
+    present = set(fields)
+    missing = [] if "caption" in present else ['"caption"']
+    if present.isdisjoint((*ID_FIELDS, *IMAGE_FIELDS)):
+        missing.append("one of " + ", ".join(f'"{name}"' for name in (*ID_FIELDS, *IMAGE_FIELDS)))
+    if missing:
+        found = few(sorted(present), 8) or "none"
+        findings.refuse(f"no {unit} {' and no '.join(missing)}: name it so (found: {found})")
+    return not missing

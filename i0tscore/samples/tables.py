@@ -1,0 +1,110 @@
+"""Caption files with columns: CSV and TSV with a header."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from i0tscore.samples.rows import (
+    FIELDS,
+    Findings,
+    Malformed,
+    Place,
+    Row,
+    few,
+    fields_suffice,
+    row_from_record,
+)
+from i0tscore.samples.text import parse_json, read_text
+
+_NOT_CLOSED = "a quotation mark opened here is not closed, so the rest cannot be read: close it or double it"
+
+
+def read_table(path: Path, findings: Findings, delimiter: str) -> list[Row]:
+    """Read a table with a header; one bad line does not spoil the rest.
+
+    Args:
+        path: The file.
+        findings: Takes the problems.
+        delimiter: What separates the fields.
+    """
+    text = read_text(path)
+    records = _records(text.lines, findings, delimiter)
+    header: list[str] = []
+    rows: list[Row] = []
+    for first, last, fields in records:
+        damaged = [line for line in range(first, last + 1) if line in text.damaged]
+        for line in damaged:
+            findings.reject(Place(line, f"line {line}"), text.damaged[line])
+        if not header:
+            header = [name.strip() for name in fields]
+            if not _header_suffices(header, findings, delimiter):
+                return []
+        elif len(fields) != len(header):
+            findings.reject(
+                _place(first, last),
+                f"{len(fields)} fields under a header of {len(header)}: put a field that holds the separator "
+                "in double quotation marks",
+            )
+        elif not damaged:
+            rows.append(_row(dict(zip(header, fields, strict=True)), first))
+    return rows
+
+
+def _records(lines: list[str], findings: Findings, delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield the first and last line and the fields of each record that is not blank."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        first = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "end of data" in str(error) or "field limit" in str(error):
+                findings.refuse(f"line {first}: {_NOT_CLOSED}")
+                return
+            findings.reject(
+                _place(first, reader.line_num),
+                f"{error}: a field in double quotation marks must end with one, and those inside are doubled",
+            )
+            continue
+        if any(field.strip() for field in fields):
+            yield first, reader.line_num, fields
+
+
+def _place(first: int, last: int) -> Place:
+    return Place(first, f"line {first}" if first == last else f"lines {first} to {last}")
+
+
+def _header_suffices(header: list[str], findings: Findings, delimiter: str) -> bool:
+    repeated = [name for name in FIELDS if header.count(name) > 1]
+    if repeated:
+        findings.refuse(f"line 1: the column {few(repeated)} comes more than once: keep one")
+        return False
+    if len(header) == 1 and ";" in header[0]:
+        separator = "tabs" if delimiter == "\t" else "commas"
+        findings.refuse(f"line 1: the columns are separated by semicolons: separate them by {separator}")
+        return False
+    return fields_suffice(header, findings, "column")
+
+
+def _row(record: dict[str, str], line: int) -> Row:
+    """Make a row; an empty cell is as good as none, save the caption's."""
+    filled: dict[str, object] = {
+        name: cell for name, cell in record.items() if cell.strip() or name == "caption"
+    }
+    if "references" in filled:
+        filled["references"] = _references(record["references"])
+    return row_from_record(filled, line, "line")
+
+
+def _references(cell: str) -> object:
+    """Read a cell that holds a JSON list, or one reference as it is."""
+    if not cell.lstrip().startswith("["):
+        return cell
+    value, problems = parse_json(cell, 1)
+    if problems:
+        return Malformed(f'the references are no JSON list ({problems[0]}): write ["one", "two"]')
+    return value
