@@ -1,1 +1,71 @@
-"""Scores how well a caption fits an image."""
+"""i0tscore scores how well a caption fits an image, on a scale that can be read.
+
+    import i0tscore
+    result = i0tscore.i0t_score(images, captions, model="lite")
+    result["I0TScore"].mean, result.samples[0].breakdown
+
+Everything is imported when it is first used; ``import i0tscore`` alone loads neither torch nor models.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from i0tscore.encoders import load_encoder
+    from i0tscore.errors import I0TScoreError
+    from i0tscore.gap import Statistics
+    from i0tscore.metrics import functional
+    from i0tscore.metrics.api import clip_score, fit, i0t_score
+    from i0tscore.metrics.metric import Metric
+    from i0tscore.metrics.scorer import I0TScorer
+    from i0tscore.results import Result, Signature
+    from i0tscore.samples import Sample, read_samples
+
+_HOMES = {
+    "I0TScoreError": "i0tscore.errors",
+    "I0TScorer": "i0tscore.metrics.scorer",
+    "Metric": "i0tscore.metrics.metric",
+    "Result": "i0tscore.results",
+    "Sample": "i0tscore.samples",
+    "Signature": "i0tscore.results",
+    "Statistics": "i0tscore.gap",
+    "clip_score": "i0tscore.metrics.api",
+    "fit": "i0tscore.metrics.api",
+    "functional": "i0tscore.metrics.functional",
+    "i0t_score": "i0tscore.metrics.api",
+    "load_encoder": "i0tscore.encoders",
+    "read_samples": "i0tscore.samples",
+}
+
+__all__ = [
+    "I0TScoreError",
+    "I0TScorer",
+    "Metric",
+    "Result",
+    "Sample",
+    "Signature",
+    "Statistics",
+    "clip_score",
+    "fit",
+    "functional",
+    "i0t_score",
+    "load_encoder",
+    "read_samples",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("i0tscore")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'i0tscore' has no attribute {name!r}")
+    home = import_module(_HOMES[name])
+    return home if name == "functional" else getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -113,23 +113,21 @@ class Statistics:
         means = self.image.mean, self.caption.mean
         return standardizer.images(images, *means), standardizer.captions(captions, *means)
 
-    def require(self, encoder: str, space: str, prefix: str, dimension: int) -> Statistics:
-        """Return self if it belongs to this encoder and prefix.
+    def require(self, encoder: str, space: str, prefix: str) -> Statistics:
+        """Return self if it belongs to this encoder and prefix; an empty ``space`` is not checked.
 
         Raises:
             StatisticsError: It does not; the message names both.
         """
-        have, want = f"{self.encoder} [{self.space}]", f"{encoder} [{space}]"
-        mismatch = self.space and space and self.space != space
-        if mismatch or len(self.image.mean) != dimension:
+        if self.space and space and self.space != space:
             raise StatisticsError(
-                f"statistics {self.name!r} belong to {have} with {len(self.image.mean)} dimensions, "
-                f"not to {want} with {dimension}; fit new ones with `i0tscore fit`"
+                f"statistics {self.name!r} belong to {self.encoder} [{self.space}], not to {encoder} "
+                f"[{space}]; fit new ones with `i0tscore fit`"
             )
         if self.prefix != prefix:
             raise StatisticsError(
                 f"statistics {self.name!r} were fitted with the prefix {self.prefix!r}, not {prefix!r}; "
-                "score with that prefix or fit new ones"
+                "score with that prefix or fit new ones with `i0tscore fit`"
             )
         return self
 

@@ -1,0 +1,254 @@
+"""The scorer: images and captions in, a result out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.errors import InputError, StatisticsError, UsageError
+from i0tscore.gap import Moments, Statistics
+from i0tscore.metrics.encode import RunEncoder
+from i0tscore.metrics.encoded import EncodedRun
+from i0tscore.metrics.evaluate import Settings, evaluate
+from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
+from i0tscore.metrics.statistics import choose_statistics, fixed_statistics
+from i0tscore.results import Result
+
+if TYPE_CHECKING:
+    from i0tscore.encoders.base import Encoder
+
+DEFAULT_MODEL = "ViT-B-32-quickgelu/openai"
+Kind = Literal["image", "caption"]
+
+
+class I0TScorer:
+    """Scores captions, at once with ``score`` or in a loop with ``update``, ``compute``, ``reset``.
+
+    Args:
+        model: ``lite``, ``arch/tag`` of open_clip, or an ``Encoder``.
+        weights: A weights file to use instead of the hub's.
+        statistics: ``auto``, ``builtin``, ``batch``, a file, or ``Statistics``. ``auto`` takes those
+            shipped for the model, else the samples' own if there are at least 32.
+        metrics: Names or values; None for those of the preset.
+        preset: ``paper``, ``torchmetrics`` or ``raw``: metrics and caption prefix.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        device: ``auto``, ``cpu``, ``cuda``, …
+        batch_size: Images or captions encoded at once.
+        workers: Threads that decode images.
+        long_captions: ``truncate``, ``split`` or ``error``.
+        on_error: ``raise``, or ``skip`` to leave out images that cannot be read.
+        cache_dir: Folder of the embedding cache; None for none.
+        offline: Never ask a hub.
+        confidence: Coverage of the intervals.
+        resamples: Bootstrap resamples; 0 for no intervals.
+        seed: Of the bootstrap.
+        progress: Show progress on stderr.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> scorer = I0TScorer(statistics="batch")
+        >>> result = scorer.score(rng.normal(size=(200, 8)), rng.normal(size=(200, 8)))
+        >>> result.n, list(result)
+        (200, ['I0TScore', 'CLIPScore'])
+    """
+
+    def __init__(
+        self,
+        model: str | Encoder = DEFAULT_MODEL,
+        *,
+        weights: str | Path | None = None,
+        statistics: str | Path | Statistics = "auto",
+        metrics: Sequence[str | Metric] | None = None,
+        preset: str = "paper",
+        precision: str = "fp32",
+        device: str = "auto",
+        batch_size: int = 32,
+        workers: int = 2,
+        long_captions: str = "truncate",
+        on_error: str = "raise",
+        cache_dir: str | Path | None = None,
+        offline: bool = False,
+        confidence: float = 0.95,
+        resamples: int = 1000,
+        seed: int = 12345,
+        progress: bool = False,
+    ) -> None:
+        if preset not in PRESETS:
+            raise UsageError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
+        if not 0 < confidence < 1 or resamples < 0 or batch_size < 1 or workers < 0:
+            raise UsageError("confidence must lie in (0, 1), resamples and workers be ≥ 0, batch_size ≥ 1")
+        self._preset = PRESETS[preset]
+        self._metrics = None if metrics is None else parse_metrics(metrics)
+        self._statistics = statistics
+        self._bootstrap = confidence, resamples, seed
+        self._encoder = RunEncoder(
+            model,
+            prefix=self._preset.prefix,
+            weights=weights,
+            precision=precision,
+            device=device,
+            offline=offline,
+            batch_size=batch_size,
+            workers=workers,
+            long_captions=long_captions,
+            on_error=on_error,
+            cache_dir=cache_dir,
+            progress=progress,
+        )
+        self._runs: list[EncodedRun] = []
+
+    def score(
+        self,
+        images: Iterable[Any],
+        captions: Iterable[Any],
+        references: Iterable[Sequence[str] | str] | None = None,
+        ids: Iterable[str] | None = None,
+    ) -> Result:
+        """Score captions, each against the image of the same position.
+
+        Args:
+            images: Paths, PIL images, uint8 arrays or tensors (H, W, 3); or embeddings, one float
+                array (n, d). Sequences and generators are taken; an image that occurs several times is
+                encoded once.
+            captions: Strings, without prefix; or embeddings (n, d).
+            references: For each caption a string or a list of strings.
+            ids: Names of the samples; image stems or positions if left out.
+
+        Returns:
+            The result, with every sample's scores in the order given.
+
+        Raises:
+            InputError: Lengths differ, an image cannot be read (``on_error="raise"``), a caption is
+                empty or not a string.
+            StatisticsError: No statistics, and too few samples for their own.
+        """
+        return self._evaluate(EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids))))
+
+    def update(
+        self,
+        images: Iterable[Any],
+        captions: Iterable[Any],
+        references: Iterable[Sequence[str] | str] | None = None,
+        ids: Iterable[str] | None = None,
+    ) -> None:
+        """Encode more samples and keep their embeddings until ``compute``; arguments as for ``score``."""
+        start = sum(run.n + len(run.skipped) for run in self._runs)
+        self._runs.extend(self._encoder.runs(images, captions, references, ids, start=start))
+
+    def compute(self) -> Result:
+        """Score everything since the last ``reset``.
+
+        Raises:
+            InputError: Nothing was added.
+        """
+        if not self._runs:
+            raise InputError("nothing to compute: call update(images, captions) first")
+        self._runs = [EncodedRun.concat(self._runs)]
+        return self._evaluate(self._runs[0])
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        self._runs = []
+
+    def similarity(
+        self,
+        first: Iterable[Any],
+        second: Iterable[Any],
+        *,
+        kinds: tuple[Kind, Kind] = ("image", "caption"),
+        metric: str | Metric = "I0TScore",
+    ) -> NDArray[np.float64]:
+        """Similarity of everything with everything, on one scale across and within modalities.
+
+        Args:
+            first: M images or captions, as for ``score``.
+            second: N images or captions.
+            kinds: What the two are, each ``image`` or ``caption``.
+            metric: A metric without references.
+
+        Returns:
+            Shape (M, N), float64.
+
+        Raises:
+            StatisticsError: The metric needs fixed statistics (shipped, or a file).
+        """
+        chosen = parse_metrics([metric])[0]
+        if chosen.needs_references:
+            raise UsageError(f"{chosen} needs references; similarity takes metrics without")
+        sides = [
+            self._encoder.vectors(items, kind) for items, kind in zip((first, second), kinds, strict=True)
+        ]
+        if chosen.needs_statistics:
+            statistics = self.statistics
+            if statistics is None:
+                raise StatisticsError(
+                    f"{chosen} of single items needs fixed statistics: none are shipped for "
+                    "this encoder; fit some with `i0tscore fit` and pass statistics=FILE"
+                )
+            by_kind = {"image": 0, "caption": 1}
+            sides = [
+                statistics.standardize(chosen.standardizer, side, side)[by_kind[kind]]
+                for side, kind in zip(sides, kinds, strict=True)
+            ]
+        return chosen.value(np.asarray(sides[0] @ sides[1].T, dtype=np.float64))
+
+    def fit(
+        self,
+        images: Iterable[Any],
+        captions: Iterable[Any],
+        *,
+        name: str = "fitted",
+        source: str = "",
+        reference: bool = True,
+    ) -> Statistics:
+        """Fit reference statistics; each sample counts once, so that shards can be fitted and merged.
+
+        Args:
+            images: As for ``score``.
+            captions: As for ``score``, one of each image's right captions a sample.
+            name: Short name, shown in signatures.
+            source: What the data are.
+            reference: Whether to keep the score distributions that percentiles and p_match need.
+
+        Returns:
+            The statistics; ``.save(path)`` writes them.
+        """
+        run = EncodedRun.concat(list(self._encoder.runs(images, captions, None, None)))
+        x, y = run.images[run.image_index], run.texts[run.text_index]
+        if not len(x):
+            raise InputError("no samples to fit statistics to")
+        used = self._encoder.used_fingerprint
+        encoder, space = ("embeddings", "") if used is None else (used.name, used.space)
+        prefix = self._preset.prefix
+        statistics = Statistics(name, encoder, space, prefix, Moments.of(x), Moments.of(y), source=source)
+        return statistics.with_reference(x, y, run.image_index.tolist()) if reference else statistics
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """The fixed statistics in use; None where each run has its own."""
+        return fixed_statistics(self._statistics, self._encoder.fingerprint, self._preset.prefix)
+
+    def _evaluate(self, run: EncodedRun) -> Result:
+        metrics = self._metrics or parse_metrics(self._preset.choose(run.references is not None))
+        if run.references is None and any(m.needs_references for m in metrics):
+            names = ", ".join(str(m) for m in metrics if m.needs_references)
+            raise InputError(f"{names} needs references for every caption, and none were given")
+        statistics, notes = choose_statistics(
+            self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
+        )
+        confidence, resamples, seed = self._bootstrap
+        settings = Settings(
+            encoder=self._encoder.signature_fields,
+            prefix=self._preset.prefix,
+            precision=self._encoder.precision,
+            long_captions=self._encoder.long_captions,
+            confidence=confidence,
+            resamples=resamples,
+            seed=seed,
+        )
+        return evaluate(run, metrics, statistics, settings, notes=notes)

@@ -1,0 +1,123 @@
+"""Which reference statistics a run uses: shipped ones, a file, or the run's own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from i0tscore.errors import StatisticsError
+from i0tscore.gap import POST, Moments, Statistics, dot, expected_residual_gap
+from i0tscore.metrics.encoded import EncodedRun
+from i0tscore.metrics.metric import Metric
+
+if TYPE_CHECKING:
+    from i0tscore.encoders.base import Fingerprint
+
+AUTO_MINIMUM = 32
+"""``auto`` takes a run's own statistics from this many samples on."""
+
+ADVISED_MINIMUM = 128
+"""Below this many samples their own statistics come with a warning."""
+
+_HOW_TO_FIT = (
+    "fit them on images with right captions, like those to be scored: "
+    "`i0tscore fit captions.json images/ --output stats.safetensors`, then `--statistics stats.safetensors`"
+)
+
+
+def builtin_statistics(fingerprint: Fingerprint) -> Statistics | None:
+    """The statistics shipped for an encoder, or None; they belong to its very weights."""
+    resource = (
+        files("i0tscore.encoders") / "data" / f"{fingerprint.name.replace('/', '--')}-statistics.safetensors"
+    )
+    if not resource.is_file():
+        return None
+    with as_file(resource) as path:
+        statistics = Statistics.load(path)
+    return statistics if statistics.space == fingerprint.space else None
+
+
+def fixed_statistics(
+    choice: str | Path | Statistics, fingerprint: Fingerprint | None, prefix: str
+) -> Statistics | None:
+    """Statistics that do not depend on the run, or None.
+
+    Args:
+        choice: ``auto``, ``builtin``, ``batch``, a file, or statistics.
+        fingerprint: Of the encoder; None when embeddings were given.
+        prefix: Text before every caption.
+
+    Raises:
+        StatisticsError: ``builtin`` was asked for and none are shipped, or a file is unusable.
+    """
+    if choice == "batch":
+        return None
+    if choice in ("auto", "builtin"):
+        shipped = None if fingerprint is None else builtin_statistics(fingerprint)
+        if shipped is None or (choice == "auto" and shipped.prefix != prefix):
+            if choice == "builtin":
+                name = "embeddings of an unknown encoder" if fingerprint is None else fingerprint.name
+                raise StatisticsError(f"no statistics are shipped for {name}; {_HOW_TO_FIT}")
+            return None
+        statistics = shipped
+    else:
+        statistics = choice if isinstance(choice, Statistics) else Statistics.load(choice)
+    name, space = ("given embeddings", "") if fingerprint is None else (fingerprint.name, fingerprint.space)
+    return statistics.require(name, space, prefix)
+
+
+def choose_statistics(
+    choice: str | Path | Statistics,
+    fingerprint: Fingerprint | None,
+    prefix: str,
+    run: EncodedRun,
+    metrics: Sequence[Metric],
+) -> tuple[Statistics | None, list[str]]:
+    """The statistics of a run, with notes for its reader.
+
+    Raises:
+        StatisticsError: A metric needs statistics and there are none, or the dimension is another.
+    """
+    fixed = fixed_statistics(choice, fingerprint, prefix)
+    if fixed is not None:
+        dimension = run.images.shape[1]
+        if len(fixed.image.mean) != dimension:
+            raise StatisticsError(
+                f"statistics {fixed.name!r} of {fixed.encoder} have {len(fixed.image.mean)} dimensions, "
+                f"the embeddings {dimension}; {_HOW_TO_FIT}"
+            )
+        return fixed, []
+    if choice == "batch" or run.n >= AUTO_MINIMUM:
+        return _batch_statistics(run, fingerprint, prefix)
+    needy = [str(m) for m in metrics if m.needs_statistics]
+    if needy:
+        raise StatisticsError(
+            f"{', '.join(needy)} needs reference statistics: none are shipped for this encoder, and "
+            f"{run.n} samples are too few for their own (at least {AUTO_MINIMUM}); {_HOW_TO_FIT}. "
+            "`--statistics batch` takes the samples' own all the same"
+        )
+    return None, []
+
+
+def _batch_statistics(
+    run: EncodedRun, fingerprint: Fingerprint | None, prefix: str
+) -> tuple[Statistics, list[str]]:
+    x, y = run.images[run.image_index], run.texts[run.text_index]
+    encoder, space = ("embeddings", "") if fingerprint is None else (fingerprint.name, fingerprint.space)
+    statistics = Statistics("batch", encoder, space, prefix, Moments.of(x), Moments.of(y))
+    if run.n >= ADVISED_MINIMUM:
+        return statistics, []
+    scores = dot(*statistics.standardize(POST, x, y))
+    matched = float(scores[~np.isnan(scores)].mean()) if (~np.isnan(scores)).any() else 0.0
+    gap = expected_residual_gap(matched, run.n)
+    note = (
+        f"statistics come from the {run.n} scored samples themselves; means of so few leave a gap of about "
+        f"{gap:.2f} on new data, and scores change with the company: prefer fixed statistics (`i0tscore fit`)"
+    )
+    warnings.warn(note, UserWarning, stacklevel=2)
+    return statistics, [note]

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data; tests that need it are skipped, saying so, where it is missing."""
+    folder = Path(os.environ.get("I0TSCORE_DATA", _DEFAULT))
+    if not folder.is_dir():
+        pytest.skip(f"no data folder {folder}; set I0TSCORE_DATA")
+    return folder

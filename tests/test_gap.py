@@ -1,0 +1,150 @@
+"""Means, standardizers, statistics files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from i0tscore.errors import StatisticsError, UsageError
+from i0tscore.gap import (
+    POST,
+    Moments,
+    ReferenceDistribution,
+    Standardizer,
+    Statistics,
+    centroid_distance,
+    expected_residual_gap,
+    normalize,
+)
+
+
+def _statistics(seed: int = 0, n: int = 300, d: int = 16) -> tuple[Statistics, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(n, d))
+    x = normalize((shared + rng.normal(size=(n, d)) + 1).astype(np.float32))
+    y = normalize((shared + rng.normal(size=(n, d)) - 1).astype(np.float32))
+    return Statistics("made", "toy", "abc", "A photo depicts ", Moments.of(x), Moments.of(y)), x, y
+
+
+@given(cut=st.lists(st.integers(1, 99), min_size=1, max_size=5, unique=True), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_moments_of_shards_merge_to_those_of_the_whole(cut: list[int], seed: int) -> None:
+    rows = np.random.default_rng(seed).normal(size=(100, 5)).astype(np.float32)
+    first, *rest = (Moments.of(part) for part in np.split(rows, sorted(cut)))
+    for moments in rest:
+        first = first.merge(moments)
+    assert first.count == 100
+    np.testing.assert_allclose(first.mean, Moments.of(rows).mean, atol=1e-6)
+
+
+def test_statistics_of_shards_merge_and_then_have_no_reference_distribution() -> None:
+    whole, x, y = _statistics()
+    shards = [
+        replace(whole, image=Moments.of(x[s]), caption=Moments.of(y[s])) for s in (slice(90), slice(90, None))
+    ]
+    merged = shards[0].with_reference(x[:90], y[:90]).merge(shards[1])
+    np.testing.assert_allclose(merged.image.mean, whole.image.mean, atol=1e-6)
+    np.testing.assert_allclose(merged.caption.mean, whole.caption.mean, atol=1e-6)
+    assert merged.reference == {}
+    with pytest.raises(StatisticsError, match=r"other \[abc\]"):
+        whole.merge(replace(whole, encoder="other"))
+
+
+def test_post_closes_the_gap_and_leaves_unit_vectors() -> None:
+    statistics, x, y = _statistics()
+    x2, y2 = statistics.standardize(POST, x, y)
+    assert centroid_distance(x, y) > 0.8
+    assert centroid_distance(x2, y2) < 0.1
+    np.testing.assert_allclose(np.linalg.norm(x2, axis=1), 1, atol=1e-5)
+
+
+def test_shift_moves_both_modalities_towards_each_other_along_the_unit_gap() -> None:
+    statistics, x, y = _statistics()
+    mx, my = statistics.image.mean, statistics.caption.mean
+    g = (mx - my) / np.linalg.norm(mx - my)
+    x2, y2 = statistics.standardize(Standardizer.parse("shift(0.3)"), x, y)
+    np.testing.assert_allclose(x2, normalize(x - 0.3 * g), atol=1e-6)
+    np.testing.assert_allclose(y2, normalize(y + 0.3 * g), atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["post(1)", "nothing", "dn(x)", "dn(1e)", "", "shift("])
+def test_unknown_standardizers_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="standardizer"):
+        Standardizer.parse(text)
+
+
+def test_reference_distribution_places_and_calibrates() -> None:
+    rng = np.random.default_rng(1)
+    matched, mismatched = rng.normal(0.4, 0.12, 20_000), rng.normal(0.0, 0.12, 20_000)
+    reference = ReferenceDistribution.fit(matched, mismatched)
+    assert reference.percentile_matched(np.array([0.4]))[0] == pytest.approx(50, abs=1.5)
+    assert reference.percentile_mismatched(np.array([0.4]))[0] > 99
+    # Two equal normals: the log odds are (0.4 · s − 0.08) / 0.12².
+    scores = np.array([0.1, 0.2, 0.3])
+    exact = 1 / (1 + np.exp(-(0.4 * scores - 0.08) / 0.12**2))
+    np.testing.assert_allclose(reference.p_match(scores), exact, atol=0.02)
+    assert np.isnan(reference.p_match(np.array([np.nan]))).all()
+    assert np.isnan(reference.percentile_matched(np.array([np.nan]))).all()
+
+
+def test_mismatched_pairs_never_share_an_image() -> None:
+    statistics, x, _ = _statistics(n=60)
+    twice = np.repeat(x[:30], 2, axis=0)
+    reference = statistics.with_reference(twice, twice, np.repeat(np.arange(30), 2)).reference["none"]
+    assert reference.matched.min() == pytest.approx(1, abs=1e-5)
+    assert reference.mismatched.max() < 0.99
+    with pytest.raises(StatisticsError, match="two different images"):
+        statistics.with_reference(x, x, np.zeros(60))
+
+
+def test_statistics_files_round_trip(tmp_path) -> None:
+    statistics, x, y = _statistics()
+    path = tmp_path / "s.safetensors"
+    statistics.with_reference(x, y).save(path)
+    back = Statistics.load(path)
+    assert (back.name, back.encoder, back.space, back.prefix) == ("made", "toy", "abc", "A photo depicts ")
+    assert back.digest == statistics.digest
+    assert back.image.count == 300
+    np.testing.assert_array_equal(
+        back.reference["post"].p_match(np.array([0.1])),
+        statistics.with_reference(x, y).reference["post"].p_match(np.array([0.1])),
+    )
+
+
+def test_statistics_of_another_encoder_or_prefix_are_refused_naming_both() -> None:
+    statistics, _, _ = _statistics()
+    with pytest.raises(StatisticsError, match=r"toy \[abc\].*lite \[xyz\]"):
+        statistics.require("lite", "xyz", "A photo depicts ")
+    with pytest.raises(StatisticsError, match="'A photo depicts ', not ''"):
+        statistics.require("toy", "abc", "")
+    assert statistics.require("toy", "abc", "A photo depicts ") is statistics
+
+
+def test_files_that_are_not_statistics_are_refused(tmp_path) -> None:
+    with pytest.raises(StatisticsError, match="no statistics file"):
+        Statistics.load(tmp_path / "missing.safetensors")
+    (tmp_path / "text").write_text("hello")
+    save_file({"a": np.zeros(2)}, tmp_path / "other.safetensors")
+    header = {"schema": "i0tscore.statistics/9"}
+    save_file({"a": np.zeros(2)}, tmp_path / "newer.safetensors", {"i0tscore": json.dumps(header)})
+    for name in ("text", "other.safetensors", "newer.safetensors"):
+        with pytest.raises(StatisticsError, match=name):
+            Statistics.load(tmp_path / name)
+
+
+def test_expected_residual_gap_is_what_small_samples_leave() -> None:
+    statistics, x, y = _statistics(n=4000, d=64)
+    rng = np.random.default_rng(0)
+    matched = (statistics.standardize(POST, x, y)[0] * statistics.standardize(POST, x, y)[1]).sum(1).mean()
+    measured = []
+    for _ in range(20):
+        rows = rng.choice(4000, 64, replace=False)
+        small = replace(statistics, image=Moments.of(x[rows]), caption=Moments.of(y[rows]))
+        measured.append(centroid_distance(*small.standardize(POST, x, y)))
+    assert np.mean(measured) == pytest.approx(expected_residual_gap(float(matched), 64), rel=0.15)

@@ -1,0 +1,210 @@
+"""Metric names, and the scorer on embeddings."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from i0tscore import I0TScorer, Metric, clip_score, fit, functional, i0t_score
+from i0tscore.errors import InputError, StatisticsError, UsageError
+from i0tscore.gap import Statistics, normalize
+from i0tscore.metrics.metric import METRICS
+
+
+def _pairs(n: int = 200, d: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(n, d))
+    return shared + rng.normal(size=(n, d)) + 1, shared + rng.normal(size=(n, d)) - 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CLIPScore",
+        "I0TScore(clip=yes,weight=2)",
+        "RefI0TScore(reference_rule=mean)",
+        "DNScore(lambda=0.5)",
+        "CLIPScore(clip=no,weight=100)",
+    ],
+)
+def test_metric_names_survive_a_round_trip(name: str) -> None:
+    assert str(Metric.parse(name)) == name
+    assert Metric.parse(f"  {name.lower()} ") == Metric.parse(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "BLEU",
+        "I0TScore(clip=perhaps)",
+        "I0TScore(lambda=1)",
+        "CLIPScore(reference_rule=mean)",
+        "I0TScore(",
+    ],
+)
+def test_unknown_metrics_and_settings_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="metric"):
+        Metric.parse(name)
+
+
+def test_the_table_is_keyed_by_the_names_it_prints() -> None:
+    assert all(key == str(metric).lower() for key, metric in METRICS.items())
+
+
+def test_scores_of_embeddings_are_the_functional_ones() -> None:
+    x, y = _pairs()
+    statistics = fit(x, y)
+    mx, my = statistics.image.mean, statistics.caption.mean
+    metrics = ["I0TScore", "CLIPScore", "DNScore", "I0TScore(clip=yes,weight=2)"]
+    result = I0TScorer(statistics=statistics, metrics=metrics).score(x, y)
+    expected = functional.i0t_score(x, y, mx, my)
+    np.testing.assert_allclose(result["I0TScore"].values, expected, atol=1e-6)
+    np.testing.assert_allclose(result["CLIPScore"].values, functional.clip_score(x, y), atol=1e-6)
+    np.testing.assert_allclose(result["DNScore"].values, functional.dn_score(x, y, mx, my), atol=1e-6)
+    np.testing.assert_allclose(result["I0TScore(clip=yes,weight=2)"].values, 2 * expected.clip(0), atol=1e-6)
+
+
+def test_reference_metrics_of_embeddings_are_the_functional_ones() -> None:
+    x, y = _pairs(60)
+    rng = np.random.default_rng(9)
+    refs = [y[i] + rng.normal(size=(1 + i % 3, y.shape[1])) for i in range(60)]
+    statistics = fit(x, y)
+    mx, my = statistics.image.mean, statistics.caption.mean
+    result = I0TScorer(statistics=statistics).score(x, y, references=refs)
+    assert list(result) == ["I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore"]
+    np.testing.assert_allclose(
+        result["RefI0TScore"].values, functional.ref_i0t_score(x, y, refs, mx, my), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        result["RefCLIPScore"].values, functional.ref_clip_score(x, y, refs), atol=1e-6
+    )
+    # Every caption against every image with that image's references, counted the slow way.
+    for i in (0, 7, 31):
+        table = functional.ref_i0t_score(np.repeat(x[i : i + 1], 60, 0), y, [refs[i]] * 60, mx, my)
+        rank = 1 + int((table > table[i] + 1e-6).sum())
+        assert result.samples[i].scores["RefI0TScore"].rank == (rank, 60)
+
+
+def test_ranks_count_distinct_captions_that_score_higher() -> None:
+    x, y = _pairs(50)
+    result = clip_score(x, y)
+    table = normalize(x) @ normalize(y).T
+    expected = 1 + (table > np.diag(table)[:, None] + 1e-6).sum(1)
+    np.testing.assert_array_equal(result["CLIPScore"].rank, expected)
+
+
+def test_statistics_auto_needs_32_samples_and_says_how_to_fit() -> None:
+    x, y = _pairs(31)
+    with pytest.raises(StatisticsError, match=r"31 samples are too few.*i0tscore fit"):
+        i0t_score(x, y)
+    assert clip_score(x, y).n == 31, "CLIPScore needs no statistics"
+    with pytest.warns(UserWarning, match="leave a gap of about 0."):
+        result = i0t_score(x, y, statistics="batch")
+    assert any("31 scored samples" in note for note in result.notes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert i0t_score(*_pairs(128)).n == 128
+
+
+def test_two_samples_under_batch_statistics_always_score_the_same() -> None:
+    with pytest.warns(UserWarning, match="2 scored samples"):
+        result = i0t_score(*_pairs(2), statistics="batch")
+    assert result["I0TScore"].values[0] == pytest.approx(result["I0TScore"].values[1], abs=1e-5)
+
+
+def test_a_collapsed_captioner_gets_null_with_a_reason() -> None:
+    x, y = _pairs(200)
+    result = i0t_score(x, np.repeat(y[:1], 200, axis=0), statistics="batch")
+    assert result["I0TScore"].mean is None
+    assert result.samples[3].scores["I0TScore"].value is None
+    assert "equals its reference mean" in result.samples[3].notes[0]
+    assert "NaN" not in result.to_json()
+
+
+def test_statistics_of_another_dimension_or_name_are_refused(tmp_path) -> None:
+    fit(*_pairs(50, d=8)).save(tmp_path / "s.safetensors")
+    with pytest.raises(StatisticsError, match="8 dimensions, the embeddings 24"):
+        i0t_score(*_pairs(50), statistics=tmp_path / "s.safetensors")
+    with pytest.raises(StatisticsError, match="unknown encoder"):
+        i0t_score(*_pairs(50), statistics="builtin")
+
+
+def test_update_and_compute_equal_one_score() -> None:
+    x, y = _pairs(90)
+    scorer = I0TScorer(statistics="batch")
+    for rows in (slice(0, 20), slice(20, 50), slice(50, 90)):
+        scorer.update(x[rows], y[rows])
+    with pytest.warns(UserWarning, match="90 scored"):
+        streamed, whole = scorer.compute(), scorer.score(x, y)
+    np.testing.assert_allclose(streamed["I0TScore"].values, whole["I0TScore"].values, atol=1e-6)
+    assert streamed.ids == whole.ids
+    np.testing.assert_array_equal(streamed["CLIPScore"].rank, whole["CLIPScore"].rank)
+    scorer.reset()
+    with pytest.raises(InputError, match="nothing to compute"):
+        scorer.compute()
+
+
+def test_similarity_puts_all_kinds_on_one_scale() -> None:
+    x, y = _pairs(200)
+    statistics = fit(x, y)
+    scorer = I0TScorer(statistics=statistics)
+    cross = scorer.similarity(x[:5], y[:7])
+    assert cross.shape == (5, 7)
+    np.testing.assert_allclose(np.diag(cross[:, :5]), scorer.score(x, y)["I0TScore"].values[:5], atol=1e-6)
+    texts = scorer.similarity(y[:4], y[:4], kinds=("caption", "caption"))
+    np.testing.assert_allclose(np.diag(texts), 1, atol=1e-5)
+    with pytest.raises(StatisticsError, match="fixed statistics"):
+        I0TScorer(statistics="auto").similarity(x, y)
+
+
+@pytest.mark.parametrize(
+    ("images", "captions", "message"),
+    [
+        (np.ones((3, 4)), np.ones((2, 4)), "3 images but 2 captions"),
+        (np.ones((3, 4)), np.ones((3, 5)), "4 dimensions, captions 5"),
+        (np.full((3, 4), np.nan), np.ones((3, 4)), "NaN"),
+        (np.zeros((3, 4)), np.ones((3, 4)), "embedding 0 is zero"),
+        (np.ones((1, 4)), "a dog", "one string"),
+        ("photo.jpg", ["a dog"], "one path"),
+    ],
+)
+def test_bad_input_is_named(images, captions, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        clip_score(images, captions)
+
+
+@pytest.mark.parametrize(
+    "options", [{"preset": "best"}, {"confidence": 1.5}, {"long_captions": "drop"}, {"on_error": "ignore"}]
+)
+def test_bad_options_are_named(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        I0TScorer(**options)
+
+
+def test_any_setting_that_changes_a_number_shows_in_the_signature() -> None:
+    x, y = _pairs(150)
+    base = I0TScorer(statistics="batch").score(x, y)["I0TScore"].signature
+    variants = [
+        I0TScorer(statistics=fit(x[:99], y[:99])).score(x, y)["I0TScore"].signature,
+        I0TScorer(statistics="batch", seed=1).score(x, y)["I0TScore"].signature,
+        I0TScorer(statistics="batch", long_captions="split").score(x, y)["I0TScore"].signature,
+        I0TScorer(statistics="batch").score(x[1:], y[1:])["I0TScore"].signature,
+        I0TScorer(statistics="batch", metrics=["I0TScore(clip=yes)"])
+        .score(x, y)["I0TScore(clip=yes)"]
+        .signature,
+    ]
+    assert len({str(s) for s in [base, *variants]}) == len(variants) + 1
+
+
+def test_fitted_statistics_give_percentiles_and_calibrated_odds() -> None:
+    x, y = _pairs(2000, d=64)
+    statistics = fit(x[:1000], y[:1000], name="half")
+    assert isinstance(statistics, Statistics)
+    result = i0t_score(x[1000:], y[1000:], statistics=statistics)["I0TScore"]
+    assert np.median(result.percentile_matched) == pytest.approx(50, abs=6)
+    assert np.mean(result.percentile_mismatched) > 95
+    assert np.mean(result.p_match) > 0.9
+    assert "stats:half-" in str(result.signature)

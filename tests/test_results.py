@@ -1,0 +1,85 @@
+"""Signatures, intervals and result objects."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from i0tscore import I0TScorer
+from i0tscore.results import Signature, bootstrap_mean
+
+
+@given(st.lists(st.tuples(st.from_regex(r"[a-z]{1,5}", fullmatch=True), st.text(max_size=20)), max_size=5))
+def test_signatures_can_be_parsed_whatever_they_hold(pairs: list[tuple[str, str]]) -> None:
+    signature = Signature("I0TScore", tuple(pairs))
+    assert "\n" not in str(signature)
+    assert Signature.parse(str(signature)) == signature
+
+
+def test_intervals_resample_images_not_rows() -> None:
+    rng = np.random.default_rng(0)
+    per_image = rng.normal(size=50)
+    values, clusters = np.repeat(per_image, 40), np.repeat(np.arange(50), 40)
+    by_image = bootstrap_mean(values, clusters)
+    by_row = bootstrap_mean(values, range(len(values)))
+    assert by_image is not None
+    assert by_row is not None
+    expected = 2 * 1.96 * per_image.std() / np.sqrt(50)
+    assert by_image[1] - by_image[0] == pytest.approx(expected, rel=0.12)
+    assert by_row[1] - by_row[0] < 0.3 * expected
+    assert bootstrap_mean(values, clusters) == by_image, "seeded"
+
+
+def test_intervals_leave_out_what_is_undefined_and_need_two_images() -> None:
+    values = np.array([1.0, 2.0, np.nan, 4.0])
+    assert bootstrap_mean(values, [0, 0, 1, 0]) is None
+    low, high = bootstrap_mean(values, [0, 1, 1, 2])
+    assert 1 <= low < high <= 4
+
+
+def test_interval_covers_the_true_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(7)
+    covered = 0
+    for trial in range(200):
+        effects = rng.normal(size=60)
+        values = np.repeat(effects, 3) + rng.normal(size=180)
+        low, high = bootstrap_mean(values, np.repeat(np.arange(60), 3), resamples=300, seed=trial)
+        covered += low <= 0 <= high
+    assert 180 <= covered <= 199  # nominal 190; the percentile bootstrap is a little narrow at 60 images
+
+
+@pytest.fixture
+def result():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(150, 12))
+    scorer = I0TScorer(statistics="batch", resamples=100)
+    return scorer.score(x, x + rng.normal(size=(150, 12)), ids=[f"a{i}" for i in range(150)])
+
+
+def test_result_is_a_mapping_with_samples(result) -> None:
+    assert list(result) == ["I0TScore", "CLIPScore"]
+    assert result.n == len(result.samples) == 150
+    assert result["I0TScore"].mean == pytest.approx(result["I0TScore"].values.mean())
+    first, last = result.samples[0], result.samples[-1]
+    assert (first.id, last.id) == ("a0", "a149")
+    assert first.scores["I0TScore"].value == result["I0TScore"].values[0]
+    assert [s.id for s in result.samples[2:4]] == ["a2", "a3"]
+    with pytest.raises(IndexError):
+        result.samples[150]
+
+
+def test_json_is_strict_and_complete(result) -> None:
+    data = json.loads(result.to_json())
+    assert data["schema"] == "i0tscore.result/1"
+    sample = data["samples"][5]
+    parts = sample["breakdown"]
+    total = parts["offset"] + parts["image_bias"] + parts["caption_bias"] + parts["semantic"]
+    assert total == pytest.approx(parts["cosine"], abs=1e-6)
+    assert sample["scores"]["I0TScore"]["percentile_matched"] is None
+    assert any("circular" in note for note in data["notes"])
+    assert len(result.to_jsonl().splitlines()) == 150
+    assert "samples" not in result.to_dict(per_sample=False)
