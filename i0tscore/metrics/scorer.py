@@ -184,7 +184,8 @@ class I0TScorer:
             self._encoder.vectors(items, kind) for items, kind in zip((first, second), kinds, strict=True)
         ]
         if chosen.needs_statistics:
-            statistics = self.statistics
+            used = self._encoder.used_fingerprint
+            statistics = fixed_statistics(self._statistics, used, self._preset.prefix)
             if statistics is None:
                 raise StatisticsError(
                     f"{chosen} of single items needs fixed statistics: none are shipped for "

@@ -92,9 +92,10 @@ def choose_statistics(
                 f"the embeddings {dimension}; {_HOW_TO_FIT}"
             )
         return fixed, []
-    if choice == "batch" or run.n >= AUTO_MINIMUM:
-        return _batch_statistics(run, fingerprint, prefix)
     needy = [str(m) for m in metrics if m.needs_statistics]
+    if choice == "batch" or run.n >= AUTO_MINIMUM:
+        statistics = _batch_statistics(run, fingerprint, prefix)
+        return statistics, _small_batch(run, statistics) if needy else []
     if needy:
         raise StatisticsError(
             f"{', '.join(needy)} needs reference statistics: none are shipped for this encoder, and "
@@ -104,20 +105,23 @@ def choose_statistics(
     return None, []
 
 
-def _batch_statistics(
-    run: EncodedRun, fingerprint: Fingerprint | None, prefix: str
-) -> tuple[Statistics, list[str]]:
+def _batch_statistics(run: EncodedRun, fingerprint: Fingerprint | None, prefix: str) -> Statistics:
     x, y = run.images[run.image_index], run.texts[run.text_index]
     encoder, space = ("embeddings", "") if fingerprint is None else (fingerprint.name, fingerprint.space)
-    statistics = Statistics("batch", encoder, space, prefix, Moments.of(x), Moments.of(y))
+    return Statistics("batch", encoder, space, prefix, Moments.of(x), Moments.of(y))
+
+
+def _small_batch(run: EncodedRun, statistics: Statistics) -> list[str]:
+    """Warn of means that come from few samples; the warning is also the reader's note."""
     if run.n >= ADVISED_MINIMUM:
-        return statistics, []
+        return []
+    x, y = run.images[run.image_index], run.texts[run.text_index]
     scores = dot(*statistics.standardize(POST, x, y))
-    matched = float(scores[~np.isnan(scores)].mean()) if (~np.isnan(scores)).any() else 0.0
-    gap = expected_residual_gap(matched, run.n)
+    defined = scores[~np.isnan(scores)]
+    gap = expected_residual_gap(float(defined.mean()) if len(defined) else 0.0, run.n)
     note = (
         f"statistics come from the {run.n} scored samples themselves; means of so few leave a gap of about "
         f"{gap:.2f} on new data, and scores change with the company: prefer fixed statistics (`i0tscore fit`)"
     )
     warnings.warn(note, UserWarning, stacklevel=2)
-    return statistics, [note]
+    return [note]
