@@ -1,0 +1,51 @@
+"""Correlations against scipy's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from i0tscore.results.correlation import CORRELATIONS, WeightedRows, correlation
+
+
+def _scipy(name: str, x: np.ndarray, y: np.ndarray) -> float:
+    if name.startswith("tau"):
+        return float(stats.kendalltau(x, y, variant=name[-1]).statistic)
+    return float((stats.spearmanr if name == "spearman" else stats.pearsonr)(x, y).statistic)
+
+
+@pytest.mark.parametrize("name", CORRELATIONS)
+@given(seed=st.integers(0, 10_000), n=st.integers(5, 60), levels=st.integers(2, 9), ties=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_weighted_rows_equal_scipy_on_rows_written_out(name, seed, n, levels, ties) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=n).round(1 if ties else 12)
+    ratings = rng.integers(0, levels, n)
+    weights = rng.integers(0, 4, n)
+    x, y = np.repeat(scores, weights), np.repeat(ratings, weights)
+    value = WeightedRows(scores, ratings).correlation(name, weights)
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        assert np.isnan(value)
+    else:
+        assert value == pytest.approx(_scipy(name, x, y), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", CORRELATIONS)
+def test_point_values_are_scipys_to_the_last_digit(name) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=500).round(1), rng.integers(1, 5, 500)
+    assert correlation(name, x, y) == _scipy(name, x, y)
+    assert correlation(name, np.ones(5), np.arange(5)) is None
+    assert correlation(name, np.ones(1), np.ones(1)) is None
+
+
+@pytest.mark.parametrize("name", ["tau_b", "tau_c"])
+def test_many_rating_levels_take_the_general_way_and_agree(name, monkeypatch) -> None:
+    rng = np.random.default_rng(1)
+    x, y, w = rng.normal(size=80), rng.normal(size=80), rng.integers(0, 3, 80)
+    counted = WeightedRows(x, y).correlation(name, w)
+    monkeypatch.setattr("i0tscore.results.correlation._CELLS", 10)
+    assert WeightedRows(x, y).correlation(name, w) == pytest.approx(counted, abs=1e-12)
