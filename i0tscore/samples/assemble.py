@@ -56,12 +56,17 @@ class ReferenceFile:
 class Assembler:
     """Makes samples of rows; whatever is wrong goes to the findings."""
 
-    def __init__(self, folder: ImageFolder, references: ReferenceFile | None, findings: Findings) -> None:
-        """Remember where images and references come from."""
+    def __init__(
+        self, folder: ImageFolder, references: ReferenceFile | None, findings: Findings, *, skip: bool
+    ) -> None:
+        """Remember where images and references come from, and whether unsound rows are left out."""
+        self._skip = skip
         self._folder = folder
         self._references = references
         self._findings = findings
         self._without_image: list[Row] = []
+        self._without_references: list[Place] = []
+        self._some_have_references = False
 
     def samples(self, rows: list[Row]) -> list[Sample]:
         """Make samples of all rows that are sound, in order."""
@@ -75,8 +80,7 @@ class Assembler:
         again = [identifier for (identifier, _), count in repeated.items() if count > 1]
         if again:
             self._findings.notes.append(
-                f"{len(again)} captions are written more than once for their id, and scored each time "
-                f"({few(again)})"
+                f"captions written more than once for their id, and scored each time: {len(again)} ({few(again)})"
             )
         return samples
 
@@ -93,6 +97,9 @@ class Assembler:
         if self._references is not None and identifier is not None:
             written = self._references.of(identifier, image)
         references = self._tried(row.place, _checked_references, written)
+        if references == () and identifier is not None:
+            self._without_references.append(row.place)
+        self._some_have_references |= bool(references)
         captions = self._captions(row)
         if image is None or identifier is None or references is None:
             return []
@@ -122,7 +129,7 @@ class Assembler:
     def _image(self, written: object) -> ImageSource:
         if written is None:
             raise UnusableError("neither an id nor an image: name one of them")
-        if isinstance(written, ImageSource):
+        if not isinstance(written, str) and isinstance(written, ImageSource):
             return written
         return self._folder.find(checked_name(written, "the image"))
 
@@ -180,18 +187,21 @@ class Assembler:
                 f"{few(str(row.id) for row in rows)}, references {few(unused)}: name them alike"
             )
         elif unused:
-            notes.append(f"{len(unused)} ids of {file.name} have no caption ({few(unused)})")
+            notes.append(f"ids of {file.name} without a caption: {len(unused)} ({few(unused)})")
 
     def _equally_referenced(self, placed: list[_Placed]) -> list[_Placed]:
-        """Leave out samples without references where others have them."""
-        with_references = [item for item in placed if item[1].references]
-        if not with_references:
+        """Leave out samples without references where others have them.
+
+        Where unsound rows are left out, they have no say in it; where all is listed, they have.
+        """
+        if self._skip:
+            self._some_have_references = any(sample.references for _, sample in placed)
+        if not self._some_have_references:
             return placed
         where = f"in {self._references.name}" if self._references else "here, though other captions have them"
-        for place, sample in placed:
-            if not sample.references:
-                self._findings.reject(place, f"no references {where}: add them, or leave all references out")
-        return with_references
+        for place in self._without_references:
+            self._findings.reject(place, f"no references {where}: add them, or leave all references out")
+        return [item for item in placed if item[1].references]
 
 
 def _checked_references(written: object) -> tuple[str, ...]:

@@ -38,6 +38,9 @@ class EmbeddedImage:
     def __repr__(self) -> str:
         return f"EmbeddedImage({self.name!r}, row={self.row})"
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def read_dataset(path: Path, findings: Findings) -> list[Row]:
     """Read a data set; embedded images stay on disk until they are scored.

@@ -94,11 +94,12 @@ def read_samples(
     joined = None
     if references is not None:
         joined = ReferenceFile(Path(references).name, read_references(Path(references), findings))
-    samples = Assembler(folder, joined, findings).samples(rows)
+    skip = on_error == "skip"
+    samples = Assembler(folder, joined, findings, skip=skip).samples(rows)
     unused = folder.unused() if images is not None else []
     if unused:
-        findings.notes.append(f"{len(unused)} images of {folder.root} have no caption ({few(unused)})")
-    return findings.conclude(file, samples, skip=on_error == "skip")
+        findings.notes.append(f"images of {folder.root} without a caption: {len(unused)} ({few(unused)})")
+    return findings.conclude(file, samples, skip=skip)
 
 
 def _metadata_of(path: Path) -> Path:

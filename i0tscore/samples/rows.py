@@ -15,6 +15,9 @@ ID_FIELDS = ("id", "image_id")
 IMAGE_FIELDS = ("image", "image_path", "file_name")
 FIELDS = (*ID_FIELDS, *IMAGE_FIELDS, "caption", "references")
 
+_PLAIN = json.JSONEncoder(ensure_ascii=False)
+_ESCAPED = json.JSONEncoder()
+
 
 class UnusableError(Exception):
     """One value of a row cannot be used; the message says why and what to do."""
@@ -108,7 +111,7 @@ def shown(value: object, limit: int = 60) -> str:
     """Quote text for a message: shortened, and safe to print whatever it holds."""
     text = str(value)
     text = text if len(text) <= limit else text[: limit - 1] + "…"
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    return (_PLAIN if text.isprintable() else _ESCAPED).encode(text)
 
 
 def few(names: Iterable[str], limit: int = 3) -> str:

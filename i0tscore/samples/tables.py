@@ -44,7 +44,7 @@ def read_table(path: Path, findings: Findings, delimiter: str) -> list[Row]:
         elif len(fields) != len(header):
             findings.reject(
                 _place(first, last),
-                f"{len(fields)} fields under a header of {len(header)}: put a field that holds the separator "
+                f"fields: {len(fields)}, where the header has {len(header)}: put a field that holds the separator "
                 "in double quotation marks",
             )
         elif not damaged:

@@ -97,7 +97,7 @@ def parse_json(text: str, line: int | None = None) -> tuple[Any, list[str]]:
     problems: list[str] = []
     while len(problems) < _MOST_ERRORS:
         try:
-            value = json.loads(text, object_pairs_hook=_object)
+            value = _DECODER.decode(text)
         except json.JSONDecodeError as error:
             comma = _trailing_comma(text, error.pos)
             position = error.pos if comma is None else comma
@@ -123,6 +123,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     repeated = RepeatedKeys(value)
     repeated.pairs = pairs
     return repeated
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _trailing_comma(text: str, position: int) -> int | None:
