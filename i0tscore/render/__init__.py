@@ -1,1 +1,8 @@
-"""render."""
+"""Views of a result: text for a terminal, Markdown, flat rows for spreadsheets."""
+
+from i0tscore.render.flat import render_csv
+from i0tscore.render.markdown import render_markdown
+from i0tscore.render.scale import Scale, reference_scales
+from i0tscore.render.text import render_text
+
+__all__ = ["Scale", "reference_scales", "render_csv", "render_markdown", "render_text"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -134,6 +134,20 @@ class Result(Mapping[str, MetricResult]):
     def samples(self) -> SampleSequence:
         """The samples one by one, made when asked for."""
         return SampleSequence(self)
+
+    def with_skipped(self, skipped: Sequence[SkippedSample], notes: Sequence[str] = ()) -> Result:
+        """The same scores with samples that were left out before scoring; signatures count them too.
+
+        Args:
+            skipped: Samples, listed before those that scoring left out.
+            notes: Further notes, listed before those of scoring.
+        """
+        everything = (*skipped, *self.skipped)
+        metrics = {
+            name: replace(metric, signature=metric.signature.with_field("skipped", str(len(everything))))
+            for name, metric in self.metrics.items()
+        }
+        return replace(self, metrics=metrics, skipped=everything, notes=(*notes, *self.notes))
 
     def to_dict(self, *, per_sample: bool = True) -> dict[str, Any]:
         """The result as plain data, schema ``i0tscore.result/1``; what is undefined is None."""

@@ -1,0 +1,191 @@
+"""``i0tscore score``: scores a caption file."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from i0tscore.cli.console import check_output, say, terminal_width, wants_color, write_output
+from i0tscore.cli.options import (
+    InputOptions,
+    ModelOptions,
+    OptionGroup,
+    Threshold,
+    add_options,
+    format_option,
+    input_options,
+    model_options,
+    output_option,
+)
+from i0tscore.cli.scoring import make_scorer, read_inputs
+from i0tscore.errors import UsageError
+
+if TYPE_CHECKING:
+    from i0tscore.gap import Statistics
+    from i0tscore.results import Result
+
+SHORT_RUN = 50
+"""Up to so many samples the table of samples is shown unless asked otherwise."""
+
+
+@dataclass(frozen=True)
+class ReportOptions(OptionGroup):
+    """What is computed and how it is shown."""
+
+    statistics: str
+    metric: tuple[str, ...]
+    confidence: float
+    resamples: int
+    seed: int
+    form: str
+    output: Path | None
+    per_sample: bool | None
+    save_per_instance: Path | None
+    fail_below: tuple[tuple[str, float], ...]
+
+
+report_options = add_options(
+    click.option(
+        "--statistics",
+        default="auto",
+        show_default=True,
+        metavar="auto|builtin|batch|FILE",
+        help="Reference statistics: shipped with the model, the samples' own, or fitted ones.",
+    ),
+    click.option(
+        "--metric",
+        multiple=True,
+        metavar="NAME",
+        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, also with settings as "
+        "in 'CLIPScore(clip=no,weight=1)'. Those of the preset if left out.",
+    ),
+    click.option(
+        "--confidence",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.95,
+        show_default=True,
+        help="Coverage of the intervals.",
+    ),
+    click.option(
+        "--resamples",
+        type=click.IntRange(min=0),
+        default=1000,
+        show_default=True,
+        help="Bootstrap resamples of images; 0 for no intervals.",
+    ),
+    click.option("--seed", type=int, default=12345, show_default=True, help="Of the bootstrap."),
+    format_option("text", "json", "jsonl", "csv", "md"),
+    output_option,
+    click.option(
+        "--per-sample/--no-per-sample",
+        default=None,
+        help=f"Show every sample; by default in text and md up to {SHORT_RUN} samples, in json always.",
+    ),
+    click.option("--save_per_instance", type=click.Path(path_type=Path), hidden=True),
+    click.option(
+        "--fail-below",
+        type=Threshold(),
+        multiple=True,
+        help="Repeatable: exit with 1 if the mean of a metric is lower.",
+    ),
+)
+
+
+@click.command(short_help="Score a caption file (the default).")
+@input_options
+@model_options
+@report_options
+def score(**options: Any) -> int:
+    """Score the captions in the file CAPTIONS on the images in the folder IMAGES.
+
+    CAPTIONS is CLIPScore's JSON, a JSON list, JSON lines, CSV, TSV, COCO results or a Hugging Face data
+    set. Without IMAGES, images are looked for beside it.
+    """
+    inputs, model = InputOptions.take(options), ModelOptions.take(options)
+    report = ReportOptions.take(options)
+    check_output(report.output)
+    check_output(report.save_per_instance)
+    if report.per_sample is False and report.form in ("jsonl", "csv"):
+        raise UsageError(f"--format {report.form} is one sample a row: --no-per-sample leaves nothing")
+    found = read_inputs(inputs)
+    scorer = make_scorer(
+        model,
+        on_error=inputs.on_error,
+        statistics=report.statistics,
+        metrics=report.metric or None,
+        confidence=report.confidence,
+        resamples=report.resamples,
+        seed=report.seed,
+    )
+    result = scorer.score(found.images, found.captions, found.references, found.ids)
+    result = result.with_skipped(found.skipped, found.notes)
+    thresholds = _thresholds(report.fail_below, result)
+    _write(result, scorer.statistics, report)
+    if not model.quiet:
+        _mention_skipped(result, report.form)
+    return _judge(result, thresholds)
+
+
+def _thresholds(wanted: tuple[tuple[str, float], ...], result: Result) -> dict[str, float]:
+    """Bounds by the name that the result has for each metric."""
+    from i0tscore.metrics.metric import Metric
+
+    bounds = {str(Metric.parse(name)): bound for name, bound in wanted}
+    absent = [name for name in bounds if name not in result]
+    if absent:
+        raise UsageError(f"--fail-below {absent[0]}: not computed; there are {', '.join(result)}")
+    return bounds
+
+
+def _write(result: Result, statistics: Statistics | None, report: ReportOptions) -> None:
+    from i0tscore.render.flat import per_instance
+
+    if report.save_per_instance is not None:
+        write_output(per_instance(result), report.save_per_instance)
+    write_output(_rendered(result, statistics, report), report.output)
+
+
+def _rendered(result: Result, statistics: Statistics | None, report: ReportOptions) -> str:
+    from i0tscore.render import reference_scales, render_csv, render_markdown, render_text
+    from i0tscore.render.text import WIDTH
+
+    if report.form == "json":
+        return result.to_json(per_sample=report.per_sample is not False) + "\n"
+    if report.form == "jsonl":
+        return result.to_jsonl()
+    if report.form == "csv":
+        return render_csv(result)
+    per_sample = result.n <= SHORT_RUN if report.per_sample is None else report.per_sample
+    scales = reference_scales(result, statistics)
+    if report.form == "md":
+        return render_markdown(result, per_sample=per_sample, scales=scales)
+    on_screen = report.output is None
+    return render_text(
+        result,
+        per_sample=per_sample,
+        scales=scales,
+        width=terminal_width(WIDTH) if on_screen else WIDTH,
+        color=on_screen and wants_color(sys.stdout),
+    )
+
+
+def _mention_skipped(result: Result, form: str) -> None:
+    """Say on stderr what rows of samples have no place for."""
+    if form in ("jsonl", "csv"):
+        for skipped in result.skipped:
+            say("warning", f"skipped {skipped.id}: {skipped.reason}")
+
+
+def _judge(result: Result, thresholds: dict[str, float]) -> int:
+    """Exit code, with a message for every mean below its bound."""
+    failed = False
+    for name, bound in thresholds.items():
+        mean = result[name].mean
+        if mean is None or mean < bound:
+            failed = True
+            say("error", f"{name} is {'undefined' if mean is None else f'{mean:.6g}'}, below {bound:g}")
+    return 1 if failed else 0

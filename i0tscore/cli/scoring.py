@@ -1,0 +1,109 @@
+"""From options to a scorer and what it scores."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from i0tscore.cli.options import InputOptions, ModelOptions
+from i0tscore.errors import SampleFileError
+
+if TYPE_CHECKING:
+    from i0tscore.metrics.scorer import I0TScorer
+    from i0tscore.results import SkippedSample
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arguments of ``I0TScorer.score``, and what reading had to say.
+
+    Attributes:
+        images: Images, or embeddings (n, d).
+        captions: Captions, or embeddings (n, d).
+        references: Of every sample, or None.
+        ids: Sample ids.
+        skipped: What could not be read.
+        notes: What else a reader should know.
+    """
+
+    images: Any
+    captions: Any
+    references: list[tuple[str, ...]] | None
+    ids: list[str]
+    skipped: tuple[SkippedSample, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_inputs(options: InputOptions) -> Inputs:
+    """Read a caption file, or two files of embeddings.
+
+    Raises:
+        InputError: What is wrong with the files, all of it.
+    """
+    if options.captions is None:
+        return _read_embeddings(Path(options.image_embeddings or ""), Path(options.caption_embeddings or ""))
+    from i0tscore.results import SkippedSample
+    from i0tscore.samples import read_samples
+
+    found = read_samples(
+        options.captions,
+        images=options.folder,
+        references=options.references_file,
+        annotations=options.annotations,
+        input_format=options.input_format,
+        on_error="skip" if options.on_error == "skip" else "raise",
+    )
+    references = [sample.references for sample in found.samples]
+    return Inputs(
+        images=[sample.image for sample in found.samples],
+        captions=[sample.caption for sample in found.samples],
+        references=references if any(references) else None,
+        ids=[sample.id for sample in found.samples],
+        skipped=tuple(SkippedSample(s.id, s.reason) for s in found.skipped),
+        notes=tuple(found.notes),
+    )
+
+
+def make_scorer(options: ModelOptions, *, on_error: str, **settings: Any) -> I0TScorer:
+    """Make the scorer that the options describe; its weights are loaded when it is used.
+
+    Args:
+        options: How to encode.
+        on_error: ``raise`` or ``skip``.
+        settings: Arguments of ``I0TScorer`` that only some verbs have.
+    """
+    from i0tscore.encoders.cache import default_cache_dir
+    from i0tscore.metrics.scorer import I0TScorer
+
+    return I0TScorer(
+        options.model,
+        weights=options.weights,
+        preset=options.preset,
+        precision=options.precision,
+        device=options.device,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        long_captions=options.long_captions,
+        on_error=on_error,
+        cache_dir=None if options.no_cache else options.cache_dir or default_cache_dir(),
+        offline=options.offline,
+        progress=sys.stderr.isatty() and not options.quiet,
+        **settings,
+    )
+
+
+def _read_embeddings(image_file: Path, caption_file: Path) -> Inputs:
+    """Pair the rows of both files by id; several captions may have the id of one image."""
+    from i0tscore.encoders.precomputed import read_embeddings
+
+    images, captions = read_embeddings(image_file), read_embeddings(caption_file)
+    row_of = {name: row for row, name in enumerate(images.ids)}
+    missing = [name for name in captions.ids if name not in row_of]
+    if missing:
+        raise SampleFileError(
+            caption_file, [f"{name}: no image embedding of this id in {image_file}" for name in missing]
+        )
+    rows = [row_of[name] for name in captions.ids]
+    return Inputs(images.vectors[rows], captions.vectors, None, list(captions.ids))

@@ -1,0 +1,217 @@
+"""The command line without a model: usage, exit codes, streams."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from importlib.metadata import version
+
+import pytest
+
+from i0tscore.cli import console
+from i0tscore.cli.main import cli, main
+from i0tscore.cli.options import PRESETS, Threshold
+from i0tscore.errors import I0TScoreError, SampleFileError, UsageError
+from i0tscore.metrics import metric
+
+
+def test_help_is_quick_to_import_and_names_every_verb(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("score", "fit", "doctor"))
+    assert set(cli.commands) == {"score", "fit", "doctor"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["score", "--help"], ["fit", "--help"], ["doctor", "--help"]]
+)
+def test_help_imports_nothing_heavy(arguments):
+    code = (
+        "import sys; from i0tscore.cli.main import main; code = main(sys.argv[1:]); "
+        "heavy = {'torch', 'open_clip', 'datasets', 'scipy', 'numpy', 'transformers'} & set(sys.modules); "
+        "sys.exit(f'{code} {heavy}' if code or heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: " in done.stdout
+
+
+def test_version_and_citations(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"i0tscore {version('i0tscore')}\n"
+    assert main(["--cite"]) == 0
+    cited = capsys.readouterr().out
+    assert cited.count("@inproceedings{") == 3
+    assert all(number in cited for number in ("2412.14384", "2104.08718", "2103.00020"))
+    assert cited.count("{") == cited.count("}")
+
+
+def test_without_arguments_the_help_is_on_stderr(capsys):
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Usage: i0tscore" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["score", "--no-such-option"], "No such option"),
+        (["--no-such-option", "captions.json"], "No such option"),
+        (["score"], "give a caption file"),
+        (["captions.json", "images", "--images", "others"], "twice"),
+        (["captions.json", "--references", "a", "--references_json", "b"], "give one"),
+        (["--image-embeddings", "x.npy"], "give both"),
+        (["c.json", "--image-embeddings", "x.npy", "--caption-embeddings", "y.npy"], "without caption files"),
+        (["captions.json", "--format", "html"], "html"),
+        (["captions.json", "--confidence", "1"], "--confidence"),
+        (["captions.json", "--batch-size", "0"], "--batch-size"),
+        (["captions.json", "--fail-below", "I0TScore"], "a metric and a number"),
+        (["captions.json", "--fail-below", "I0TScore=nan"], "a metric and a number"),
+        (["captions.json", "--output", "no-such-folder/x.json"], "does not exist"),
+        (["captions.json", "--format", "csv", "--no-per-sample"], "leaves nothing"),
+        (["scoer"], "did you mean 'score'"),
+        (["fit", "captions.json"], "--output"),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_missing_caption_file_exits_with_1_and_one_message(capsys, tmp_path):
+    assert main([str(tmp_path / "none.json"), str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "none.json" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (UsageError("no"), 2),
+        (I0TScoreError("no"), 1),
+        (SampleFileError("f", ["a"]), 1),
+    ],
+)
+def test_exit_codes(raised, code, monkeypatch, capsys):
+    def fail(_):
+        raise raised
+
+    monkeypatch.setattr("i0tscore.cli.score.read_inputs", fail)
+    assert main(["captions.json"]) == code
+    assert "error: " in capsys.readouterr().err
+
+
+def test_an_unexpected_exception_keeps_its_traceback(monkeypatch):
+    def fail(_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("i0tscore.cli.score.read_inputs", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["captions.json"])
+
+
+def test_a_closed_pipe_is_silent():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "i0tscore", "--cite"], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_warnings_are_one_line_each_and_only_once(capsys):
+    with console.plain_warnings(quiet=False):
+        for _ in range(2):
+            warnings.warn_explicit(
+                "three captions were cut", UserWarning, "loop.py", 1, "i0tscore.encoders.loop"
+            )
+        warnings.warn_explicit("noise", UserWarning, "image.py", 1, "PIL.Image")
+    assert capsys.readouterr().err == "warning: three captions were cut\n"
+
+
+def test_quiet_silences_warnings(capsys):
+    with console.plain_warnings(quiet=True):
+        warnings.warn_explicit("three captions were cut", UserWarning, "loop.py", 1, "i0tscore.encoders.loop")
+    assert capsys.readouterr().err == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_no_color_is_honoured(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert console.wants_color(Terminal())
+    assert not console.wants_color(io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not console.wants_color(Terminal())
+
+
+def test_output_is_replaced_whole_or_left_alone(tmp_path, monkeypatch):
+    file = tmp_path / "result.json"
+    file.write_text("old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.write_bytes", full)
+        with pytest.raises(I0TScoreError, match="No space left"):
+            console.write_output("new", file)
+    assert file.read_text() == "old"
+    console.write_output("new \udc80", file)
+    assert file.read_bytes() == b"new \\udc80"
+    assert [f.name for f in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_threshold_is_split_at_the_last_equals_sign():
+    threshold = Threshold()
+    assert threshold.convert("I0TScore(clip=yes)=0.3", None, None) == ("I0TScore(clip=yes)", 0.3)
+    assert threshold.convert("CLIPScore=-1e-1", None, None) == ("CLIPScore", -0.1)
+
+
+def test_presets_are_those_of_the_metrics():
+    assert set(PRESETS) == set(metric.PRESETS)
+
+
+def test_doctor_says_what_is_here(capsys):
+    assert main(["doctor", "--format", "json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["versions"]["i0tscore"] == version("i0tscore")
+    assert facts["models"]["lite"].startswith("ready")
+    assert "bf16" in facts["devices"]["cpu"]
+
+
+def test_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("I0TSCORE_CACHE", str(tmp_path / "embeddings"))
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "ViT-B-32-quickgelu/openai  missing" in shown
+    assert "--weights FILE" in shown
+    assert f"{tmp_path / 'embeddings'}, 0 files" in shown
+
+
+def test_doctor_lists_models(capsys):
+    assert main(["doctor", "--models"]) == 0
+    names = capsys.readouterr().out.split()
+    assert names[0] == "lite"
+    assert len(names) > 100
+    assert main(["doctor", "--models", "b-32-QUICKGELU/openai"]) == 0
+    assert capsys.readouterr().out == "ViT-B-32-quickgelu/openai\n"
