@@ -80,7 +80,8 @@ class Assembler:
         again = [identifier for (identifier, _), count in repeated.items() if count > 1]
         if again:
             self._findings.notes.append(
-                f"captions written more than once for their id, and scored each time: {len(again)} ({few(again)})"
+                f"captions written more than once for their id, and scored each time: {len(again)} "
+                f"({few(again)})"
             )
         return samples
 

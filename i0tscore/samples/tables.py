@@ -19,6 +19,10 @@ from i0tscore.samples.rows import (
 from i0tscore.samples.text import parse_json, read_text
 
 _NOT_CLOSED = "a quotation mark opened here is not closed, so the rest cannot be read: close it or double it"
+_BADLY_QUOTED = (
+    "a field in double quotation marks must end with one, and those inside are doubled: correct it"
+)
+_LONE_RETURN = "a carriage return without a line feed: save the file with ordinary line ends"
 
 
 def read_table(path: Path, findings: Findings, delimiter: str) -> list[Row]:
@@ -35,17 +39,20 @@ def read_table(path: Path, findings: Findings, delimiter: str) -> list[Row]:
     rows: list[Row] = []
     for first, last, fields in records:
         damaged = [line for line in range(first, last + 1) if line in text.damaged]
-        for line in damaged:
-            findings.reject(Place(line, f"line {line}"), text.damaged[line])
         if not header:
             header = [name.strip() for name in fields]
-            if not _header_suffices(header, findings, delimiter):
+            if damaged or not _header_suffices(header, findings, delimiter):
+                for line in damaged:
+                    findings.refuse(f"line {line}: {text.damaged[line]}")
                 return []
-        elif len(fields) != len(header):
+            continue
+        for line in damaged:
+            findings.reject(Place(line, f"line {line}"), text.damaged[line])
+        if len(fields) != len(header):
             findings.reject(
                 _place(first, last),
-                f"fields: {len(fields)}, where the header has {len(header)}: put a field that holds the separator "
-                "in double quotation marks",
+                f"fields: {len(fields)}, where the header has {len(header)}: put a field that holds the "
+                "separator in double quotation marks",
             )
         elif not damaged:
             rows.append(_row(dict(zip(header, fields, strict=True)), first))
@@ -55,6 +62,7 @@ def read_table(path: Path, findings: Findings, delimiter: str) -> list[Row]:
 def _records(lines: list[str], findings: Findings, delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
     """Yield the first and last line and the fields of each record that is not blank."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    any_yet = False
     while True:
         first = reader.line_num + 1
         try:
@@ -65,12 +73,14 @@ def _records(lines: list[str], findings: Findings, delimiter: str) -> Iterator[t
             if "end of data" in str(error) or "field limit" in str(error):
                 findings.refuse(f"line {first}: {_NOT_CLOSED}")
                 return
-            findings.reject(
-                _place(first, reader.line_num),
-                f"{error}: a field in double quotation marks must end with one, and those inside are doubled",
-            )
+            what = _LONE_RETURN if "new-line" in str(error) else _BADLY_QUOTED
+            if not any_yet:
+                findings.refuse(f"line {first}: {what}")
+                return
+            findings.reject(_place(first, reader.line_num), what)
             continue
         if any(field.strip() for field in fields):
+            any_yet = True
             yield first, reader.line_num, fields
 
 
