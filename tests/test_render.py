@@ -1,0 +1,193 @@
+"""The views of a result, on results made by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from i0tscore.gap import Moments, Statistics
+from i0tscore.render import reference_scales, render_csv, render_markdown, render_text
+from i0tscore.render.flat import per_instance
+from i0tscore.render.markdown import escape
+from i0tscore.render.statistics import describe_statistics, render_statistics
+from i0tscore.render.strings import display_width, number, one_line, shorten
+from i0tscore.results import MetricResult, Result, Signature, SkippedSample
+
+HOSTILE = 'A <b>bold</b> | cat\x1b[31m\nwith "quotes", *stars* and `ticks`'
+
+
+def metric(name, values, **fields):
+    values = np.array(values, dtype=float)
+    defined = values[~np.isnan(values)]
+    defaults = {
+        "mean": float(defined.mean()) if len(defined) else None,
+        "interval": (0.1, 0.2),
+        "confidence": 0.95,
+        "signature": Signature(name, (("stats", "toy"), ("n", str(len(values))))),
+        "percentile_matched": None,
+        "percentile_mismatched": None,
+        "p_match": None,
+        "rank": np.arange(len(values)) + 1,
+        "rank_of": len(values),
+        "zeros": 0.0,
+    }
+    return MetricResult(name=name, values=values, **{**defaults, **fields})
+
+
+@pytest.fixture
+def result():
+    return Result(
+        ids=("one", "two", "three"),
+        captions=(HOSTILE, "漢字の説明" * 30, "A very long caption " * 20),
+        metrics={
+            "I0TScore": metric("I0TScore", [0.5, -0.00001, np.nan], p_match=np.array([0.9, 0.5, np.nan])),
+            "RefCLIPScore": metric("RefCLIPScore", [0.0, 0.7, 0.8], zeros=1 / 3, interval=None),
+        },
+        skipped=(SkippedSample("four", "cannot be read"),),
+        gap={"none": 0.8, "post": None},
+        breakdown={
+            "semantic": np.array([0.1, 0.2, np.nan]),
+            "image_bias": np.zeros(3),
+            "caption_bias": np.ones(3),
+        },
+        notes=("something to know",),
+        sample_notes={2: ("no direction",)},
+    )
+
+
+def test_text_fits_the_width_and_says_everything(result):
+    text = render_text(result, per_sample=True, width=100)
+    tables = text[: text.index("modality gap")]
+    assert max(display_width(line) for line in tables.splitlines()) <= 100
+    for said in ("one", "three", "0.500", "–", "1/3", "33%", "four", "cannot be read", "something to know"):
+        assert said in text
+    assert "three: no direction" in text
+    assert "0.800 under none, – under post" in text
+    assert "nan" not in text.lower()
+    assert "-0.000" not in text
+    assert "\x1b" not in text
+    for line in ("I0TScore|stats:toy|n:3", "RefCLIPScore|stats:toy|n:3"):
+        assert line in text.splitlines()
+
+
+def test_text_without_samples_is_short(result):
+    text = render_text(result, per_sample=False)
+    assert "漢" not in text
+    assert "I0TScore" in text
+
+
+def test_columns_line_up_with_wide_characters(result):
+    rows = render_text(result, per_sample=True, width=100).splitlines()[:6]
+    assert len({display_width(row) for row in rows[2:]}) == 1
+
+
+def test_color_only_adds_escapes(result):
+    colored = render_text(result, per_sample=True, color=True)
+    assert "\x1b[1m" in colored
+    plain = colored
+    for code in ("\x1b[0m", "\x1b[1m", "\x1b[2m"):
+        plain = plain.replace(code, "")
+    assert plain == render_text(result, per_sample=True)
+
+
+def test_markdown_shows_captions_as_they_are(result):
+    text = render_markdown(result, per_sample=True)
+    row = next(line for line in text.splitlines() if line.startswith("| one"))
+    assert "&lt;b&gt;bold&lt;/b&gt; \\| cat" in row
+    assert "\\*stars\\* and \\`ticks\\`" in row
+    header = next(line for line in text.splitlines() if line.startswith("| id"))
+    assert row.replace("\\|", "").count("|") == header.count("|")
+    assert text.count("```") == 2
+
+
+def test_csv_can_be_read_back(result):
+    rows = list(csv.DictReader(io.StringIO(render_csv(result))))
+    assert [row["caption"] for row in rows] == list(result.captions)
+    assert [row["I0TScore"] for row in rows] == ["0.5", "-1e-05", ""]
+    assert [row["I0TScore.rank_of"] for row in rows] == ["3"] * 3
+    assert rows[2]["notes"] == "no direction"
+    assert rows[2]["semantic"] == ""
+
+
+def test_per_instance_is_strict_json(result):
+    assert json.loads(per_instance(result))["three"] == {"I0TScore": None, "RefCLIPScore": 0.8}
+
+
+def test_embeddings_have_no_caption_column():
+    result = Result(ids=("a", "b"), captions=(), metrics={"CLIPScore": metric("CLIPScore", [1.0, 1.1])})
+    text = render_text(result, per_sample=True)
+    assert "caption" not in text
+    assert "p\n" not in text
+    assert render_csv(result).splitlines()[1].startswith("a,,")
+
+
+def test_an_empty_result_is_shown():
+    result = Result(ids=(), captions=(), metrics={"CLIPScore": metric("CLIPScore", [], interval=None)})
+    assert "–" in render_text(result, per_sample=True)
+
+
+@pytest.fixture
+def statistics():
+    rng = np.random.default_rng(0)
+    center = rng.normal(size=16)
+    images = rng.normal(size=(200, 16)) + center
+    captions = images + rng.normal(size=(200, 16)) - 2 * center
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    captions /= np.linalg.norm(captions, axis=1, keepdims=True)
+    bare = Statistics("toy", "enc", "space", "", Moments.of(images), Moments.of(captions), source="toy data")
+    return bare.with_reference(images, captions)
+
+
+def test_scales_are_in_the_units_of_the_metric(statistics):
+    result = Result(
+        ids=("a",),
+        captions=("x",),
+        metrics={
+            name: metric(name, [0.1])
+            for name in ("I0TScore", "I0TScore(weight=2)", "RefI0TScore", "CLIPScore")
+        },
+    )
+    scales = reference_scales(result, statistics)
+    assert set(scales) == {"I0TScore", "I0TScore(weight=2)", "CLIPScore"}
+    quartiles = statistics.reference["post"].quartiles()
+    assert scales["I0TScore"][:2] == quartiles
+    assert scales["I0TScore(weight=2)"].matched == pytest.approx([2 * q for q in quartiles[0]])
+    assert min(scales["CLIPScore"].mismatched) >= 0  # CLIPScore clips
+    assert reference_scales(result, None) == {}
+    text = render_text(result, per_sample=False, scales=scales)
+    assert f"{quartiles[0][1]:.2f}" in text
+    assert "(toy data)" in text
+
+
+def test_statistics_are_described(statistics):
+    facts = describe_statistics(statistics)
+    assert facts.n == 200
+    assert facts.gap == pytest.approx(np.linalg.norm(statistics.image.mean - statistics.caption.mean))
+    assert facts.gap_expected is not None
+    assert facts.gap_expected < facts.gap
+    text = render_statistics(statistics)
+    assert f"{facts.gap:.3f}" in text
+    assert "200 pairs (toy data)" in text
+    matched, _ = facts.quartiles["post"]
+    assert " ".join(number(q) for q in matched) in text
+
+
+@given(st.text(), st.integers(1, 40))
+def test_shortened_text_fits(text, width):
+    short = shorten(one_line(text), width)
+    assert display_width(short) <= width
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in short)
+
+
+@given(st.text(alphabet="ab<>&|*_`[]\\~# \n"))
+def test_escaped_text_has_no_bare_markup(text):
+    bare = escape(text)
+    for pair in ("\\\\", "\\|", "\\*", "\\_", "\\`", "\\[", "\\]", "\\~", "\\#"):
+        bare = bare.replace(pair, "")
+    assert not set(bare) & set("<>|*_`[]~#\\")
