@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-CorrelationName = Literal["tau_b", "tau_c", "spearman", "pearson"]
+CorrelationName = Literal["tau_b", "tau_c", "spearman", "pearson", "auc"]
 CORRELATIONS: tuple[CorrelationName, ...] = ("tau_b", "tau_c", "spearman", "pearson")
 
 _CELLS = 2_000_000
@@ -22,13 +22,20 @@ _CELLS = 2_000_000
 def correlation(name: CorrelationName, scores: NDArray[Any], ratings: NDArray[Any]) -> float | None:
     """A correlation as scipy computes it; None where it is undefined (a constant column, under two rows).
 
+    ``auc`` takes two rating levels and is the share of pairs of a high and a low rating whose scores
+    are in that order, ties counting half (Mann–Whitney).
+
     Example:
         >>> import numpy as np
-        >>> correlation("tau_b", np.array([1, 2, 3]), np.array([1, 3, 2]))
-        0.3333333333333333
+        >>> correlation("tau_b", np.array([1, 2, 3]), np.array([1, 2, 3]))
+        1.0
     """
     if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(ratings) == 0:
         return None
+    if name == "auc":
+        good = ratings == ratings.max()
+        u = stats.mannwhitneyu(scores[good], scores[~good]).statistic
+        return float(u / (good.sum() * (~good).sum()))
     if name == "spearman":
         return float(stats.spearmanr(scores, ratings).statistic)
     if name == "pearson":
@@ -81,6 +88,9 @@ class WeightedRows:
         concordant = (table * (at_most - lower)).sum()
         discordant = (table * (at_most[:, -1:] - at_most)).sum()
         per_score, per_level = table.sum(axis=0), table.sum(axis=1)
+        if name == "auc":
+            pairs = per_level[-1] * per_level[:-1].sum()
+            return float(0.5 + (concordant - discordant) / (2 * pairs)) if pairs else float("nan")
         if name == "tau_c":
             classes = min(np.count_nonzero(per_score), np.count_nonzero(per_level))
             scale = size**2 * (classes - 1) / classes / 2 if classes else 0.0

@@ -10,6 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def expanded_tail(confidence: float, groups: int) -> float:
+    """Tail probability of the expanded percentile interval (Hesterberg 2015, The American Statistician 69).
+
+    Percentile intervals are too narrow for few clusters; taking the percentiles of a t-distribution
+    scaled by √(g/(g − 1)) restores their coverage. With many clusters this is (1 − confidence) / 2.
+
+    Example:
+        >>> round(expanded_tail(0.95, 18), 4), round(expanded_tail(0.95, 1000), 4)
+        (0.015, 0.0248)
+    """
+    from scipy.stats import norm, t
+
+    quantile = t.ppf((1 - confidence) / 2, groups - 1) * np.sqrt(groups / (groups - 1))
+    return float(norm.cdf(quantile))
+
+
 def bootstrap_mean(
     values: NDArray[Any],
     clusters: Sequence[Hashable] | NDArray[Any],
@@ -18,7 +34,7 @@ def bootstrap_mean(
     resamples: int = 1000,
     seed: int = 12345,
 ) -> tuple[float, float] | None:
-    """Percentile interval of the mean, resampling whole clusters.
+    """Interval of the mean by the expanded percentile bootstrap, resampling whole clusters.
 
     Captions of one image share its difficulty, so rows are not independent; images are.
 
@@ -53,7 +69,7 @@ def bootstrap_mean(
             paired=True,
             vectorized=True,
             n_resamples=resamples,
-            confidence_level=confidence,
+            confidence_level=1 - 2 * expanded_tail(confidence, len(counts)),
             method="percentile",
             batch=max(1, 4_000_000 // len(counts)),
             rng=np.random.default_rng(seed),
