@@ -224,7 +224,7 @@ def _checked_array(source: object) -> npt.NDArray[np.uint8]:
     array = detach().cpu().numpy() if callable(detach) else source
     if not isinstance(array, np.ndarray):
         raise ImageError(
-            f"a {type(source).__name__} is no image: give a path, bytes, PIL image or uint8 array"
+            f"{type(source).__name__} is not an image: give a path, bytes, PIL image or uint8 array"
         )
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         hint = "permute it to (H, W, 3)" if array.ndim == 3 and array.shape[0] == 3 else "convert it"

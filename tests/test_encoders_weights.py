@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import tiny_models
+import torch
+from safetensors.torch import save_file
+
+from i0tscore.encoders import load_encoder
+from i0tscore.encoders.weights import weights_hash
+from i0tscore.errors import UsageError, WeightsRefusedError, WeightsUnavailableError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tiny_models.register(tmp_path_factory.mktemp("configs"))
+
+
+def _state(name: str = "tiny", seed: int = 3) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in tiny_models.stock(name, seed).state_dict().items()}
+
+
+def _save(state: dict[str, Any], path: Path) -> Path:
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say which activation")
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+def test_weights_from_a_file(tmp_path: Path, name: str) -> None:
+    encoder = load_encoder("tiny", weights=_save(_state(), tmp_path / name), offline=True)
+    stock = tiny_models.stock("tiny", 3)
+    assert encoder.fingerprint.weights == weights_hash(stock)
+    assert encoder.fingerprint.name == f"tiny/{name}"
+    pixels = torch.randn(2, 3, 32, 32)
+    theirs = stock.encode_image(pixels, normalize=True)
+    torch.testing.assert_close(encoder.encode_pixels(pixels), theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say which activation")
+def test_common_wrappings_of_a_state_dict(tmp_path: Path) -> None:
+    wrapped = {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in _state().items()}}
+    encoder = load_encoder("tiny", weights=_save(wrapped, tmp_path / "checkpoint.pt"))
+    assert encoder.fingerprint.weights == weights_hash(tiny_models.stock("tiny", 3))
+
+
+def test_a_file_that_fits_two_activations_warns(tmp_path: Path) -> None:
+    path = _save(_state(), tmp_path / "w.safetensors")
+    with pytest.warns(UserWarning, match="if they are for tiny-quickgelu, the scores are wrong"):
+        plain = load_encoder("tiny", weights=path)
+    with pytest.warns(UserWarning, match=r"if they are for tiny, the scores are wrong"):
+        quick = load_encoder("tiny-quickgelu", weights=path)
+    assert (plain.fingerprint.activation, quick.fingerprint.activation) == ("gelu", "quickgelu")
+    assert plain.fingerprint.space != quick.fingerprint.space
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say which activation")
+def test_openais_own_checkpoint_is_refused_without_quickgelu(tmp_path: Path) -> None:
+    state = _state() | {"input_resolution": torch.tensor(32), "context_length": torch.tensor(77)}
+    path = _save(state | {"vocab_size": torch.tensor(49408)}, tmp_path / "openai.safetensors")
+    with pytest.raises(WeightsRefusedError, match="need QuickGELU"):
+        load_encoder("tiny", weights=path)
+    assert load_encoder("tiny-quickgelu", weights=path).fingerprint.activation == "quickgelu"
+
+
+class _Trap:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch", "renamed"])
+def test_a_pickle_is_refused_and_not_run(tmp_path: Path, how: str) -> None:
+    marker, path = tmp_path / "run", tmp_path / ("w.safetensors" if how == "renamed" else "w.pt")
+    trap = {"visual.proj": _Trap(marker)}
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(trap))
+    else:
+        torch.save(trap, path)
+    with pytest.raises(WeightsRefusedError, match="safetensors"):
+        load_encoder("tiny", weights=path)
+    assert not marker.exists()
+    pickle.loads(pickle.dumps(trap))
+    assert marker.exists(), "the trap works where it is run"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_torchscript_is_refused(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "w.pt")
+    with pytest.raises(WeightsRefusedError, match="TorchScript archive, which is code"):
+        load_encoder("tiny", weights=tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not tensors alone, or is damaged"),
+        (b"not weights", "not tensors alone, or is damaged"),
+        (b"\x08\0\0\0\0\0\0\0{}      broken", "damaged, or no safetensors file"),
+    ],
+)
+def test_damaged_files(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "w.bin").write_bytes(content)
+    with pytest.raises(WeightsRefusedError, match=message):
+        load_encoder("tiny", weights=tmp_path / "w.bin")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s | {"visual.proj": torch.ones(3, 3)}, r"visual.proj is \(3, 3\), the model's \(32, 16\)"),
+        (lambda s: {k: v for k, v in s.items() if "ln_final" not in k}, r"2 parameters missing \(ln_final"),
+        (lambda s: s | {"extra": torch.ones(1)}, r"1 parameters unknown to the model \(extra\)"),
+        (lambda s: s | {"visual.proj": "text"}, "'visual.proj' is not a tensor"),
+        (lambda s: {"visual.proj": [1]}, "is not a tensor"),
+        (lambda s: [1], "holds no state dict"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*does not say which activation")
+def test_weights_of_another_model(tmp_path: Path, change: Any, message: str) -> None:
+    torch.save(change(_state()), tmp_path / "w.pt")
+    with pytest.raises(WeightsRefusedError, match=message):
+        load_encoder("tiny", weights=tmp_path / "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say which activation")
+def test_position_embeddings_of_another_size_are_not_stretched(tmp_path: Path) -> None:
+    path = _save(_state("tiny-large-images"), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsRefusedError, match=r"visual\.positional_embedding is"):
+        load_encoder("tiny", weights=path)
+
+
+def test_no_such_file() -> None:
+    with pytest.raises(WeightsUnavailableError, match="no such weights file"):
+        load_encoder("tiny", weights="/nowhere/w.safetensors")
+
+
+def test_lite_takes_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not go with"):
+        load_encoder("lite", weights=tmp_path / "w.safetensors")
+
+
+def test_local_dir(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no open_clip_config\.json"):
+        load_encoder(f"local-dir:{tmp_path}")
+    config = {"embed_dim": 16, "vision_cfg": tiny_models.VISION, "text_cfg": tiny_models.TEXT}
+    whole = {"model_cfg": config, "preprocess_cfg": {"resize_mode": "squash"}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(whole))
+    with pytest.raises(WeightsUnavailableError, match="no weights there"):
+        load_encoder(f"local-dir:{tmp_path}")
+    _save(_state(), tmp_path / "open_clip_model.safetensors")
+    encoder = load_encoder(f"local-dir:{tmp_path}", offline=True)
+    assert encoder.fingerprint.weights == weights_hash(tiny_models.stock("tiny", 3))
+    assert encoder.fingerprint.preprocess.startswith("32-squash-bicubic-")
+
+
+class TestHub:
+    @pytest.fixture(autouse=True)
+    def _empty_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(huggingface_hub.file_download.constants, "HF_HUB_CACHE", str(tmp_path))
+
+    @pytest.mark.parametrize("offline", [True, False])
+    @pytest.mark.parametrize("model", ["ViT-B-32/openai", "hf-hub:nobody/nothing", "ViT-B-16-SigLIP/webli"])
+    def test_unavailable_weights(
+        self, model: str, offline: bool, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        handlers = list(logging.getLogger().handlers)
+        with pytest.raises(WeightsUnavailableError) as caught:
+            load_encoder(model, offline=offline)
+        message = str(caught.value)
+        for way_out in ("--weights FILE", "HF_HOME", "--model lite"):
+            assert way_out in message
+        assert ("offline was asked for" if offline else "cannot be reached") in message
+        assert not caplog.records
+        assert capfd.readouterr() == ("", "")
+        assert logging.getLogger().handlers == handlers
+        assert not logging.getLogger().disabled
+        assert not huggingface_hub.constants.HF_HUB_OFFLINE
+
+    def test_weights_in_the_cache_need_no_network(self, tmp_path: Path) -> None:
+        snapshot = tmp_path / "models--someone--tiny" / "snapshots" / ("a" * 40)
+        snapshot.mkdir(parents=True)
+        (tmp_path / "models--someone--tiny" / "refs").mkdir()
+        (tmp_path / "models--someone--tiny" / "refs" / "main").write_text("a" * 40)
+        config = {"embed_dim": 16, "vision_cfg": tiny_models.VISION, "text_cfg": tiny_models.TEXT}
+        (snapshot / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+        _save(_state(), snapshot / "open_clip_model.safetensors")
+        encoder = load_encoder("hf-hub:someone/tiny")
+        assert encoder.fingerprint.weights == weights_hash(tiny_models.stock("tiny", 3))
+        assert encoder.fingerprint.name == "hf-hub:someone/tiny"
+
+
+def test_fingerprint_of_weights() -> None:
+    model = tiny_models.stock("tiny")
+    before = weights_hash(model)
+    assert (
+        before == weights_hash(tiny_models.stock("tiny")) == tiny_models.encoder("tiny").fingerprint.weights
+    )
+    assert before == tiny_models.encoder("tiny", precision="bf16").fingerprint.weights
+    model.logit_scale.add_(1e-3)
+    assert weights_hash(model) != before
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"), [("precision", "fp32, bf16, fp16"), ("device", "use cpu or auto")]
+)
+def test_settings_that_do_not_exist(setting: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        tiny_models.encoder("tiny", **{setting: "nonsense"})
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 2e-2), ("fp16", 3e-3)])
+def test_lower_precision_is_near_and_comes_out_as_float32(precision: str, tolerance: float) -> None:
+    exact, lower = tiny_models.encoder("tiny"), tiny_models.encoder("tiny", precision=precision)
+    pixels = torch.randn(4, 3, 32, 32)
+    tokens = exact.tokenize(["a dog", "two cats in the snow"])
+    for a, b in (
+        (exact.encode_pixels(pixels), lower.encode_pixels(pixels)),
+        (exact.encode_tokens(tokens), lower.encode_tokens(tokens)),
+    ):
+        assert b.dtype == torch.float32
+        assert 0 < (a - b).abs().max() < tolerance
+        torch.testing.assert_close(b.norm(dim=-1), torch.ones(len(b)), atol=1e-5, rtol=0)
+
+
+def test_the_room_imports_no_torch() -> None:
+    import subprocess
+
+    code = "import sys, i0tscore.encoders; sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
