@@ -46,7 +46,7 @@ def escape(text: str) -> str:
 
     Example:
         >>> escape("a|b <i>*c*</i>")
-        'a\\\\|b &lt;i&gt;\\\\*c\\\\*&lt;/i&gt;'
+        'a\\|b &lt;i&gt;\\*c\\*&lt;/i&gt;'
     """
     return _SPECIAL.sub(r"\\\1", html.escape(text, quote=False))
 

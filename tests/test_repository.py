@@ -1,0 +1,214 @@
+"""What holds for the whole repository: layers, names, sizes, examples."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import functools
+import importlib
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from configparser import ConfigParser
+from importlib.metadata import version
+from pathlib import Path
+
+import documents
+import pytest
+from examples_on_disk import ROOT, write_examples
+
+import i0tscore
+from i0tscore import encoders
+
+PACKAGE = ROOT / "i0tscore"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# Bottom to top: a room may import from itself and from the rooms before it.
+ROOMS = (
+    "errors",
+    "samples",
+    "gap",
+    "encoders",
+    "results",
+    "metrics",
+    "explain",
+    "training",
+    "inversion",
+    "integrations",
+    "render",
+    "cli",
+)
+FACE = ("__init__", "__main__")
+
+
+def name_of(module: Path) -> str:
+    parts = module.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(name: str) -> str:
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports_of(module: Path) -> Iterator[tuple[int, str]]:
+    """Line and room of everything of i0tscore that a module imports, inside functions too."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "i0tscore":
+                    yield node.lineno, room_of(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}:{node.lineno}: relative import"
+            if node.module == "i0tscore":
+                for alias in node.names:
+                    yield node.lineno, alias.name if alias.name in ROOMS else "__init__"
+            elif node.module and node.module.startswith("i0tscore."):
+                yield node.lineno, room_of(node.module)
+
+
+def calls_of(module: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield node.lineno, node.func.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield node.lineno, f"{node.value.id}.{node.attr}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_a_room_imports_only_rooms_below(module):
+    room = room_of(name_of(module))
+    if room in FACE:
+        return
+    assert room in ROOMS, f"{module} is in no room of the plan"
+    above = [
+        f"line {line}: {target}"
+        for line, target in imports_of(module)
+        if target in FACE or ROOMS.index(target) > ROOMS.index(room)
+    ]
+    assert not above
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if room_of(name_of(m)) not in ("cli", "__main__")], ids=name_of
+)
+def test_nothing_below_the_command_line_prints_exits_or_reads_arguments(module):
+    loud = {"print", "exit", "quit", "input", "sys.exit", "sys.argv", "sys.stdout"}
+    assert not [f"line {line}: {call}" for line, call in calls_of(module) if call in loud]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_modules_and_functions_fit_on_screens(module):
+    text = module.read_text()
+    assert len(text.splitlines()) <= 250
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            doc = ast.get_docstring(node, clean=False)
+            length = node.end_lineno - node.lineno + 1 - (doc.count("\n") + 1 if doc else 0)
+            assert length <= 50, f"{node.name} has {length} lines without its docstring"
+
+
+def test_public_names_are_sorted_few_and_there():
+    names = i0tscore.__all__
+    assert names == sorted(names)
+    assert len(names) <= 30
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert getattr(i0tscore, name).__doc__, name
+    assert set(names) <= set(dir(i0tscore))
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = i0tscore.nothing_of_the_kind
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import i0tscore, sys; "
+        "sys.exit(str({'torch', 'open_clip', 'numpy', 'scipy', 'datasets', 'PIL'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
+def test_the_version_stands_in_one_place():
+    metadata = ConfigParser()
+    metadata.read(ROOT / "setup.cfg")
+    number = metadata["metadata"]["version"]
+    assert version("i0tscore") == i0tscore.__version__ == number
+    assert "project" not in tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert not [m for m in MODULES if re.search(rf"[\"']{re.escape(number)}[\"']", m.read_text())]
+
+
+def test_the_change_log_and_the_citation_have_the_version():
+    number = version("i0tscore")
+    assert f"\n## {number}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\nversion: {number}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_examples_in_docstrings_hold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [
+        m.name for m in pkgutil.walk_packages(i0tscore.__path__, "i0tscore.") if m.name != "i0tscore.__main__"
+    ]
+    results = {name: doctest.testmod(importlib.import_module(name)) for name in names}
+    assert not {name: result for name, result in results.items() if result.failed}
+    assert sum(result.attempted for result in results.values()) > 20
+
+
+@pytest.fixture
+def user_folder(tmp_path, monkeypatch):
+    """A folder as a reader of the documents has it: examples/, captions.json, references.json, images/."""
+    examples = write_examples(tmp_path)
+    for name in ("captions.json", "captions.jsonl", "references.json"):
+        shutil.copy(examples / name, tmp_path)
+    shutil.copytree(examples / "images", tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("I0TSCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(encoders, "load_encoder", functools.cache(encoders.load_encoder))
+    return tmp_path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_examples_in_documents_hold(document, user_folder):
+    namespace: dict[str, object] = {"__name__": "example"}
+    for block in documents.blocks(document.read_text()):
+        try:
+            documents.run(block, namespace)
+        except Exception as error:
+            error.add_note(f"{document.name}, line {block.line}")
+            raise
+
+
+def test_documents_are_compared_with_what_happens():
+    documents.compare("score 0.301 of 7\n---", "score 0.302 of 7\n-----")
+    documents.compare("first ... last", "first and much else last")
+    documents.compare("first ...", "first and much else")
+    documents.compare("name-...: 7 [a]", "name-1f: 7 [a]")
+    for expected, actual in [
+        ("score 0.301", "score 0.401"),
+        ("score", "score and more"),
+        ("a ... z", "a b c"),
+        ("one", "two"),
+        ("a-...-b", "a-x-c"),
+    ]:
+        with pytest.raises(AssertionError):
+            documents.compare(expected, actual)
+    text = "<!-- not run: needs the network -->\n```console\n$ false\n```\n\n```python\nx = 1\n```\n"
+    assert [block.body for block in documents.blocks(text)] == ["x = 1\n"]
+
+
+def test_every_document_is_reachable_from_the_readme():
+    linked = set(re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text()))
+    missing = [str(d.relative_to(ROOT)) for d in DOCUMENTS[1:] if str(d.relative_to(ROOT)) not in linked]
+    assert not missing
+
+
+def test_links_between_documents_lead_somewhere():
+    for document in [*DOCUMENTS, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
