@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,22 @@ def test_a_photograph_twice_and_its_squashed_copy_on_real_files(encoder: Countin
     embedded = embed_images(encoder, [*originals, *map(str, originals)])
     assert embedded.failures == {}
     assert embedded.index.tolist() == [*range(8), *range(8)]
+
+
+class Lazy(Sequence[Image.Image]):
+    """Makes each image when it is asked for and forgets it, as a data set's column does."""
+
+    def __init__(self, arrays: list[np.ndarray]) -> None:
+        self.arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __getitem__(self, place: Any) -> Any:
+        return Image.fromarray(self.arrays[place])
+
+
+def test_lazy_sequences_are_not_mixed_up(encoder: Counting, arrays: list[np.ndarray]) -> None:
+    lazy = embed_images(encoder, Lazy([*arrays, arrays[0]]))
+    assert lazy.index.tolist() == [*range(len(arrays)), 0]
+    np.testing.assert_allclose(lazy.vectors, embed_images(encoder, arrays).vectors, atol=1e-5)

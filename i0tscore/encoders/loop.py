@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -71,10 +72,7 @@ def embed_images(
         UsageError: If ``batch_size`` or ``workers`` is below 1.
     """
     check_positive(batch_size=batch_size, workers=workers)
-    same: dict[object, Positions] = {}
-    for position, image in enumerate(images):
-        # The same path or object is read once; the same content elsewhere is found by its hash.
-        same.setdefault(image if isinstance(image, str) else id(image), []).append(position)
+    same = _same_inputs(images)
 
     def read(positions: Positions) -> Loaded | ImageError:
         return _attempt_load(images[positions[0]])
@@ -192,6 +190,20 @@ class _ImageRun:
                 self.vectors.skip()
             else:
                 yield content, pixels
+
+
+def _same_inputs(images: Sequence[ImageInput]) -> dict[object, Positions]:
+    """Positions of the same path or object, which is read once; the same content is found by its hash later.
+
+    A lazy sequence (a column of a data set) makes new objects each time, so its positions stay apart.
+    """
+    if not isinstance(images, list | tuple):
+        return {position: [position] for position in range(len(images))}
+    same: dict[object, Positions] = {}
+    for position, image in enumerate(images):
+        path_like = isinstance(image, str | os.PathLike)
+        same.setdefault(os.fspath(image) if path_like else id(image), []).append(position)
+    return same
 
 
 def _attempt_load(image: ImageInput) -> Loaded | ImageError:

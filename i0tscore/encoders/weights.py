@@ -111,7 +111,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            # Of a newer pickle protocol than torch writes: whether it holds tensors alone is checked all the same.
+            # A newer pickle protocol than torch writes; that it holds tensors alone is checked all the same.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
