@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i0tscore import I0TScorer
-from i0tscore.results import Signature, bootstrap_mean
+from i0tscore.results import Resampling, Signature, bootstrap_mean
 
 
 @given(st.lists(st.tuples(st.from_regex(r"[a-z]{1,5}", fullmatch=True), st.text(max_size=20)), max_size=5))
@@ -47,7 +47,7 @@ def test_interval_covers_the_true_mean_as_often_as_it_says() -> None:
     for trial in range(200):
         effects = rng.normal(size=60)
         values = np.repeat(effects, 3) + rng.normal(size=180)
-        low, high = bootstrap_mean(values, np.repeat(np.arange(60), 3), resamples=300, seed=trial)
+        low, high = bootstrap_mean(values, np.repeat(np.arange(60), 3), Resampling(resamples=300, seed=trial))
         covered += low <= 0 <= high
     assert 180 <= covered <= 199  # nominal 190; the percentile bootstrap is a little narrow at 60 images
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i0tscore.metrics.scorer import DEFAULT_MODEL, I0TScorer
+from i0tscore.encoders import DEFAULT_MODEL
+from i0tscore.metrics.scorer import I0TScorer
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder

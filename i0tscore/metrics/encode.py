@@ -25,6 +25,7 @@ from i0tscore.results import SkippedSample
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder, Fingerprint
     from i0tscore.encoders.cache import EmbeddingCache
+    from i0tscore.encoders.long_captions import LongCaptions
     from i0tscore.encoders.loop import Embedded
 
 
@@ -38,7 +39,7 @@ class RunEncoder:
         prefix: str,
         batch_size: int,
         workers: int,
-        long_captions: str,
+        long_captions: LongCaptions,
         on_error: str,
         cache_dir: str | PathLike[str] | None,
         progress: bool,
@@ -212,7 +213,8 @@ class RunEncoder:
 
         return embed_captions(
             self.encoder,
-            [self._prefix + text for text in texts],
+            texts,
+            prefix=self._prefix,
             batch_size=self._batch_size,
             long_captions=self.long_captions,
             cache=self._open_cache(),

@@ -15,7 +15,7 @@ from i0tscore.metrics.encoded import EncodedRun, Index, References, Vectors
 from i0tscore.metrics.functional import breakdown, max_similarity
 from i0tscore.metrics.metric import Metric
 from i0tscore.metrics.ranks import rank_captions, rank_with_references
-from i0tscore.results import MetricResult, Result, Signature, bootstrap_mean
+from i0tscore.results import MetricResult, Resampling, Result, Signature, bootstrap_mean
 
 RANKED_PAIRS = 4_000_000_000
 """Above this many image–caption pairs, ranks are left out."""
@@ -38,18 +38,14 @@ class Settings:
         prefix: Text before every caption.
         precision: Of the encoder.
         long_captions: Policy for captions over the context length.
-        confidence: Coverage of intervals.
-        resamples: Bootstrap resamples; 0 for no intervals.
-        seed: Of the bootstrap.
+        resampling: Of the intervals.
     """
 
     encoder: tuple[tuple[str, str], ...]
     prefix: str
     precision: str
     long_captions: str
-    confidence: float = 0.95
-    resamples: int = 1000
-    seed: int = 12345
+    resampling: Resampling
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,15 +125,6 @@ def _metric_result(
     nearest = None if references is None else _nearest(run, view.y, references)
     values = metric.value(view.similarity, nearest)
     defined = values[~np.isnan(values)]
-    interval = None
-    if settings.resamples and len(defined):
-        interval = bootstrap_mean(
-            values,
-            run.image_index,
-            confidence=settings.confidence,
-            resamples=settings.resamples,
-            seed=settings.seed,
-        )
     distribution = None
     if statistics is not None and references is None:
         distribution = statistics.reference.get(str(metric.standardizer))
@@ -145,8 +132,8 @@ def _metric_result(
         name=str(metric),
         values=values,
         mean=float(defined.mean()) if len(defined) else None,
-        interval=interval,
-        confidence=settings.confidence,
+        interval=bootstrap_mean(values, run.image_index, settings.resampling),
+        confidence=settings.resampling.confidence,
         signature=_signature(run, metric, statistics, settings),
         percentile_matched=None if distribution is None else distribution.percentile_matched(view.similarity),
         percentile_mismatched=None
@@ -220,6 +207,7 @@ def _signature(
     stats = "none"
     if metric.needs_statistics and statistics is not None:
         stats = f"{statistics.name}-{statistics.digest[:4]}"
+    bootstrap = settings.resampling
     fields = [
         *settings.encoder,
         ("std", str(metric.standardizer)),
@@ -233,7 +221,7 @@ def _signature(
         ("prefix", settings.prefix.strip()),
         ("prec", settings.precision),
         ("long", settings.long_captions),
-        *([("bs", str(settings.resamples)), ("seed", str(settings.seed))] if settings.resamples else []),
+        *([("bs", str(bootstrap.resamples)), ("seed", str(bootstrap.seed))] if bootstrap.resamples else []),
         ("v", version("i0tscore")),
     ]
     return Signature(metric.base, tuple(fields))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.encoders import DEFAULT_MODEL
 from i0tscore.errors import InputError, StatisticsError, UsageError
 from i0tscore.gap import Moments, Statistics
 from i0tscore.metrics.encode import RunEncoder
@@ -16,12 +17,12 @@ from i0tscore.metrics.encoded import EncodedRun
 from i0tscore.metrics.evaluate import Settings, evaluate
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
 from i0tscore.metrics.statistics import choose_statistics, fixed_statistics
-from i0tscore.results import Result
+from i0tscore.results import Resampling, Result
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
+    from i0tscore.encoders.long_captions import LongCaptions
 
-DEFAULT_MODEL = "ViT-B-32-quickgelu/openai"
 Kind = Literal["image", "caption"]
 
 
@@ -69,7 +70,7 @@ class I0TScorer:
         device: str = "auto",
         batch_size: int = 32,
         workers: int = 2,
-        long_captions: str = "truncate",
+        long_captions: LongCaptions = "truncate",
         on_error: str = "raise",
         cache_dir: str | Path | None = None,
         offline: bool = False,
@@ -85,7 +86,7 @@ class I0TScorer:
         self._preset = PRESETS[preset]
         self._metrics = None if metrics is None else parse_metrics(metrics)
         self._statistics = statistics
-        self._bootstrap = confidence, resamples, seed
+        self._resampling = Resampling(confidence, resamples, seed)
         self._encoder = RunEncoder(
             model,
             prefix=self._preset.prefix,
@@ -211,13 +212,10 @@ class I0TScorer:
 
         Args:
             images: As for ``score``.
-            captions: As for ``score``, one of each image's right captions a sample.
+            captions: The same, right captions only.
             name: Short name, shown in signatures.
-            source: What the data are.
+            source: What the data are, in words.
             reference: Whether to keep the score distributions that percentiles and p_match need.
-
-        Returns:
-            The statistics; ``.save(path)`` writes them.
         """
         run = EncodedRun.concat(list(self._encoder.runs(images, captions, None, None)))
         x, y = run.images[run.image_index], run.texts[run.text_index]
@@ -242,14 +240,11 @@ class I0TScorer:
         statistics, notes = choose_statistics(
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
-        confidence, resamples, seed = self._bootstrap
         settings = Settings(
             encoder=self._encoder.signature_fields,
             prefix=self._preset.prefix,
             precision=self._encoder.precision,
             long_captions=self._encoder.long_captions,
-            confidence=confidence,
-            resamples=resamples,
-            seed=seed,
+            resampling=self._resampling,
         )
         return evaluate(run, metrics, statistics, settings, notes=notes)

@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How intervals are made.
+
+    Attributes:
+        confidence: Coverage, in (0, 1).
+        resamples: Bootstrap resamples; 0 for no intervals.
+        seed: Of the resampling.
+    """
+
+    confidence: float = 0.95
+    resamples: int = 1000
+    seed: int = 12345
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its interval; None where undefined."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"value": self.value, "interval": None if self.interval is None else list(self.interval)}
 
 
 def expanded_tail(confidence: float, groups: int) -> float:
@@ -29,10 +57,7 @@ def expanded_tail(confidence: float, groups: int) -> float:
 def bootstrap_mean(
     values: NDArray[Any],
     clusters: Sequence[Hashable] | NDArray[Any],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 12345,
+    resampling: Resampling | None = None,
 ) -> tuple[float, float] | None:
     """Interval of the mean by the expanded percentile bootstrap, resampling whole clusters.
 
@@ -41,12 +66,10 @@ def bootstrap_mean(
     Args:
         values: Scores (n,); NaN are left out.
         clusters: Cluster of each value, e.g. its image, (n,).
-        confidence: Coverage, in (0, 1).
-        resamples: Number of bootstrap resamples.
-        seed: Of the resampling.
+        resampling: Coverage, resamples and seed; the default is 1,000 resamples at 95 %.
 
     Returns:
-        Lower and upper bound, or None with fewer than two clusters.
+        Lower and upper bound, or None with fewer than two clusters or no resamples.
 
     Example:
         >>> low, high = bootstrap_mean(np.arange(10.0), range(10))
@@ -55,10 +78,11 @@ def bootstrap_mean(
     """
     from scipy.stats import bootstrap
 
+    settings = resampling or Resampling()
     defined = ~np.isnan(values)
     labels = np.unique(np.asarray(clusters)[defined], return_inverse=True)[1]
     counts = np.bincount(labels) if len(labels) else np.zeros(0)
-    if len(counts) < 2:
+    if len(counts) < 2 or not settings.resamples:
         return None
     sums = np.bincount(labels, weights=values[defined])
     with warnings.catch_warnings():
@@ -68,11 +92,42 @@ def bootstrap_mean(
             lambda s, c, axis=-1: s.sum(axis=axis) / c.sum(axis=axis),
             paired=True,
             vectorized=True,
-            n_resamples=resamples,
-            confidence_level=1 - 2 * expanded_tail(confidence, len(counts)),
+            n_resamples=settings.resamples,
+            confidence_level=1 - 2 * expanded_tail(settings.confidence, len(counts)),
             method="percentile",
             batch=max(1, 4_000_000 // len(counts)),
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng(settings.seed),
         )
     low, high = result.confidence_interval
+    return float(low), float(high)
+
+
+def cluster_labels(
+    clusters: Sequence[Any] | NDArray[Any] | None, keep: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], int]:
+    """Number the clusters of the kept rows; without clusters each row is its own."""
+    kept = np.arange(keep.sum()) if clusters is None else np.asarray(clusters)[keep]
+    labels: NDArray[np.int64] = np.unique(kept, return_inverse=True)[1]
+    return labels, int(labels.max()) + 1 if len(labels) else 0
+
+
+def cluster_weights(
+    labels: NDArray[np.int64], groups: int, resampling: Resampling
+) -> Iterator[NDArray[np.int64]]:
+    """For each resample how often each row is drawn, whole clusters at a time."""
+    generator = np.random.default_rng(resampling.seed)
+    for _ in range(resampling.resamples if groups > 1 else 0):
+        drawn = np.bincount(generator.integers(0, groups, groups), minlength=groups)
+        yield drawn[labels]
+
+
+def percentile_interval(
+    draws: NDArray[np.float64], confidence: float, groups: int
+) -> tuple[float, float] | None:
+    """Expanded percentile interval of bootstrap draws; undefined draws are left out."""
+    defined = draws[~np.isnan(draws)]
+    if len(defined) < 2:
+        return None
+    tail = expanded_tail(confidence, groups)
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
