@@ -97,7 +97,7 @@ class Assembler:
         written = row.references
         if self._references is not None and identifier is not None:
             written = self._references.of(identifier, image)
-        references = self._tried(row.place, _checked_references, written)
+        references = self._tried(row.place, checked_references, written)
         if references == () and identifier is not None:
             self._without_references.append(row.place)
         self._some_have_references |= bool(references)
@@ -205,7 +205,7 @@ class Assembler:
         return [item for item in placed if item[1].references]
 
 
-def _checked_references(written: object) -> tuple[str, ...]:
+def checked_references(written: object) -> tuple[str, ...]:
     """Return references given as one text or a list of them."""
     if written is None:
         return ()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from i0tscore.errors import SampleFileError
+from i0tscore.errors import InputError, SampleFileError
 from i0tscore.samples.rows import FIELDS, IMAGE_FIELDS, Findings, Row, few, fields_suffice, row_from_record
 
 _ROWS_AT_ONCE = 1000
@@ -43,33 +43,63 @@ class EmbeddedImage:
 
 
 def read_dataset(path: Path, findings: Findings) -> list[Row]:
-    """Read a data set; embedded images stay on disk until they are scored.
+    """Read captions; embedded images stay on disk until they are scored.
 
     Args:
         path: A folder written by ``Dataset.save_to_disk``, or a parquet file.
         findings: Takes the problems.
     """
-    dataset = _load(path, findings)
+    dataset = load_dataset(path, findings)
     if dataset is None or not fields_suffice(dataset.column_names, findings, "column"):
         return []
-    columns = [name for name in FIELDS if name in dataset.column_names]
+    records = dataset_records(dataset, FIELDS, IMAGE_FIELDS)
+    return [row_from_record(record, number, "row") for number, record in records]
+
+
+def dataset_records(
+    dataset: Any, fields: Iterable[str], image_fields: Collection[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Go through the rows of a data set, each with its number from 1.
+
+    Args:
+        dataset: Of the datasets library.
+        fields: The columns wanted; those it does not have are left out.
+        image_fields: Those of them that may hold images; images inside the data set are not read.
+    """
+    columns = [name for name in fields if name in dataset.column_names]
     table = dataset.select_columns(columns).with_format("arrow")
-    rows: list[Row] = []
+    number = 0
     for batch in table.iter(batch_size=_ROWS_AT_ONCE):
-        first = len(rows)
         cells = {
-            name: _images(batch[name], name, first, table)
-            if name in IMAGE_FIELDS
+            name: _images(batch[name], name, number, table)
+            if name in image_fields
             else batch[name].to_pylist()
             for name in columns
         }
         for offset in range(batch.num_rows):
-            record = {name: values[offset] for name, values in cells.items()}
-            rows.append(row_from_record(record, first + offset + 1, "row"))
-    return rows
+            number += 1
+            yield number, {name: values[offset] for name, values in cells.items()}
 
 
-def _load(path: Path, findings: Findings) -> Any:
+def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
+    """Load a data set from the Hugging Face hub, or from its cache where the hub cannot be reached.
+
+    Raises:
+        InputError: It is in neither.
+    """
+    import datasets
+
+    with _quiet(datasets):
+        try:
+            return datasets.load_dataset(name, configuration, split=split)
+        except Exception as error:  # the library lets exceptions of many libraries through
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(
+                f"{name}: neither reachable nor cached ({reason}): give a folder that holds the set"
+            ) from error
+
+
+def load_dataset(path: Path, findings: Findings) -> Any:
     """Open the data set, or refuse it and return None."""
     import datasets
 

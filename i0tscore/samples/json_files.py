@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,17 @@ def read_mapping(path: Path, findings: Findings) -> list[Row]:
 
 
 def read_list(path: Path, findings: Findings) -> list[Row]:
-    """Read a JSON list of objects."""
+    """Read a JSON list of captions."""
+    return _rows(list_records(path, findings), findings, "item")
+
+
+def read_json_lines(path: Path, findings: Findings) -> list[Row]:
+    """Read one caption a line."""
+    return _rows(line_records(path, findings), findings, "line")
+
+
+def list_records(path: Path, findings: Findings) -> list[tuple[int, dict[str, Any]]]:
+    """Read the objects of a JSON list, each with its number from 1."""
     value = read_json(path, findings)
     if value is BROKEN:
         return []
@@ -45,11 +55,14 @@ def read_list(path: Path, findings: Findings) -> list[Row]:
             f"the file holds {described(value)}, not a list of objects: give another input format"
         )
         return []
-    return _rows(list(enumerate(value, start=1)), findings, "item")
+    return _objects(enumerate(value, start=1), findings, "item")
 
 
-def read_json_lines(path: Path, findings: Findings) -> list[Row]:
-    """Read one JSON object a line; empty lines do not count, and one bad line does not spoil the rest."""
+def line_records(path: Path, findings: Findings) -> list[tuple[int, dict[str, Any]]]:
+    """Read one JSON object a line, each with its line.
+
+    Empty lines do not count, and one bad line does not spoil the rest.
+    """
     text = read_text(path)
     values = []
     for number, line in enumerate(text.lines, start=1):
@@ -62,7 +75,7 @@ def read_json_lines(path: Path, findings: Findings) -> list[Row]:
                 findings.reject(place, problem)
             if not problems:
                 values.append((number, value))
-    return _rows(values, findings, "line")
+    return _objects(values, findings, "line")
 
 
 def read_references(path: Path, findings: Findings) -> dict[str, Any]:
@@ -116,15 +129,24 @@ def _pairs(value: dict[str, Any], findings: Findings, prefix: str = "") -> Itera
         yield key, _Contradiction(f"{shown(items[0])} and {shown(others[0])}") if others else items[0]
 
 
-def _rows(values: list[tuple[int, Any]], findings: Findings, unit: str) -> list[Row]:
-    """Make rows of objects numbered by line or item."""
-    records = []
+def _objects(
+    values: Iterable[tuple[int, Any]], findings: Findings, unit: str
+) -> list[tuple[int, dict[str, Any]]]:
+    objects = []
     for number, value in values:
-        if not isinstance(value, dict):
+        if isinstance(value, dict):
+            objects.append((number, value))
+        else:
             findings.reject(
                 Place(number, f"{unit} {number}"), f"{described(value)}, not an object: write {{…}}"
             )
-            continue
+    return objects
+
+
+def _rows(values: list[tuple[int, dict[str, Any]]], findings: Findings, unit: str) -> list[Row]:
+    """Make rows of objects numbered by line or item."""
+    records = []
+    for number, value in values:
         repeated = _repeated_fields(value)
         if repeated:
             place = row_from_record(value, number, unit).place

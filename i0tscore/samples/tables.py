@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from i0tscore.samples.rows import (
@@ -26,22 +26,35 @@ _LONE_RETURN = "a carriage return without a line feed: save the file with ordina
 
 
 def read_table(path: Path, findings: Findings, delimiter: str) -> list[Row]:
-    """Read a table with a header; one bad line does not spoil the rest.
+    """Read a table of captions with a header; one bad line does not spoil the rest.
 
     Args:
         path: The file.
         findings: Takes the problems.
         delimiter: What separates the fields.
     """
+    return [_row(record, line) for line, record in table_records(path, findings, delimiter, _has_captions)]
+
+
+def table_records(
+    path: Path, findings: Findings, delimiter: str, suffices: Callable[[list[str], Findings], bool]
+) -> list[tuple[int, dict[str, str]]]:
+    """Read the records of any table with a header, each with the line it begins on.
+
+    Args:
+        path: The file.
+        findings: Takes the problems.
+        delimiter: What separates the fields.
+        suffices: Whether the header has what is needed; if not, it tells the findings why.
+    """
     text = read_text(path)
-    records = _records(text.lines, findings, delimiter)
     header: list[str] = []
-    rows: list[Row] = []
-    for first, last, fields in records:
+    found: list[tuple[int, dict[str, str]]] = []
+    for first, last, fields in _records(text.lines, findings, delimiter):
         damaged = [line for line in range(first, last + 1) if line in text.damaged]
         if not header:
             header = [name.strip() for name in fields]
-            if damaged or not _header_suffices(header, findings, delimiter):
+            if damaged or not _separated(header, findings, delimiter) or not suffices(header, findings):
                 for line in damaged:
                     findings.refuse(f"line {line}: {text.damaged[line]}")
                 return []
@@ -55,8 +68,8 @@ def read_table(path: Path, findings: Findings, delimiter: str) -> list[Row]:
                 "separator in double quotation marks",
             )
         elif not damaged:
-            rows.append(_row(dict(zip(header, fields, strict=True)), first))
-    return rows
+            found.append((first, dict(zip(header, fields, strict=True))))
+    return found
 
 
 def _records(lines: list[str], findings: Findings, delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
@@ -88,16 +101,25 @@ def _place(first: int, last: int) -> Place:
     return Place(first, f"line {first}" if first == last else f"lines {first} to {last}")
 
 
-def _header_suffices(header: list[str], findings: Findings, delimiter: str) -> bool:
-    repeated = [name for name in FIELDS if header.count(name) > 1]
-    if repeated:
-        findings.refuse(f"line 1: the column {few(repeated)} comes more than once: keep one")
-        return False
+def _separated(header: list[str], findings: Findings, delimiter: str) -> bool:
+    """Whether the header has several columns, or one that does not look like several."""
     if len(header) == 1 and ";" in header[0]:
         separator = "tabs" if delimiter == "\t" else "commas"
         findings.refuse(f"line 1: the columns are separated by semicolons: separate them by {separator}")
         return False
-    return fields_suffice(header, findings, "column")
+    return True
+
+
+def each_once(names: Iterable[str], header: list[str], findings: Findings) -> bool:
+    """Whether no column of these names comes more than once; if one does, the file is refused."""
+    repeated = [name for name in names if header.count(name) > 1]
+    if repeated:
+        findings.refuse(f"line 1: the column {few(repeated)} comes more than once: keep one")
+    return not repeated
+
+
+def _has_captions(header: list[str], findings: Findings) -> bool:
+    return each_once(FIELDS, header, findings) and fields_suffice(header, findings, "column")
 
 
 def _row(record: dict[str, str], line: int) -> Row:

@@ -1,0 +1,183 @@
+"""Human ratings of captions as columns: one row is one rating, never an average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.errors import SampleFileError
+from i0tscore.samples.sample import Sample
+
+Labels = tuple[str, ...]
+
+AVERAGED = "the ratings of each item are averaged, which the published figures do not do"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RatingSet:
+    """Ratings of captions, one a row.
+
+    Attributes:
+        name: Of the set, e.g. ``flickr8k_expert``.
+        samples: The distinct rated items: image, caption, references.
+        item: Position in ``samples`` of what each row rates, int64 (n,).
+        rating: Higher is better, float64 (n,).
+        clusters: Identity of the image of each row (n,); what is resampled for intervals.
+        rater: Who rated (n,), or None where that is not told.
+        groups: What is compared within for preference accuracy (n,), e.g. image and context, or None.
+        categories: Part of the set each row belongs to (n,), or None.
+        systems: What wrote the caption (n,), or None.
+        counts: How much was read, by name; compared with what is known of the set.
+        notes: What a reader should know.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    item: NDArray[np.int64]
+    rating: NDArray[np.float64]
+    clusters: Labels
+    rater: Labels | None = None
+    groups: Labels | None = None
+    categories: Labels | None = None
+    systems: Labels | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of ratings."""
+        return len(self.rating)
+
+    @property
+    def several_raters(self) -> bool:
+        """Whether some item has more than one rating."""
+        return self.n > len(self.samples)
+
+    def averaged(self) -> RatingSet:
+        """One row an item with the mean of its ratings, for comparisons that name it as such.
+
+        Averaging removes the raters' disagreement and raises every correlation, so that figures of
+        averaged ratings cannot be set beside published ones of single ratings.
+
+        Example:
+            >>> import numpy as np
+            >>> from pathlib import Path
+            >>> dog = Sample("dog", Path("dog.jpg"), "A dog.")
+            >>> ratings = RatingSet("demo", (dog,), np.array([0, 0]), np.array([1.0, 4.0]), ("dog", "dog"))
+            >>> ratings.averaged().rating.tolist()
+            [2.5]
+        """
+        first = np.unique(self.item, return_index=True)[1]
+        means = np.bincount(self.item, self.rating) / np.bincount(self.item)
+        kept = self._rows(first)
+        return replace(kept, rating=means, rater=None, notes=(*self.notes, AVERAGED))
+
+    def limited(self, items: int) -> RatingSet:
+        """The ratings of the first ``items`` items, with a note that says so."""
+        kept = self._rows(np.flatnonzero(self.item < items))
+        note = (
+            f"only the first {min(items, len(self.samples)):,} of {len(self.samples):,} items: not a result"
+        )
+        return replace(kept, samples=self.samples[:items], notes=(*self.notes, note))
+
+    def only(self, keep: NDArray[np.bool_]) -> RatingSet:
+        """The rows of a mask (n,), with the items that they rate."""
+        rows = self._rows(np.flatnonzero(keep))
+        used, item = np.unique(rows.item, return_inverse=True)
+        return replace(rows, samples=tuple(self.samples[i] for i in used), item=item.astype(np.int64))
+
+    def _rows(self, rows: NDArray[np.int64]) -> RatingSet:
+        def pick(labels: Labels | None) -> Labels | None:
+            return None if labels is None else tuple(labels[row] for row in rows)
+
+        return replace(
+            self,
+            item=self.item[rows],
+            rating=self.rating[rows],
+            clusters=pick(self.clusters) or (),
+            rater=pick(self.rater),
+            groups=pick(self.groups),
+            categories=pick(self.categories),
+            systems=pick(self.systems),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreferenceSet:
+    """Pairs of captions of one image, of which people prefer one.
+
+    Attributes:
+        name: Of the set, e.g. ``pascal50s``.
+        first: The first caption of each pair.
+        second: The second, of the same image.
+        label: Which is preferred, 0 the first, 1 the second, int64 (n,).
+        clusters: Identity of the image of each pair (n,).
+        categories: Part of the set each pair belongs to (n,), or None.
+        counts: How much was read, by name.
+        notes: What a reader should know.
+    """
+
+    name: str
+    first: tuple[Sample, ...]
+    second: tuple[Sample, ...]
+    label: NDArray[np.int64]
+    clusters: Labels
+    categories: Labels | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of pairs."""
+        return len(self.label)
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """All captions, the first of every pair and then the second of every pair (2n)."""
+        return self.first + self.second
+
+    def limited(self, pairs: int) -> PreferenceSet:
+        """The first ``pairs`` pairs, with a note that says so."""
+        return replace(
+            self,
+            first=self.first[:pairs],
+            second=self.second[:pairs],
+            label=self.label[:pairs],
+            clusters=self.clusters[:pairs],
+            categories=None if self.categories is None else self.categories[:pairs],
+            notes=(*self.notes, f"only the first {min(pairs, self.n):,} of {self.n:,} pairs: not a result"),
+        )
+
+
+def require_counts(
+    path: object, found: Mapping[str, int], expected: Mapping[str, int], *, allow_others: bool = False
+) -> tuple[str, ...]:
+    """Compare what was read with what is known of a set.
+
+    Args:
+        path: What was read, for the message.
+        found: Counts by name.
+        expected: Known counts by name; those without a counterpart in ``found`` are not compared.
+        allow_others: Return the differences as notes instead of refusing, e.g. for a subset.
+
+    Raises:
+        SampleFileError: A count differs; all that do are named.
+    """
+    differing = [
+        f"{name}: {found[name]:,} where the set has {count:,}"
+        for name, count in expected.items()
+        if name in found and found[name] != count
+    ]
+    if differing and not allow_others:
+        raise SampleFileError(
+            path, [f"{line}: get the whole file, or allow other counts for a part" for line in differing]
+        )
+    return tuple(differing)
+
+
+def without(references: Sequence[str], caption: str) -> tuple[str, ...]:
+    """The references other than the rated caption, compared by text."""
+    return tuple(reference for reference in references if reference != caption)
