@@ -1,0 +1,182 @@
+"""Ratings by blind and low-vision people: Kreiss et al. 2022, and the forms of Eye4B and VL-GuideData."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from i0tscore.errors import InputError, UsageError
+from i0tscore.samples.images import ImageFolder
+from i0tscore.samples.rating_columns import Columns, Records, read_records
+from i0tscore.samples.rating_files import image_folder, locate
+from i0tscore.samples.rating_rows import Rated, RatingAssembler, Scale
+from i0tscore.samples.ratings import RatingSet
+from i0tscore.samples.rows import Findings, Place, few
+from i0tscore.samples.tables import table_records
+
+KREISS_FILES = {"blv": "blv_data_criticaltrials.csv", "sighted": "sighted_data_criticaltrials.csv"}
+KREISS_QUESTIONS = ("q_overall", "q_relevance", "q_irrelevance", "q_imgfit", "q_reconstructivity")
+AUTHORS_SCORES = "authors_clipscores.csv"
+EYE4B_RATINGS = {
+    "strongly agree": 1.0,
+    "agree": 0.75,
+    "neutral": 0.5,
+    "disagree": 0.25,
+    "strongly disagree": 0.0,
+}
+
+Seen = Literal["preimg", "postimg"]
+
+_RATERS = {"blv": "participant", "sighted": "anon_worker_id"}
+_ADVICE = "it is released with Kreiss et al. 2022, github.com/elisakreiss/contextual-description-evaluation"
+_FIVE_POINTS = Scale(1, 5, whole=True)
+_HIGHEST_SCORE = 5
+
+
+def read_kreiss(
+    data: Path,
+    question: str = "q_overall",
+    *,
+    raters: Literal["blv", "sighted"] = "blv",
+    seen: Seen = "postimg",
+    images: Path | None = None,
+    look_up: bool = True,
+) -> RatingSet:
+    """Read the ratings of one question, 1–5, of descriptions of images in articles.
+
+    Higher is better for every question: in ``q_irrelevance`` 5 stands for no irrelevant detail.
+    Groups are one image in one article; categories are the articles.
+
+    Args:
+        data: The folder of the two CSV files, or the folder that holds it.
+        question: One of ``KREISS_QUESTIONS``.
+        raters: Blind and low-vision raters, or sighted ones.
+        seen: For sighted raters, their answer before or after they saw the image.
+        images: The images' folder; ``images`` beside the files if left out.
+        look_up: Whether to look for the images.
+    """
+    if question not in KREISS_QUESTIONS:
+        raise UsageError(f"no question {question!r}; there are {', '.join(KREISS_QUESTIONS)}")
+    # How well one can picture the image was asked before it was shown, and only then.
+    column = question if raters == "blv" else f"{question}.{'preimg' if 'reconstr' in question else seen}"
+    findings = Findings()
+    file = locate(data, (KREISS_FILES[raters],), _ADVICE)
+    names = _image_files(locate(file.parent, (KREISS_FILES["sighted"],), _ADVICE), findings)
+    rows = []
+    for line, record in _table(file, findings, ("context", "img_id", "description", column, _RATERS[raters])):
+        name, context = record["img_id"], record["context"]
+        place = Place(line, f"line {line}")
+        if name not in names:
+            findings.reject(place, f"no file of the image {name!r} in {KREISS_FILES['sighted']}: correct it")
+            continue
+        rows.append(
+            Rated(
+                place,
+                names[name],
+                record["description"],
+                record[column],
+                cluster=name,
+                rater=record[_RATERS[raters]],
+                group=f"{context}/{name}",
+                category=context,
+            )
+        )
+    folder = image_folder(images, file, ("images",), look_up=look_up)
+    return RatingAssembler(folder, findings, _FIVE_POINTS).assemble(
+        file, f"blv_kreiss2022 {raters} {column}", rows
+    )
+
+
+def same_descriptions(ratings: RatingSet, others: RatingSet) -> RatingSet:
+    """The rows of ``ratings`` that rate what ``others`` rates as well, in the same group."""
+    wanted = {(others.groups or ())[row] + others.samples[i].caption for row, i in enumerate(others.item)}
+    groups = ratings.groups or ()
+    keep = [groups[row] + ratings.samples[i].caption in wanted for row, i in enumerate(ratings.item)]
+    return ratings.only(np.array(keep))
+
+
+def read_authors_scores(data: Path) -> dict[str, float]:
+    """Read the CLIPScore that Kreiss et al. computed, by description."""
+    file = locate(data, (AUTHORS_SCORES,), _ADVICE)
+    findings = Findings()
+    records = _table(file, findings, ("texts", "clipscore"))
+    if not records or findings.any:
+        raise InputError(f"{file}: no scores could be read: get the file anew")
+    return {record["texts"]: float(record["clipscore"]) for _, record in records}
+
+
+def read_eye4b(
+    path: Path, *, images: Path | None = None, with_request: bool = True, criterion: str | None = None
+) -> RatingSet:
+    """Read either CSV form of Eye4B and VL-GuideData; their ratings are not public.
+
+    ``img_dir, request, gpt_txt, accuracy`` with accuracy in words, or ``img_dir, request, txt, score``
+    with scores up to 5, which are divided by 5. A column ``criterion`` (afraidness, nonactionability,
+    sufficiency, conciseness, overall) gives the categories. Groups are one request about one image.
+
+    Args:
+        path: The CSV file.
+        images: The images' folder; None takes their names without looking for the files.
+        with_request: Whether the scored text holds the request before the response, as the authors'
+            code has it, or the response alone.
+        criterion: Keep this criterion only.
+    """
+    findings = Findings()
+    columns = Columns(
+        image=("img_dir",), caption=("gpt_txt", "txt"), rating=("accuracy", "score"), category=("criterion",)
+    )
+    records = read_records(path, findings, columns)
+    chosen = columns.chosen(field for _, record in records for field in record)
+    in_words = chosen.get("rating") == "accuracy"
+    scale = Scale(0, 1, words=EYE4B_RATINGS) if in_words else Scale(0, _HIGHEST_SCORE)
+    rows = _descriptions(records, chosen, criterion, with_request=with_request)
+    folder = None if images is None else ImageFolder(images)
+    found = RatingAssembler(folder, findings, scale).assemble(path, f"blv_eye4b {path.stem}", rows)
+    return found if in_words else replace(found, rating=found.rating / _HIGHEST_SCORE)
+
+
+def _descriptions(
+    records: Records, chosen: Mapping[str, str], criterion: str | None, *, with_request: bool
+) -> list[Rated]:
+    rows = []
+    for line, record in records:
+        cell: dict[str, Any] = {field: record.get(name) for field, name in chosen.items()}
+        if criterion is not None and cell.get("category") != criterion:
+            continue
+        request, text = str(record.get("request") or "").strip(), cell["caption"]
+        if with_request and request and isinstance(text, str) and text.strip():
+            text = f"Request: {request}\nResponse: {text}"
+        rows.append(
+            Rated(
+                Place(line, f"line {line}"),
+                cell["image"],
+                text,
+                cell["rating"],
+                cluster=cell["image"] or None,
+                group=f"{cell.get('category') or ''}|{cell['image']}|{request}",
+                category=cell.get("category"),
+                rater=cell.get("rater"),
+            )
+        )
+    return rows
+
+
+def _image_files(file: Path, findings: Findings) -> dict[str, str]:
+    """The image file of each image id, which only the sighted raters' table has."""
+    return {
+        record["img_id"]: record["img_file"] for _, record in _table(file, findings, ("img_id", "img_file"))
+    }
+
+
+def _table(file: Path, findings: Findings, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    def suffices(header: list[str], findings: Findings) -> bool:
+        missing = [name for name in needed if name not in header]
+        if missing:
+            findings.refuse(f"{file.name}: no column {few(missing, 8)} (found: {few(header, 12)})")
+        return not missing
+
+    return table_records(file, findings, ",", suffices)

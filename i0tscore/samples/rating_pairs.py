@@ -1,0 +1,187 @@
+"""Pairs of captions of which people prefer one: Pascal-50S, FOIL, and any pairs in the same form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from i0tscore.samples.assemble import checked_references
+from i0tscore.samples.images import ImageFolder, without_suffix
+from i0tscore.samples.json_files import line_records, list_records
+from i0tscore.samples.rating_rows import find_image
+from i0tscore.samples.ratings import PreferenceSet, without
+from i0tscore.samples.rows import Findings, Place, UnusableError, checked_name, checked_text, shown
+from i0tscore.samples.sample import Sample
+from i0tscore.samples.text import BROKEN, read_json
+
+PASCAL_CATEGORIES = {1: "HC", 2: "HI", 3: "HM", 4: "MM"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    place: Place
+    image: object
+    captions: object
+    label: object
+    references: object = None
+    category: object = None
+
+
+def read_preferences(
+    path: Path, *, name: str | None = None, images: Path | None = None, references: int | None = None
+) -> PreferenceSet:
+    """Read pairs in CLIPScore's JSON form of Pascal-50S.
+
+    Args:
+        path: A JSON list (or one object a line) of ``{"image", "captions": [a, b], "label": 0 or 1,
+            "references", "category"}``; or an object of such lists by category. The label is the index of
+            the better caption. Categories may be the numbers 1 to 4, for HC, HI, HM, MM.
+        name: Of the set; the file's if left out.
+        images: The images' folder; None takes their names without looking for the files.
+        references: Take only the first so many references of each pair.
+
+    Raises:
+        SampleFileError: Whatever is wrong with the file, all of it found in one reading.
+    """
+    findings = Findings()
+    return _assemble(path, name or path.stem, list(_of_json(path, findings)), findings, images, references)
+
+
+def read_foil(
+    path: Path, *, captions: Path | None = None, images: Path | None = None, every_pair: bool = False
+) -> PreferenceSet:
+    """Read FOIL: a caption against the same caption with one wrong word.
+
+    Args:
+        path: ``foilv1.0_test_2017.json``: COCO's form, each annotation with ``foil`` true or false.
+        captions: COCO's ``captions_val2014.json``, for references; the true caption is left out of them.
+        images: The images' folder; None takes their names without looking for the files.
+        every_pair: Take every foil; otherwise the first of each image, as the published figures do with
+            one pair an image.
+    """
+    findings = Findings()
+    pairs = list(_foils(path, captions, findings))
+    if not every_pair:
+        pairs = list({str(pair.image): pair for pair in reversed(pairs)}.values())[::-1]
+        findings.notes.append("one pair an image, the first of the file")
+    return _assemble(path, "foil", pairs, findings, images, None)
+
+
+def _assemble(
+    path: Path, name: str, pairs: list[_Pair], findings: Findings, images: Path | None, most: int | None
+) -> PreferenceSet:
+    folder = None if images is None else ImageFolder(images)
+    made = [samples for pair in pairs if (samples := _samples(pair, folder, most, findings)) is not None]
+    findings.conclude(path, [sample for two, _, _ in made for sample in two], skip=False)
+    categories = tuple(category for _, _, category in made)
+    clusters = tuple(str(two[0].image) for two, _, _ in made)
+    counts = {
+        "pairs": len(made),
+        **{f"pairs {c}": categories.count(c) for c in sorted(set(categories)) if c},
+    }
+    return PreferenceSet(
+        name,
+        tuple(two[0] for two, _, _ in made),
+        tuple(two[1] for two, _, _ in made),
+        np.array([label for _, label, _ in made], dtype=np.int64),
+        clusters,
+        categories if any(categories) else None,
+        counts,
+        tuple(findings.notes),
+    )
+
+
+def _samples(
+    pair: _Pair, folder: ImageFolder | None, most: int | None, findings: Findings
+) -> tuple[tuple[Sample, Sample], int, str] | None:
+    try:
+        name = checked_name(pair.image, "the image")
+        image = Path(name) if folder is None else find_image(folder, name)
+        if not isinstance(pair.captions, list) or len(pair.captions) != 2:
+            raise UnusableError('"captions" is no list of two: write ["a", "b"]')
+        first, second = (checked_text(text, "the caption") for text in pair.captions)
+        if isinstance(pair.label, bool) or pair.label not in (0, 1):
+            raise UnusableError(f"the label {shown(pair.label)} is neither 0 nor 1: correct it")
+        references = checked_references(pair.references)[:most]
+    except UnusableError as problem:
+        findings.reject(pair.place, str(problem))
+        return None
+    written = pair.category
+    category = (
+        PASCAL_CATEGORIES.get(written, str(written)) if isinstance(written, int) else str(written or "")
+    )
+    stem = without_suffix(image.name)
+    samples = Sample(stem, image, first, references), Sample(stem, image, second, references)
+    return samples, int(pair.label), category
+
+
+def _of_json(path: Path, findings: Findings) -> Iterator[_Pair]:
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        records = line_records(path, findings)
+        yield from (_pair(record, Place(number, f"line {number}"), None) for number, record in records)
+        return
+    value = read_json(path, findings)
+    if isinstance(value, dict):
+        position = 0
+        for category, entries in value.items():
+            for number, record in enumerate(entries if isinstance(entries, list) else [None], start=1):
+                position += 1
+                place = Place(position, f"{category}, item {number}")
+                if isinstance(record, dict):
+                    yield _pair(record, place, category)
+                else:
+                    findings.reject(place, 'not an object with "image", "captions" and "label": correct it')
+    elif value is not BROKEN:
+        records = list_records(path, findings)
+        yield from (_pair(record, Place(number, f"item {number}"), None) for number, record in records)
+
+
+def _pair(record: Mapping[str, Any], place: Place, category: str | None) -> _Pair:
+    return _Pair(
+        place,
+        record.get("image", record.get("image_path")),
+        record.get("captions"),
+        record.get("label"),
+        record.get("references"),
+        category if category is not None else record.get("category"),
+    )
+
+
+def _foils(path: Path, captions: Path | None, findings: Findings) -> Iterator[_Pair]:
+    content = read_json(path, findings)
+    if content is BROKEN:
+        return
+    try:
+        files = {image["id"]: image["file_name"] for image in content["images"]}
+        annotations = [
+            (a["id"], a["image_id"], a["caption"], bool(a["foil"])) for a in content["annotations"]
+        ]
+    except (KeyError, TypeError):
+        findings.refuse('not FOIL\'s form: "images" with file names and "annotations" with "foil" are needed')
+        return
+    references = {} if captions is None else _coco_captions(captions, findings)
+    true = {identifier: caption for identifier, _, caption, foil in annotations if not foil}
+    for position, (identifier, image, caption, foil) in enumerate(annotations, start=1):
+        place = Place(position, f"annotation {shown(identifier)}")
+        if image not in files:
+            findings.reject(place, f"no image {shown(image)} among the images: correct it")
+        elif foil and identifier not in true:
+            findings.reject(place, "a foil without its true caption: add it or remove the foil")
+        elif foil:
+            others = without(references.get(image, []), true[identifier])
+            yield _Pair(place, files[image], [caption, true[identifier]], 1, list(others))
+
+
+def _coco_captions(path: Path, findings: Findings) -> dict[Any, list[str]]:
+    content = read_json(path, findings, f"{path.name}, ")
+    found: dict[Any, list[str]] = {}
+    try:
+        for annotation in content["annotations"] if content is not BROKEN else []:
+            found.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    except (KeyError, TypeError):
+        findings.refuse(f'{path.name}: not COCO\'s form: "annotations" with captions are needed')
+    return found

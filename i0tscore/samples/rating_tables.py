@@ -1,0 +1,174 @@
+"""Ratings in tables: CSV, TSV, JSON, JSON lines and Hugging Face data sets with named columns."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from i0tscore.samples.assemble import checked_references
+from i0tscore.samples.hub_datasets import EmbeddedImage
+from i0tscore.samples.images import ImageFolder
+from i0tscore.samples.rating_columns import Columns, Records, read_records, records_of_dataset
+from i0tscore.samples.rating_rows import Rated, RatingAssembler, Scale
+from i0tscore.samples.ratings import RatingSet, without
+from i0tscore.samples.rows import Findings, Malformed, Place, UnusableError
+
+DEFAULT_COLUMNS = Columns()
+ANY_NUMBER = Scale()
+_LONGEST_LITERAL = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class TableRules:
+    """How a table of ratings is to be taken.
+
+    Attributes:
+        columns: What the columns are called.
+        scale: What a rating may be.
+        drop_caption: Whether a reference equal to the rated caption is left out.
+        repeats: Whether several ratings of one caption are taken where raters are not told.
+    """
+
+    columns: Columns = DEFAULT_COLUMNS
+    scale: Scale = ANY_NUMBER
+    drop_caption: bool = False
+    repeats: bool = False
+
+
+def read_rating_table(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    images: str | Path | None = None,
+    rules: TableRules | None = None,
+) -> RatingSet:
+    r"""Read any table with the columns ``image``, ``caption``, ``rating`` (see ``Columns`` for others).
+
+    Args:
+        path: CSV, TSV, JSON list, JSON lines, parquet, or a ``save_to_disk`` folder.
+        name: Of the set; the file's if left out.
+        images: Folder of the images; None takes their names without looking for the files.
+        rules: How the table is to be taken.
+
+    Raises:
+        SampleFileError: Whatever is wrong with the file, all of it found in one reading.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "ratings.csv")
+        >>> _ = file.write_text("image,caption,rating\ndog.jpg,A dog.,4\ndog.jpg,A cat.,1\n")
+        >>> read_rating_table(file).rating.tolist()
+        [4.0, 1.0]
+    """
+    file, taken = Path(path), rules or TableRules()
+    findings = Findings()
+    records = read_records(file, findings, taken.columns)
+    return ratings_of_records(
+        file,
+        name or file.stem,
+        records,
+        findings,
+        taken,
+        None if images is None else ImageFolder(Path(images)),
+    )
+
+
+def ratings_of_records(
+    path: Path,
+    name: str,
+    records: Records,
+    findings: Findings,
+    rules: TableRules,
+    folder: ImageFolder | None,
+) -> RatingSet:
+    """Make a rating set of records that have the columns asked for."""
+    chosen = rules.columns.chosen(field for _, record in records for field in record)
+    unit = "line" if path.suffix.lower() in (".csv", ".tsv", ".tab", ".jsonl", ".ndjson") else "row"
+    places = [Place(number, f"{unit} {number}") for number, _ in records]
+    rows = [_rated(place, record, chosen, rules) for place, (_, record) in zip(places, records, strict=True)]
+    if "rater" not in chosen and not rules.repeats:
+        _refuse_copies(records, places, findings)
+    assembler = RatingAssembler(folder, findings, rules.scale)
+    found = assembler.assemble(path, name, rows)
+    if any(isinstance(row.image, EmbeddedImage) for row in rows):
+        # Images without names cannot be counted.
+        return replace(found, counts={"ratings": found.n})
+    return found
+
+
+def read_dataset_ratings(
+    dataset: Any, source: str, name: str, rules: TableRules, folder: ImageFolder | None = None
+) -> RatingSet:
+    """Make a rating set of a data set of the datasets library, e.g. one from the hub.
+
+    Args:
+        dataset: The data set; images inside it stay there until they are scored.
+        source: Where it comes from, for messages.
+        name: Of the set.
+        rules: How it is to be taken.
+        folder: Of images that are outside the data set.
+    """
+    findings = Findings()
+    records = records_of_dataset(dataset, findings, rules.columns)
+    return ratings_of_records(Path(source), name, records, findings, rules, folder)
+
+
+def _rated(place: Place, record: Mapping[str, Any], chosen: Mapping[str, str], rules: TableRules) -> Rated:
+    cell = {field: record.get(name) for field, name in chosen.items()}
+    references = kept = _listed(cell.get("references"))
+    if rules.drop_caption and isinstance(references, list):
+        kept = list(without(references, str(cell.get("caption"))))
+    return Rated(
+        place,
+        cell.get("image"),
+        cell.get("caption"),
+        cell.get("rating"),
+        kept,
+        _identity(cell.get("image"), references),
+        rater=_label(cell.get("rater")),
+        category=_label(cell.get("category")),
+        system=_label(cell.get("system")),
+    )
+
+
+def _identity(image: object, references: object) -> str | None:
+    """What tells images apart that a data set holds without names: their references, if they have any."""
+    if not isinstance(image, EmbeddedImage) or not image.name.startswith("row "):
+        return None
+    try:
+        return "\n".join(checked_references(references)) or None
+    except UnusableError:
+        return None
+
+
+def _listed(cell: object) -> object:
+    """Read a cell that holds a list as JSON or as Python writes it; anything else as it is."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
+        return None if cell == "" else cell
+    if len(cell) <= _LONGEST_LITERAL:
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                return parse(cell.strip())
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+    return Malformed('the references are no list: write ["one", "two"]')
+
+
+def _label(cell: object) -> str | None:
+    return None if cell is None or cell == "" else str(cell)
+
+
+def _refuse_copies(records: Records, places: list[Place], findings: Findings) -> None:
+    """Where raters are not told, a row equal to another in every cell may be a copy or another rater's."""
+    first: dict[str, Place] = {}
+    for (_, record), place in zip(records, places, strict=True):
+        before = first.setdefault(repr(sorted(record.items())), place)
+        if before is not place:
+            findings.reject(
+                place,
+                f'equal to {before.label} in every column: remove it, or name the raters in a column "rater"',
+            )
