@@ -249,6 +249,30 @@ def test_fitted_statistics_are_used_and_named(score, examples, tmp_path):
     assert "prefix" in other.err
 
 
+def test_fit_leaves_out_what_it_says(score, examples, tmp_path):
+    captions = tmp_path / "captions.json"
+    captions.write_text(json.dumps({"chelsea": "A cat.", "coffee": "A cup.", "unknown": "Nothing."}))
+    file = tmp_path / "mine.safetensors"
+    options = [
+        "--model",
+        "lite",
+        "--no-cache",
+        "--on-error",
+        "skip",
+        "--output",
+        str(file),
+        "--format",
+        "json",
+    ]
+    run = call("fit", str(captions), str(examples / "images"), *options)
+    assert run.code == 0
+    assert run.err.startswith("warning: skipped unknown: ")
+    facts = json.loads(run.out)
+    assert (facts["n"], facts["name"], facts["file"]) == (2, "mine", str(file))
+    matched, mismatched = facts["quartiles"]["post"]
+    assert len(matched) == len(mismatched) == 3
+
+
 def save_embeddings(file, ids, vectors):
     np.save(file, vectors)
     file.with_suffix(".ids.txt").write_text("\n".join(ids) + "\n")
