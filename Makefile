@@ -10,7 +10,7 @@ DEV    := $(VENV)/.ready-dev-$(HASH)
 
 # Byte code is compiled while installing, whatever the caller's settings: without it every start of the
 # command spends seconds compiling torch and open_clip.
-PIP    := env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+PIP    := env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet
 
 .PHONY: demo test lint format wheel clean
 
