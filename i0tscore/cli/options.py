@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from i0tscore.encoders import DEFAULT_MODEL
 from i0tscore.errors import UsageError
 from i0tscore.samples import INPUT_FORMATS
+
+if TYPE_CHECKING:
+    from i0tscore.encoders.long_captions import LongCaptions
 
 Decorator = Callable[[Any], Any]
 
@@ -81,7 +84,7 @@ class ModelOptions(OptionGroup):
     device: str
     batch_size: int
     workers: int
-    long_captions: str
+    long_captions: LongCaptions
     cache_dir: Path | None
     no_cache: bool
     offline: bool
