@@ -197,12 +197,14 @@ def test_what_was_encoded_before_an_accident_is_kept(
     encoder: Counting, paths: list[str], tmp_path: Path
 ) -> None:
     encoder.fail_after = 2
-    with EmbeddingCache(encoder, tmp_path) as cache, pytest.raises(RuntimeError, match="power"):
-        embed_images(encoder, paths, batch_size=3, cache=cache)
+    broken_off = EmbeddingCache(encoder, tmp_path)
+    with pytest.raises(RuntimeError, match="power"):
+        embed_images(encoder, paths, batch_size=3, cache=broken_off)
     again = Counting(encoder.inner)
     with EmbeddingCache(again, tmp_path) as cache:
         embed_images(again, paths, batch_size=3, cache=cache)
     assert sum(again.image_batches) == len(paths) - 6
+    broken_off.close()
 
 
 def test_decoding_stays_a_bounded_way_ahead(encoder: Counting, arrays: list[np.ndarray]) -> None:

@@ -38,11 +38,12 @@ def _save(state: dict[str, Any], path: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore:.*does not say which activation")
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
-def test_weights_from_a_file(tmp_path: Path, name: str) -> None:
+def test_weights_from_a_file(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     encoder = load_encoder("tiny", weights=_save(_state(), tmp_path / name), offline=True)
     stock = tiny_models.stock("tiny", 3)
     assert encoder.fingerprint.weights == weights_hash(stock)
     assert encoder.fingerprint.name == f"tiny/{name}"
+    assert not caplog.records, "open_clip's log is not for the user"
     pixels = torch.randn(2, 3, 32, 32)
     theirs = stock.encode_image(pixels, normalize=True)
     torch.testing.assert_close(encoder.encode_pixels(pixels), theirs, atol=1e-5, rtol=0)

@@ -23,6 +23,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "tiny-custom-text": {"text_cfg": TEXT, "custom_text": True},
     "tiny-eos": {"text_cfg": {**TEXT, "pool_type": "eos", "eos_id": 49407}},
     "tiny-two-way": {"text_cfg": {**TEXT, "no_causal_mask": True, "pool_type": "last"}, "custom_text": True},
+    "tiny-last": {"text_cfg": {**TEXT, "pool_type": "last"}},
     "tiny-coca": {
         "text_cfg": {**TEXT, "context_length": 76, "embed_cls": True, "output_tokens": True},
         "vision_cfg": {**VISION, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
@@ -31,7 +32,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 CAUSAL = ("tiny", "tiny-quickgelu", "tiny-custom-text", "tiny-eos")
-FULL_LENGTH = ("tiny-two-way", "tiny-coca")
+FULL_LENGTH = ("tiny-two-way", "tiny-last", "tiny-coca")
 
 
 def register(folder: Path) -> None:
