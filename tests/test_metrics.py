@@ -147,6 +147,13 @@ def test_update_and_compute_equal_one_score() -> None:
         scorer.compute()
 
 
+def test_equal_rows_of_embeddings_are_one_image() -> None:
+    x, y = _pairs(40)
+    repeated = clip_score(np.repeat(x, 5, axis=0), np.repeat(y, 5, axis=0))["CLIPScore"]
+    assert repeated.rank_of == 40
+    assert repeated.interval == pytest.approx(clip_score(x, y)["CLIPScore"].interval, abs=1e-6)
+
+
 def test_similarity_puts_all_kinds_on_one_scale() -> None:
     x, y = _pairs(200)
     statistics = fit(x, y)

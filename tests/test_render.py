@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from i0tscore import I0TScorer
 from i0tscore.gap import Moments, Statistics
-from i0tscore.render import reference_scales, render_csv, render_markdown, render_text
+from i0tscore.render import render_csv, render_markdown, render_text
 from i0tscore.render.flat import per_instance
 from i0tscore.render.markdown import escape
 from i0tscore.render.statistics import describe_statistics, render_statistics
@@ -145,22 +146,16 @@ def statistics():
 
 
 def test_scales_are_in_the_units_of_the_metric(statistics):
-    result = Result(
-        ids=("a",),
-        captions=("x",),
-        metrics={
-            name: metric(name, [0.1])
-            for name in ("I0TScore", "I0TScore(weight=2)", "RefI0TScore", "CLIPScore")
-        },
-    )
-    scales = reference_scales(result, statistics)
-    assert set(scales) == {"I0TScore", "I0TScore(weight=2)", "CLIPScore"}
+    rng = np.random.default_rng(1)
+    names = ("I0TScore", "I0TScore(weight=2)", "CLIPScore", "RefI0TScore")
+    x = rng.normal(size=(3, 16))
+    result = I0TScorer(statistics=statistics, metrics=names, preset="raw").score(x, x, references=[x[:1]] * 3)
     quartiles = statistics.reference["post"].quartiles()
-    assert scales["I0TScore"][:2] == quartiles
-    assert scales["I0TScore(weight=2)"].matched == pytest.approx([2 * q for q in quartiles[0]])
-    assert min(scales["CLIPScore"].mismatched) >= 0  # CLIPScore clips
-    assert reference_scales(result, None) == {}
-    text = render_text(result, per_sample=False, scales=scales)
+    assert result["I0TScore"].scale == (*quartiles, "toy data")
+    assert result["I0TScore(weight=2)"].scale.matched == pytest.approx([2 * q for q in quartiles[0]])
+    assert min(result["CLIPScore"].scale.mismatched) >= 0  # CLIPScore clips
+    assert result["RefI0TScore"].scale is None
+    text = render_text(result, per_sample=False)
     assert f"{quartiles[0][1]:.2f}" in text
     assert "(toy data)" in text
 

@@ -25,7 +25,6 @@ from i0tscore.cli.scoring import make_scorer, read_inputs
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.gap import Statistics
     from i0tscore.results import Result
 
 SHORT_RUN = 50
@@ -124,8 +123,7 @@ def score(**options: Any) -> int:
     result = scorer.score(found.images, found.captions, found.references, found.ids)
     result = result.with_skipped(found.skipped, found.notes)
     thresholds = _thresholds(report.fail_below, result)
-    embeddings = inputs.captions is None  # of an encoder that the scorer does not know
-    _write(result, None if embeddings else scorer.statistics, report)
+    _write(result, report)
     if not model.quiet:
         _mention_skipped(result, report.form)
     return _judge(result, thresholds)
@@ -142,16 +140,16 @@ def _thresholds(wanted: tuple[tuple[str, float], ...], result: Result) -> dict[s
     return bounds
 
 
-def _write(result: Result, statistics: Statistics | None, report: ReportOptions) -> None:
+def _write(result: Result, report: ReportOptions) -> None:
     from i0tscore.render.flat import per_instance
 
     if report.save_per_instance is not None:
         write_output(per_instance(result), report.save_per_instance)
-    write_output(_rendered(result, statistics, report), report.output)
+    write_output(_rendered(result, report), report.output)
 
 
-def _rendered(result: Result, statistics: Statistics | None, report: ReportOptions) -> str:
-    from i0tscore.render import reference_scales, render_csv, render_markdown, render_text
+def _rendered(result: Result, report: ReportOptions) -> str:
+    from i0tscore.render import render_csv, render_markdown, render_text
     from i0tscore.render.text import WIDTH
 
     if report.form == "json":
@@ -161,14 +159,12 @@ def _rendered(result: Result, statistics: Statistics | None, report: ReportOptio
     if report.form == "csv":
         return render_csv(result)
     per_sample = result.n <= SHORT_RUN if report.per_sample is None else report.per_sample
-    scales = reference_scales(result, statistics)
     if report.form == "md":
-        return render_markdown(result, per_sample=per_sample, scales=scales)
+        return render_markdown(result, per_sample=per_sample)
     on_screen = report.output is None
     return render_text(
         result,
         per_sample=per_sample,
-        scales=scales,
         width=terminal_width(WIDTH) if on_screen else WIDTH,
         color=on_screen and wants_color(sys.stdout),
     )

@@ -12,6 +12,8 @@ from scipy.special import expit
 
 QUANTILES = 1001
 
+Quartiles = tuple[float, float, float]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceDistribution:
@@ -60,11 +62,14 @@ class ReferenceDistribution:
         probability: NDArray[np.float64] = expit(self.slope * scores + self.intercept)
         return probability
 
-    def quartiles(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    def quartiles(self) -> tuple[Quartiles, Quartiles]:
         """The 25th, 50th and 75th percentile of matched and of mismatched scores."""
-        picks = [QUANTILES // 4, QUANTILES // 2, 3 * QUANTILES // 4]
-        first, second = (tuple(float(q[i]) for i in picks) for q in (self.matched, self.mismatched))
-        return first, second  # type: ignore[return-value]
+        return _quartiles(self.matched), _quartiles(self.mismatched)
+
+
+def _quartiles(quantiles: NDArray[np.float64]) -> Quartiles:
+    low, middle, high = (float(quantiles[QUANTILES * quarter // 4]) for quarter in (1, 2, 3))
+    return low, middle, high
 
 
 def _percentile(quantiles: NDArray[np.float64], scores: NDArray[Any]) -> NDArray[np.float64]:

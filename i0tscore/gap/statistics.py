@@ -84,7 +84,7 @@ class Statistics:
         self,
         images: NDArray[Any],
         captions: NDArray[Any],
-        groups: Sequence[Any] | None = None,
+        groups: Sequence[Any] | NDArray[Any] | None = None,
         *,
         seed: int = 12345,
     ) -> Statistics:
@@ -204,7 +204,9 @@ class Statistics:
         )
 
 
-def _mismatches(groups: Sequence[Any], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _mismatches(
+    groups: Sequence[Any] | NDArray[Any], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row and other-row indices of pairs from different groups, drawn at random."""
     _, labels = np.unique(np.asarray(groups), return_inverse=True)
     if len(labels) < 2 or labels.max() == 0:

@@ -186,7 +186,10 @@ class RunEncoder:
 
         given = as_embeddings(items)
         if given is not None:
-            return Embedded(given, np.arange(len(given)), {}, None, None)
+            rows: dict[bytes, int] = {}
+            index = [rows.setdefault(row.tobytes(), len(rows)) for row in given]
+            first = np.unique(index, return_index=True)[1]
+            return Embedded(given[first], np.array(index, dtype=np.int64), {})
         return self._embed_images(items) if kind == "image" else self._embed_texts(items)
 
     def _references(self, references: list[Any]) -> References:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError
-from i0tscore.gap import NONE, POST, Standardizer, Statistics, centroid_distance, dot
+from i0tscore.gap import NONE, POST, ReferenceDistribution, Standardizer, Statistics, centroid_distance, dot
 from i0tscore.metrics.encoded import EncodedRun, Index, References, Vectors
 from i0tscore.metrics.functional import breakdown, max_similarity
 from i0tscore.metrics.metric import Metric
 from i0tscore.metrics.ranks import rank_captions, rank_with_references
-from i0tscore.results import MetricResult, Resampling, Result, Signature, bootstrap_mean
+from i0tscore.results import MetricResult, Resampling, Result, Scale, Signature, bootstrap_mean
 
 RANKED_PAIRS = 4_000_000_000
 """Above this many image–caption pairs, ranks are left out."""
@@ -143,7 +143,15 @@ def _metric_result(
         rank=_ranks(run, metric, view, references) if ranked else np.zeros(run.n, dtype=np.int64),
         rank_of=len(run.texts),
         zeros=float((defined == 0).mean()) if len(defined) else 0.0,
+        scale=None if distribution is None else _scale(metric, distribution, statistics),
     )
+
+
+def _scale(metric: Metric, distribution: ReferenceDistribution, statistics: Statistics | None) -> Scale:
+    """The reference quartiles in the metric's own units."""
+    matched, mismatched = (metric.value(np.array(q)).tolist() for q in distribution.quartiles())
+    source = "" if statistics is None else statistics.source or statistics.name
+    return Scale(tuple(matched), tuple(mismatched), source)
 
 
 def _nearest(run: EncodedRun, y: Vectors, references: References) -> NDArray[np.float64]:

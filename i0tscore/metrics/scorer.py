@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,7 +32,7 @@ class I0TScorer:
 
     Args:
         model: ``lite``, ``arch/tag`` of open_clip, or an ``Encoder``.
-        weights: A weights file to use instead of the hub's.
+        weights: A file to use instead of the hub's.
         statistics: ``auto``, ``builtin``, ``batch``, a file, or ``Statistics``. ``auto`` takes those
             shipped for the model, else the samples' own if there are at least 32.
         metrics: Names or values; None for those of the preset.
@@ -120,12 +121,8 @@ class I0TScorer:
             references: For each caption a string or a list of strings.
             ids: Names of the samples; image stems or positions if left out.
 
-        Returns:
-            The result, with every sample's scores in the order given.
-
         Raises:
-            InputError: Lengths differ, an image cannot be read (``on_error="raise"``), a caption is
-                empty or not a string.
+            InputError: Lengths differ, an image cannot be read, a caption is empty or not a string.
             StatisticsError: No statistics, and too few samples for their own.
         """
         return self._evaluate(EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids))))
@@ -176,7 +173,7 @@ class I0TScorer:
             Shape (M, N), float64.
 
         Raises:
-            StatisticsError: The metric needs fixed statistics (shipped, or a file).
+            StatisticsError: The metric needs fixed statistics.
         """
         chosen = parse_metrics([metric])[0]
         if chosen.needs_references:
@@ -211,8 +208,8 @@ class I0TScorer:
         """Fit reference statistics; each sample counts once, so that shards can be fitted and merged.
 
         Args:
-            images: As for ``score``.
-            captions: The same, right captions only.
+            images: As for ``score``; ``captions``, too, right ones only.
+            captions: See ``images``.
             name: Short name, shown in signatures.
             source: What the data are, in words.
             reference: Whether to keep the score distributions that percentiles and p_match need.
@@ -221,11 +218,14 @@ class I0TScorer:
         x, y = run.images[run.image_index], run.texts[run.text_index]
         if not len(x):
             raise InputError("no samples to fit statistics to")
+        if run.skipped:
+            first = f"{run.skipped[0].id}: {run.skipped[0].reason}"
+            warnings.warn(f"{len(run.skipped)} samples left out, first {first}", UserWarning, stacklevel=2)
         used = self._encoder.used_fingerprint
         encoder, space = ("embeddings", "") if used is None else (used.name, used.space)
         prefix = self._preset.prefix
         statistics = Statistics(name, encoder, space, prefix, Moments.of(x), Moments.of(y), source=source)
-        return statistics.with_reference(x, y, run.image_index.tolist()) if reference else statistics
+        return statistics.with_reference(x, y, run.image_index) if reference else statistics
 
     @property
     def statistics(self) -> Statistics | None:

@@ -2,7 +2,6 @@
 
 from i0tscore.render.flat import render_csv
 from i0tscore.render.markdown import render_markdown
-from i0tscore.render.scale import Scale, reference_scales
 from i0tscore.render.text import render_text
 
-__all__ = ["Scale", "reference_scales", "render_csv", "render_markdown", "render_text"]
+__all__ = ["render_csv", "render_markdown", "render_text"]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
 
 from tabulate import tabulate
 
-from i0tscore.render.scale import Scale
 from i0tscore.render.tables import Table, remarks, sample_table, skipped_table, summary_table
 from i0tscore.results import Result
 
 _SPECIAL = re.compile(r"([\\`*_\[\]~|#])")
 
 
-def render_markdown(result: Result, *, per_sample: bool, scales: Mapping[str, Scale] | None = None) -> str:
+def render_markdown(result: Result, *, per_sample: bool) -> str:
     """Tables, notes and signatures of a result.
 
     Captions are data, not markup: pipes, HTML and Markdown in them are escaped.
@@ -23,16 +21,14 @@ def render_markdown(result: Result, *, per_sample: bool, scales: Mapping[str, Sc
     Args:
         result: What to show.
         per_sample: Whether to show the table of samples.
-        scales: Usual scores by metric name, of ``reference_scales``.
 
     Returns:
         Markdown that ends in a newline.
     """
-    scales = scales or {}
-    blocks = [_draw(summary_table(result, scales))]
+    blocks = [_draw(summary_table(result))]
     if per_sample and result.n:
         blocks.append(_draw(sample_table(result)))
-    if said := [f"* {escape(line)}" for line in remarks(result, scales)]:
+    if said := [f"* {escape(line)}" for line in remarks(result)]:
         blocks.append("\n".join(said))
     if result.skipped:
         blocks.append(_draw(skipped_table(result)))

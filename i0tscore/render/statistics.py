@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from i0tscore.gap import POST, Statistics, centroid_distance, expected_residual_gap
-from i0tscore.render.scale import Quartiles
+from i0tscore.gap import POST, Quartiles, Statistics, centroid_distance, expected_residual_gap
 from i0tscore.render.strings import number
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from i0tscore.render.scale import Quartiles, Scale
+from i0tscore.gap import Quartiles
 from i0tscore.render.strings import UNDEFINED, number, one_line
 from i0tscore.results import MetricResult, Result, SampleResult
 
@@ -29,19 +29,20 @@ class Table(NamedTuple):
     align: list[str]
 
 
-def summary_table(result: Result, scales: Mapping[str, Scale]) -> Table:
+def summary_table(result: Result) -> Table:
     """One row a metric: mean, interval, number of scores, and what is usual where that is known."""
     confidence = next(iter(result.metrics.values())).confidence
     header = ["metric", "mean", f"{100 * confidence:g} % interval", "n"]
+    scaled = any(m.scale is not None for m in result.metrics.values())
     zeros = any(m.zeros for m in result.metrics.values())
-    header += ["zeros"] * zeros + ["matched pairs", "mismatched pairs"] * bool(scales)
+    header += ["zeros"] * zeros + ["matched pairs", "mismatched pairs"] * scaled
     rows = []
     for name, metric in result.metrics.items():
         row = [name, number(metric.mean), _interval(metric), str(np.count_nonzero(~np.isnan(metric.values)))]
         if zeros:
             row.append(f"{metric.zeros:.0%}")
-        if scales:
-            scale = scales.get(name)
+        if scaled:
+            scale = metric.scale
             row += (
                 [UNDEFINED] * 2
                 if scale is None
@@ -81,10 +82,11 @@ def skipped_table(result: Result) -> Table:
     return Table(["skipped", "reason"], rows, ["left", "left"])
 
 
-def remarks(result: Result, scales: Mapping[str, Scale]) -> Iterator[str]:
+def remarks(result: Result) -> Iterator[str]:
     """What is to be said below the tables, one line each, signatures apart."""
+    scales = [metric.scale for metric in result.metrics.values() if metric.scale is not None]
     if scales:
-        sources = "; ".join(dict.fromkeys(one_line(scale.source) for scale in scales.values()))
+        sources = "; ".join(dict.fromkeys(one_line(scale.source) for scale in scales))
         yield (
             "matched, mismatched pairs: quartiles of reference images with their own and with other images' "
             f"captions ({sources})"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tabulate import tabulate
 
-from i0tscore.render.scale import Scale
 from i0tscore.render.strings import display_width, shorten
 from i0tscore.render.tables import Table, remarks, sample_table, skipped_table, summary_table
 from i0tscore.results import Result
@@ -24,7 +21,6 @@ def render_text(
     result: Result,
     *,
     per_sample: bool,
-    scales: Mapping[str, Scale] | None = None,
     width: int = WIDTH,
     color: bool = False,
 ) -> str:
@@ -33,19 +29,17 @@ def render_text(
     Args:
         result: What to show.
         per_sample: Whether to show the table of samples.
-        scales: Usual scores by metric name, of ``reference_scales``.
         width: Columns to use; captions are shortened to fit.
         color: Whether to use bold and dim type (ANSI).
 
     Returns:
         Text that ends in a newline.
     """
-    scales = scales or {}
     blocks = []
     if per_sample and result.n:
         blocks.append(_draw(_fit(sample_table(result), width), color))
-    blocks.append(_draw(summary_table(result, scales), color))
-    if said := [*remarks(result, scales)]:
+    blocks.append(_draw(summary_table(result), color))
+    if said := [*remarks(result)]:
         blocks.append("\n".join(said))
     if result.skipped:
         blocks.append(_draw(skipped_table(result), color))

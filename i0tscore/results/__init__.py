@@ -1,7 +1,7 @@
 """Result objects, signatures and intervals."""
 
 from i0tscore.results.intervals import Resampling, bootstrap_mean
-from i0tscore.results.result import MetricResult, Result, SampleResult, SampleScore, SkippedSample
+from i0tscore.results.result import MetricResult, Result, SampleResult, SampleScore, Scale, SkippedSample
 from i0tscore.results.signature import Signature
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Result",
     "SampleResult",
     "SampleScore",
+    "Scale",
     "Signature",
     "SkippedSample",
     "bootstrap_mean",

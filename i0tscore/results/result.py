@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.gap import Quartiles
 from i0tscore.results.signature import Signature
 
 Column = NDArray[np.float64]
@@ -19,6 +20,20 @@ class SkippedSample(NamedTuple):
 
     id: str
     reason: str
+
+
+class Scale(NamedTuple):
+    """What a metric usually is: quartiles of its scores of reference pairs.
+
+    Attributes:
+        matched: Of images with their own captions.
+        mismatched: Of images with other images' captions.
+        source: What the pairs are.
+    """
+
+    matched: Quartiles
+    mismatched: Quartiles
+    source: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +54,7 @@ class MetricResult:
             0 where undefined.
         rank_of: Number of distinct captions of the run.
         zeros: Share of scores that are exactly 0, as clipping makes them.
+        scale: Usual scores, in the metric's own units, or None.
     """
 
     name: str
@@ -53,6 +69,7 @@ class MetricResult:
     rank: NDArray[np.int64]
     rank_of: int
     zeros: float
+    scale: Scale | None = None
 
 
 class SampleScore(NamedTuple):

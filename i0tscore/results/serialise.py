@@ -32,6 +32,7 @@ def metric_to_dict(metric: MetricResult) -> dict[str, Any]:
         "interval": None if metric.interval is None else list(metric.interval),
         "confidence": metric.confidence,
         "zeros": metric.zeros,
+        "scale": None if metric.scale is None else metric.scale._asdict(),
         "signature": str(metric.signature),
     }
 
