@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from i0tscore.errors import InputError
 from i0tscore.samples.hub_datasets import load_hub_dataset
 from i0tscore.samples.rating_columns import Columns
 from i0tscore.samples.rating_files import differing_hashes, image_folder, locate
@@ -185,7 +186,12 @@ def verify(
 
 
 def read_known_table(
-    known: KnownSet, data: Path | None, images: Path | None = None, *, look_up: bool = True
+    known: KnownSet,
+    data: Path | None,
+    images: Path | None = None,
+    *,
+    look_up: bool = True,
+    offline: bool = False,
 ) -> tuple[RatingSet, Path]:
     """Read a set that comes as a table: from a file or folder, or else from the hub.
 
@@ -194,6 +200,7 @@ def read_known_table(
         data: Its file, the folder that holds it, or None for the hub (or its cache).
         images: The images' folder; ``images`` beside the file if left out. Not needed for the hub.
         look_up: Whether to look for the images.
+        offline: Whether the hub must not be asked.
 
     Returns:
         The set and where it was read from.
@@ -203,9 +210,10 @@ def read_known_table(
         SampleFileError: Whatever is wrong with the file.
     """
     if data is None:
-        if known.hub is None:
-            raise ValueError(f"{known.name} is not on the hub")
         hub = known.hub
+        if hub is None or offline:
+            where = "is not on the hub" if hub is None else "would be read from the hub"
+            raise InputError(f"{known.title} {where}: give its folder ({known.origin})")
         dataset = load_hub_dataset(hub.name, hub.configuration, hub.split)
         return read_dataset_ratings(dataset, hub.name, known.name, known.rules), Path(hub.name)
     is_dataset = (data / "state.json").is_file() or (data / "dataset_info.json").is_file()

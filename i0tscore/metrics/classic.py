@@ -1,0 +1,199 @@
+"""The classic metrics of captions against references, through pycocoevalcap.
+
+BLEU, ROUGE-L, METEOR, CIDEr and SPICE compare words with references and see no image. All of them are
+defined on captions tokenized by the Stanford PTB tokenizer, a Java program that comes with
+pycocoevalcap; METEOR and SPICE are Java programs themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.errors import InputError, MissingExtraError, UsageError
+
+CLASSIC_METRICS = ("BLEU-1", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr", "SPICE")
+"""In the order of tables."""
+
+_NO_JAVA = (
+    "needs Java for the PTB tokenizer, and there is no program java: install one, "
+    "e.g. apt-get install default-jre-headless"
+)
+_NO_MODELS = (
+    "needs Stanford CoreNLP 3.6.0, which pycocoevalcap downloads at first use: run "
+    "`python -m pycocoevalcap.spice.get_stanford_models` in its folder spice/ where there is a network"
+)
+
+_Tokens = dict[int, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassicScores:
+    """Scores of the classic metrics.
+
+    Attributes:
+        values: Scores by metric (n,), float64.
+        unavailable: Why the other metrics asked for could not be computed, by metric.
+    """
+
+    values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+
+
+def classic_scores(
+    captions: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str] = CLASSIC_METRICS
+) -> ClassicScores:
+    """Compute classic metrics of each caption against its references.
+
+    CIDEr weighs n-grams by how rare they are in the references of the whole call, so its scores depend
+    on what is scored together.
+
+    Args:
+        captions: One a sample (n,).
+        references: At least one for each caption (n,).
+        names: Of ``CLASSIC_METRICS``.
+
+    Returns:
+        The scores, and the reasons where a metric cannot be computed on this machine.
+
+    Raises:
+        MissingExtraError: pycocoevalcap is not installed.
+        UsageError: An unknown metric.
+        InputError: Lengths differ, or a caption has no references.
+    """
+    unknown = [name for name in names if name not in CLASSIC_METRICS]
+    if unknown:
+        raise UsageError(f"no classic metric {unknown[0]!r}; there are {', '.join(CLASSIC_METRICS)}")
+    if len(captions) != len(references) or not all(references):
+        raise InputError("classic metrics need at least one reference for every caption")
+    if find_spec("pycocoevalcap") is None:
+        raise MissingExtraError("pycocoevalcap", "classic", "BLEU, ROUGE-L, METEOR, CIDEr and SPICE")
+    if shutil.which("java") is None:
+        return ClassicScores(unavailable=dict.fromkeys(names, _NO_JAVA))
+    if not len(captions):
+        return ClassicScores({name: np.zeros(0) for name in names})
+    try:
+        candidates = _tokenize([[caption] for caption in captions])
+        wanted = _tokenize(references)
+    except _UnavailableError as reason:
+        return ClassicScores(unavailable=dict.fromkeys(names, str(reason)))
+    result = ClassicScores()
+    for scorer in dict.fromkeys(_SCORERS[name] for name in names):
+        _apply(scorer, candidates, wanted, names, result)
+    return ClassicScores({n: result.values[n] for n in names if n in result.values}, result.unavailable)
+
+
+def _apply(
+    scorer: Callable[[_Tokens, _Tokens], dict[str, Any]],
+    candidates: _Tokens,
+    references: _Tokens,
+    names: Sequence[str],
+    result: ClassicScores,
+) -> None:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the library prints its progress
+            found = scorer(candidates, references)
+    except _UnavailableError as reason:
+        result.unavailable.update({n: str(reason) for n in names if _SCORERS[n] is scorer})
+        return
+    for name, scores in found.items():
+        if name in names:
+            result.values[name] = np.asarray(scores, dtype=np.float64)
+
+
+class _UnavailableError(Exception):
+    """A metric cannot be computed here; the message says why."""
+
+
+def _tokenize(texts: Sequence[Sequence[str]]) -> _Tokens:
+    """Tokenize lists of texts, by position, and leave out punctuation, as pycocoevalcap does.
+
+    The tokenizer works line by line, so white space of any kind is made single spaces first: a stray
+    line separator would shift every text behind it. It is called here and not through pycocoevalcap's
+    wrapper, which writes a file beside its program and cannot where packages are read-only.
+    """
+    from pycocoevalcap.tokenizer import ptbtokenizer
+
+    lines = [" ".join(text.split()) for several in texts for text in several]
+    jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
+    program = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
+    done = subprocess.run(  # noqa: S603 (its arguments are constants)
+        [*program, "-preserveLines", "-lowerCase", "-encoding", "UTF-8"],
+        input="\n".join(lines).encode(),
+        capture_output=True,
+        check=False,
+    )
+    tokenized = done.stdout.decode().removesuffix("\n").split("\n")
+    if done.returncode or len(tokenized) != len(lines):
+        reason = done.stderr.decode(errors="replace").strip()[-200:]
+        raise _UnavailableError(f"the PTB tokenizer failed ({reason})")
+    words = (line.split() for line in tokenized)
+    kept = iter(" ".join(w for w in line if w not in ptbtokenizer.PUNCTUATIONS) for line in words)
+    return {i: [next(kept) for _ in several] for i, several in enumerate(texts)}
+
+
+def _bleu(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
+    from pycocoevalcap.bleu.bleu import Bleu
+
+    scores = Bleu(4).compute_score(references, candidates, verbose=0)[1]
+    return {"BLEU-1": scores[0], "BLEU-4": scores[3]}
+
+
+def _rouge(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    return {"ROUGE-L": Rouge().compute_score(references, candidates)[1]}
+
+
+def _cider(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
+    from pycocoevalcap.cider.cider import Cider
+
+    return {"CIDEr": Cider().compute_score(references, candidates)[1]}
+
+
+def _meteor(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    meteor = Meteor()
+    try:
+        return {"METEOR": meteor.compute_score(references, candidates)[1]}
+    except (OSError, ValueError) as error:
+        raise _UnavailableError(f"its Java program failed ({error})") from error
+    finally:
+        for stream in (meteor.meteor_p.stdout, meteor.meteor_p.stderr):
+            stream.close()
+
+
+def _spice(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
+    import pycocoevalcap.spice
+
+    folder = Path(next(iter(pycocoevalcap.spice.__path__)))
+    if not (folder / "lib" / "stanford-corenlp-3.6.0-models.jar").is_file():
+        raise _UnavailableError(_NO_MODELS)
+    from pycocoevalcap.spice.spice import Spice
+
+    try:
+        scores = Spice().compute_score(references, candidates)[1]
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise _UnavailableError(f"its Java program failed ({error})") from error
+    return {"SPICE": [score["All"]["f"] for score in scores]}
+
+
+_SCORERS: dict[str, Callable[[_Tokens, _Tokens], dict[str, Any]]] = {
+    "BLEU-1": _bleu,
+    "BLEU-4": _bleu,
+    "ROUGE-L": _rouge,
+    "METEOR": _meteor,
+    "CIDEr": _cider,
+    "SPICE": _spice,
+}
