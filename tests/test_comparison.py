@@ -1,0 +1,84 @@
+"""Comparison of systems' means: intervals that cover, p-values that are uniform under the null."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from i0tscore.results.comparison import compare_means
+from i0tscore.results.intervals import Resampling
+
+# The documented larger run: I0TSCORE_TRIALS=2000 python -m pytest tests/test_comparison.py
+TRIALS = int(os.environ.get("I0TSCORE_TRIALS", "150"))
+
+
+def _systems(images: int, rng: np.random.Generator, gain: float = 0.0) -> tuple[dict, np.ndarray]:
+    """Two systems on two samples an image: images differ much, and systems differ by image, too."""
+    rows = 2
+    difficulty = np.repeat(2 * rng.normal(size=images), rows)
+    liking = np.repeat(0.5 * rng.normal(size=images), rows)
+    a = difficulty + rng.normal(size=images * rows)
+    b = difficulty + liking + gain + rng.normal(size=images * rows)
+    return {"a": a, "b": b}, np.repeat(np.arange(images), rows)
+
+
+@pytest.mark.parametrize("images", [8, 60])
+def test_intervals_cover_and_p_values_are_uniform(images: int) -> None:
+    rng = np.random.default_rng(5)
+    covered, p_values = 0, []
+    for trial in range(TRIALS):
+        values, clusters = _systems(images, rng)
+        settings = Resampling(resamples=199, seed=trial)
+        difference = compare_means(values, clusters, "a", resampling=settings)[0]
+        low, high = difference.estimate.interval
+        covered += low <= 0 <= high
+        p_values.append(difference.p_value)
+    slack = 3 * np.sqrt(0.95 * 0.05 / TRIALS)
+    assert 0.93 - slack <= covered / TRIALS <= 0.97 + slack
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+    assert np.mean(np.array(p_values) < 0.05) < 0.05 + slack
+
+
+def test_the_p_value_and_the_interval_tell_the_same() -> None:
+    rng = np.random.default_rng(6)
+    for trial in range(40):
+        values, clusters = _systems(10, rng, gain=0.6)
+        settings = Resampling(resamples=999, seed=trial)
+        difference = compare_means(values, clusters, "a", resampling=settings)[0]
+        low, high = difference.estimate.interval
+        if not 0.04 < difference.p_value < 0.06:  # one resample more or less
+            assert (difference.p_value < 0.05) == (low > 0 or high < 0)
+
+
+def test_pairing_finds_what_unpaired_intervals_hide() -> None:
+    values, clusters = _systems(80, np.random.default_rng(7), gain=0.5)
+    values["same"] = values["a"].copy()
+    better, same = compare_means(values, clusters, "a", resampling=Resampling(resamples=999))
+    assert (better.first, better.second) == ("b", "a")
+    assert better.estimate.value == pytest.approx(float(np.mean(values["b"] - values["a"])))
+    assert better.p_value < 0.01
+    assert better.p_holm == pytest.approx(2 * better.p_value)
+    assert (same.estimate.value, same.estimate.interval, same.p_value) == (0, (0, 0), 1)
+    unpaired = stats.ttest_ind(values["a"], values["b"]).pvalue
+    assert unpaired > 0.05
+
+
+def test_clusters_widen_the_interval() -> None:
+    values, _ = _systems(30, np.random.default_rng(8))
+    copied = {name: np.repeat(column, 10) for name, column in values.items()}
+    settings = Resampling(resamples=300)
+    wide = compare_means(copied, np.repeat(np.arange(60), 10), "a", resampling=settings)[0]
+    narrow = compare_means(copied, None, "a", resampling=settings)[0]
+    assert np.ptp(wide.estimate.interval) > 2 * np.ptp(narrow.estimate.interval)
+
+
+def test_samples_undefined_in_one_system_are_left_out_of_all() -> None:
+    values = {"a": np.array([1.0, 2.0, np.nan]), "b": np.array([2.0, 4.0, 100.0])}
+    difference = compare_means(values, None, "a", resampling=Resampling(resamples=50))[0]
+    assert difference.estimate.value == 1.5
+    nothing = compare_means({"a": np.array([np.nan]), "b": np.array([1.0])}, None, "a")[0]
+    assert (nothing.estimate.value, nothing.estimate.interval, nothing.p_value) == (None, None, None)
+    assert compare_means(values, None, "a", resampling=Resampling(resamples=0))[0].p_value is None
