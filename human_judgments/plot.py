@@ -41,7 +41,7 @@ def draw(chart: Chart) -> bytes | None:
 
     ours = [(name, estimate) for name, estimate in chart.ours.items() if estimate.value is not None]
     names = [name for name, _ in ours] + [f"{name} (published)" for name in chart.theirs]
-    with matplotlib.rc_context({"svg.hashsalt": "i0tscore", "svg.fonttype": "path", "font.size": 9}):
+    with matplotlib.rc_context({"svg.hashsalt": "i0tscore", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(7.5, 1.2 + 0.27 * len(names)), layout="constrained")
         axes = figure.add_subplot()
         for row, (_, estimate) in enumerate(ours):

@@ -1,0 +1,108 @@
+"""The real rating sets, where the data folder is there."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from i0tscore.results.agreement import agreement, rater_ceiling
+from i0tscore.results.correlation import correlation
+from i0tscore.results.intervals import Resampling
+from i0tscore.samples.rating_blv import read_authors_scores, read_kreiss, same_descriptions
+from i0tscore.samples.rating_files import differing_hashes
+from i0tscore.samples.rating_flickr8k import read_flickr8k_expert
+from i0tscore.samples.rating_sets import KNOWN_SETS, verify
+
+pytestmark = pytest.mark.data
+NONE = Resampling(resamples=0)
+
+
+@pytest.fixture(scope="module")
+def expert(data_dir):
+    return read_flickr8k_expert(data_dir)
+
+
+def lengths(ratings):
+    """A known score column: the number of characters of each caption."""
+    return np.array([float(len(sample.caption)) for sample in ratings.samples])
+
+
+def test_expert_has_the_counts_and_files_of_the_published_figures(expert, data_dir):
+    known = KNOWN_SETS["flickr8k_expert"]
+    assert expert.counts == {
+        "pairs": 5822,
+        "pairs dropped": 158,
+        "items": 5664,
+        "ratings": 16992,
+        "images": 1000,
+    }
+    files = {name: data_dir / "flickr8k" / name for name in known.hashes}
+    assert verify(expert, known, data_dir, files) == ()
+    assert all(sample.image.is_file() for sample in expert.samples[::100])
+    assert {len(sample.references) for sample in expert.samples} == {5}
+    assert not [s for s in expert.samples if s.caption in s.references]
+
+
+def test_point_values_equal_scipys(expert):
+    scores = lengths(expert)[expert.item]
+    found = agreement(scores, expert.rating, expert.clusters, resampling=NONE).estimates
+    assert found["tau_b"].value == stats.kendalltau(scores, expert.rating, variant="b").statistic
+    assert found["tau_c"].value == stats.kendalltau(scores, expert.rating, variant="c").statistic
+    assert found["spearman"].value == stats.spearmanr(scores, expert.rating).statistic
+    assert found["pearson"].value == stats.pearsonr(scores, expert.rating).statistic
+
+
+def test_averaging_the_three_ratings_raises_agreement(expert):
+    """With the mean of two raters for a score, so that the column is a good one without any model."""
+    others = rater_ceiling(expert.rating, expert.item)[0].reshape(-1, 3)[:, 0]
+    third = expert.rating.reshape(-1, 3)[:, 1:].mean(axis=1)
+    assert third == pytest.approx(others)
+    means = expert.averaged()
+    single = correlation("tau_b", others[expert.item], expert.rating)
+    assert correlation("tau_b", others[means.item], means.rating) > single + 0.05
+
+
+def test_both_forms_of_expert_give_the_same_figures(expert, tmp_path):
+    content: dict[str, dict[str, object]] = {}
+    for row, (item, image) in enumerate(zip(expert.item, expert.clusters, strict=True)):
+        sample = expert.samples[item]
+        entry = content.setdefault(
+            image, {"image_path": image, "ground_truth": list(sample.references), "human_judgement": []}
+        )
+        entry["human_judgement"].append({"caption": sample.caption, "rating": expert.rating[row]})
+    file = tmp_path / "flickr8k.json"
+    file.write_text(json.dumps(content))
+    found = read_flickr8k_expert(file, look_up=False)
+    assert verify(found, KNOWN_SETS["flickr8k_expert"], file, {}) == ()
+    for name in ("tau_b", "tau_c"):
+        assert correlation(name, lengths(found)[found.item], found.rating) == pytest.approx(
+            correlation(name, lengths(expert)[expert.item], expert.rating), abs=1e-15
+        )
+
+
+def test_kreiss_has_its_counts_and_the_authors_figure(data_dir):
+    known = KNOWN_SETS["blv_kreiss2022"]
+    ratings = read_kreiss(data_dir)
+    folder = data_dir / "blv_kreiss2022"
+    assert verify(ratings, known, folder, {name: folder / name for name in known.hashes}) == ()
+    assert ratings.counts == {"items": 68, "ratings": 272, "images": 18}
+    assert len(set(ratings.rater)) == 16
+    assert all(sample.image.is_file() for sample in ratings.samples)
+    sighted = read_kreiss(data_dir, raters="sighted")
+    assert sighted.n == 986
+    assert len(same_descriptions(sighted, ratings).samples) == 68
+    scores = read_authors_scores(data_dir)
+    means = ratings.averaged()
+    result = stats.pearsonr([scores[ratings.samples[i].caption] for i in means.item], means.rating)
+    assert result.statistic == pytest.approx(0.075, abs=5e-4)
+    assert result.pvalue == pytest.approx(0.55, abs=0.01)
+
+
+def test_a_changed_byte_is_noticed(data_dir, tmp_path):
+    name = "authors_clipscores.csv"
+    data = (data_dir / "blv_kreiss2022" / name).read_bytes()
+    (tmp_path / name).write_bytes(data.replace(b"0.8", b"0.9", 1))
+    assert len(differing_hashes({name: tmp_path / name}, KNOWN_SETS["blv_kreiss2022"].hashes)) == 1
