@@ -18,6 +18,7 @@ from i0tscore.cli.options import ModelOptions, add_options, model_options
 from i0tscore.errors import I0TScoreError
 from i0tscore.metrics.classic import CLASSIC_METRICS
 from i0tscore.results import Resampling
+from i0tscore.samples.rating_files import locate
 
 _PATH = click.Path(path_type=Path)
 _PLACES = {
@@ -96,6 +97,15 @@ class Arguments:
         if not folder.exists():
             raise I0TScoreError(f"{folder}: no such data; give --data, or set I0TSCORE_DATA to their folder")
         return folder
+
+    def local_file(self, names: tuple[str, ...], origin: str) -> Path | None:
+        """The first of several files; None where it is not there and was not given, so may be on the hub."""
+        try:
+            return locate(self.folder(), names, origin)
+        except I0TScoreError:
+            if self.data is not None:
+                raise
+            return None
 
     def required_data(self, what: str) -> Path:
         """The file or folder given, for sets that must be given."""
