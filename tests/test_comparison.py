@@ -31,7 +31,7 @@ def test_intervals_cover_and_p_values_are_uniform(images: int) -> None:
     covered, p_values = 0, []
     for trial in range(TRIALS):
         values, clusters = _systems(images, rng)
-        settings = Resampling(resamples=199, seed=trial)
+        settings = Resampling(resamples=999, seed=trial)
         difference = compare_means(values, clusters, "a", resampling=settings)[0]
         low, high = difference.estimate.interval
         covered += low <= 0 <= high

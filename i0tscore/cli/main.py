@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from i0tscore.cli.cite import BIBTEX
+from i0tscore.cli.compare import compare
 from i0tscore.cli.console import plain_warnings, say, write_output
 from i0tscore.cli.doctor import doctor
 from i0tscore.cli.fit import fit
@@ -79,7 +80,7 @@ def cli() -> None:
     """
 
 
-for verb in (score, fit, doctor):
+for verb in (score, compare, fit, doctor):
     cli.add_command(verb)
 
 

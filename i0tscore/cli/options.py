@@ -102,6 +102,14 @@ def add_options(*options: Decorator) -> Decorator:
     return add
 
 
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="Stop at samples that cannot be scored, or list them and score the rest.",
+)
+
 input_options = add_options(
     click.argument("captions", required=False, type=_FILE),
     click.argument("image_folder", metavar="[IMAGES]", required=False, type=_FILE),
@@ -118,13 +126,7 @@ input_options = add_options(
         "--image-embeddings", type=_FILE, metavar="FILE", help="Embeddings with ids (.npy or .safetensors)."
     ),
     click.option("--caption-embeddings", type=_FILE, metavar="FILE", help="Embeddings with the same ids."),
-    click.option(
-        "--on-error",
-        type=click.Choice(["raise", "skip"]),
-        default="raise",
-        show_default=True,
-        help="Stop at samples that cannot be scored, or list them and score the rest.",
-    ),
+    on_error_option,
 )
 """The options of ``InputOptions``."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from i0tscore.cli.console import check_output, say, terminal_width, wants_color, write_output
+from i0tscore.cli.measures import measure_options
 from i0tscore.cli.options import (
     InputOptions,
     ModelOptions,
@@ -48,35 +49,7 @@ class ReportOptions(OptionGroup):
 
 
 report_options = add_options(
-    click.option(
-        "--statistics",
-        default="auto",
-        show_default=True,
-        metavar="auto|builtin|batch|FILE",
-        help="Reference statistics: shipped with the model, the samples' own, or fitted ones.",
-    ),
-    click.option(
-        "--metric",
-        multiple=True,
-        metavar="NAME",
-        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, also with settings as "
-        "in 'CLIPScore(clip=no,weight=1)'. Those of the preset if left out.",
-    ),
-    click.option(
-        "--confidence",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        default=0.95,
-        show_default=True,
-        help="Coverage of the intervals.",
-    ),
-    click.option(
-        "--resamples",
-        type=click.IntRange(min=0),
-        default=1000,
-        show_default=True,
-        help="Bootstrap resamples of images; 0 for no intervals.",
-    ),
-    click.option("--seed", type=int, default=12345, show_default=True, help="Of the bootstrap."),
+    measure_options,
     format_option("text", "json", "jsonl", "csv", "md"),
     output_option,
     click.option(

@@ -25,13 +25,13 @@ def render_markdown(result: Result, *, per_sample: bool) -> str:
     Returns:
         Markdown that ends in a newline.
     """
-    blocks = [_draw(summary_table(result))]
+    blocks = [draw_markdown_table(summary_table(result))]
     if per_sample and result.n:
-        blocks.append(_draw(sample_table(result)))
+        blocks.append(draw_markdown_table(sample_table(result)))
     if said := [f"* {escape(line)}" for line in remarks(result)]:
         blocks.append("\n".join(said))
     if result.skipped:
-        blocks.append(_draw(skipped_table(result)))
+        blocks.append(draw_markdown_table(skipped_table(result)))
     signatures = [str(metric.signature) for metric in result.metrics.values()]
     blocks.append("\n".join(["```", *signatures, "```"]))
     return "\n\n".join(blocks) + "\n"
@@ -47,7 +47,8 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", html.escape(text, quote=False))
 
 
-def _draw(table: Table) -> str:
+def draw_markdown_table(table: Table) -> str:
+    """Draw a table in Markdown, its cells escaped."""
     header = [escape(cell) for cell in table.header]
     rows = [[escape(cell) for cell in row] for row in table.rows]
     return tabulate(rows, header, tablefmt="pipe", colalign=table.align, disable_numparse=True)

@@ -108,7 +108,7 @@ def compare_means(
     """
     settings = resampling or Resampling()
     columns = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
-    keep = ~np.isnan(np.stack(list(columns.values()))).any(axis=0)
+    keep = np.array(~np.isnan(np.stack(list(columns.values()))).any(axis=0), dtype=np.bool_)
     labels, groups = cluster_labels(clusters, keep)
     others = [name for name in columns if name != baseline]
     gains = np.stack([(columns[name] - columns[baseline])[keep] for name in others], axis=1)

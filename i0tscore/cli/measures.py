@@ -1,0 +1,83 @@
+"""The options of what is measured, and the views of what was found, that several verbs share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from i0tscore.cli.console import terminal_width, wants_color, write_output
+from i0tscore.cli.options import add_options
+
+if TYPE_CHECKING:
+    from i0tscore.render.document import Document
+
+measure_options = add_options(
+    click.option(
+        "--statistics",
+        default="auto",
+        show_default=True,
+        metavar="auto|builtin|batch|FILE",
+        help="Reference statistics: shipped with the model, the samples' own, or fitted ones.",
+    ),
+    click.option(
+        "--metric",
+        multiple=True,
+        metavar="NAME",
+        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, also with settings as "
+        "in 'CLIPScore(clip=no,weight=1)'. Those of the preset if left out.",
+    ),
+    click.option(
+        "--confidence",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.95,
+        show_default=True,
+        help="Coverage of the intervals.",
+    ),
+    click.option(
+        "--resamples",
+        type=click.IntRange(min=0),
+        default=1000,
+        show_default=True,
+        help="Bootstrap resamples of images; 0 for no intervals.",
+    ),
+    click.option("--seed", type=int, default=12345, show_default=True, help="Of the bootstrap."),
+)
+"""Options ``statistics``, ``metric``, ``confidence``, ``resamples`` and ``seed``."""
+
+
+def write_view(
+    document: Document,
+    form: str,
+    output: Path | None,
+    *,
+    as_data: Callable[[], dict[str, Any]],
+    as_csv: Callable[[], str],
+) -> None:
+    """Write what was found, in the form asked for, to stdout or a file.
+
+    Args:
+        document: What people see.
+        form: ``text``, ``md``, ``json`` or ``csv``.
+        output: The file; None for stdout.
+        as_data: Makes the plain data of ``json``.
+        as_csv: Makes the text of ``csv``.
+    """
+    from i0tscore.render.document import draw_markdown, draw_text
+    from i0tscore.render.text import WIDTH
+    from i0tscore.results.serialise import dumps
+
+    if form == "json":
+        text = dumps(as_data(), indent=2) + "\n"
+    elif form == "csv":
+        text = as_csv()
+    elif form == "md":
+        text = draw_markdown(document)
+    else:
+        on_screen = output is None
+        width = terminal_width(WIDTH) if on_screen else WIDTH
+        text = draw_text(document, width=width, color=on_screen and wants_color(sys.stdout))
+    write_output(text, output)
