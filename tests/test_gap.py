@@ -40,7 +40,8 @@ def test_moments_of_shards_merge_to_those_of_the_whole(cut: list[int], seed: int
     for moments in rest:
         first = first.merge(moments)
     assert first.count == 100
-    np.testing.assert_allclose(first.mean, Moments.of(rows).mean, atol=1e-6)
+    np.testing.assert_allclose(first.mean, rows.mean(0), atol=1e-6)
+    np.testing.assert_allclose(first.covariance, np.cov(rows.T, bias=True), atol=1e-6)
 
 
 def test_statistics_of_shards_merge_and_then_have_no_reference_distribution() -> None:
@@ -71,6 +72,18 @@ def test_shift_moves_both_modalities_towards_each_other_along_the_unit_gap() -> 
     x2, y2 = statistics.standardize(Standardizer.parse("shift(0.3)"), x, y)
     np.testing.assert_allclose(x2, normalize(x - 0.3 * g), atol=1e-6)
     np.testing.assert_allclose(y2, normalize(y + 0.3 * g), atol=1e-6)
+
+
+def test_color_weighs_directions_by_their_variance() -> None:
+    statistics, x, y = _statistics()
+    covariance = np.cov(x.T, bias=True) + np.cov(y.T, bias=True)
+    values, directions = np.linalg.eigh(covariance)
+    matrix = directions @ np.diag((values / values.mean()) ** 0.3) @ directions.T
+    x2, y2 = statistics.standardize(Standardizer.parse("color(0.3)"), x, y)
+    np.testing.assert_allclose(x2, normalize((x - x.mean(0)) @ matrix), atol=1e-5)
+    np.testing.assert_allclose(y2, normalize((y - y.mean(0)) @ matrix), atol=1e-5)
+    same = statistics.standardize(Standardizer.parse("color(0)"), x, y)
+    np.testing.assert_allclose(same[0], statistics.standardize(POST, x, y)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("text", ["post(1)", "nothing", "dn(x)", "dn(1e)", "", "shift("])

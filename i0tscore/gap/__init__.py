@@ -6,7 +6,7 @@ Arrays in, arrays out; nothing here knows images, captions or encoders.
 from i0tscore.gap.measures import centroid_distance, expected_residual_gap
 from i0tscore.gap.moments import Moments
 from i0tscore.gap.reference import Quartiles, ReferenceDistribution
-from i0tscore.gap.standardizers import NONE, POST, Standardizer
+from i0tscore.gap.standardizers import NONE, POST, Reference, Standardizer
 from i0tscore.gap.statistics import Statistics
 from i0tscore.gap.vectors import dot, normalize
 
@@ -15,6 +15,7 @@ __all__ = [
     "POST",
     "Moments",
     "Quartiles",
+    "Reference",
     "ReferenceDistribution",
     "Standardizer",
     "Statistics",

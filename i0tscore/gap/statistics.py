@@ -1,13 +1,8 @@
-"""Reference statistics: the two means and where scores usually lie, fitted, merged, saved and loaded.
-
-A statistics file is safetensors: ``image_mean`` and ``caption_mean`` (d,), and for each standardizer
-quantiles of matched and mismatched scores; what the numbers belong to stands in its metadata.
-"""
+"""Reference statistics: the moments of both modalities and where scores usually lie."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,25 +14,24 @@ from numpy.typing import NDArray
 from i0tscore.errors import StatisticsError
 from i0tscore.gap.moments import Moments
 from i0tscore.gap.reference import ReferenceDistribution
-from i0tscore.gap.standardizers import Standardizer
+from i0tscore.gap.standardizers import Reference, Standardizer
 from i0tscore.gap.vectors import dot
 
-SCHEMA = "i0tscore.statistics/1"
-REFERENCE_STANDARDIZERS = ("none", "post", "dn(0.25)")
+REFERENCE_STANDARDIZERS = ("none", "post", "dn(0.25)", "color(0.2)")
 MISMATCHES_PER_PAIR = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistics:
-    """Means of both modalities in one embedding space, with a reference distribution where there is one.
+    """Moments of both modalities in one embedding space, with a reference distribution where there is one.
 
     Attributes:
         name: Short name, shown in signatures.
         encoder: Name of the encoder, as shown.
         space: Identity of its embedding space (``Fingerprint.space``); empty for unnamed embeddings.
         prefix: Text put before every caption.
-        image: Count and mean of the image embeddings.
-        caption: Count and mean of the caption embeddings.
+        image: Of the image embeddings.
+        caption: Of the caption embeddings.
         reference: Reference distribution by standardizer, e.g. ``{"post": …}``; may be empty.
         source: What data the numbers come from, in words.
     """
@@ -53,14 +47,15 @@ class Statistics:
 
     @property
     def digest(self) -> str:
-        """First 8 hex digits of the SHA-256 over both means."""
-        means = self.image.mean.tobytes() + self.caption.mean.tobytes()
-        return hashlib.sha256(means).hexdigest()[:8]
+        """First 8 hex digits of the SHA-256 over both means and covariances."""
+        moments = (self.image, self.caption)
+        arrays = [a for m in moments for a in (m.mean, m.covariance.astype(np.float32))]
+        return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:8]
 
     def merge(self, other: Statistics) -> Statistics:
         """Statistics of both corpora together.
 
-        The means merge exactly. The reference distribution is dropped, since scores depend on the
+        The moments merge exactly. The reference distribution is dropped, since scores depend on the
         merged means: call ``with_reference`` on held-out pairs to have one again.
 
         Raises:
@@ -109,9 +104,31 @@ class Statistics:
     def standardize(
         self, standardizer: Standardizer, images: NDArray[Any], captions: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Both modalities (n, d) and (m, d) under ``standardizer`` with these means."""
-        means = self.image.mean, self.caption.mean
-        return standardizer.images(images, *means), standardizer.captions(captions, *means)
+        """Both modalities (n, d) and (m, d) under ``standardizer``."""
+        covariance = self.image.covariance + self.caption.covariance
+        reference = Reference(self.image.mean, self.caption.mean, covariance)
+        return standardizer.images(images, reference), standardizer.captions(captions, reference)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file.
+
+        Raises:
+            StatisticsError: The file cannot be written.
+        """
+        from i0tscore.gap.statistics_file import write_statistics
+
+        write_statistics(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Statistics:
+        """Read a file that ``save`` wrote.
+
+        Raises:
+            StatisticsError: The file is missing, damaged, or something else.
+        """
+        from i0tscore.gap.statistics_file import read_statistics
+
+        return read_statistics(Path(path))
 
     def require(self, encoder: str, space: str, prefix: str) -> Statistics:
         """Return self if it belongs to this encoder and prefix; an empty ``space`` is not checked.
@@ -130,78 +147,6 @@ class Statistics:
                 "score with that prefix or fit new ones with `i0tscore fit`"
             )
         return self
-
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file.
-
-        Raises:
-            StatisticsError: The file cannot be written.
-        """
-        from safetensors.numpy import save
-
-        tensors = {"image_mean": self.image.mean, "caption_mean": self.caption.mean}
-        header: dict[str, Any] = {
-            "schema": SCHEMA,
-            "name": self.name,
-            "encoder": self.encoder,
-            "space": self.space,
-            "prefix": self.prefix,
-            "source": self.source,
-            "counts": [self.image.count, self.caption.count],
-            "calibration": {k: [r.slope, r.intercept] for k, r in self.reference.items()},
-        }
-        for key, reference in self.reference.items():
-            tensors[f"{key}/matched"] = reference.matched
-            tensors[f"{key}/mismatched"] = reference.mismatched
-        try:
-            Path(path).write_bytes(save(tensors, {"i0tscore": json.dumps(header, ensure_ascii=False)}))
-        except OSError as error:
-            raise StatisticsError(f"statistics cannot be written to {path}: {error}") from error
-
-    @classmethod
-    def load(cls, path: str | Path) -> Statistics:
-        """Read a file that ``save`` wrote.
-
-        Raises:
-            StatisticsError: The file is missing, damaged, or something else.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                header = json.loads((file.metadata() or {})["i0tscore"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            if header["schema"] != SCHEMA:
-                raise StatisticsError(f"{path}: schema {header['schema']!r}, this version reads {SCHEMA!r}")
-            return cls._from_parts(header, tensors)
-        except FileNotFoundError:
-            raise StatisticsError(f"no statistics file {path}; make one with `i0tscore fit`") from None
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise StatisticsError(
-                f"{path} is not a statistics file of i0tscore ({type(error).__name__}: {error}); "
-                "make one with `i0tscore fit`"
-            ) from error
-
-    @classmethod
-    def _from_parts(cls, header: dict[str, Any], tensors: dict[str, NDArray[np.float64]]) -> Statistics:
-        image, caption = tensors["image_mean"], tensors["caption_mean"]
-        if image.ndim != 1 or image.shape != caption.shape or not np.isfinite([image, caption]).all():
-            raise ValueError("the two means must be finite vectors of one length")
-        reference = {
-            key: ReferenceDistribution(tensors[f"{key}/matched"], tensors[f"{key}/mismatched"], *calibration)
-            for key, calibration in header["calibration"].items()
-        }
-        counts = header["counts"]
-        return cls(
-            name=header["name"],
-            encoder=header["encoder"],
-            space=header["space"],
-            prefix=header["prefix"],
-            image=Moments(int(counts[0]), image),
-            caption=Moments(int(counts[1]), caption),
-            reference=reference,
-            source=header["source"],
-        )
 
 
 def _mismatches(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from i0tscore.gap.standardizers import POST, Standardizer
+from i0tscore.gap.standardizers import POST, Reference, Standardizer
 from i0tscore.gap.vectors import ArrayT, dot, like, namespace, normalize
 
 ReferenceRule = Literal["harmonic", "mean"]
@@ -139,7 +139,8 @@ def ref_i0t_score(
         array([1., 1., 1.])
     """
     x, y = _standardized(POST, images, captions, image_mean, caption_mean)
-    z = [POST.captions(normalize(r), image_mean, caption_mean) for r in references]
+    reference = Reference(image_mean, caption_mean)
+    z = [POST.captions(normalize(r), reference) for r in references]
     return combine_references(dot(x, y), max_similarity(y, z), rule)
 
 
@@ -226,7 +227,8 @@ def combine_references(similarity: ArrayT, nearest: ArrayT, rule: ReferenceRule)
 def _standardized(
     standardizer: Standardizer, images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any
 ) -> tuple[ArrayT, ArrayT]:
+    reference = Reference(image_mean, caption_mean)
     return (
-        standardizer.images(normalize(images), image_mean, caption_mean),
-        standardizer.captions(normalize(captions), image_mean, caption_mean),
+        standardizer.images(normalize(images), reference),
+        standardizer.captions(normalize(captions), reference),
     )

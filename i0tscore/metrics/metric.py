@@ -126,6 +126,7 @@ METRICS: dict[str, Metric] = {
         Metric("I0TScore", POST),
         Metric("RefI0TScore", POST, reference_rule="harmonic"),
         Metric("DNScore", Standardizer("dn", 0.25)),
+        Metric("ColorI0TScore", Standardizer("color", 0.2)),
     )
 }
 
