@@ -17,6 +17,7 @@ import click
 from i0tscore.cli.cite import BIBTEX
 from i0tscore.cli.compare import compare
 from i0tscore.cli.console import plain_warnings, say, write_output
+from i0tscore.cli.correlate import correlate
 from i0tscore.cli.doctor import doctor
 from i0tscore.cli.fit import fit
 from i0tscore.cli.score import score
@@ -80,7 +81,7 @@ def cli() -> None:
     """
 
 
-for verb in (score, compare, fit, doctor):
+for verb in (score, compare, correlate, fit, doctor):
     cli.add_command(verb)
 
 

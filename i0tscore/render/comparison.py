@@ -39,7 +39,7 @@ def comparison_csv(comparison: Comparison) -> str:
 
 
 def _table(comparison: Comparison, metric: MetricComparison) -> Table:
-    header = ["system", "mean", "difference", "p", "p (Holm)", "higher", "equal", "lower"]
+    header = ["system", "mean", "difference", "p", "Holm's p", "higher", "equal", "lower"]
     rows = []
     for name, mean in metric.means.items():
         difference, outcomes = metric.differences.get(name), metric.outcomes.get(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from i0tscore.errors import InputError, UsageError
 from i0tscore.samples.hub_datasets import dataset_records, load_dataset
@@ -71,7 +71,22 @@ HUB_COLUMNS = Columns(
 """Names used by Composite, Polaris and Nebula, on the hub and in their CSV files."""
 
 
-def read_records(path: Path, findings: Findings, columns: Columns) -> Records:
+class Wanted(Protocol):
+    """Columns that a reader looks for."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a column may have."""
+
+    @property
+    def image(self) -> tuple[str, ...]:
+        """Those of them that may hold images."""
+
+    def suffice(self, present: list[str], findings: Findings) -> bool:
+        """Whether the columns that must be there are there; if not, tell the findings."""
+
+
+def read_records(path: Path, findings: Findings, columns: Wanted) -> Records:
     """Read a file's records with the columns wanted, unchecked; none where the columns do not suffice."""
     if not path.exists():
         raise InputError(f"{path}: no such file: check the path")
@@ -93,7 +108,7 @@ def read_records(path: Path, findings: Findings, columns: Columns) -> Records:
     return records if not records or columns.suffice(present, findings) else []
 
 
-def records_of_dataset(dataset: Any, findings: Findings, columns: Columns) -> Records:
+def records_of_dataset(dataset: Any, findings: Findings, columns: Wanted) -> Records:
     """The records of a data set; images inside it stay there. None where the columns do not suffice."""
     if dataset is None or not columns.suffice(list(dataset.column_names), findings):
         return []

@@ -18,8 +18,8 @@ from i0tscore.samples.rows import (
     Place,
     UnusableError,
     checked_name,
+    checked_number,
     checked_text,
-    described,
     few,
     shown,
 )
@@ -50,7 +50,7 @@ class Scale:
             if (word := " ".join(written.split()).lower()) in self.words:
                 return self.words[word]
             raise UnusableError(f"the rating {shown(written)} is none of {few(self.words, 8)}: correct it")
-        number = _number(written)
+        number = checked_number(written, "the rating")
         if not self.low <= number <= self.high:
             raise UnusableError(
                 f"the rating {number:g} is outside {self.low:g} to {self.high:g}: correct or remove it"
@@ -218,18 +218,3 @@ def find_image(folder: ImageFolder, name: str) -> Path:
         if last in ("", name):
             raise
         return folder.find(last)
-
-
-def _number(written: object) -> float:
-    """Return a finite number, or raise ``UnusableError``."""
-    if written is None or (isinstance(written, str) and not written.strip()):
-        raise UnusableError("the rating is missing: write it or remove the row")
-    if isinstance(written, bool) or not isinstance(written, str | int | float):
-        raise UnusableError(f"the rating is {described(written)}, not a number: correct it")
-    try:
-        number = float(written)
-    except (ValueError, OverflowError):
-        raise UnusableError(f"the rating {shown(written)} is not a number: correct it") from None
-    if not math.isfinite(number):
-        raise UnusableError(f"the rating is {number}, not a number: correct or remove the row")
-    return number

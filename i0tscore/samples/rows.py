@@ -154,6 +154,21 @@ def checked_name(value: object, what: str) -> str:
     return checked_text(value, what)
 
 
+def checked_number(written: object, what: str) -> float:
+    """Return a finite number, or raise ``UnusableError``; text is taken as it is written in tables."""
+    if written is None or (isinstance(written, str) and not written.strip()):
+        raise UnusableError(f"{what} is missing: write it or remove the row")
+    if isinstance(written, bool) or not isinstance(written, str | int | float):
+        raise UnusableError(f"{what} is {described(written)}, not a number: correct it")
+    try:
+        number = float(written)
+    except (ValueError, OverflowError):
+        raise UnusableError(f"{what} {shown(written)} is not a number: correct it") from None
+    if not math.isfinite(number):
+        raise UnusableError(f"{what} is {number}, not a number: correct or remove the row")
+    return number
+
+
 def row_from_record(record: Mapping[str, object], position: int, unit: str) -> Row:
     """Make a row of an object with named fields; the first field that is filled counts."""
     identifier = _first(record, ID_FIELDS)

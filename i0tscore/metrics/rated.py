@@ -1,0 +1,120 @@
+"""Rating sets with scores of what they rate: computed here, or read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.errors import InputError
+from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores
+from i0tscore.metrics.metric import parse_metrics
+from i0tscore.metrics.scorer import I0TScorer
+from i0tscore.results import Signature
+from i0tscore.samples.ratings import RatingSet
+from i0tscore.samples.score_tables import RatedScores, read_scores_of
+
+
+def rate_by_file(ratings: RatingSet, path: Path, names: Sequence[str] = ()) -> RatedScores:
+    """Join ratings with scores in a table that has the columns ``image`` and ``caption``.
+
+    Args:
+        ratings: The set.
+        path: The table of scores.
+        names: Its columns of scores; all others if empty.
+
+    Raises:
+        SampleFileError: Whatever is wrong with the table, and every caption without a score.
+    """
+    return _rated(ratings, read_scores_of(path, ratings.samples, names), {})
+
+
+def rate_by_model(ratings: RatingSet, scorer: I0TScorer, *, references: bool) -> RatedScores:
+    """Score what was rated, each image and caption once.
+
+    Args:
+        ratings: The set; its images must be there.
+        scorer: What to score with.
+        references: Whether its metrics look at references.
+    """
+    samples = ratings.samples
+    result = scorer.score(
+        [sample.image for sample in samples],
+        [sample.caption for sample in samples],
+        [sample.references for sample in samples] if references else None,
+        [sample.id for sample in samples],
+    )
+    signatures = {name: str(metric.signature) for name, metric in result.items()}
+    return _rated(ratings, {name: metric.values for name, metric in result.items()}, signatures, result.notes)
+
+
+def rate_by_words(ratings: RatingSet, names: Sequence[str]) -> RatedScores:
+    """Score by metrics that compare captions with references and see no image.
+
+    Args:
+        ratings: The set; every caption must have references.
+        names: Of ``CLASSIC_METRICS``.
+
+    Raises:
+        InputError: One of them cannot be computed here, or references are missing.
+    """
+    samples = ratings.samples
+    found = classic_scores([s.caption for s in samples], [s.references for s in samples], names)
+    if found.unavailable:
+        raise InputError("\n".join(f"{name}: {reason}" for name, reason in found.unavailable.items()))
+    made = (("lib", f"pycocoevalcap-{version('pycocoevalcap')}"), ("tok", "ptb-3.4.1"))
+    signatures = {
+        name: str(Signature(name, (*made, ("n", str(len(samples))), ("v", version("i0tscore")))))
+        for name in found.values
+    }
+    return _rated(ratings, found.values, signatures)
+
+
+def split_metrics(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part names into metrics that see images and classic ones, which see references only."""
+    classic = {name.lower(): name for name in CLASSIC_METRICS}
+    words = [classic[name.lower()] for name in names if name.lower() in classic]
+    return [name for name in names if name.lower() not in classic], list(dict.fromkeys(words))
+
+
+def wants_references(ratings: RatingSet, names: Sequence[str]) -> bool:
+    """Whether metrics look at references; without names, whether there are any to look at."""
+    if names:
+        return any(metric.needs_references for metric in parse_metrics(names))
+    return all(sample.references for sample in ratings.samples)
+
+
+def joined(first: RatedScores, second: RatedScores) -> RatedScores:
+    """Scores of both, of the same ratings."""
+    return RatedScores(
+        first.ratings,
+        first.scores | second.scores,
+        first.clusters,
+        first.over,
+        first.items,
+        first.parts,
+        first.signatures | second.signatures,
+        tuple(dict.fromkeys(first.notes + second.notes)),
+    )
+
+
+def _rated(
+    ratings: RatingSet,
+    values: Mapping[str, NDArray[np.float64]],
+    signatures: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> RatedScores:
+    parts = {"category": ratings.categories, "system": ratings.systems}
+    return RatedScores(
+        ratings.rating,
+        {name: column[ratings.item] for name, column in values.items()},
+        ratings.clusters,
+        "image",
+        ratings.item,
+        {name: labels for name, labels in parts.items() if labels is not None},
+        dict(signatures),
+        (*ratings.notes, *notes),
+    )

