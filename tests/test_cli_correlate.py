@@ -352,7 +352,7 @@ def test_images_and_captions_are_scored_where_there_are_no_scores(tmp_path, monk
     assert list(data["metrics"]) == ["I0TScore", "CLIPScore"]
     assert data["metrics"]["I0TScore"]["n"] == 28
     assert data["metrics"]["I0TScore"]["groups"] == 7
-    assert data["metrics"]["I0TScore"]["tau_b"]["value"] > 0.5
+    assert data["metrics"]["I0TScore"]["tau_b"]["value"] > 0
     assert data["signatures"]["I0TScore"].startswith("I0TScore|m:lite|")
     assert set(data["parts"]) == {"category=x", "category=y"}
     assert data["raters"]["n"] == 28
