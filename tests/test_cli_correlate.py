@@ -109,6 +109,20 @@ def test_every_form_of_table_has_the_same_figures(form, table, rows, tmp_path, c
     assert found(capsys, str(file), *SCORES) == found(capsys, table, *SCORES)
 
 
+def test_images_inside_a_data_set_are_grouped_by_their_names(rows, tmp_path, capsys):
+    pixel = b"not decoded here"
+    for names, code in ((True, 0), (False, 1)):
+        content = [
+            {**row, "image": {"bytes": pixel, "path": row["image"] if names else None}} for row in rows[:30]
+        ]
+        features = datasets.Features({**datasets.Dataset.from_list(rows).features, "image": datasets.Image()})
+        datasets.Dataset.from_list(content, features=features).to_parquet(str(tmp_path / "t.parquet"))
+        arguments = [str(tmp_path / "t.parquet"), "--score", "good", "--repeats", "--resamples", "10"]
+        assert main(["correlate", *arguments, "--format", "csv"]) == code
+        shown = capsys.readouterr()
+    assert "row 1: the image has no name: name a column" in shown.err
+
+
 def test_raters_are_a_ceiling_and_must_not_repeat(table, rows, tmp_path, capsys):
     data = found(capsys, table, "--score", "good", "--rater", "rater")
     ratings = column(rows, "rating").reshape(-1, 3)
@@ -354,7 +368,7 @@ def test_images_and_captions_are_scored_where_there_are_no_scores(tmp_path, monk
     assert data["metrics"]["I0TScore"]["groups"] == 7
     assert data["metrics"]["I0TScore"]["tau_b"]["value"] > 0
     assert data["signatures"]["I0TScore"].startswith("I0TScore|m:lite|")
-    assert set(data["parts"]) == {"category=x", "category=y"}
+    assert set(data["parts"]) == {"kind=x", "kind=y"}
     assert data["raters"]["n"] == 28
     assert main(["correlate", *arguments[:4], "--rater", "nobody", *model]) == 1
     assert "'nobody'" in capsys.readouterr().err

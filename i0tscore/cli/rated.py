@@ -45,6 +45,8 @@ def read_rated(asked: CorrelateOptions, model: ModelOptions) -> RatedScores:
         rated = _by_metrics(asked, model, ratings)
     else:
         rated = rate_by_file(ratings, asked.scores, asked.score)
+    parts = {getattr(asked, name, None) or name: labels for name, labels in rated.parts.items()}
+    rated = replace(rated, parts=parts)
     return replace(rated, clusters=None, over="rows") if asked.by_rows else rated
 
 
