@@ -12,7 +12,7 @@ DEV    := $(VENV)/.ready-dev-$(HASH)
 # command spends seconds compiling torch and open_clip.
 PIP    := env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet
 
-.PHONY: demo test lint format wheel clean
+.PHONY: demo test lint format reports wheel clean
 
 demo: $(DEMO)  ## score the captions in examples/ with the embedded model
 	$(VENV)/bin/python examples/photographs.py
@@ -29,6 +29,11 @@ lint: $(DEV)  ## format, lint, types
 format: $(DEV)  ## put the code in the project's format
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+reports: $(DEV)  ## measure agreement with human ratings anew; needs the data that docs/human-judgments.md names
+	$(VENV)/bin/python -m human_judgments.flickr8k_expert --model lite
+	$(VENV)/bin/python -m human_judgments.blv_kreiss2022 --model lite
+	$(VENV)/bin/python -m human_judgments.standardizers --model lite
 
 wheel: $(DEV)  ## build dist/*.whl
 	$(VENV)/bin/python -m build --wheel
