@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from human_judgments.arguments import Arguments, script
 from human_judgments.report import Report
-from human_judgments.run import report_ratings
-from i0tscore.samples.rating_sets import KNOWN_SETS, read_known_table
+from human_judgments.run import report_known_table
 
 REMARKS = ("the test split; images that the hub serves without names are told apart by their references",)
 
@@ -13,15 +12,7 @@ REMARKS = ("the test split; images that the hub serves without names are told ap
 @script("polaris")
 def main(arguments: Arguments) -> Report:
     """Agreement with Polaris (polaris_test.csv in --data, or yuwd/Polaris from the hub)."""
-    known = KNOWN_SETS["polaris"]
-    ratings, path = read_known_table(
-        known,
-        arguments.data,
-        arguments.images,
-        look_up=arguments.needs_images,
-        offline=arguments.offline,
-    )
-    return report_ratings(known, ratings, arguments, path=path, headline="tau_c", remarks=REMARKS)
+    return report_known_table("polaris", arguments, headline="tau_c", remarks=REMARKS)
 
 
 if __name__ == "__main__":

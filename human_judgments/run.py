@@ -23,7 +23,7 @@ from human_judgments.published import PUBLISHED
 from human_judgments.report import Report, resampling_note
 from human_judgments.scores import score_samples
 from i0tscore.results.correlation import CorrelationName
-from i0tscore.samples.rating_sets import KnownSet, verify
+from i0tscore.samples.rating_sets import KNOWN_SETS, KnownSet, read_known_table, verify
 from i0tscore.samples.ratings import PreferenceSet, RatingSet
 
 
@@ -84,6 +84,17 @@ def report_ratings(
         f"{known.title}: agreement with human ratings", f"{SYMBOLS[headline]} × 100", estimates, theirs
     )
     return Report(stem_of(known.name, arguments), title_of(known, arguments), blocks, data, chart)
+
+
+def report_known_table(
+    name: str, arguments: Arguments, *, headline: CorrelationName, remarks: Sequence[str] = ()
+) -> Report:
+    """Read a set that comes as a table, from a folder or the hub, and report on it as ``report_ratings``."""
+    known = KNOWN_SETS[name]
+    ratings, path = read_known_table(
+        known, arguments.data, arguments.images, look_up=arguments.needs_images, offline=arguments.offline
+    )
+    return report_ratings(known, ratings, arguments, path=path, headline=headline, remarks=remarks)
 
 
 def report_pairs(

@@ -48,8 +48,7 @@ def i0t_score(
         >>> round(result["I0TScore"].mean, 1)
         0.7
     """
-    names = ("I0TScore",) if references is None else ("I0TScore", "RefI0TScore")
-    scorer = I0TScorer(model, statistics=statistics, **{"metrics": names, **options})
+    scorer = _scorer("I0TScore", references is not None, model, statistics, options)
     return scorer.score(images, captions, references, ids)
 
 
@@ -83,8 +82,7 @@ def clip_score(
         >>> round(result["CLIPScore"].mean, 3)
         1.5
     """
-    names = ("CLIPScore",) if references is None else ("CLIPScore", "RefCLIPScore")
-    scorer = I0TScorer(model, statistics=statistics, **{"metrics": names, **options})
+    scorer = _scorer("CLIPScore", references is not None, model, statistics, options)
     return scorer.score(images, captions, references, ids)
 
 
@@ -114,3 +112,15 @@ def fit(
         50
     """
     return I0TScorer(model, **options).fit(images, captions, name=name, source=source)
+
+
+def _scorer(
+    metric: str,
+    referenced: bool,
+    model: str | Encoder,
+    statistics: str | Path | Statistics,
+    options: dict[str, Any],
+) -> I0TScorer:
+    """A scorer of a metric, and of its Ref- form with references, unless the options name others."""
+    names = (metric, f"Ref{metric}") if referenced else (metric,)
+    return I0TScorer(model, statistics=statistics, **{"metrics": names, **options})
