@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from human_judgments.arguments import Arguments
-from human_judgments.evidence import Evidence, PairEvidence
+from human_judgments.evidence import PairEvidence
 from human_judgments.published import Published
 from human_judgments.report import UNDEFINED, bullets, p_value, percent, table
 from human_judgments.scores import Scores
 from i0tscore.results.correlation import CORRELATIONS, CorrelationName
+from i0tscore.results.evidence import Evidence
 from i0tscore.samples.rating_sets import KnownSet
 
 SYMBOLS: dict[str, str] = {"tau_b": "τ-b", "tau_c": "τ-c", "spearman": "Spearman", "pearson": "Pearson"}
@@ -73,7 +74,10 @@ def agreement_blocks(
         ]
     if found.parts:
         names = list(found.agreement)
-        rows = [[part, *(percent(by_metric[n]) for n in names)] for part, by_metric in found.parts.items()]
+        rows = [
+            [part, *(percent(by_metric[n]) for n in names)]
+            for part, by_metric in found.parts_by_label.items()
+        ]
         blocks += [f"{SYMBOLS[headline]} by part of the set:", table(["part", *names], rows)]
     return blocks
 

@@ -16,13 +16,13 @@ from scipy import stats
 
 from human_judgments.arguments import Arguments, script
 from human_judgments.blocks import RATERS, agreement_blocks, agreement_table, closing_blocks, introduction
-from human_judgments.evidence import Evidence, rating_evidence
 from human_judgments.plot import Chart
 from human_judgments.report import Report, percent, resampling_note, table
-from human_judgments.run import evidence_data, heading, stem_of, title_of
+from human_judgments.run import evidence_data, heading, measure, stem_of, title_of
 from human_judgments.scores import Scores, score_samples
 from i0tscore.results.agreement import agreement
 from i0tscore.results.correlation import CorrelationName
+from i0tscore.results.evidence import Evidence
 from i0tscore.results.intervals import Estimate
 from i0tscore.samples.rating_blv import (
     AUTHORS_SCORES,
@@ -121,13 +121,7 @@ def _measure(ratings: RatingSet, scores: Scores, arguments: Arguments) -> Eviden
     known = {(sample.image.name, sample.caption) for sample in scores.samples}
     there = np.array([(s.image.name, s.caption) in known for s in ratings.samples])
     rated = ratings if there.all() else ratings.only(there[ratings.item])
-    return rating_evidence(
-        rated,
-        scores.of(rated.samples),
-        headline=HEADLINE,
-        baseline=arguments.baseline,
-        resampling=arguments.resampling,
-    )
+    return measure(rated, scores, arguments, HEADLINE)
 
 
 def _how(arguments: Arguments) -> str:

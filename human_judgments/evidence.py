@@ -1,4 +1,4 @@
-"""Agreement of scores with a set of ratings or preferences, in every way that a report shows."""
+"""Agreement of scores with preferences between pairs of captions."""
 
 from __future__ import annotations
 
@@ -9,134 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.results import Resampling, bootstrap_mean
-from i0tscore.results.agreement import Agreement, agreement, preference_accuracy, rater_ceiling
-from i0tscore.results.comparison import Difference, compare_agreement
-from i0tscore.results.correlation import CorrelationName, correlation
 from i0tscore.results.intervals import Estimate
-from i0tscore.samples.ratings import Labels, PreferenceSet, RatingSet
+from i0tscore.samples.ratings import PreferenceSet
 
 Column = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Agreement of metrics with a rating set.
-
-    Attributes:
-        agreement: By metric.
-        differences: From the baseline, by metric; empty where it is not among them.
-        raters: Each rating against the mean of the item's others; None with one rating an item.
-        averaged: The headline correlation if ratings were averaged, by metric; empty with one an item.
-        accuracy: Preference accuracy within groups and number of pairs, by metric; empty without groups.
-        parts: The headline correlation by category or system, and by metric in it.
-    """
-
-    agreement: dict[str, Agreement]
-    differences: dict[str, Difference]
-    raters: Agreement | None
-    averaged: dict[str, float | None]
-    accuracy: dict[str, tuple[Estimate, int]]
-    parts: dict[str, dict[str, Estimate]]
-
-
-def rating_evidence(
-    ratings: RatingSet,
-    scores: Mapping[str, Column],
-    *,
-    headline: CorrelationName,
-    baseline: str,
-    resampling: Resampling,
-) -> Evidence:
-    """Measure agreement with every metric.
-
-    Args:
-        ratings: The set.
-        scores: By metric, one a sample of the set.
-        headline: The correlation that comparisons and parts are about.
-        baseline: The metric that the others are compared with.
-        resampling: Of the intervals.
-    """
-    rows = {name: values[ratings.item] for name, values in scores.items()}
-    found = {
-        name: agreement(values, ratings.rating, ratings.clusters, resampling=resampling)
-        for name, values in rows.items()
-    }
-    differences = []
-    if baseline in rows and len(rows) > 1:
-        differences = compare_agreement(
-            rows, ratings.rating, ratings.clusters, baseline, name=headline, resampling=resampling
-        )
-    return Evidence(
-        found,
-        {difference.first: difference for difference in differences},
-        _raters(ratings, resampling),
-        _averaged(ratings, scores, headline),
-        _accuracy(ratings, scores, resampling),
-        {
-            **_parts(ratings, ratings.categories, rows, headline, resampling),
-            **_parts(ratings, ratings.systems, rows, headline, resampling),
-        },
-    )
-
-
-def _raters(ratings: RatingSet, resampling: Resampling) -> Agreement | None:
-    if not ratings.several_raters:
-        return None
-    others, given, rows = rater_ceiling(ratings.rating, ratings.item)
-    return agreement(others, given, np.asarray(ratings.clusters)[rows], resampling=resampling)
-
-
-def _averaged(
-    ratings: RatingSet, scores: Mapping[str, Column], headline: CorrelationName
-) -> dict[str, float | None]:
-    if not ratings.several_raters:
-        return {}
-    means = ratings.averaged()
-    kept = {name: ~np.isnan(values[means.item]) for name, values in scores.items()}
-    return {
-        name: correlation(headline, values[means.item][kept[name]], means.rating[kept[name]])
-        for name, values in scores.items()
-    }
-
-
-def _accuracy(
-    ratings: RatingSet, scores: Mapping[str, Column], resampling: Resampling
-) -> dict[str, tuple[Estimate, int]]:
-    """Between captions of a group by their mean ratings, so that no caption is compared with itself."""
-    if ratings.groups is None:
-        return {}
-    means = ratings.averaged()
-    groups, clusters = np.asarray(means.groups), np.asarray(means.clusters)
-    found = {}
-    for name, values in scores.items():
-        rows = values[means.item]
-        keep = ~np.isnan(rows)
-        found[name] = preference_accuracy(
-            rows[keep], means.rating[keep], groups[keep], clusters[keep], resampling=resampling
-        )
-    return found
-
-
-def _parts(
-    ratings: RatingSet,
-    labels: Labels | None,
-    rows: Mapping[str, Column],
-    headline: CorrelationName,
-    resampling: Resampling,
-) -> dict[str, dict[str, Estimate]]:
-    if labels is None:
-        return {}
-    of_row, clusters = np.asarray(labels), np.asarray(ratings.clusters)
-    found: dict[str, dict[str, Estimate]] = {}
-    for label in dict.fromkeys(labels):
-        keep = of_row == label
-        found[label] = {
-            name: agreement(
-                values[keep], ratings.rating[keep], clusters[keep], names=[headline], resampling=resampling
-            ).estimates[headline]
-            for name, values in rows.items()
-        }
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,14 @@ from human_judgments.blocks import (
     pair_table,
     published_blocks,
 )
-from human_judgments.evidence import Evidence, PairEvidence, pair_evidence, rating_evidence
+from human_judgments.evidence import PairEvidence, pair_evidence
 from human_judgments.plot import Chart
 from human_judgments.published import PUBLISHED
 from human_judgments.report import Report, resampling_note
-from human_judgments.scores import score_samples
+from human_judgments.scores import Scores, score_samples
+from i0tscore.metrics.rated import with_scores
 from i0tscore.results.correlation import CorrelationName
+from i0tscore.results.evidence import Evidence, gather_evidence
 from i0tscore.samples.rating_sets import KNOWN_SETS, KnownSet, read_known_table, verify
 from i0tscore.samples.ratings import PreferenceSet, RatingSet
 
@@ -52,13 +54,7 @@ def report_ratings(
     counts = dict(ratings.counts)
     ratings = ratings if arguments.limit is None else ratings.limited(arguments.limit)
     scores = score_samples(ratings.samples, arguments)
-    found = rating_evidence(
-        ratings,
-        scores.values,
-        headline=headline,
-        baseline=arguments.baseline,
-        resampling=arguments.resampling,
-    )
+    found = measure(ratings, scores, arguments, headline)
     notes = [*remarks, *ratings.notes, *differing, *scores.notes]
     published = PUBLISHED.get(known.name, ())
     blocks = [
@@ -147,6 +143,16 @@ def report_pairs(
     return Report(stem_of(known.name, arguments), title_of(known, arguments), blocks, data, chart)
 
 
+def measure(ratings: RatingSet, scores: Scores, arguments: Arguments, headline: CorrelationName) -> Evidence:
+    """Measure how scores agree with ratings of the captions scored, or of some of them."""
+    return gather_evidence(
+        with_scores(ratings, scores.of(ratings.samples), scores.signatures),
+        headline=headline,
+        baseline=arguments.baseline,
+        resampling=arguments.resampling,
+    )
+
+
 def heading(known: KnownSet, arguments: Arguments, counts: Mapping[str, int]) -> dict[str, Any]:
     """What the set is and how the report was made, as data."""
     return {
@@ -162,27 +168,14 @@ def heading(known: KnownSet, arguments: Arguments, counts: Mapping[str, int]) ->
 
 def evidence_data(found: Evidence) -> dict[str, Any]:
     """Agreement as plain data."""
-    metrics: dict[str, dict[str, Any]] = {name: value.to_dict() for name, value in found.agreement.items()}
-    for name, difference in found.differences.items():
-        metrics[name]["difference"] = {
-            "from": difference.second,
-            **difference.estimate.to_dict(),
-            "p": difference.p_value,
-            "p_holm": difference.p_holm,
-        }
-    for name, (estimate, pairs) in found.accuracy.items():
-        metrics[name]["preference_accuracy"] = {**estimate.to_dict(), "pairs": pairs}
+    data = found.to_dict()
     for name, value in found.averaged.items():
-        metrics[name]["averaged_ratings"] = value
+        data["metrics"][name]["averaged_ratings"] = value
     parts = {
-        part: {name: estimate.to_dict() for name, estimate in by_metric.items()}
-        for part, by_metric in found.parts.items()
+        label: {name: estimate.to_dict() for name, estimate in by_metric.items()}
+        for label, by_metric in found.parts_by_label.items()
     }
-    return {
-        "metrics": metrics,
-        "raters": None if found.raters is None else found.raters.to_dict(),
-        "parts": parts,
-    }
+    return {"metrics": data["metrics"], "raters": data["raters"], "parts": parts}
 
 
 def stem_of(name: str, arguments: Arguments) -> str:

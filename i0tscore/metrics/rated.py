@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def rate_by_file(ratings: RatingSet, path: Path, names: Sequence[str] = ()) -> R
     Raises:
         SampleFileError: Whatever is wrong with the table, and every caption without a score.
     """
-    return _rated(ratings, read_scores_of(path, ratings.samples, names), {})
+    return with_scores(ratings, read_scores_of(path, ratings.samples, names), {})
 
 
 def rate_by_model(ratings: RatingSet, scorer: I0TScorer, *, references: bool) -> RatedScores:
@@ -48,7 +49,9 @@ def rate_by_model(ratings: RatingSet, scorer: I0TScorer, *, references: bool) ->
         [sample.id for sample in samples],
     )
     signatures = {name: str(metric.signature) for name, metric in result.items()}
-    return _rated(ratings, {name: metric.values for name, metric in result.items()}, signatures, result.notes)
+    return with_scores(
+        ratings, {name: metric.values for name, metric in result.items()}, signatures, result.notes
+    )
 
 
 def rate_by_words(ratings: RatingSet, names: Sequence[str]) -> RatedScores:
@@ -70,7 +73,7 @@ def rate_by_words(ratings: RatingSet, names: Sequence[str]) -> RatedScores:
         name: str(Signature(name, (*made, ("n", str(len(samples))), ("v", version("i0tscore")))))
         for name in found.values
     }
-    return _rated(ratings, found.values, signatures)
+    return with_scores(ratings, found.values, signatures)
 
 
 def split_metrics(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -89,24 +92,28 @@ def wants_references(ratings: RatingSet, names: Sequence[str]) -> bool:
 
 def joined(first: RatedScores, second: RatedScores) -> RatedScores:
     """Scores of both, of the same ratings."""
-    return RatedScores(
-        first.ratings,
-        first.scores | second.scores,
-        first.clusters,
-        first.over,
-        first.items,
-        first.parts,
-        first.signatures | second.signatures,
-        tuple(dict.fromkeys(first.notes + second.notes)),
+    return replace(
+        first,
+        scores=first.scores | second.scores,
+        signatures=first.signatures | second.signatures,
+        notes=tuple(dict.fromkeys(first.notes + second.notes)),
     )
 
 
-def _rated(
+def with_scores(
     ratings: RatingSet,
     values: Mapping[str, NDArray[np.float64]],
     signatures: Mapping[str, str],
     notes: Sequence[str] = (),
 ) -> RatedScores:
+    """Ratings beside scores of what they rate.
+
+    Args:
+        ratings: The set.
+        values: By metric, one a sample of the set.
+        signatures: How scores were made, by metric.
+        notes: What a reader should know besides the set's own notes.
+    """
     parts = {"category": ratings.categories, "system": ratings.systems}
     return RatedScores(
         ratings.rating,
@@ -114,6 +121,7 @@ def _rated(
         ratings.clusters,
         "image",
         ratings.item,
+        ratings.groups,
         {name: labels for name, labels in parts.items() if labels is not None},
         dict(signatures),
         (*ratings.notes, *notes),

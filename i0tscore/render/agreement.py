@@ -33,7 +33,7 @@ def agreement_document(evidence: Evidence) -> Document:
         names = list(evidence.agreement)
         rows = [
             [one_line(part), *(figure(by_metric[name]) for name in names)]
-            for part, by_metric in evidence.parts.items()
+            for part, by_metric in evidence.labelled_parts.items()
         ]
         header = ["part", *map(one_line, names)]
         tables.append((f"{symbol} by part", Table(header, rows, ["left"] + ["right"] * len(names))))
@@ -51,7 +51,7 @@ def agreement_csv(evidence: Evidence) -> str:
     if evidence.raters is not None:
         rows += _rows(evidence, "raters", evidence.raters)
     columns = list(rows[0])
-    for part, by_metric in evidence.parts.items():
+    for part, by_metric in evidence.labelled_parts.items():
         for name, estimate in by_metric.items():
             row = {"metric": name, "part": part, "correlation": evidence.headline}
             rows.append({**row, **interval_cells("value", estimate)})

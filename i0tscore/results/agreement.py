@@ -6,7 +6,7 @@ Arrays in, result objects out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,20 +69,57 @@ def agreement(
         >>> round(result.estimates["tau_c"].value, 3), result.groups
         (1.0, 10)
     """
+    settings = resampling or Resampling()
+    return resample(scores, ratings, clusters, names, settings).agreement(settings.confidence)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resampled:
+    """Correlations of one metric with ratings, observed and on resamples.
+
+    Attributes:
+        n: Rows whose score is defined.
+        groups: Clusters that were resampled.
+        observed: By name; None where undefined.
+        draws: By name, (resamples,); NaN where undefined. Those of other metrics with the same defined
+            rows, clusters and seed are of the same resamples.
+        ties: As in ``Agreement``.
+    """
+
+    n: int
+    groups: int
+    observed: dict[CorrelationName, float | None]
+    draws: dict[CorrelationName, NDArray[np.float64]]
+    ties: float
+
+    def agreement(self, confidence: float) -> Agreement:
+        """The correlations with their intervals."""
+        estimates = {
+            name: Estimate(value, percentile_interval(self.draws[name], confidence, self.groups))
+            for name, value in self.observed.items()
+        }
+        return Agreement(self.n, self.groups, estimates, self.ties)
+
+
+def resample(
+    scores: NDArray[Any],
+    ratings: NDArray[Any],
+    clusters: Sequence[Any] | NDArray[Any] | None,
+    names: Sequence[CorrelationName],
+    resampling: Resampling,
+) -> Resampled:
+    """Correlate scores with ratings, as they are and on resamples; arguments as for ``agreement``."""
     scores, ratings = np.asarray(scores, dtype=np.float64), np.asarray(ratings, dtype=np.float64)
     keep = ~np.isnan(scores)
     labels, groups = cluster_labels(clusters, keep)
     scores, ratings = scores[keep], ratings[keep]
-    settings = resampling or Resampling()
-    draws = resampled(names, {"": scores}, ratings, labels, groups, settings)[""]
-    estimates = {
-        name: Estimate(
-            correlation(name, scores, ratings),
-            percentile_interval(draws[name], settings.confidence, groups),
-        )
-        for name in names
-    }
-    return Agreement(len(scores), groups, estimates, tied_pairs(scores, ratings))
+    rows = WeightedRows(scores, ratings)
+    draws = {name: np.full(resampling.resamples, np.nan) for name in names}
+    for i, weights in enumerate(cluster_weights(labels, groups, resampling)):
+        for name in names:
+            draws[name][i] = rows.correlation(name, weights)
+    observed = {name: correlation(name, scores, ratings) for name in names}
+    return Resampled(len(scores), groups, observed, draws, tied_pairs(scores, ratings))
 
 
 def preference_accuracy(
@@ -157,22 +194,3 @@ def tied_pairs(scores: NDArray[Any], ratings: NDArray[Any]) -> float:
 
     comparable = len(scores) * (len(scores) - 1) / 2 - same(ratings) if len(scores) else 0.0
     return (same(scores) - same(scores, ratings)) / comparable if comparable else 0.0
-
-
-def resampled(
-    names: Sequence[CorrelationName],
-    scores: Mapping[str, NDArray[np.float64]],
-    ratings: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    groups: int,
-    resampling: Resampling,
-) -> dict[str, dict[CorrelationName, NDArray[np.float64]]]:
-    """Correlations of every metric on the same resamples: metric → name → (resamples,)."""
-    rows = {metric: WeightedRows(values, ratings) for metric, values in scores.items()}
-    draws: dict[str, dict[CorrelationName, NDArray[np.float64]]]
-    draws = {metric: {name: np.full(resampling.resamples, np.nan) for name in names} for metric in scores}
-    for i, weights in enumerate(cluster_weights(labels, groups, resampling)):
-        for metric, prepared in rows.items():
-            for name in names:
-                draws[metric][name][i] = prepared.correlation(name, weights)
-    return draws

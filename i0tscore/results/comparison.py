@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.results.agreement import resampled
-from i0tscore.results.correlation import CorrelationName, correlation
+from i0tscore.results.agreement import Resampled, resample
+from i0tscore.results.correlation import CorrelationName
 from i0tscore.results.intervals import (
     Estimate,
     Resampling,
@@ -66,19 +66,31 @@ def compare_agreement(
         resampling: As for ``agreement``.
     """
     settings = resampling or Resampling()
-    keep = ~np.isnan(np.stack(list(scores.values()))).any(axis=0)
-    labels, groups = cluster_labels(clusters, keep)
-    kept = {metric: np.asarray(values, dtype=np.float64)[keep] for metric, values in scores.items()}
-    ratings = np.asarray(ratings, dtype=np.float64)[keep]
-    draws = resampled([name], kept, ratings, labels, groups, settings)
-    points = {metric: correlation(name, values, ratings) for metric, values in kept.items()}
+    undefined = np.isnan(np.stack(list(scores.values()))).any(axis=0)
+    common = {metric: np.where(undefined, np.nan, values) for metric, values in scores.items()}
+    found = {m: resample(values, ratings, clusters, [name], settings) for m, values in common.items()}
+    return compare_resampled(found, baseline, name, settings.confidence)
+
+
+def compare_resampled(
+    found: Mapping[str, Resampled], baseline: str, name: CorrelationName, confidence: float
+) -> list[Difference]:
+    """Compare metrics with a baseline where all are defined on the same rows, from their resamples.
+
+    Args:
+        found: By metric.
+        baseline: The metric the others are compared with.
+        name: Which correlation.
+        confidence: Of the intervals.
+    """
+    base = found[baseline]
     others = {}
-    for metric in scores:
+    for metric, own in found.items():
         if metric != baseline:
-            a, b = points[metric], points[baseline]
+            a, b = own.observed[name], base.observed[name]
             value = None if a is None or b is None else a - b
-            others[metric] = (value, draws[metric][name] - draws[baseline][name])
-    return _differences(others, baseline, settings.confidence, groups)
+            others[metric] = (value, own.draws[name] - base.draws[name])
+    return _differences(others, baseline, confidence, base.groups)
 
 
 def compare_means(

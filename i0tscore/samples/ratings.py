@@ -70,8 +70,7 @@ class RatingSet:
             >>> ratings.averaged().rating.tolist()
             [2.5]
         """
-        first = np.unique(self.item, return_index=True)[1]
-        means = np.bincount(self.item, self.rating) / np.bincount(self.item)
+        first, means = item_means(self.item, self.rating)
         kept = self._rows(first)
         return replace(kept, rating=means, rater=None, notes=(*self.notes, AVERAGED))
 
@@ -150,6 +149,14 @@ class PreferenceSet:
             categories=None if self.categories is None else self.categories[:pairs],
             notes=(*self.notes, f"only the first {min(pairs, self.n):,} of {self.n:,} pairs: not a result"),
         )
+
+
+def item_means(
+    items: NDArray[np.int64], ratings: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The first row of each item and the mean of its ratings, in the order of the items' numbers."""
+    _, first, labels = np.unique(items, return_index=True, return_inverse=True)
+    return first, np.bincount(labels, ratings) / np.bincount(labels)
 
 
 def require_counts(

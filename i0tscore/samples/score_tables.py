@@ -13,7 +13,7 @@ from i0tscore.errors import SampleFileError
 from i0tscore.samples.rating_columns import read_records
 from i0tscore.samples.rating_rows import Scale
 from i0tscore.samples.rating_tables import ANY_NUMBER
-from i0tscore.samples.ratings import AVERAGED, Labels
+from i0tscore.samples.ratings import AVERAGED, Labels, item_means
 from i0tscore.samples.rows import Findings, few, shown
 from i0tscore.samples.sample import Sample
 from i0tscore.samples.score_columns import ScoreColumns
@@ -33,6 +33,7 @@ class RatedScores:
         clusters: What is resampled whole (n,), or None for rows.
         over: What that is, in words, e.g. ``image``.
         items: Which rows rate the same item, int64 (n,), or None where that is not told.
+        groups: What is compared within for preference accuracy (n,), or None.
         parts: Labels (n,) to break figures down by, by column.
         signatures: How scores were made, by metric, where that is known.
         notes: What a reader should know.
@@ -43,9 +44,15 @@ class RatedScores:
     clusters: Labels | None
     over: str
     items: NDArray[np.int64] | None = None
+    groups: Labels | None = None
     parts: dict[str, Labels] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def several_raters(self) -> bool:
+        """Whether some item has more than one rating."""
+        return self.items is not None and len(np.unique(self.items)) < len(self.items)
 
     def averaged(self) -> RatedScores:
         """One row an item with the mean of its ratings; a note says so.
@@ -55,18 +62,18 @@ class RatedScores:
         """
         if self.items is None:
             raise ValueError("ratings are averaged by item, and the items are not told")
-        items, first = np.unique(self.items, return_index=True)
-        totals = np.bincount(self.items, self.ratings) / np.maximum(np.bincount(self.items), 1)
+        first, means = item_means(self.items, self.ratings)
 
         def pick(labels: Labels | None) -> Labels | None:
             return None if labels is None else tuple(labels[row] for row in first)
 
         return replace(
             self,
-            ratings=totals[items],
+            ratings=means,
             scores={name: values[first] for name, values in self.scores.items()},
             clusters=pick(self.clusters),
             items=None,
+            groups=pick(self.groups),
             parts={name: pick(labels) or () for name, labels in self.parts.items()},
             notes=(*self.notes, AVERAGED),
         )
@@ -119,7 +126,7 @@ def read_score_table(path: str | Path, columns: ScoreColumns, scale: Scale = ANY
         clusters,
         cluster or "rows",
         items,
-        parts,
+        parts=parts,
     )
 
 
