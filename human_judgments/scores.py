@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,13 @@ from human_judgments.arguments import Arguments
 from i0tscore.cli.console import replace_file
 from i0tscore.cli.options import ModelOptions
 from i0tscore.cli.scoring import make_scorer
-from i0tscore.errors import InputError, MissingExtraError, SampleFileError
-from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores
+from i0tscore.errors import InputError, MissingExtraError
+from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_signature
 from i0tscore.metrics.metric import Metric
+from i0tscore.metrics.rated import score_with
 from i0tscore.results import Signature
-from i0tscore.samples.rows import Findings, Place, shown
 from i0tscore.samples.sample import Sample
-from i0tscore.samples.tables import table_records
+from i0tscore.samples.score_tables import read_scores_of
 
 Column = NDArray[np.float64]
 
@@ -96,12 +95,7 @@ def _by_model(scores: Scores, arguments: Arguments, model: ModelOptions, names: 
     samples = scores.samples
     # References are only encoded where a metric looks at them.
     wanted = any(Metric.parse(name).needs_references for name in names)
-    result = scorer.score(
-        [sample.image for sample in samples],
-        [sample.caption for sample in samples],
-        [sample.references for sample in samples] if wanted else None,
-        [sample.id for sample in samples],
-    )
+    result = score_with(scorer, samples, references=wanted)
     for name, metric in result.items():
         scores.values[name] = metric.values
         scores.signatures[name] = str(metric.signature)
@@ -125,40 +119,14 @@ def _by_words(scores: Scores, names: Sequence[str]) -> None:
     scores.unavailable.update(found.unavailable)
     for name, values in found.values.items():
         scores.values[name] = values
-        made = (("lib", f"pycocoevalcap-{version('pycocoevalcap')}"), ("tok", "ptb-3.4.1"))
-        scores.signatures[name] = str(Signature(name, (*made, ("n", str(len(samples))))))
+        scores.signatures[name] = str(classic_signature(name, len(samples)))
 
 
 def _from_file(scores: Scores, file: Path) -> None:
-    """Take scores from a CSV file with image, caption and one column a metric, for every caption."""
-    findings = Findings()
-    records = table_records(file, findings, ",", _is_score_file)
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    for line, record in records:
-        key = Path(record.pop("image")).name, " ".join(record.pop("caption").split())
-        try:
-            found[key] = {name: float(cell) if cell.strip() else np.nan for name, cell in record.items()}
-        except ValueError as error:
-            findings.reject(Place(line, f"line {line}"), f"{error}: correct it")
-    missing = [sample for sample in scores.samples if _key(sample) not in found]
-    for sample in missing if found else []:
-        findings.refuse(f"no score of {shown(sample.image.name)}, {shown(sample.caption)}: add it")
-    findings.conclude(file, list(scores.samples) if records else [], skip=False)
-    names = list(next(iter(found.values()), {}))
-    if not names:
-        raise SampleFileError(file, ["no column of scores: add one beside image and caption"])
-    for name in names:
-        scores.values[name] = np.array([found[_key(sample)][name] for sample in scores.samples])
-        scores.signatures[name] = str(Signature(name, (("file", file.name), ("n", str(len(scores.samples))))))
-
-
-def _is_score_file(header: list[str], findings: Findings) -> bool:
-    missing = [name for name in ("image", "caption") if name not in header]
-    for name in missing:
-        findings.refuse(f'no column "{name}": add it')
-    if len(set(header)) < len(header):
-        findings.refuse("a column comes more than once: keep one")
-    return not missing and len(set(header)) == len(header)
+    """Take scores from a table with image, caption and one column a metric, for every caption."""
+    for name, values in read_scores_of(file, scores.samples, gaps=True).items():
+        scores.values[name] = values
+        scores.signatures[name] = str(Signature(name, (("file", file.name), ("n", str(len(values))))))
 
 
 def _save(scores: Scores, file: Path) -> None:

@@ -195,7 +195,7 @@ def test_score_files_must_have_every_caption(expert, tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text("\n".join([*lines[:3], lines[3].replace("0.1", "high"), *lines[5:]]))
     told = run("flickr8k_expert", *arguments, "--scores", bad, code=1)
-    assert "could not convert string to float: 'high'" in told
+    assert 'the value of "Mine" "high" is not a number' in told
     assert 'no score of "two.jpg", "A bird number 4 ."' in told
     bad.write_text("image,caption\na,b\n")
     assert "no score of" in run("flickr8k_expert", *arguments, "--scores", bad, code=1)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import InputError, MissingExtraError, UsageError
+from i0tscore.results import Signature
 
 CLASSIC_METRICS = ("BLEU-1", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr", "SPICE")
 """In the order of tables."""
@@ -91,6 +93,12 @@ def classic_scores(
     for scorer in dict.fromkeys(_SCORERS[name] for name in names):
         _apply(scorer, candidates, wanted, names, result)
     return ClassicScores({n: result.values[n] for n in names if n in result.values}, result.unavailable)
+
+
+def classic_signature(name: str, n: int, *more: tuple[str, str]) -> Signature:
+    """How the scores of ``n`` captions by a classic metric were made."""
+    library = ("lib", f"pycocoevalcap-{version('pycocoevalcap')}")
+    return Signature(name, (library, ("tok", "ptb-3.4.1"), ("n", str(n)), *more))
 
 
 def _apply(

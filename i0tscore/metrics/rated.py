@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import InputError
-from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores
+from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_signature
 from i0tscore.metrics.metric import parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
-from i0tscore.results import Signature
+from i0tscore.results import Result
 from i0tscore.samples.ratings import RatingSet
+from i0tscore.samples.sample import Sample
 from i0tscore.samples.score_tables import RatedScores, read_scores_of
 
 
@@ -41,16 +42,20 @@ def rate_by_model(ratings: RatingSet, scorer: I0TScorer, *, references: bool) ->
         scorer: What to score with.
         references: Whether its metrics look at references.
     """
-    samples = ratings.samples
-    result = scorer.score(
+    result = score_with(scorer, ratings.samples, references=references)
+    signatures = {name: str(metric.signature) for name, metric in result.items()}
+    return with_scores(
+        ratings, {name: metric.values for name, metric in result.items()}, signatures, result.notes
+    )
+
+
+def score_with(scorer: I0TScorer, samples: Sequence[Sample], *, references: bool) -> Result:
+    """Score samples; references are only encoded where a metric looks at them."""
+    return scorer.score(
         [sample.image for sample in samples],
         [sample.caption for sample in samples],
         [sample.references for sample in samples] if references else None,
         [sample.id for sample in samples],
-    )
-    signatures = {name: str(metric.signature) for name, metric in result.items()}
-    return with_scores(
-        ratings, {name: metric.values for name, metric in result.items()}, signatures, result.notes
     )
 
 
@@ -68,11 +73,8 @@ def rate_by_words(ratings: RatingSet, names: Sequence[str]) -> RatedScores:
     found = classic_scores([s.caption for s in samples], [s.references for s in samples], names)
     if found.unavailable:
         raise InputError("\n".join(f"{name}: {reason}" for name, reason in found.unavailable.items()))
-    made = (("lib", f"pycocoevalcap-{version('pycocoevalcap')}"), ("tok", "ptb-3.4.1"))
-    signatures = {
-        name: str(Signature(name, (*made, ("n", str(len(samples))), ("v", version("i0tscore")))))
-        for name in found.values
-    }
+    ours = ("v", version("i0tscore"))
+    signatures = {name: str(classic_signature(name, len(samples), ours)) for name in found.values}
     return with_scores(ratings, found.values, signatures)
 
 

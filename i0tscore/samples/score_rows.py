@@ -33,9 +33,14 @@ class TableRows:
         self._rows = [(Place(number, f"{unit} {number}"), record) for number, record in records]
         self._findings = findings
 
-    def numbers(self, column: str, what: str) -> list[float]:
-        """The numbers of a column, NaN where there is none; ``what`` says in messages what they are."""
-        return self._column(column, lambda cell: checked_number(cell, what), float("nan"))
+    def scores(self, column: str, *, gaps: bool = False) -> list[float]:
+        """The scores in a column, NaN where there is none; with ``gaps`` a cell may be empty."""
+
+        def read(cell: object) -> float:
+            empty = cell is None or (isinstance(cell, str) and not cell.strip())
+            return float("nan") if gaps and empty else checked_number(cell, named(column))
+
+        return self._column(column, read, float("nan"))
 
     def ratings(self, column: str, scale: Scale) -> list[float]:
         """The ratings in a column, NaN where there is none."""

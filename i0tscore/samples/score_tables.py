@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.errors import SampleFileError
 from i0tscore.samples.rating_columns import read_records
 from i0tscore.samples.rating_rows import Scale
 from i0tscore.samples.rating_tables import ANY_NUMBER
@@ -17,7 +16,7 @@ from i0tscore.samples.ratings import AVERAGED, Labels, item_means
 from i0tscore.samples.rows import Findings, few, shown
 from i0tscore.samples.sample import Sample
 from i0tscore.samples.score_columns import ScoreColumns
-from i0tscore.samples.score_rows import TableRows, named
+from i0tscore.samples.score_rows import TableRows
 from i0tscore.samples.tables import each_once
 
 KEYS = ("image", "caption")
@@ -107,7 +106,7 @@ def read_score_table(path: str | Path, columns: ScoreColumns, scale: Scale = ANY
     if columns.rater is None and not columns.repeats:
         reader.refuse_copies()
     ratings = reader.ratings(columns.human, scale)
-    scores = {name: reader.numbers(name, named(name)) for name in columns.scores}
+    scores = {name: reader.scores(name) for name in columns.scores}
     cluster = None if columns.by_rows and columns.group is None else columns.cluster_column(present)
     clusters = None if cluster is None else reader.labels(cluster)
     raters = None if columns.rater is None else reader.labels(columns.rater)
@@ -131,7 +130,7 @@ def read_score_table(path: str | Path, columns: ScoreColumns, scale: Scale = ANY
 
 
 def read_scores_of(
-    path: str | Path, samples: Sequence[Sample], names: Sequence[str] = ()
+    path: str | Path, samples: Sequence[Sample], names: Sequence[str] = (), *, gaps: bool = False
 ) -> dict[str, NDArray[np.float64]]:
     """Read scores of samples from a table with the columns ``image``, ``caption`` and one a metric.
 
@@ -139,9 +138,10 @@ def read_scores_of(
         path: The table, in any form of ``read_score_table``.
         samples: What needs a score (m); images are compared by file name, captions but for white space.
         names: The columns of scores; all but image and caption if empty.
+        gaps: Whether an empty cell is an undefined score and no mistake.
 
     Returns:
-        By metric (m,), float64.
+        By metric (m,), float64; NaN where undefined.
 
     Raises:
         SampleFileError: Whatever is wrong with the file, and every sample without a score.
@@ -150,10 +150,10 @@ def read_scores_of(
     records = read_records(file, findings, _ScoresOnly(tuple(names)))
     columns = names or [n for n in dict.fromkeys(k for _, r in records for k in r) if n not in KEYS]
     if records and not columns:
-        raise SampleFileError(file, ["no column of scores: add one beside image and caption"])
+        findings.refuse("no column of scores: add one beside image and caption")
     reader = TableRows(file, records, findings)
     keys = [(_name(image), _spaced(text)) for image, text in zip(*map(reader.labels, KEYS), strict=True)]
-    values = {name: reader.numbers(name, named(name)) for name in columns}
+    values = {name: reader.scores(name, gaps=gaps) for name in columns}
     row_of = {key: row for row, key in enumerate(keys)}
     wanted = [(sample.image.name, _spaced(sample.caption)) for sample in samples]
     for key in dict.fromkeys(key for key in wanted if key not in row_of) if records else ():
