@@ -17,7 +17,7 @@ from examples_on_disk import ROOT, write_examples
 from scipy import stats
 
 from i0tscore import encoders
-from i0tscore.cli import correlate as verb
+from i0tscore.cli import rating_options
 from i0tscore.cli.main import main
 from i0tscore.results.correlation import CORRELATIONS
 
@@ -375,4 +375,4 @@ def test_images_and_captions_are_scored_where_there_are_no_scores(tmp_path, monk
 
 
 def test_the_correlations_offered_are_those_measured():
-    assert verb.CORRELATIONS == CORRELATIONS
+    assert rating_options.CORRELATIONS == CORRELATIONS

@@ -9,29 +9,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from i0tscore.cli.console import check_output
-from i0tscore.cli.measures import measure_options, write_view
+from i0tscore.cli.measures import MeasureOptions, view_options, write_view
 from i0tscore.cli.options import (
     ModelOptions,
-    OptionGroup,
     add_options,
-    format_option,
+    caption_file_options,
     model_options,
     on_error_option,
-    output_option,
 )
 from i0tscore.cli.scoring import make_scorer
 from i0tscore.errors import UsageError
-from i0tscore.samples import INPUT_FORMATS
 
 if TYPE_CHECKING:
-    from i0tscore.results import Resampling
     from i0tscore.results.systems import Comparison
 
 _PATH = click.Path(path_type=Path)
 
 
 @dataclass(frozen=True)
-class CompareOptions(OptionGroup):
+class CompareOptions(MeasureOptions):
     """What is compared, and how it is shown."""
 
     files: tuple[Path, ...]
@@ -41,13 +37,6 @@ class CompareOptions(OptionGroup):
     input_format: str | None
     on_error: str
     baseline: str | None
-    statistics: str
-    metric: tuple[str, ...]
-    confidence: float
-    resamples: int
-    seed: int
-    form: str
-    output: Path | None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be compared, before any work."""
@@ -71,20 +60,12 @@ class CompareOptions(OptionGroup):
 compare_options = add_options(
     click.argument("files", nargs=-1, type=_PATH, metavar="FILE FILE..."),
     click.option("--images", type=_PATH, metavar="FOLDER", help="Folder of the images."),
-    click.option("--references", type=_PATH, metavar="FILE", help='References as JSON: {"id": ["…"]}.'),
-    click.option("--annotations", type=_PATH, metavar="FILE", help="Annotation file of COCO results."),
-    click.option(
-        "--input-format",
-        type=click.Choice(INPUT_FORMATS),
-        help="Form of the caption files; told by their content if left out.",
-    ),
+    caption_file_options,
     on_error_option,
     click.option(
         "--baseline", metavar="NAME", help="System the others are compared with; the first if left out."
     ),
-    measure_options,
-    format_option("text", "json", "csv", "md"),
-    output_option,
+    view_options,
 )
 
 
@@ -105,22 +86,19 @@ def compare(**options: Any) -> None:
 
     write_view(
         comparison_document(comparison),
-        asked.form,
-        asked.output,
+        asked,
         as_data=comparison.to_dict,
         as_csv=lambda: comparison_csv(comparison),
     )
 
 
 def _compare(asked: CompareOptions, model: ModelOptions) -> Comparison:
-    from i0tscore.results import Resampling
     from i0tscore.results.saved import is_result_file
 
-    resampling = Resampling(asked.confidence, asked.resamples, asked.seed)
     baseline = asked.baseline or next(iter(asked.systems))
     results = [name for name, file in asked.systems.items() if is_result_file(file)]
     if len(results) == len(asked.files):
-        return _compare_results(asked, baseline, resampling)
+        return _compare_results(asked, baseline)
     if results:
         raise UsageError(f"{', '.join(results)}: results among captions; give captions only, or results only")
     from i0tscore.metrics.comparison import score_and_compare
@@ -144,13 +122,13 @@ def _compare(asked: CompareOptions, model: ModelOptions) -> Comparison:
         metrics=asked.metric or None,
         resamples=0,
     )
-    return score_and_compare(scorer, found, baseline, resampling=resampling)
+    return score_and_compare(scorer, found, baseline, resampling=asked.resampling)
 
 
-def _compare_results(asked: CompareOptions, baseline: str, resampling: Resampling) -> Comparison:
+def _compare_results(asked: CompareOptions, baseline: str) -> Comparison:
     from i0tscore.metrics.comparison import compare_results
 
     given = [name for name in ("images", "references", "annotations") if getattr(asked, name) is not None]
     if given:
         raise UsageError(f"--{given[0]} goes with captions, and these files are results: leave it out")
-    return compare_results(asked.systems, baseline, metrics=asked.metric, resampling=resampling)
+    return compare_results(asked.systems, baseline, metrics=asked.metric, resampling=asked.resampling)

@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from i0tscore.cli.console import terminal_width, wants_color, write_output
-from i0tscore.cli.options import add_options
+from i0tscore.cli.options import OptionGroup, add_options, format_option, output_option
 
 if TYPE_CHECKING:
     from i0tscore.render.document import Document
+    from i0tscore.results import Resampling
+
+
+@dataclass(frozen=True)
+class MeasureOptions(OptionGroup):
+    """What is measured, and where it is written in which form."""
+
+    statistics: str
+    metric: tuple[str, ...]
+    confidence: float
+    resamples: int
+    seed: int
+    form: str
+    output: Path | None
+
+    @property
+    def resampling(self) -> Resampling:
+        """Of the intervals."""
+        from i0tscore.results import Resampling
+
+        return Resampling(self.confidence, self.resamples, self.seed)
+
 
 measure_options = add_options(
     click.option(
@@ -48,11 +71,13 @@ measure_options = add_options(
 )
 """Options ``statistics``, ``metric``, ``confidence``, ``resamples`` and ``seed``."""
 
+view_options = add_options(measure_options, format_option("text", "json", "csv", "md"), output_option)
+"""The options of ``MeasureOptions``, for verbs that write by ``write_view``."""
+
 
 def write_view(
     document: Document,
-    form: str,
-    output: Path | None,
+    asked: MeasureOptions,
     *,
     as_data: Callable[[], dict[str, Any]],
     as_csv: Callable[[], str],
@@ -61,8 +86,7 @@ def write_view(
 
     Args:
         document: What people see.
-        form: ``text``, ``md``, ``json`` or ``csv``.
-        output: The file; None for stdout.
+        asked: The form, ``text``, ``md``, ``json`` or ``csv``, and the file, None for stdout.
         as_data: Makes the plain data of ``json``.
         as_csv: Makes the text of ``csv``.
     """
@@ -70,14 +94,14 @@ def write_view(
     from i0tscore.render.text import WIDTH
     from i0tscore.results.serialise import dumps
 
-    if form == "json":
+    if asked.form == "json":
         text = dumps(as_data(), indent=2) + "\n"
-    elif form == "csv":
+    elif asked.form == "csv":
         text = as_csv()
-    elif form == "md":
+    elif asked.form == "md":
         text = draw_markdown(document)
     else:
-        on_screen = output is None
+        on_screen = asked.output is None
         width = terminal_width(WIDTH) if on_screen else WIDTH
         text = draw_text(document, width=width, color=on_screen and wants_color(sys.stdout))
-    write_output(text, output)
+    write_output(text, asked.output)

@@ -34,12 +34,28 @@ class OptionGroup:
 
 
 @dataclass(frozen=True)
-class InputOptions(OptionGroup):
+class ImageOptions(OptionGroup):
+    """Where images are: a second argument, or an option."""
+
+    image_folder: Path | None
+    images: Path | None
+
+    def __post_init__(self) -> None:
+        """Refuse two folders."""
+        if self.image_folder and self.images:
+            raise UsageError(f"the images' folder is given twice: {self.image_folder} and {self.images}")
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the images, wherever it was given."""
+        return self.image_folder or self.images
+
+
+@dataclass(frozen=True)
+class InputOptions(ImageOptions):
     """What is to be scored."""
 
     captions: Path | None
-    image_folder: Path | None
-    images: Path | None
     references: Path | None
     references_json: Path | None
     annotations: Path | None
@@ -57,15 +73,9 @@ class InputOptions(OptionGroup):
             raise UsageError("embeddings are scored without caption files, images and references")
         if not any(embeddings) and self.captions is None:
             raise UsageError("give a caption file and the folder of its images, or two files of embeddings")
-        if self.image_folder and self.images:
-            raise UsageError(f"the images' folder is given twice: {self.image_folder} and {self.images}")
+        ImageOptions.__post_init__(self)
         if self.references and self.references_json:
             raise UsageError("--references and --references_json are the same: give one")
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of the images, wherever it was given."""
-        return self.image_folder or self.images
 
     @property
     def references_file(self) -> Path | None:
@@ -110,18 +120,28 @@ on_error_option = click.option(
     help="Stop at samples that cannot be scored, or list them and score the rest.",
 )
 
-input_options = add_options(
-    click.argument("captions", required=False, type=_FILE),
+image_options = add_options(
     click.argument("image_folder", metavar="[IMAGES]", required=False, type=_FILE),
     click.option("--images", type=_FILE, help="Folder of the images, as the second argument."),
+)
+"""The options of ``ImageOptions``."""
+
+caption_file_options = add_options(
     click.option("--references", type=_FILE, metavar="FILE", help='References as JSON: {"id": ["…"]}.'),
-    click.option("--references_json", type=_FILE, hidden=True),
     click.option("--annotations", type=_FILE, metavar="FILE", help="Annotation file of COCO results."),
     click.option(
         "--input-format",
         type=click.Choice(INPUT_FORMATS),
-        help="Form of the caption file; told by its content if left out.",
+        help="Form of the captions; told by their content if left out.",
     ),
+)
+"""Options ``references``, ``annotations`` and ``input_format``."""
+
+input_options = add_options(
+    click.argument("captions", required=False, type=_FILE),
+    image_options,
+    caption_file_options,
+    click.option("--references_json", type=_FILE, hidden=True),
     click.option(
         "--image-embeddings", type=_FILE, metavar="FILE", help="Embeddings with ids (.npy or .safetensors)."
     ),

@@ -7,6 +7,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from i0tscore.cli.options import ModelOptions
+from i0tscore.cli.rating_options import CorrelateOptions
 from i0tscore.cli.scoring import make_scorer
 from i0tscore.errors import InputError
 from i0tscore.metrics.rated import (
@@ -25,7 +26,6 @@ from i0tscore.samples.score_columns import ScoreColumns
 from i0tscore.samples.score_tables import read_score_table
 
 if TYPE_CHECKING:
-    from i0tscore.cli.correlate import CorrelateOptions
     from i0tscore.samples.ratings import RatingSet
     from i0tscore.samples.score_tables import RatedScores
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from i0tscore.cli.console import check_output, say, terminal_width, wants_color, write_output
-from i0tscore.cli.measures import measure_options
+from i0tscore.cli.measures import MeasureOptions, measure_options
 from i0tscore.cli.options import (
     InputOptions,
     ModelOptions,
-    OptionGroup,
     Threshold,
     add_options,
     format_option,
@@ -33,16 +32,9 @@ SHORT_RUN = 50
 
 
 @dataclass(frozen=True)
-class ReportOptions(OptionGroup):
+class ReportOptions(MeasureOptions):
     """What is computed and how it is shown."""
 
-    statistics: str
-    metric: tuple[str, ...]
-    confidence: float
-    resamples: int
-    seed: int
-    form: str
-    output: Path | None
     per_sample: bool | None
     save_per_instance: Path | None
     fail_below: tuple[tuple[str, float], ...]
