@@ -9,11 +9,11 @@ from human_judgments.evidence import PairEvidence
 from human_judgments.published import Published
 from human_judgments.report import UNDEFINED, bullets, p_value, percent, table
 from human_judgments.scores import Scores
-from i0tscore.results.correlation import CORRELATIONS, CorrelationName
+from i0tscore.render.agreement import SYMBOLS, agreement_table, part_table
+from i0tscore.render.markdown import draw_markdown_table
+from i0tscore.results.correlation import CorrelationName
 from i0tscore.results.evidence import Evidence
 from i0tscore.samples.rating_sets import KnownSet
-
-SYMBOLS: dict[str, str] = {"tau_b": "τ-b", "tau_c": "τ-c", "spearman": "Spearman", "pearson": "Pearson"}
 
 ALIKE = {
     "flickr8k_expert": "`lite`'s heads are trained on the training split of Flickr8k: photographs and "
@@ -51,7 +51,7 @@ def agreement_blocks(
         arguments: Of the command line.
         averaging: Who averages the ratings of this set, or that nobody does.
     """
-    blocks = [agreement_table(found)]
+    blocks = [figures(found)]
     if found.differences:
         symbol = SYMBOLS[headline]
         blocks += [
@@ -73,24 +73,14 @@ def agreement_blocks(
             table(["metric", "accuracy", "pairs"], rows),
         ]
     if found.parts:
-        names = list(found.agreement)
-        rows = [
-            [part, *(percent(by_metric[n]) for n in names)]
-            for part, by_metric in found.parts_by_label.items()
-        ]
-        blocks += [f"{SYMBOLS[headline]} by part of the set:", table(["part", *names], rows)]
+        parts = part_table(found, found.parts_by_label, shown=percent)
+        blocks += [f"{SYMBOLS[headline]} by part of the set:", draw_markdown_table(parts)]
     return blocks
 
 
-def agreement_table(found: Evidence) -> str:
-    """Metric × correlation, with ties and numbers; the raters' own agreement in the last row."""
-    header = ["metric", *(SYMBOLS[name] for name in CORRELATIONS), "ties", "n", "images"]
-    rows = []
-    last = {} if found.raters is None else {"the raters themselves": found.raters}
-    for name, value in {**found.agreement, **last}.items():
-        figures = [percent(value.estimates[correlation]) for correlation in CORRELATIONS]
-        rows.append([name, *figures, f"{value.ties:.1%}", f"{value.n:,}", f"{value.groups:,}"])
-    return table(header, rows)
+def figures(found: Evidence) -> str:
+    """The table of agreement, × 100."""
+    return draw_markdown_table(agreement_table(found, shown=percent, of="metric", groups="images"))
 
 
 def difference_table(found: Evidence, resamples: int) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from human_judgments.arguments import Arguments, script
-from human_judgments.blocks import RATERS, agreement_blocks, agreement_table, closing_blocks, introduction
+from human_judgments.blocks import RATERS, agreement_blocks, closing_blocks, figures, introduction
 from human_judgments.plot import Chart
 from human_judgments.report import Report, percent, resampling_note, table
 from human_judgments.run import evidence_data, heading, measure, stem_of, title_of
@@ -150,7 +150,7 @@ def _question(
         table(["metric", "Pearson given length"], [[name, percent(e)] for name, e in partial.items()]),
     ]
     for name, evidence in beside.items():
-        blocks += [f"### {question}, sighted raters ({name})", agreement_table(evidence)]
+        blocks += [f"### {question}, sighted raters ({name})", figures(evidence)]
     data = {
         **evidence_data(found),
         "given_length": {name: estimate.to_dict() for name, estimate in partial.items()},

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from human_judgments.plot import Chart, draw
 from i0tscore.cli.console import replace_file
 from i0tscore.errors import I0TScoreError
-from i0tscore.render.markdown import escape
+from i0tscore.render.markdown import draw_markdown_table, escape
+from i0tscore.render.tables import Table
 from i0tscore.results import Resampling
 from i0tscore.results.intervals import Estimate
 from i0tscore.results.serialise import dumps
@@ -72,9 +71,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
         | a\|b     |   3 |
     """
     align = ["left"] * left + ["right"] * (len(header) - left)
-    cells = [[escape(cell) for cell in row] for row in rows]
-    heads = [escape(cell) for cell in header]
-    return tabulate(cells, heads, tablefmt="pipe", colalign=align, disable_numparse=True)
+    return draw_markdown_table(Table(list(header), [list(row) for row in rows], align))
 
 
 def percent(estimate: Estimate | None, *, signed: bool = False) -> str:

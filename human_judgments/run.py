@@ -10,7 +10,6 @@ from typing import Any
 from human_judgments.arguments import Arguments
 from human_judgments.blocks import (
     RATERS,
-    SYMBOLS,
     agreement_blocks,
     closing_blocks,
     introduction,
@@ -23,6 +22,7 @@ from human_judgments.published import PUBLISHED
 from human_judgments.report import Report, resampling_note
 from human_judgments.scores import Scores, score_samples
 from i0tscore.metrics.rated import with_scores
+from i0tscore.render.agreement import SYMBOLS
 from i0tscore.results.correlation import CorrelationName
 from i0tscore.results.evidence import Evidence, gather_evidence
 from i0tscore.samples.rating_sets import KNOWN_SETS, KnownSet, read_known_table, verify

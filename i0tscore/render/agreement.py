@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from i0tscore.render.document import Document, csv_text, figure, interval_cells, p_value
@@ -9,6 +10,7 @@ from i0tscore.render.strings import one_line
 from i0tscore.render.tables import Table
 from i0tscore.results.agreement import Agreement
 from i0tscore.results.evidence import Evidence
+from i0tscore.results.intervals import Estimate
 
 SYMBOLS: dict[str, str] = {
     "tau_b": "τ-b",
@@ -25,18 +27,12 @@ RATERS = "the raters themselves"
 def agreement_document(evidence: Evidence) -> Document:
     """Tables of agreement, of differences from the baseline, and by part; then remarks."""
     symbol = SYMBOLS[evidence.headline]
-    tables = [("", _agreement_table(evidence))]
+    tables = [("", agreement_table(evidence))]
     if evidence.differences:
         heading = f"difference in {symbol} from {one_line(evidence.baseline)}, on the same rows"
         tables.append((heading, _difference_table(evidence)))
     if evidence.parts:
-        names = list(evidence.agreement)
-        rows = [
-            [one_line(part), *(figure(by_metric[name]) for name in names)]
-            for part, by_metric in evidence.labelled_parts.items()
-        ]
-        header = ["part", *map(one_line, names)]
-        tables.append((f"{symbol} by part", Table(header, rows, ["left"] + ["right"] * len(names))))
+        tables.append((f"{symbol} by part", part_table(evidence, evidence.labelled_parts)))
     return Document(tables, [*_remarks(evidence), *evidence.notes], list(evidence.signatures.values()))
 
 
@@ -58,14 +54,28 @@ def agreement_csv(evidence: Evidence) -> str:
     return csv_text(columns, rows)
 
 
-def _agreement_table(evidence: Evidence) -> Table:
+def agreement_table(
+    evidence: Evidence,
+    *,
+    shown: Callable[[Estimate], str] = figure,
+    of: str = "score",
+    groups: str = "groups",
+) -> Table:
+    """Score × correlation, with ties and numbers; the raters' own agreement in the last row.
+
+    Args:
+        evidence: What was measured.
+        shown: How a figure is written.
+        of: Heading of the names.
+        groups: Heading of the number of clusters.
+    """
     names = list(next(iter(evidence.agreement.values())).estimates)
-    header = ["score", *(SYMBOLS[name] for name in names), "ties", "n", "groups"]
+    header = [of, *(SYMBOLS[name] for name in names), "ties", "n", groups]
     last = {} if evidence.raters is None else {RATERS: evidence.raters}
     rows = [
         [
             one_line(name),
-            *(figure(value.estimates[correlation]) for correlation in names),
+            *(shown(value.estimates[correlation]) for correlation in names),
             f"{value.ties:.1%}",
             f"{value.n:,}",
             f"{value.groups:,}",
@@ -73,6 +83,18 @@ def _agreement_table(evidence: Evidence) -> Table:
         for name, value in {**evidence.agreement, **last}.items()
     ]
     return Table(header, rows, ["left"] + ["right"] * (len(header) - 1))
+
+
+def part_table(
+    evidence: Evidence,
+    parts: Mapping[str, Mapping[str, Estimate]],
+    *,
+    shown: Callable[[Estimate], str] = figure,
+) -> Table:
+    """Part × score: the headline correlation."""
+    names = list(evidence.agreement)
+    rows = [[one_line(part), *(shown(own[name]) for name in names)] for part, own in parts.items()]
+    return Table(["part", *map(one_line, names)], rows, ["left"] + ["right"] * len(names))
 
 
 def _difference_table(evidence: Evidence) -> Table:
