@@ -16,13 +16,11 @@ from i0tscore.errors import SampleFileError
 from i0tscore.results.serialise import RESULT_SCHEMA
 from i0tscore.results.signature import Signature
 from i0tscore.samples.json_files import line_records
-from i0tscore.samples.rows import Findings, Place, described, few
+from i0tscore.samples.rows import Findings, Place, Records, described, few
 from i0tscore.samples.text import BROKEN, read_json
 
 _HEAD_BYTES = 1 << 16
 _WRITTEN_BY = "`i0tscore score --format json` or `--format jsonl`"
-
-Records = list[tuple[Place, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +71,7 @@ def read_scores(path: Path) -> RunScores:
     findings = Findings()
     signatures: dict[str, Signature] = {}
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        records: Records = [(Place(n, f"line {n}"), record) for n, record in line_records(path, findings)]
+        records = line_records(path, findings)
     else:
         records, signatures = _whole(path, findings)
     if not records and not findings.any:

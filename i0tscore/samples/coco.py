@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from i0tscore.samples.json_files import read_list
+from i0tscore.samples.captions import read_captions
 from i0tscore.samples.rows import Findings, Row, described, shown
 from i0tscore.samples.text import BROKEN, read_json
 
@@ -21,7 +21,7 @@ def read_coco(path: Path, annotations: Path, findings: Findings) -> list[Row]:
         annotations: The annotation file: ``images`` and, for references, ``annotations`` with captions.
         findings: Takes the problems of both files.
     """
-    rows = read_list(path, findings)
+    rows = read_captions(path, "json", findings)
     index = _index(annotations, findings)
     if index is None:
         return []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from i0tscore.errors import InputError, SampleFileError
-from i0tscore.samples.rows import FIELDS, IMAGE_FIELDS, Findings, Row, few, fields_suffice, row_from_record
+from i0tscore.samples.rows import Findings, Place, Records, Wanted, few
 
 _ROWS_AT_ONCE = 1000
 
@@ -42,43 +42,32 @@ class EmbeddedImage:
         return self.name
 
 
-def read_dataset(path: Path, findings: Findings) -> list[Row]:
-    """Read captions; embedded images stay on disk until they are scored.
+def dataset_records(dataset: Any, findings: Findings, wanted: Wanted) -> Records:
+    """The rows of a data set with the columns wanted; none where these do not suffice.
 
     Args:
-        path: A folder written by ``Dataset.save_to_disk``, or a parquet file.
-        findings: Takes the problems.
+        dataset: Of the datasets library; images inside it stay there until they are scored.
+        findings: Told why the columns do not suffice.
+        wanted: Which columns.
     """
-    dataset = load_dataset(path, findings)
-    if dataset is None or not fields_suffice(dataset.column_names, findings, "column"):
+    if dataset is None or not wanted.suffice(list(dataset.column_names), findings):
         return []
-    records = dataset_records(dataset, FIELDS, IMAGE_FIELDS)
-    return [row_from_record(record, number, "row") for number, record in records]
-
-
-def dataset_records(
-    dataset: Any, fields: Iterable[str], image_fields: Collection[str]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Go through the rows of a data set, each with its number from 1.
-
-    Args:
-        dataset: Of the datasets library.
-        fields: The columns wanted; those it does not have are left out.
-        image_fields: Those of them that may hold images; images inside the data set are not read.
-    """
-    columns = [name for name in fields if name in dataset.column_names]
+    columns = [name for name in dict.fromkeys(wanted.names) if name in dataset.column_names]
     table = dataset.select_columns(columns).with_format("arrow")
-    number = 0
+    found: Records = []
     for batch in table.iter(batch_size=_ROWS_AT_ONCE):
         cells = {
-            name: _images(batch[name], name, number, table)
-            if name in image_fields
+            name: _images(batch[name], name, len(found), table)
+            if name in wanted.image
             else batch[name].to_pylist()
             for name in columns
         }
-        for offset in range(batch.num_rows):
-            number += 1
-            yield number, {name: values[offset] for name, values in cells.items()}
+        rows = zip(*cells.values(), strict=True)
+        found += [
+            (Place(number, f"row {number}"), dict(zip(cells, row, strict=True)))
+            for number, row in enumerate(rows, start=len(found) + 1)
+        ]
+    return found
 
 
 def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:

@@ -1,4 +1,4 @@
-"""Caption files in JSON: CLIPScore's mapping, a list of objects, one object a line; and references."""
+"""Files in JSON: a list of objects, one object a line, CLIPScore's mapping of captions, and references."""
 
 from __future__ import annotations
 
@@ -6,17 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from i0tscore.samples.rows import (
-    FIELDS,
-    Findings,
-    Place,
-    Row,
-    described,
-    few,
-    fields_suffice,
-    row_from_record,
-    shown,
-)
+from i0tscore.samples.rows import Findings, Place, Records, Row, described, shown
 from i0tscore.samples.text import BROKEN, RepeatedKeys, parse_json, read_json, read_text
 
 
@@ -35,18 +25,8 @@ def read_mapping(path: Path, findings: Findings) -> list[Row]:
     return rows
 
 
-def read_list(path: Path, findings: Findings) -> list[Row]:
-    """Read a JSON list of captions."""
-    return _rows(list_records(path, findings), findings, "item")
-
-
-def read_json_lines(path: Path, findings: Findings) -> list[Row]:
-    """Read one caption a line."""
-    return _rows(line_records(path, findings), findings, "line")
-
-
-def list_records(path: Path, findings: Findings) -> list[tuple[int, dict[str, Any]]]:
-    """Read the objects of a JSON list, each with its number from 1."""
+def list_records(path: Path, findings: Findings) -> Records:
+    """Read the objects of a JSON list, each with its place."""
     value = read_json(path, findings)
     if value is BROKEN:
         return []
@@ -55,11 +35,11 @@ def list_records(path: Path, findings: Findings) -> list[tuple[int, dict[str, An
             f"the file holds {described(value)}, not a list of objects: give another input format"
         )
         return []
-    return _objects(enumerate(value, start=1), findings, "item")
+    return _objects(((Place(n, f"item {n}"), item) for n, item in enumerate(value, start=1)), findings)
 
 
-def line_records(path: Path, findings: Findings) -> list[tuple[int, dict[str, Any]]]:
-    """Read one JSON object a line, each with its line.
+def line_records(path: Path, findings: Findings) -> Records:
+    """Read one JSON object a line, each with its place.
 
     Empty lines do not count, and one bad line does not spoil the rest.
     """
@@ -74,8 +54,8 @@ def line_records(path: Path, findings: Findings) -> list[tuple[int, dict[str, An
             for problem in problems:
                 findings.reject(place, problem)
             if not problems:
-                values.append((number, value))
-    return _objects(values, findings, "line")
+                values.append((place, value))
+    return _objects(values, findings)
 
 
 def read_references(path: Path, findings: Findings) -> dict[str, Any]:
@@ -129,38 +109,19 @@ def _pairs(value: dict[str, Any], findings: Findings, prefix: str = "") -> Itera
         yield key, _Contradiction(f"{shown(items[0])} and {shown(others[0])}") if others else items[0]
 
 
-def _objects(
-    values: Iterable[tuple[int, Any]], findings: Findings, unit: str
-) -> list[tuple[int, dict[str, Any]]]:
+def _objects(values: Iterable[tuple[Place, Any]], findings: Findings) -> Records:
     objects = []
-    for number, value in values:
+    for place, value in values:
         if isinstance(value, dict):
-            objects.append((number, value))
+            objects.append((place, value))
         else:
-            findings.reject(
-                Place(number, f"{unit} {number}"), f"{described(value)}, not an object: write {{…}}"
-            )
+            findings.reject(place, f"{described(value)}, not an object: write {{…}}")
     return objects
 
 
-def _rows(values: list[tuple[int, dict[str, Any]]], findings: Findings, unit: str) -> list[Row]:
-    """Make rows of objects numbered by line or item."""
-    records = []
-    for number, value in values:
-        repeated = _repeated_fields(value)
-        if repeated:
-            place = row_from_record(value, number, unit).place
-            findings.reject(place, f"{few(repeated)} is written more than once: keep one")
-        else:
-            records.append((number, value))
-    fields = {field for _, record in records for field in record}
-    if records and not fields_suffice(fields, findings, "object has the key"):
-        return []
-    return [row_from_record(record, number, unit) for number, record in records]
-
-
-def _repeated_fields(record: dict[str, Any]) -> list[str]:
+def repeated_fields(record: dict[str, Any], fields: Iterable[str]) -> list[str]:
+    """Those of the fields that an object has more than once."""
     if not isinstance(record, RepeatedKeys):
         return []
     keys = [key for key, _ in record.pairs]
-    return [field for field in FIELDS if keys.count(field) > 1]
+    return [field for field in fields if keys.count(field) > 1]

@@ -11,11 +11,12 @@ import numpy as np
 
 from i0tscore.errors import InputError, UsageError
 from i0tscore.samples.images import ImageFolder
-from i0tscore.samples.rating_columns import Columns, Records, read_records
+from i0tscore.samples.rating_columns import Columns
 from i0tscore.samples.rating_files import image_folder, locate
 from i0tscore.samples.rating_rows import Rated, RatingAssembler, Scale
 from i0tscore.samples.ratings import RatingSet
-from i0tscore.samples.rows import Findings, Place, few
+from i0tscore.samples.records import fields_of, read_records
+from i0tscore.samples.rows import Findings, Records, few
 from i0tscore.samples.tables import table_records
 
 KREISS_FILES = {"blv": "blv_data_criticaltrials.csv", "sighted": "sighted_data_criticaltrials.csv"}
@@ -67,9 +68,10 @@ def read_kreiss(
     file = locate(data, (KREISS_FILES[raters],), _ADVICE)
     names = _image_files(locate(file.parent, (KREISS_FILES["sighted"],), _ADVICE), findings)
     rows = []
-    for line, record in _table(file, findings, ("context", "img_id", "description", column, _RATERS[raters])):
+    for place, record in _table(
+        file, findings, ("context", "img_id", "description", column, _RATERS[raters])
+    ):
         name, context = record["img_id"], record["context"]
-        place = Place(line, f"line {line}")
         if name not in names:
             findings.reject(place, f"no file of the image {name!r} in {KREISS_FILES['sighted']}: correct it")
             continue
@@ -130,7 +132,7 @@ def read_eye4b(
         image=("img_dir",), caption=("gpt_txt", "txt"), rating=("accuracy", "score"), category=("criterion",)
     )
     records = read_records(path, findings, columns)
-    chosen = columns.chosen(field for _, record in records for field in record)
+    chosen = columns.chosen(fields_of(records))
     in_words = chosen.get("rating") == "accuracy"
     scale = Scale(0, 1, words=EYE4B_RATINGS) if in_words else Scale(0, _HIGHEST_SCORE)
     rows = _descriptions(records, chosen, criterion, with_request=with_request)
@@ -143,7 +145,7 @@ def _descriptions(
     records: Records, chosen: Mapping[str, str], criterion: str | None, *, with_request: bool
 ) -> list[Rated]:
     rows = []
-    for line, record in records:
+    for place, record in records:
         cell: dict[str, Any] = {field: record.get(name) for field, name in chosen.items()}
         if criterion is not None and cell.get("category") != criterion:
             continue
@@ -152,7 +154,7 @@ def _descriptions(
             text = f"Request: {request}\nResponse: {text}"
         rows.append(
             Rated(
-                Place(line, f"line {line}"),
+                place,
                 cell["image"],
                 text,
                 cell["rating"],
@@ -172,7 +174,7 @@ def _image_files(file: Path, findings: Findings) -> dict[str, str]:
     }
 
 
-def _table(file: Path, findings: Findings, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+def _table(file: Path, findings: Findings, needed: tuple[str, ...]) -> Records:
     def suffices(header: list[str], findings: Findings) -> bool:
         missing = [name for name in needed if name not in header]
         if missing:

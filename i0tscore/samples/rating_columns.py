@@ -1,21 +1,12 @@
-"""The columns that ratings are read from, and the records of a file that has them."""
+"""The columns that ratings are read from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, Protocol
 
-from i0tscore.errors import InputError, UsageError
-from i0tscore.samples.hub_datasets import dataset_records, load_dataset
-from i0tscore.samples.json_files import line_records, list_records
 from i0tscore.samples.rows import Findings, few
-from i0tscore.samples.tables import each_once, table_records
-
-Records = list[tuple[int, dict[str, Any]]]
-
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet")
+from i0tscore.samples.tables import each_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,47 +60,3 @@ HUB_COLUMNS = Columns(
     category=("category", "source", "dataset"),
 )
 """Names used by Composite, Polaris and Nebula, on the hub and in their CSV files."""
-
-
-class Wanted(Protocol):
-    """Columns that a reader looks for."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name that a column may have."""
-
-    @property
-    def image(self) -> tuple[str, ...]:
-        """Those of them that may hold images."""
-
-    def suffice(self, present: list[str], findings: Findings) -> bool:
-        """Whether the columns that must be there are there; if not, tell the findings."""
-
-
-def read_records(path: Path, findings: Findings, columns: Wanted) -> Records:
-    """Read a file's records with the columns wanted, unchecked; none where the columns do not suffice."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file: check the path")
-    suffix = path.suffix.lower()
-    if path.is_dir() or suffix == ".parquet":
-        return records_of_dataset(load_dataset(path, findings), findings, columns)
-    if suffix in (".csv", ".tsv", ".tab"):
-        delimiter = "," if suffix == ".csv" else "\t"
-        return list(table_records(path, findings, delimiter, columns.suffice))
-    readers: dict[str, Callable[[Path, Findings], Records]] = {
-        ".json": list_records,
-        ".jsonl": line_records,
-        ".ndjson": line_records,
-    }
-    if suffix not in readers:
-        raise UsageError(f"{path}: a table of ratings ends in {', '.join(TABLE_SUFFIXES)}: rename it")
-    records = readers[suffix](path, findings)
-    present = list(dict.fromkeys(field for _, record in records for field in record))
-    return records if not records or columns.suffice(present, findings) else []
-
-
-def records_of_dataset(dataset: Any, findings: Findings, columns: Wanted) -> Records:
-    """The records of a data set; images inside it stay there. None where the columns do not suffice."""
-    if dataset is None or not columns.suffice(list(dataset.column_names), findings):
-        return []
-    return list(dataset_records(dataset, columns.names, columns.image))

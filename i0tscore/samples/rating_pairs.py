@@ -121,8 +121,7 @@ def _samples(
 
 def _of_json(path: Path, findings: Findings) -> Iterator[_Pair]:
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        records = line_records(path, findings)
-        yield from (_pair(record, Place(number, f"line {number}"), None) for number, record in records)
+        yield from (_pair(record, place, None) for place, record in line_records(path, findings))
         return
     value = read_json(path, findings)
     if isinstance(value, dict):
@@ -136,8 +135,7 @@ def _of_json(path: Path, findings: Findings) -> Iterator[_Pair]:
                 else:
                     findings.reject(place, 'not an object with "image", "captions" and "label": correct it')
     elif value is not BROKEN:
-        records = list_records(path, findings)
-        yield from (_pair(record, Place(number, f"item {number}"), None) for number, record in records)
+        yield from (_pair(record, place, None) for place, record in list_records(path, findings))
 
 
 def _pair(record: Mapping[str, Any], place: Place, category: str | None) -> _Pair:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from i0tscore.samples.assemble import checked_references
-from i0tscore.samples.hub_datasets import EmbeddedImage
+from i0tscore.samples.hub_datasets import EmbeddedImage, dataset_records
 from i0tscore.samples.images import ImageFolder
-from i0tscore.samples.rating_columns import Columns, Records, read_records, records_of_dataset
+from i0tscore.samples.rating_columns import Columns
 from i0tscore.samples.rating_rows import Rated, RatingAssembler, Scale
 from i0tscore.samples.ratings import RatingSet, without
-from i0tscore.samples.rows import Findings, Malformed, Place, UnusableError
+from i0tscore.samples.records import fields_of, read_records, refuse_copies
+from i0tscore.samples.rows import Findings, Malformed, Place, Records, UnusableError
 
 DEFAULT_COLUMNS = Columns()
 ANY_NUMBER = Scale()
@@ -86,12 +87,10 @@ def ratings_of_records(
     folder: ImageFolder | None,
 ) -> RatingSet:
     """Make a rating set of records that have the columns asked for."""
-    chosen = rules.columns.chosen(field for _, record in records for field in record)
-    unit = "line" if path.suffix.lower() in (".csv", ".tsv", ".tab", ".jsonl", ".ndjson") else "row"
-    places = [Place(number, f"{unit} {number}") for number, _ in records]
-    rows = [_rated(place, record, chosen, rules) for place, (_, record) in zip(places, records, strict=True)]
+    chosen = rules.columns.chosen(fields_of(records))
+    rows = [_rated(place, record, chosen, rules) for place, record in records]
     if "rater" not in chosen and not rules.repeats:
-        _refuse_copies(records, places, findings)
+        refuse_copies(records, findings, 'name the raters in a column "rater"')
     assembler = RatingAssembler(folder, findings, rules.scale)
     found = assembler.assemble(path, name, rows)
     if any(isinstance(row.image, EmbeddedImage) for row in rows):
@@ -113,7 +112,7 @@ def read_dataset_ratings(
         folder: Of images that are outside the data set.
     """
     findings = Findings()
-    records = records_of_dataset(dataset, findings, rules.columns)
+    records = dataset_records(dataset, findings, rules.columns)
     return ratings_of_records(Path(source), name, records, findings, rules, folder)
 
 
@@ -160,15 +159,3 @@ def _listed(cell: object) -> object:
 
 def _label(cell: object) -> str | None:
     return None if cell is None or cell == "" else str(cell)
-
-
-def _refuse_copies(records: Records, places: list[Place], findings: Findings) -> None:
-    """Where raters are not told, a row equal to another in every cell may be a copy or another rater's."""
-    first: dict[str, Place] = {}
-    for (_, record), place in zip(records, places, strict=True):
-        before = first.setdefault(repr(sorted(record.items())), place)
-        if before is not place:
-            findings.reject(
-                place,
-                f'equal to {before.label} in every column: remove it, or name the raters in a column "rater"',
-            )

@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 from i0tscore.errors import InputError, UsageError
 from i0tscore.samples.assemble import Assembler, ReferenceFile
+from i0tscore.samples.captions import read_captions
 from i0tscore.samples.coco import read_coco
-from i0tscore.samples.hub_datasets import read_dataset
 from i0tscore.samples.images import ImageFolder
-from i0tscore.samples.json_files import read_json_lines, read_list, read_mapping, read_references
-from i0tscore.samples.rows import Findings, Row, few
+from i0tscore.samples.json_files import read_mapping, read_references
+from i0tscore.samples.records import SUFFIXES
+from i0tscore.samples.rows import Findings, few
 from i0tscore.samples.sample import SampleSet
-from i0tscore.samples.tables import read_table
 
 INPUT_FORMATS: Final = ("clipscore", "json", "jsonl", "csv", "tsv", "coco", "datasets")
 
-_READERS: Final[dict[str, Callable[[Path, Findings], list[Row]]]] = {
-    "clipscore": read_mapping,
-    "json": read_list,
-    "jsonl": read_json_lines,
-    "csv": partial(read_table, delimiter=","),
-    "tsv": partial(read_table, delimiter="\t"),
-    "datasets": read_dataset,
-}
-_SUFFIXES: Final = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "datasets",
-}
 _METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _HEAD_BYTES: Final = 1 << 16
 
@@ -89,8 +71,10 @@ def read_samples(
     findings = Findings()
     if annotations is not None:
         rows = read_coco(file, Path(annotations), findings)
+    elif form == "clipscore":
+        rows = read_mapping(file, findings)
     else:
-        rows = _READERS[form](file, findings)
+        rows = read_captions(file, form, findings)
     joined = None
     if references is not None:
         joined = ReferenceFile(Path(references).name, read_references(Path(references), findings))
@@ -148,11 +132,13 @@ def detect_format(path: Path, *, coco: bool = False) -> str:
         return "datasets"
     with path.open("rb") as file:
         data = file.read(_HEAD_BYTES)
-    suffix = _SUFFIXES.get(path.suffix.lower())
+    suffix = path.suffix.lower()
     if data.startswith(b"PAR1"):
         return "datasets"
     head = data.decode("utf-8-sig", errors="replace").lstrip()
-    form = suffix or _told_by_content(head, path.suffix.lower())
+    # A file .json may be a list of captions, CLIPScore's mapping, or lines.
+    form = None if suffix == ".json" else SUFFIXES.get(suffix)
+    form = form or _told_by_content(head, suffix)
     if form == "csv" and "\t" in head.partition("\n")[0] and "," not in head.partition("\n")[0]:
         return "tsv"
     if form in ("json", "jsonl") and head.startswith("["):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from i0tscore.errors import SampleFileError
 from i0tscore.samples.sample import Sample, SampleSet, Skipped
@@ -64,6 +65,10 @@ class Row:
     references: object = None
 
 
+Records = list[tuple[Place, dict[str, Any]]]
+"""Objects with named fields, unchecked, each with its place."""
+
+
 class Findings:
     """Collects what is wrong with a file, so that one reading can list all of it.
 
@@ -105,6 +110,21 @@ class Findings:
             for place, what in reasons.items()
         ]
         return SampleSet(samples, skipped, self.notes)
+
+
+class Wanted(Protocol):
+    """Fields that are looked for in records."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a field may have."""
+
+    @property
+    def image(self) -> tuple[str, ...]:
+        """Those of them that may hold images."""
+
+    def suffice(self, present: list[str], findings: Findings) -> bool:
+        """Whether the fields that must be there are there; if not, tell the findings."""
 
 
 def shown(value: object, limit: int = 60) -> str:
@@ -169,30 +189,14 @@ def checked_number(written: object, what: str) -> float:
     return number
 
 
-def row_from_record(record: Mapping[str, object], position: int, unit: str) -> Row:
-    """Make a row of an object with named fields; the first field that is filled counts."""
-    identifier = _first(record, ID_FIELDS)
-    image = _first(record, (*IMAGE_FIELDS, "image_id", "id"))
-    named = isinstance(identifier, str | int)
-    place = Place(
-        position,
-        f"{unit} {position} (id {shown(identifier)})" if named else f"{unit} {position}",
-        str(identifier) if named else "",
-    )
-    return Row(place, identifier, image, record.get("caption"), record.get("references"))
+def identified(place: Place, record: Mapping[str, object]) -> Place:
+    """The place of an object with named fields, shown with its id where it has one."""
+    identifier = first_filled(record, ID_FIELDS)
+    if not isinstance(identifier, str | int):
+        return place
+    return Place(place.position, f"{place.label} (id {shown(identifier)})", str(identifier))
 
 
-def _first(record: Mapping[str, object], fields: Iterable[str]) -> object:
+def first_filled(record: Mapping[str, object], fields: Iterable[str]) -> object:
+    """The value of the first of the fields that is filled; None where none is."""
     return next((record[name] for name in fields if record.get(name) is not None), None)
-
-
-def fields_suffice(fields: Iterable[str], findings: Findings, unit: str) -> bool:
-    """Whether the fields can make samples; if not, the file is refused."""
-    present = set(fields)
-    missing = [] if "caption" in present else ['"caption"']
-    if present.isdisjoint((*ID_FIELDS, *IMAGE_FIELDS)):
-        missing.append("one of " + ", ".join(f'"{name}"' for name in (*ID_FIELDS, *IMAGE_FIELDS)))
-    if missing:
-        found = few(sorted(present), 8) or "none"
-        findings.refuse(f"no {unit} {' and no '.join(missing)}: name it so (found: {found})")
-    return not missing

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.samples.hub_datasets import EmbeddedImage
-from i0tscore.samples.rating_columns import Records
 from i0tscore.samples.rating_rows import Scale
 from i0tscore.samples.ratings import Labels
-from i0tscore.samples.rows import Findings, Place, UnusableError, checked_number, described, shown
+from i0tscore.samples.rows import Findings, Place, Records, UnusableError, checked_number, described, shown
 
-_BY_LINE = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
 _Cell = TypeVar("_Cell")
 
 
@@ -23,14 +20,12 @@ class TableRows:
     """The rows of a table; what is wrong with them goes to the findings.
 
     Args:
-        file: The table, by whose form rows are counted in lines or not.
-        records: Its rows with their numbers.
+        records: The rows with their places.
         findings: Takes the problems.
     """
 
-    def __init__(self, file: Path, records: Records, findings: Findings) -> None:
-        unit = "line" if file.suffix.lower() in _BY_LINE else "row"
-        self._rows = [(Place(number, f"{unit} {number}"), record) for number, record in records]
+    def __init__(self, records: Records, findings: Findings) -> None:
+        self._rows = records
         self._findings = findings
 
     def scores(self, column: str, *, gaps: bool = False) -> list[float]:
@@ -65,18 +60,6 @@ class TableRows:
         known: dict[Hashable, int] = {}
         keys = zip(*(self.labels(column) for column in columns), strict=True)
         return np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
-
-    def refuse_copies(self) -> None:
-        """Where raters are not told, a row equal to another may be a copy or another rater's."""
-        first: dict[str, Place] = {}
-        for place, record in self._rows:
-            before = first.setdefault(repr(sorted(record.items())), place)
-            if before is not place:
-                self._findings.reject(
-                    place,
-                    f"equal to {before.label} in every column: remove it, or name the raters "
-                    "(--rater COLUMN), or say that raters may agree (--repeats)",
-                )
 
     def refuse_repeats(self, items: NDArray[np.int64], raters: Labels) -> None:
         """A rater rates an item once."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.samples.rating_columns import read_records
 from i0tscore.samples.rating_rows import Scale
 from i0tscore.samples.rating_tables import ANY_NUMBER
 from i0tscore.samples.ratings import AVERAGED, Labels, item_means
+from i0tscore.samples.records import fields_of, read_records, refuse_copies
 from i0tscore.samples.rows import Findings, few, shown
 from i0tscore.samples.sample import Sample
 from i0tscore.samples.score_columns import ScoreColumns
@@ -101,10 +101,11 @@ def read_score_table(path: str | Path, columns: ScoreColumns, scale: Scale = ANY
     records = read_records(file, findings, columns)
     if not records and not findings.any:
         findings.refuse("no rows in it")
-    present = list(dict.fromkeys(name for _, record in records for name in record))
-    reader = TableRows(file, records, findings)
+    present = fields_of(records)
+    reader = TableRows(records, findings)
     if columns.rater is None and not columns.repeats:
-        reader.refuse_copies()
+        advice = "name the raters (--rater COLUMN), or say that raters may agree (--repeats)"
+        refuse_copies(records, findings, advice)
     ratings = reader.ratings(columns.human, scale)
     scores = {name: reader.scores(name) for name in columns.scores}
     cluster = None if columns.by_rows and columns.group is None else columns.cluster_column(present)
@@ -148,10 +149,10 @@ def read_scores_of(
     """
     file, findings = Path(path), Findings()
     records = read_records(file, findings, _ScoresOnly(tuple(names)))
-    columns = names or [n for n in dict.fromkeys(k for _, r in records for k in r) if n not in KEYS]
+    columns = names or [name for name in fields_of(records) if name not in KEYS]
     if records and not columns:
         findings.refuse("no column of scores: add one beside image and caption")
-    reader = TableRows(file, records, findings)
+    reader = TableRows(records, findings)
     keys = [(_name(image), _spaced(text)) for image, text in zip(*map(reader.labels, KEYS), strict=True)]
     values = {name: reader.scores(name, gaps=gaps) for name in columns}
     row_of = {key: row for row, key in enumerate(keys)}

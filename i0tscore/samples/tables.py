@@ -1,4 +1,4 @@
-"""Caption files with columns: CSV and TSV with a header."""
+"""Tables with a header: CSV and TSV; one bad line does not spoil the rest."""
 
 from __future__ import annotations
 
@@ -6,17 +6,8 @@ import csv
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from i0tscore.samples.rows import (
-    FIELDS,
-    Findings,
-    Malformed,
-    Place,
-    Row,
-    few,
-    fields_suffice,
-    row_from_record,
-)
-from i0tscore.samples.text import parse_json, read_text
+from i0tscore.samples.rows import Findings, Place, Records, few
+from i0tscore.samples.text import read_text
 
 _NOT_CLOSED = "a quotation mark opened here is not closed, so the rest cannot be read: close it or double it"
 _BADLY_QUOTED = (
@@ -25,21 +16,10 @@ _BADLY_QUOTED = (
 _LONE_RETURN = "a carriage return without a line feed: save the file with ordinary line ends"
 
 
-def read_table(path: Path, findings: Findings, delimiter: str) -> list[Row]:
-    """Read a table of captions with a header; one bad line does not spoil the rest.
-
-    Args:
-        path: The file.
-        findings: Takes the problems.
-        delimiter: What separates the fields.
-    """
-    return [_row(record, line) for line, record in table_records(path, findings, delimiter, _has_captions)]
-
-
 def table_records(
     path: Path, findings: Findings, delimiter: str, suffices: Callable[[list[str], Findings], bool]
-) -> list[tuple[int, dict[str, str]]]:
-    """Read the records of any table with a header, each with the line it begins on.
+) -> Records:
+    """Read the records of any table with a header, each with the place of its first line.
 
     Args:
         path: The file.
@@ -49,7 +29,7 @@ def table_records(
     """
     text = read_text(path)
     header: list[str] = []
-    found: list[tuple[int, dict[str, str]]] = []
+    found: Records = []
     for first, last, fields in _records(text.lines, findings, delimiter):
         damaged = [line for line in range(first, last + 1) if line in text.damaged]
         if not header:
@@ -68,7 +48,7 @@ def table_records(
                 "separator in double quotation marks",
             )
         elif not damaged:
-            found.append((first, dict(zip(header, fields, strict=True))))
+            found.append((Place(first, f"line {first}"), dict(zip(header, fields, strict=True))))
     return found
 
 
@@ -116,27 +96,3 @@ def each_once(names: Iterable[str], header: list[str], findings: Findings) -> bo
     if repeated:
         findings.refuse(f"line 1: the column {few(repeated)} comes more than once: keep one")
     return not repeated
-
-
-def _has_captions(header: list[str], findings: Findings) -> bool:
-    return each_once(FIELDS, header, findings) and fields_suffice(header, findings, "column")
-
-
-def _row(record: dict[str, str], line: int) -> Row:
-    """Make a row; an empty cell is as good as none, save the caption's."""
-    filled: dict[str, object] = {
-        name: cell for name, cell in record.items() if cell.strip() or name == "caption"
-    }
-    if "references" in filled:
-        filled["references"] = _references(record["references"])
-    return row_from_record(filled, line, "line")
-
-
-def _references(cell: str) -> object:
-    """Read a cell that holds a JSON list, or one reference as it is."""
-    if not cell.lstrip().startswith("["):
-        return cell
-    value, problems = parse_json(cell, 1)
-    if problems:
-        return Malformed(f'the references are no JSON list ({problems[0]}): write ["one", "two"]')
-    return value
