@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from human_judgments.report import Report, write_report
 from i0tscore.cli.console import plain_warnings, say
+from i0tscore.cli.measures import resampling_options
 from i0tscore.cli.options import ModelOptions, add_options, model_options
 from i0tscore.errors import I0TScoreError
 from i0tscore.metrics.classic import CLASSIC_METRICS
@@ -149,9 +150,7 @@ _OPTIONS = add_options(
         "--limit", type=click.IntRange(min=2), metavar="N", help="Only the first N captions: a trial."
     ),
     click.option("--allow-other-counts", is_flag=True, help="Take a part of a set, or another version."),
-    click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.95, show_default=True),
-    click.option("--resamples", type=click.IntRange(min=0), default=1000, show_default=True),
-    click.option("--seed", type=int, default=12345, show_default=True),
+    resampling_options,
     click.option("--output", type=_PATH, default="reports", show_default=True, help="Folder of the reports."),
     click.option("--plot/--no-plot", default=True, show_default=True, help="Draw the figures (extra plot)."),
 )

@@ -10,6 +10,7 @@ from typing import Any
 from human_judgments.plot import Chart, draw
 from i0tscore.cli.console import replace_file
 from i0tscore.errors import I0TScoreError
+from i0tscore.render.document import intervals_said
 from i0tscore.render.markdown import draw_markdown_table, escape
 from i0tscore.render.tables import Table
 from i0tscore.results import Resampling
@@ -108,10 +109,7 @@ def resampling_note(resampling: Resampling, what: str) -> str:
     """How the intervals were made."""
     if not resampling.resamples:
         return "No intervals were asked for."
-    return (
-        f"In parentheses: {100 * resampling.confidence:g} % intervals by bootstrap over {what}, "
-        f"{resampling.resamples:,} resamples, seed {resampling.seed}."
-    )
+    return f"In parentheses: {intervals_said(resampling, what)}."
 
 
 def _hundred(value: float) -> float:

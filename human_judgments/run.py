@@ -55,31 +55,21 @@ def report_ratings(
     ratings = ratings if arguments.limit is None else ratings.limited(arguments.limit)
     scores = score_samples(ratings.samples, arguments)
     found = measure(ratings, scores, arguments, headline)
-    notes = [*remarks, *ratings.notes, *differing, *scores.notes]
-    published = PUBLISHED.get(known.name, ())
     blocks = [
-        introduction(known, arguments, counts),
         "All correlations are × 100. Ties: share of pairs with different ratings whose scores are equal. "
         f"{resampling_note(arguments.resampling, 'images')} {RATERS if found.raters else ''}",
         *agreement_blocks(found, headline, arguments),
-        *published_blocks(published),
-        *closing_blocks(known, notes, scores, arguments),
     ]
-    data = {
-        **heading(known, arguments, counts),
-        "headline": headline,
-        **evidence_data(found),
-        "published": [asdict(row) for row in published],
-        "unavailable": scores.unavailable,
-        "notes": notes,
-        "signatures": scores.signatures,
-    }
     estimates = {name: value.estimates[headline] for name, value in found.agreement.items()}
-    theirs = {row.metric: row.value / 100 for row in published if row.figure == headline}
     chart = Chart(
-        f"{known.title}: agreement with human ratings", f"{SYMBOLS[headline]} × 100", estimates, theirs
+        f"{known.title}: agreement with human ratings",
+        f"{SYMBOLS[headline]} × 100",
+        estimates,
+        _published_by_metric(known, headline),
     )
-    return Report(stem_of(known.name, arguments), title_of(known, arguments), blocks, data, chart)
+    data = {"headline": headline, **evidence_data(found)}
+    notes = [*remarks, *ratings.notes, *differing, *scores.notes]
+    return _report(known, arguments, counts, scores, notes, blocks, data, chart)
 
 
 def report_known_table(
@@ -115,32 +105,56 @@ def report_pairs(
     pairs = pairs if arguments.limit is None else pairs.limited(arguments.limit)
     scores = score_samples(pairs.samples, arguments)
     found = pair_evidence(pairs, scores.values, baseline=arguments.baseline, resampling=arguments.resampling)
-    notes = [*remarks, *pairs.notes, *differing, *scores.notes]
-    published = PUBLISHED.get(known.name, ())
     blocks = [
-        introduction(known, arguments, counts),
         "Share of pairs, × 100, in which the caption that people prefer scores higher; equal scores count "
         f"half. {resampling_note(arguments.resampling, 'images')}",
         pair_table(found, arguments.baseline),
-        *published_blocks(published),
-        *closing_blocks(known, notes, scores, arguments),
     ]
-    data = {
-        **heading(known, arguments, counts),
-        "headline": "accuracy",
-        "metrics": {name: _pair_data(value) for name, value in found.items()},
-        "published": [asdict(row) for row in published],
-        "unavailable": scores.unavailable,
-        "notes": notes,
-        "signatures": scores.signatures,
-    }
     chart = Chart(
         f"{known.title}: agreement with human preferences",
         "accuracy × 100",
         {name: value.accuracy for name, value in found.items()},
-        {row.metric: row.value / 100 for row in published if row.figure == "accuracy"},
+        _published_by_metric(known, "accuracy"),
     )
-    return Report(stem_of(known.name, arguments), title_of(known, arguments), blocks, data, chart)
+    data = {
+        "headline": "accuracy",
+        "metrics": {name: _pair_data(value) for name, value in found.items()},
+    }
+    notes = [*remarks, *pairs.notes, *differing, *scores.notes]
+    return _report(known, arguments, counts, scores, notes, blocks, data, chart)
+
+
+def _report(
+    known: KnownSet,
+    arguments: Arguments,
+    counts: Mapping[str, int],
+    scores: Scores,
+    notes: Sequence[str],
+    blocks: Sequence[str],
+    data: Mapping[str, Any],
+    chart: Chart,
+) -> Report:
+    """Put what was measured between what the set is, and what others published and under which conditions."""
+    published = PUBLISHED.get(known.name, ())
+    whole = [
+        introduction(known, arguments, counts),
+        *blocks,
+        *published_blocks(published),
+        *closing_blocks(known, notes, scores, arguments),
+    ]
+    content = {
+        **heading(known, arguments, counts),
+        **data,
+        "published": [asdict(row) for row in published],
+        "unavailable": scores.unavailable,
+        "notes": list(notes),
+        "signatures": scores.signatures,
+    }
+    return Report(stem_of(known.name, arguments), title_of(known, arguments), whole, content, chart)
+
+
+def _published_by_metric(known: KnownSet, figure: str) -> dict[str, float]:
+    return {row.metric: row.value / 100 for row in PUBLISHED.get(known.name, ()) if row.figure == figure}
 
 
 def measure(ratings: RatingSet, scores: Scores, arguments: Arguments, headline: CorrelationName) -> Evidence:

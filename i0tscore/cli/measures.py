@@ -38,21 +38,7 @@ class MeasureOptions(OptionGroup):
         return Resampling(self.confidence, self.resamples, self.seed)
 
 
-measure_options = add_options(
-    click.option(
-        "--statistics",
-        default="auto",
-        show_default=True,
-        metavar="auto|builtin|batch|FILE",
-        help="Reference statistics: shipped with the model, the samples' own, or fitted ones.",
-    ),
-    click.option(
-        "--metric",
-        multiple=True,
-        metavar="NAME",
-        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, also with settings as "
-        "in 'CLIPScore(clip=no,weight=1)'. Those of the preset if left out.",
-    ),
+resampling_options = add_options(
     click.option(
         "--confidence",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -68,6 +54,25 @@ measure_options = add_options(
         help="Bootstrap resamples of images; 0 for no intervals.",
     ),
     click.option("--seed", type=int, default=12345, show_default=True, help="Of the bootstrap."),
+)
+"""Options ``confidence``, ``resamples`` and ``seed``."""
+
+measure_options = add_options(
+    click.option(
+        "--statistics",
+        default="auto",
+        show_default=True,
+        metavar="auto|builtin|batch|FILE",
+        help="Reference statistics: shipped with the model, the samples' own, or fitted ones.",
+    ),
+    click.option(
+        "--metric",
+        multiple=True,
+        metavar="NAME",
+        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, also with settings as "
+        "in 'CLIPScore(clip=no,weight=1)'. Those of the preset if left out.",
+    ),
+    resampling_options,
 )
 """Options ``statistics``, ``metric``, ``confidence``, ``resamples`` and ``seed``."""
 

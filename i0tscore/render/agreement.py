@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from i0tscore.render.document import Document, csv_text, figure, interval_cells, p_value
+from i0tscore.render.document import (
+    Document,
+    csv_text,
+    difference_cells,
+    figure,
+    interval_cells,
+    intervals_said,
+    p_value,
+)
 from i0tscore.render.strings import one_line
 from i0tscore.render.tables import Table
 from i0tscore.results.agreement import Agreement
@@ -109,8 +117,7 @@ def _remarks(evidence: Evidence) -> list[str]:
     settings, lines = evidence.resampling, []
     if settings.resamples:
         lines.append(
-            f"in parentheses: {100 * settings.confidence:g} % intervals by bootstrap over {evidence.over}, "
-            f"{settings.resamples:,} resamples, seed {settings.seed}"
+            f"in parentheses: {intervals_said(settings, evidence.over)}"
             + ("; p two-sided, then with Holm's correction" if evidence.differences else "")
         )
     lines.append("ties: share of pairs with different ratings whose scores are equal")
@@ -136,9 +143,7 @@ def _rows(evidence: Evidence, name: str, value: Agreement) -> list[dict[str, Any
                 **interval_cells("value", estimate),
                 "ties": value.ties,
                 "baseline": None if difference is None else difference.second,
-                **interval_cells("difference", None if difference is None else difference.estimate),
-                "p": None if difference is None else difference.p_value,
-                "p_holm": None if difference is None else difference.p_holm,
+                **difference_cells(difference),
             }
         )
     return rows

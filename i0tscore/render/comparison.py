@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from i0tscore.render.document import Document, csv_text, figure, interval_cells, p_value
+from i0tscore.render.document import (
+    Document,
+    csv_text,
+    difference_cells,
+    figure,
+    interval_cells,
+    intervals_said,
+    p_value,
+)
 from i0tscore.render.strings import UNDEFINED, one_line
 from i0tscore.render.tables import Table
 from i0tscore.results.systems import Comparison, MetricComparison, Outcomes
@@ -59,9 +67,8 @@ def _remarks(comparison: Comparison) -> list[str]:
     lines[0] += f" a system scores so against {comparison.baseline}"
     if settings.resamples:
         lines.append(
-            f"in parentheses: {100 * settings.confidence:g} % intervals by paired bootstrap over images, "
-            f"{settings.resamples:,} resamples, seed {settings.seed}; p two-sided, then with Holm's "
-            "correction for the systems of a table"
+            f"in parentheses: {intervals_said(settings, 'images', 'paired bootstrap')}; p two-sided, then "
+            "with Holm's correction for the systems of a table"
         )
     return lines
 
@@ -75,8 +82,6 @@ def _row(comparison: Comparison, name: str, metric: MetricComparison, system: st
         "groups": metric.groups,
         **interval_cells("mean", metric.means[system]),
         "baseline": comparison.baseline,
-        **interval_cells("difference", None if difference is None else difference.estimate),
-        "p": None if difference is None else difference.p_value,
-        "p_holm": None if difference is None else difference.p_holm,
+        **difference_cells(difference),
         **(dict.fromkeys(Outcomes._fields) if outcomes is None else outcomes._asdict()),
     }

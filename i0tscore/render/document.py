@@ -11,7 +11,8 @@ from i0tscore.render.drawing import DIM, GAP, break_heading, column_widths, draw
 from i0tscore.render.markdown import draw_markdown_table, escape
 from i0tscore.render.strings import UNDEFINED, number, one_line
 from i0tscore.render.tables import Table
-from i0tscore.results.intervals import Estimate
+from i0tscore.results.comparison import Difference
+from i0tscore.results.intervals import Estimate, Resampling
 
 
 class Document(NamedTuple):
@@ -74,6 +75,28 @@ def interval_cells(prefix: str, estimate: Estimate | None) -> dict[str, float | 
     value = None if estimate is None else estimate.value
     low, high = (None, None) if estimate is None or estimate.interval is None else estimate.interval
     return {prefix: value, f"{prefix}_low": low, f"{prefix}_high": high}
+
+
+def difference_cells(difference: Difference | None) -> dict[str, float | None]:
+    """CSV cells of a difference: its value, interval and p-values."""
+    return {
+        **interval_cells("difference", None if difference is None else difference.estimate),
+        "p": None if difference is None else difference.p_value,
+        "p_holm": None if difference is None else difference.p_holm,
+    }
+
+
+def intervals_said(resampling: Resampling, over: str, how: str = "bootstrap") -> str:
+    """How intervals were made.
+
+    Example:
+        >>> intervals_said(Resampling(), "images")
+        '95 % intervals by bootstrap over images, 1,000 resamples, seed 12345'
+    """
+    return (
+        f"{100 * resampling.confidence:g} % intervals by {how} over {over}, "
+        f"{resampling.resamples:,} resamples, seed {resampling.seed}"
+    )
 
 
 def figure(estimate: Estimate, *, signed: bool = False) -> str:
