@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from human_judgments.arguments import Arguments, script
+from human_judgments.known_sets import report_known_table
 from human_judgments.report import Report
-from human_judgments.run import report_known_table
 
 REMARKS = ("the rated caption is left out of the references of its image (the protocol of CLIPScore)",)
 

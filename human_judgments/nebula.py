@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from human_judgments.arguments import Arguments, script
+from human_judgments.known_sets import report_known_table
 from human_judgments.report import Report
-from human_judgments.run import report_known_table
 
 REMARKS = ("the test split as served, without the later corrections of some of its ratings",)
 

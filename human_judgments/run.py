@@ -25,7 +25,7 @@ from i0tscore.metrics.rated import with_scores
 from i0tscore.render.agreement import SYMBOLS
 from i0tscore.results.correlation import CorrelationName
 from i0tscore.results.evidence import Evidence, gather_evidence
-from i0tscore.samples.rating_sets import KNOWN_SETS, KnownSet, read_known_table, verify
+from i0tscore.samples.rating_sets import KnownSet, verify
 from i0tscore.samples.ratings import PreferenceSet, RatingSet
 
 
@@ -70,17 +70,6 @@ def report_ratings(
     data = {"headline": headline, **evidence_data(found)}
     notes = [*remarks, *ratings.notes, *differing, *scores.notes]
     return _report(known, arguments, counts, scores, notes, blocks, data, chart)
-
-
-def report_known_table(
-    name: str, arguments: Arguments, *, headline: CorrelationName, remarks: Sequence[str] = ()
-) -> Report:
-    """Read a set that comes as a table, from a folder or the hub, and report on it as ``report_ratings``."""
-    known = KNOWN_SETS[name]
-    ratings, path = read_known_table(
-        known, arguments.data, arguments.images, look_up=arguments.needs_images, offline=arguments.offline
-    )
-    return report_ratings(known, ratings, arguments, path=path, headline=headline, remarks=remarks)
 
 
 def report_pairs(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
-from i0tscore.samples.images import ImageFolder, nfc, without_suffix
+from i0tscore.samples.images import ImageFolder, image_source, nfc, without_suffix
 from i0tscore.samples.rows import (
     Findings,
     Place,
@@ -21,7 +20,6 @@ from i0tscore.samples.rows import (
 )
 from i0tscore.samples.sample import ImageSource, Sample
 
-_T = TypeVar("_T")
 _Placed = tuple[Place, Sample]
 
 
@@ -86,10 +84,12 @@ class Assembler:
         return samples
 
     def _samples(self, row: Row) -> list[_Placed]:
-        identifier = None if row.id is None else self._tried(row.place, checked_name, row.id, "the id")
+        identifier = (
+            None if row.id is None else self._findings.tried(row.place, checked_name, row.id, "the id")
+        )
         image = None
         if row.id is None or identifier is not None or row.image is not row.id:
-            image = self._tried(row.place, self._image, row.image)
+            image = self._findings.tried(row.place, self._image, row.image)
             if image is None:
                 self._without_image.append(row)
         if row.id is None:
@@ -97,7 +97,7 @@ class Assembler:
         written = row.references
         if self._references is not None and identifier is not None:
             written = self._references.of(identifier, image)
-        references = self._tried(row.place, checked_references, written)
+        references = self._findings.tried(row.place, checked_references, written)
         if references == () and identifier is not None:
             self._without_references.append(row.place)
         self._some_have_references |= bool(references)
@@ -115,24 +115,15 @@ class Assembler:
         for number, text in enumerate(written, start=1):
             label = f"{row.place.label}, caption {number}" if several else row.place.label
             place = Place(row.place.position, label, row.place.id)
-            caption = self._tried(place, checked_text, text, "the caption")
+            caption = self._findings.tried(place, checked_text, text, "the caption")
             if caption is not None:
                 found.append((place, caption))
         return found
 
-    def _tried(self, place: Place, check: Callable[..., _T], *arguments: Any) -> _T | None:
-        try:
-            return check(*arguments)
-        except UnusableError as problem:
-            self._findings.reject(place, str(problem))
-            return None
-
     def _image(self, written: object) -> ImageSource:
         if written is None:
             raise UnusableError("neither an id nor an image: name one of them")
-        if not isinstance(written, str) and isinstance(written, ImageSource):
-            return written
-        return self._folder.find(checked_name(written, "the image"))
+        return image_source(written, self._folder.find)
 
     def _identifier(self, row: Row, image: ImageSource | None) -> str:
         """Name a row without an id by its image."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 from i0tscore.errors import InputError
-from i0tscore.samples.rows import UnusableError, few, shown
+from i0tscore.samples.rows import UnusableError, checked_name, few, shown
+from i0tscore.samples.sample import ImageSource
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"})
 
@@ -103,6 +105,13 @@ class ImageFolder:
         alike = listing.casefolded.get(nfc(without_suffix(last)).casefold())
         hint = f"there is {shown(alike)}, but letter case counts" if alike else "add it or remove the entry"
         return f"no image {wanted} in {self.root}: {hint}"
+
+
+def image_source(written: object, find: Callable[[str], ImageSource]) -> ImageSource:
+    """An image as it is written: a source already, or a name to be found; else ``UnusableError``."""
+    if not isinstance(written, str) and isinstance(written, ImageSource):
+        return written
+    return find(checked_name(written, "the image"))
 
 
 class _Listing:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from i0tscore.samples.assemble import checked_references
-from i0tscore.samples.images import ImageFolder, without_suffix
+from i0tscore.samples.images import ImageFolder, image_source, without_suffix
 from i0tscore.samples.ratings import Labels, RatingSet
 from i0tscore.samples.rows import (
     Findings,
     Place,
     UnusableError,
-    checked_name,
     checked_number,
     checked_text,
     few,
     shown,
 )
 from i0tscore.samples.sample import ImageSource, Sample
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +151,11 @@ class RatingAssembler:
         return tuple("" if label is None else str(label) for label in written)
 
     def _add(self, row: Rated) -> None:
-        problems: list[str] = []
-        image = self._tried(problems, lambda: self._image(row.image))
-        caption = self._tried(problems, lambda: checked_text(row.caption, "the caption"))
-        rating = self._tried(problems, lambda: self._scale.read(row.rating))
-        references = self._tried(problems, lambda: checked_references(row.references))
-        for problem in problems:
-            self._findings.reject(row.place, problem)
+        tried, place = self._findings.tried, row.place
+        image = tried(place, self._image, row.image)
+        caption = tried(place, checked_text, row.caption, "the caption")
+        rating = tried(place, self._scale.read, row.rating)
+        references = tried(place, checked_references, row.references)
         if image is None or caption is None or rating is None or references is None:
             return
         cluster = row.cluster or image.name
@@ -187,9 +181,9 @@ class RatingAssembler:
     def _image(self, written: object) -> ImageSource:
         if written is None:
             raise UnusableError("the image is missing: name it")
-        if not isinstance(written, str) and isinstance(written, ImageSource):
-            return written
-        name = checked_name(written, "the image")
+        return image_source(written, self._found)
+
+    def _found(self, name: str) -> ImageSource:
         if name not in self._images:
             try:
                 self._images[name] = Path(name) if self._folder is None else find_image(self._folder, name)
@@ -199,14 +193,6 @@ class RatingAssembler:
         if isinstance(found, UnusableError):
             raise UnusableError(str(found))
         return found
-
-    @staticmethod
-    def _tried(problems: list[str], check: Callable[[], _T]) -> _T | None:
-        try:
-            return check()
-        except UnusableError as problem:
-            problems.append(str(problem))
-            return None
 
 
 def find_image(folder: ImageFolder, name: str) -> Path:

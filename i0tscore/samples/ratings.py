@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -89,18 +89,15 @@ class RatingSet:
         return replace(rows, samples=tuple(self.samples[i] for i in used), item=item.astype(np.int64))
 
     def _rows(self, rows: NDArray[np.int64]) -> RatingSet:
-        def pick(labels: Labels | None) -> Labels | None:
-            return None if labels is None else tuple(labels[row] for row in rows)
-
         return replace(
             self,
             item=self.item[rows],
             rating=self.rating[rows],
-            clusters=pick(self.clusters) or (),
-            rater=pick(self.rater),
-            groups=pick(self.groups),
-            categories=pick(self.categories),
-            systems=pick(self.systems),
+            clusters=picked(self.clusters, rows) or (),
+            rater=picked(self.rater, rows),
+            groups=picked(self.groups, rows),
+            categories=picked(self.categories, rows),
+            systems=picked(self.systems, rows),
         )
 
 
@@ -149,6 +146,11 @@ class PreferenceSet:
             categories=None if self.categories is None else self.categories[:pairs],
             notes=(*self.notes, f"only the first {min(pairs, self.n):,} of {self.n:,} pairs: not a result"),
         )
+
+
+def picked(labels: Labels | None, rows: Iterable[int]) -> Labels | None:
+    """The labels of some rows; None where there are none."""
+    return None if labels is None else tuple(labels[row] for row in rows)
 
 
 def item_means(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from i0tscore.errors import SampleFileError
 from i0tscore.samples.sample import Sample, SampleSet, Skipped
@@ -15,6 +15,8 @@ from i0tscore.samples.sample import Sample, SampleSet, Skipped
 ID_FIELDS = ("id", "image_id")
 IMAGE_FIELDS = ("image", "image_path", "file_name")
 FIELDS = (*ID_FIELDS, *IMAGE_FIELDS, "caption", "references")
+
+_T = TypeVar("_T")
 
 _PLAIN = json.JSONEncoder(ensure_ascii=False)
 _ESCAPED = json.JSONEncoder()
@@ -84,6 +86,14 @@ class Findings:
     def reject(self, place: Place, what: str) -> None:
         """Note a problem of one row, which can be left out."""
         self._rejected.append((place, what))
+
+    def tried(self, place: Place, check: Callable[..., _T], *arguments: Any) -> _T | None:
+        """What the check returns; None, and the row is rejected, where it raises ``UnusableError``."""
+        try:
+            return check(*arguments)
+        except UnusableError as problem:
+            self.reject(place, str(problem))
+            return None
 
     def refuse(self, what: str) -> None:
         """Note a problem of the whole file, which cannot be used as it is."""

@@ -46,14 +46,8 @@ class TableRows:
         return tuple(self._column(column, lambda cell: _label(cell, column), ""))
 
     def _column(self, column: str, read: Callable[[object], _Cell], otherwise: _Cell) -> list[_Cell]:
-        found = []
-        for place, record in self._rows:
-            try:
-                found.append(read(record.get(column)))
-            except UnusableError as problem:
-                self._findings.reject(place, str(problem))
-                found.append(otherwise)
-        return found
+        tried = (self._findings.tried(place, read, record.get(column)) for place, record in self._rows)
+        return [otherwise if value is None else value for value in tried]
 
     def items(self, columns: Sequence[str]) -> NDArray[np.int64]:
         """Number the distinct combinations of the columns' cells (n,)."""

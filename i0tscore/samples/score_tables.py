@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from i0tscore.samples.rating_rows import Scale
 from i0tscore.samples.rating_tables import ANY_NUMBER
-from i0tscore.samples.ratings import AVERAGED, Labels, item_means
+from i0tscore.samples.ratings import AVERAGED, Labels, item_means, picked
 from i0tscore.samples.records import fields_of, read_records, refuse_copies
 from i0tscore.samples.rows import Findings, few, shown
 from i0tscore.samples.sample import Sample
@@ -62,18 +62,14 @@ class RatedScores:
         if self.items is None:
             raise ValueError("ratings are averaged by item, and the items are not told")
         first, means = item_means(self.items, self.ratings)
-
-        def pick(labels: Labels | None) -> Labels | None:
-            return None if labels is None else tuple(labels[row] for row in first)
-
         return replace(
             self,
             ratings=means,
             scores={name: values[first] for name, values in self.scores.items()},
-            clusters=pick(self.clusters),
+            clusters=picked(self.clusters, first),
             items=None,
-            groups=pick(self.groups),
-            parts={name: pick(labels) or () for name, labels in self.parts.items()},
+            groups=picked(self.groups, first),
+            parts={name: picked(labels, first) or () for name, labels in self.parts.items()},
             notes=(*self.notes, AVERAGED),
         )
 
