@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from human_judgments.arguments import Arguments
-from human_judgments.evidence import PairEvidence
+from human_judgments.preference_evidence import PairEvidence
 from human_judgments.published import Published
 from human_judgments.report import UNDEFINED, bullets, p_value, percent, table
 from human_judgments.scores import Scores

@@ -6,16 +6,36 @@ tested on made-up rows of those forms; no figure has been made with them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import click
 
 from human_judgments.arguments import Arguments, script
 from human_judgments.report import Report
 from human_judgments.run import report_ratings
-from i0tscore.samples.rating_blv import read_eye4b
+from i0tscore.samples.images import ImageFolder
+from i0tscore.samples.rating_columns import Columns
 from i0tscore.samples.rating_files import locate
+from i0tscore.samples.rating_rows import Rated, RatingAssembler, Scale
 from i0tscore.samples.rating_sets import KNOWN_SETS
+from i0tscore.samples.ratings import RatingSet
+from i0tscore.samples.records import fields_of, read_records
+from i0tscore.samples.rows import Findings, Records
 
 REMARKS = ("the ratings of this set are not public: counts and hashes of the whole set are not known here",)
+
+EYE4B_RATINGS = {
+    "strongly agree": 1.0,
+    "agree": 0.75,
+    "neutral": 0.5,
+    "disagree": 0.25,
+    "strongly disagree": 0.0,
+}
+
+_HIGHEST_SCORE = 5
 
 
 @script(
@@ -32,6 +52,62 @@ def main(arguments: Arguments, criterion: str | None, response_only: bool) -> Re
     text = "the response alone" if response_only else "the request and the response"
     remarks = (*REMARKS, f"the scored text is {text}")
     return report_ratings(known, ratings, arguments, path=file, headline="tau_c", remarks=remarks)
+
+
+def read_eye4b(
+    path: Path, *, images: Path | None = None, with_request: bool = True, criterion: str | None = None
+) -> RatingSet:
+    """Read either CSV form of Eye4B and VL-GuideData; their ratings are not public.
+
+    ``img_dir, request, gpt_txt, accuracy`` with accuracy in words, or ``img_dir, request, txt, score``
+    with scores up to 5, which are divided by 5. A column ``criterion`` (afraidness, nonactionability,
+    sufficiency, conciseness, overall) gives the categories. Groups are one request about one image.
+
+    Args:
+        path: The CSV file.
+        images: The images' folder; None takes their names without looking for the files.
+        with_request: Whether the scored text holds the request before the response, as the authors'
+            code has it, or the response alone.
+        criterion: Keep this criterion only.
+    """
+    findings = Findings()
+    columns = Columns(
+        image=("img_dir",), caption=("gpt_txt", "txt"), rating=("accuracy", "score"), category=("criterion",)
+    )
+    records = read_records(path, findings, columns)
+    chosen = columns.chosen(fields_of(records))
+    in_words = chosen.get("rating") == "accuracy"
+    scale = Scale(0, 1, words=EYE4B_RATINGS) if in_words else Scale(0, _HIGHEST_SCORE)
+    rows = _descriptions(records, chosen, criterion, with_request=with_request)
+    folder = None if images is None else ImageFolder(images)
+    found = RatingAssembler(folder, findings, scale).assemble(path, f"blv_eye4b {path.stem}", rows)
+    return found if in_words else replace(found, rating=found.rating / _HIGHEST_SCORE)
+
+
+def _descriptions(
+    records: Records, chosen: Mapping[str, str], criterion: str | None, *, with_request: bool
+) -> list[Rated]:
+    rows = []
+    for place, record in records:
+        cell: dict[str, Any] = {field: record.get(name) for field, name in chosen.items()}
+        if criterion is not None and cell.get("category") != criterion:
+            continue
+        request, text = str(record.get("request") or "").strip(), cell["caption"]
+        if with_request and request and isinstance(text, str) and text.strip():
+            text = f"Request: {request}\nResponse: {text}"
+        rows.append(
+            Rated(
+                place,
+                cell["image"],
+                text,
+                cell["rating"],
+                cluster=cell["image"] or None,
+                group=f"{cell.get('category') or ''}|{cell['image']}|{request}",
+                category=cell.get("category"),
+                rater=cell.get("rater"),
+            )
+        )
+    return rows
 
 
 if __name__ == "__main__":

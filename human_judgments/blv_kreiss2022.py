@@ -57,7 +57,7 @@ def main(arguments: Arguments) -> Report:
     sets = {question: _read(arguments, file, question) for question in KREISS_QUESTIONS}
     files = {name: file.with_name(name) for name in (*KREISS_FILES.values(), AUTHORS_SCORES)}
     overall = sets["q_overall"][0]
-    differing = verify(overall, known, file, files, allow_other_counts=arguments.allow_other_counts)
+    differing = verify(overall.counts, known, file, files, allow_other_counts=arguments.allow_other_counts)
     scores = score_samples(overall.samples, arguments)
     _add_columns(scores, read_authors_scores(file.parent))
     blocks = [introduction(known, arguments, overall.counts), _how(arguments)]

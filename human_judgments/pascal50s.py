@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from human_judgments.arguments import Arguments, script
+from human_judgments.preferences import read_preferences
 from human_judgments.report import Report
 from human_judgments.run import report_pairs
 from i0tscore.samples.rating_files import locate
-from i0tscore.samples.rating_pairs import read_preferences
 from i0tscore.samples.rating_sets import KNOWN_SETS
 
 REMARKS = (

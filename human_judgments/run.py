@@ -16,8 +16,9 @@ from human_judgments.blocks import (
     pair_table,
     published_blocks,
 )
-from human_judgments.evidence import PairEvidence, pair_evidence
 from human_judgments.plot import Chart
+from human_judgments.preference_evidence import PairEvidence, pair_evidence
+from human_judgments.preferences import PreferenceSet
 from human_judgments.published import PUBLISHED
 from human_judgments.report import Report, resampling_note
 from human_judgments.scores import Scores, score_samples
@@ -26,7 +27,7 @@ from i0tscore.render.agreement import SYMBOLS
 from i0tscore.results.correlation import CorrelationName
 from i0tscore.results.evidence import Evidence, gather_evidence
 from i0tscore.samples.rating_sets import KnownSet, verify
-from i0tscore.samples.ratings import PreferenceSet, RatingSet
+from i0tscore.samples.ratings import RatingSet
 
 
 def report_ratings(
@@ -50,7 +51,9 @@ def report_ratings(
         headline: The correlation that the set's published figures are.
         remarks: How the set was taken, for the reader.
     """
-    differing = verify(ratings, known, path, files or {}, allow_other_counts=arguments.allow_other_counts)
+    differing = verify(
+        ratings.counts, known, path, files or {}, allow_other_counts=arguments.allow_other_counts
+    )
     counts = dict(ratings.counts)
     ratings = ratings if arguments.limit is None else ratings.limited(arguments.limit)
     scores = score_samples(ratings.samples, arguments)
@@ -89,7 +92,7 @@ def report_pairs(
         path: What it was read from.
         remarks: How the set was taken, for the reader.
     """
-    differing = verify(pairs, known, path, {}, allow_other_counts=arguments.allow_other_counts)
+    differing = verify(pairs.counts, known, path, {}, allow_other_counts=arguments.allow_other_counts)
     counts = dict(pairs.counts)
     pairs = pairs if arguments.limit is None else pairs.limited(arguments.limit)
     scores = score_samples(pairs.samples, arguments)

@@ -24,12 +24,12 @@ from rating_files_on_disk import (
 from scipy import stats
 
 from human_judgments.blv_kreiss2022 import AUTHORS, LENGTH
-from human_judgments.evidence import pair_evidence
+from human_judgments.preference_evidence import pair_evidence
+from human_judgments.preferences import read_preferences
 from human_judgments.report import percent, table
 from i0tscore.encoders.lite import tower_files
 from i0tscore.errors import MissingExtraError
 from i0tscore.results.intervals import Estimate, Resampling
-from i0tscore.samples.rating_pairs import read_preferences
 
 SCRIPTS = (
     "flickr8k_expert",

@@ -187,10 +187,10 @@ def test_wrong_counts_are_refused_by_name_and_can_be_allowed(tmp_path):
     found = read_rating_table(write(tmp_path / "r.csv", ROWS))
     known = KNOWN_SETS["composite"]
     with pytest.raises(SampleFileError) as caught:
-        verify(found, known, tmp_path / "r.csv", {})
+        verify(found.counts, known, tmp_path / "r.csv", {})
     assert "ratings: 4 where the set has 11,985" in str(caught.value)
     assert "images: 2 where the set has 3,995" in str(caught.value)
-    notes = verify(found, known, tmp_path / "r.csv", {}, allow_other_counts=True)
+    notes = verify(found.counts, known, tmp_path / "r.csv", {}, allow_other_counts=True)
     assert notes[0] == "ratings: 4 where the set has 11,985"
 
 
@@ -199,7 +199,7 @@ def test_a_file_of_another_content_is_noted(tmp_path):
     (tmp_path / "ExpertAnnotations.txt").write_text("other")
     found = read_rating_table(write(tmp_path / "r.csv", ROWS))
     files = {"ExpertAnnotations.txt": tmp_path / "ExpertAnnotations.txt"}
-    notes = verify(found, known, tmp_path, files, allow_other_counts=True)
+    notes = verify(found.counts, known, tmp_path, files, allow_other_counts=True)
     assert any("ExpertAnnotations.txt differs from the file known by this name" in note for note in notes)
 
 

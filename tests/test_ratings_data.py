@@ -40,7 +40,7 @@ def test_expert_has_the_counts_and_files_of_the_published_figures(expert, data_d
         "images": 1000,
     }
     files = {name: data_dir / "flickr8k" / name for name in known.hashes}
-    assert verify(expert, known, data_dir, files) == ()
+    assert verify(expert.counts, known, data_dir, files) == ()
     assert all(sample.image.is_file() for sample in expert.samples[::100])
     assert {len(sample.references) for sample in expert.samples} == {5}
     assert not [s for s in expert.samples if s.caption in s.references]
@@ -76,7 +76,7 @@ def test_both_forms_of_expert_give_the_same_figures(expert, tmp_path):
     file = tmp_path / "flickr8k.json"
     file.write_text(json.dumps(content))
     found = read_flickr8k_expert(file, look_up=False)
-    assert verify(found, KNOWN_SETS["flickr8k_expert"], file, {}) == ()
+    assert verify(found.counts, KNOWN_SETS["flickr8k_expert"], file, {}) == ()
     for name in ("tau_b", "tau_c"):
         assert correlation(name, lengths(found)[found.item], found.rating) == pytest.approx(
             correlation(name, lengths(expert)[expert.item], expert.rating), abs=1e-15
@@ -87,7 +87,7 @@ def test_kreiss_has_its_counts_and_the_authors_figure(data_dir):
     known = KNOWN_SETS["blv_kreiss2022"]
     ratings = read_kreiss(data_dir)
     folder = data_dir / "blv_kreiss2022"
-    assert verify(ratings, known, folder, {name: folder / name for name in known.hashes}) == ()
+    assert verify(ratings.counts, known, folder, {name: folder / name for name in known.hashes}) == ()
     assert ratings.counts == {"items": 68, "ratings": 272, "images": 18}
     assert len(set(ratings.rater)) == 16
     assert all(sample.image.is_file() for sample in ratings.samples)

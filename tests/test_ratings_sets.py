@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from rating_files_on_disk import EXPERT, IMAGES, captions, write_clipscore_json, write_flickr8k, write_kreiss
 
+from human_judgments.blv_eye4b import read_eye4b
+from human_judgments.preferences import read_foil, read_preferences
 from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.samples.rating_blv import (
     KREISS_QUESTIONS,
     read_authors_scores,
-    read_eye4b,
     read_kreiss,
     same_descriptions,
 )
 from i0tscore.samples.rating_flickr8k import read_clipscore_json, read_flickr8k_crowd, read_flickr8k_expert
-from i0tscore.samples.rating_pairs import read_foil, read_preferences
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from i0tscore.samples.rating_columns import HUB_COLUMNS
 from i0tscore.samples.rating_files import differing_hashes, image_folder, locate
 from i0tscore.samples.rating_rows import Scale
 from i0tscore.samples.rating_tables import TableRules, read_dataset_ratings, read_rating_table
-from i0tscore.samples.ratings import PreferenceSet, RatingSet, require_counts
+from i0tscore.samples.ratings import RatingSet, require_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
 
 
 def verify(
-    found: RatingSet | PreferenceSet,
+    counts: Mapping[str, int],
     known: KnownSet,
     path: Path,
     files: Mapping[str, Path],
@@ -160,7 +160,7 @@ def verify(
     """Compare a set with what is known of it.
 
     Args:
-        found: What was read.
+        counts: What was read.
         known: What is known.
         path: What was read, for the message.
         files: The files it was read from, by name; their hashes are compared.
@@ -172,7 +172,7 @@ def verify(
     Raises:
         SampleFileError: Counts differ; all that do are named.
     """
-    differing = require_counts(path, found.counts, known.counts, allow_others=allow_other_counts)
+    differing = require_counts(path, counts, known.counts, allow_others=allow_other_counts)
     return (*differing, *differing_hashes(files, known.hashes))
 
 

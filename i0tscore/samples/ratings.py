@@ -101,53 +101,6 @@ class RatingSet:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PreferenceSet:
-    """Pairs of captions of one image, of which people prefer one.
-
-    Attributes:
-        name: Of the set, e.g. ``pascal50s``.
-        first: The first caption of each pair.
-        second: The second, of the same image.
-        label: Which is preferred, 0 the first, 1 the second, int64 (n,).
-        clusters: Identity of the image of each pair (n,).
-        categories: Part of the set each pair belongs to (n,), or None.
-        counts: How much was read, by name.
-        notes: What a reader should know.
-    """
-
-    name: str
-    first: tuple[Sample, ...]
-    second: tuple[Sample, ...]
-    label: NDArray[np.int64]
-    clusters: Labels
-    categories: Labels | None = None
-    counts: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def n(self) -> int:
-        """Number of pairs."""
-        return len(self.label)
-
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """All captions, the first of every pair and then the second of every pair (2n)."""
-        return self.first + self.second
-
-    def limited(self, pairs: int) -> PreferenceSet:
-        """The first ``pairs`` pairs, with a note that says so."""
-        return replace(
-            self,
-            first=self.first[:pairs],
-            second=self.second[:pairs],
-            label=self.label[:pairs],
-            clusters=self.clusters[:pairs],
-            categories=None if self.categories is None else self.categories[:pairs],
-            notes=(*self.notes, f"only the first {min(pairs, self.n):,} of {self.n:,} pairs: not a result"),
-        )
-
-
 def picked(labels: Labels | None, rows: Iterable[int]) -> Labels | None:
     """The labels of some rows; None where there are none."""
     return None if labels is None else tuple(labels[row] for row in rows)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from human_judgments.preferences import PreferenceSet
 from i0tscore.results import Resampling, bootstrap_mean
 from i0tscore.results.intervals import Estimate
-from i0tscore.samples.ratings import PreferenceSet
 
 Column = NDArray[np.float64]
 

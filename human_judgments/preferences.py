@@ -3,22 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from i0tscore.samples.assemble import checked_references
 from i0tscore.samples.images import ImageFolder, without_suffix
 from i0tscore.samples.json_files import line_records, list_records
 from i0tscore.samples.rating_rows import find_image
-from i0tscore.samples.ratings import PreferenceSet, without
+from i0tscore.samples.ratings import Labels, without
 from i0tscore.samples.rows import Findings, Place, UnusableError, checked_name, checked_text, shown
 from i0tscore.samples.sample import Sample
 from i0tscore.samples.text import BROKEN, read_json
 
 PASCAL_CATEGORIES = {1: "HC", 2: "HI", 3: "HM", 4: "MM"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreferenceSet:
+    """Pairs of captions of one image, of which people prefer one.
+
+    Attributes:
+        name: Of the set, e.g. ``pascal50s``.
+        first: The first caption of each pair.
+        second: The second, of the same image.
+        label: Which is preferred, 0 the first, 1 the second, int64 (n,).
+        clusters: Identity of the image of each pair (n,).
+        categories: Part of the set each pair belongs to (n,), or None.
+        counts: How much was read, by name.
+        notes: What a reader should know.
+    """
+
+    name: str
+    first: tuple[Sample, ...]
+    second: tuple[Sample, ...]
+    label: NDArray[np.int64]
+    clusters: Labels
+    categories: Labels | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of pairs."""
+        return len(self.label)
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """All captions, the first of every pair and then the second of every pair (2n)."""
+        return self.first + self.second
+
+    def limited(self, pairs: int) -> PreferenceSet:
+        """The first ``pairs`` pairs, with a note that says so."""
+        return replace(
+            self,
+            first=self.first[:pairs],
+            second=self.second[:pairs],
+            label=self.label[:pairs],
+            clusters=self.clusters[:pairs],
+            categories=None if self.categories is None else self.categories[:pairs],
+            notes=(*self.notes, f"only the first {min(pairs, self.n):,} of {self.n:,} pairs: not a result"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
