@@ -18,10 +18,9 @@ from i0tscore.metrics.rated import (
     split_metrics,
     wants_references,
 )
-from i0tscore.samples.rating_columns import Columns
 from i0tscore.samples.rating_flickr8k import read_clipscore_json, read_flickr8k_expert
 from i0tscore.samples.rating_rows import Scale
-from i0tscore.samples.rating_tables import ANY_NUMBER, TableRules, read_rating_table
+from i0tscore.samples.rating_tables import ANY_NUMBER, Columns, TableRules, read_rating_table
 from i0tscore.samples.score_columns import ScoreColumns
 from i0tscore.samples.score_tables import read_score_table
 

@@ -8,11 +8,19 @@ from pathlib import Path
 
 from i0tscore.errors import InputError
 from i0tscore.samples.hub_datasets import load_hub_dataset
-from i0tscore.samples.rating_columns import HUB_COLUMNS
 from i0tscore.samples.rating_files import differing_hashes, image_folder, locate
 from i0tscore.samples.rating_rows import Scale
-from i0tscore.samples.rating_tables import TableRules, read_dataset_ratings, read_rating_table
+from i0tscore.samples.rating_tables import Columns, TableRules, read_dataset_ratings, read_rating_table
 from i0tscore.samples.ratings import RatingSet, require_counts
+
+HUB_COLUMNS = Columns(
+    image=("img", "image", "imgid", "file_name", "id"),
+    caption=("cand", "mt", "caption"),
+    rating=("human_score", "score", "rating", "correctness"),
+    references=("refs", "references"),
+    category=("category", "source", "dataset"),
+)
+"""Names used by Composite, Polaris and Nebula, on the hub and in their CSV files."""
 
 
 @dataclass(frozen=True, slots=True)
