@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from human_judgments.arguments import Arguments
 from human_judgments.preference_evidence import PairEvidence
 from human_judgments.published import Published
+from human_judgments.rating_sets import KnownSet
 from human_judgments.report import UNDEFINED, bullets, p_value, percent, table
 from human_judgments.scores import Scores
 from i0tscore.render.agreement import SYMBOLS, agreement_table, part_table
 from i0tscore.render.markdown import draw_markdown_table
 from i0tscore.results.correlation import CorrelationName
 from i0tscore.results.evidence import Evidence
-from i0tscore.samples.rating_sets import KnownSet
 
 ALIKE = {
     "flickr8k_expert": "`lite`'s heads are trained on the training split of Flickr8k: photographs and "

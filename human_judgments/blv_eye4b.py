@@ -14,12 +14,12 @@ from typing import Any
 import click
 
 from human_judgments.arguments import Arguments, script
+from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import Report
 from human_judgments.run import report_ratings
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.rating_files import locate
 from i0tscore.samples.rating_rows import Rated, RatingAssembler, Scale
-from i0tscore.samples.rating_sets import KNOWN_SETS
 from i0tscore.samples.rating_tables import Columns
 from i0tscore.samples.ratings import RatingSet
 from i0tscore.samples.records import fields_of, read_records

@@ -17,6 +17,7 @@ from scipy import stats
 from human_judgments.arguments import Arguments, script
 from human_judgments.blocks import RATERS, agreement_blocks, closing_blocks, figures, introduction
 from human_judgments.plot import Chart
+from human_judgments.rating_sets import KNOWN_SETS, verify
 from human_judgments.report import Report, percent, resampling_note, table
 from human_judgments.run import evidence_data, heading, measure, stem_of, title_of
 from human_judgments.scores import Scores, score_samples
@@ -33,7 +34,6 @@ from i0tscore.samples.rating_blv import (
     same_descriptions,
 )
 from i0tscore.samples.rating_files import locate
-from i0tscore.samples.rating_sets import KNOWN_SETS, verify
 from i0tscore.samples.ratings import RatingSet
 
 HEADLINE: CorrelationName = "pearson"

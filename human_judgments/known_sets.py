@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from human_judgments.arguments import Arguments
+from human_judgments.rating_sets import KNOWN_SETS, read_known_table
 from human_judgments.report import Report
 from human_judgments.run import report_ratings
 from i0tscore.results.correlation import CorrelationName
 from i0tscore.samples.rating_flickr8k import CAPTIONS_FILE
-from i0tscore.samples.rating_sets import KNOWN_SETS, read_known_table
 from i0tscore.samples.ratings import RatingSet
 
 

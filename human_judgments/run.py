@@ -20,13 +20,13 @@ from human_judgments.plot import Chart
 from human_judgments.preference_evidence import PairEvidence, pair_evidence
 from human_judgments.preferences import PreferenceSet
 from human_judgments.published import PUBLISHED
+from human_judgments.rating_sets import KnownSet, verify
 from human_judgments.report import Report, resampling_note
 from human_judgments.scores import Scores, score_samples
 from i0tscore.metrics.rated import with_scores
 from i0tscore.render.agreement import SYMBOLS
 from i0tscore.results.correlation import CorrelationName
 from i0tscore.results.evidence import Evidence, gather_evidence
-from i0tscore.samples.rating_sets import KnownSet, verify
 from i0tscore.samples.ratings import RatingSet
 
 

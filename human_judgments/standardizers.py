@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from human_judgments.arguments import Arguments, script
 from human_judgments.plot import Chart
+from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import UNDEFINED, Report, bullets, p_value, percent, resampling_note, table
 from human_judgments.standardizer_study import (
     BUILTIN,
@@ -25,7 +26,6 @@ from i0tscore.errors import InputError
 from i0tscore.results.comparison import Difference
 from i0tscore.results.intervals import Estimate
 from i0tscore.samples.rating_flickr8k import EXPERT_FILES, read_flickr8k_expert
-from i0tscore.samples.rating_sets import KNOWN_SETS
 
 Found = dict[str, tuple[Estimate, Difference | None]]
 Recalls = dict[str, tuple[float, float]]

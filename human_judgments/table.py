@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from human_judgments.arguments import Arguments, script
+from human_judgments.rating_sets import KnownSet
 from human_judgments.report import Report
 from human_judgments.run import report_ratings
 from i0tscore.errors import InputError
 from i0tscore.results.correlation import CORRELATIONS, CorrelationName
 from i0tscore.samples.rating_flickr8k import read_clipscore_json
-from i0tscore.samples.rating_sets import KnownSet
 from i0tscore.samples.rating_tables import read_rating_table
 
 

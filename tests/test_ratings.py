@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from human_judgments.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_known_table, verify
 from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.results.correlation import correlation
 from i0tscore.samples.rating_rows import Scale
-from i0tscore.samples.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_known_table, verify
 from i0tscore.samples.rating_tables import TableRules, read_dataset_ratings, read_rating_table
 from i0tscore.samples.ratings import AVERAGED, RatingSet
 from i0tscore.samples.sample import Sample
