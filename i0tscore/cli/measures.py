@@ -69,8 +69,8 @@ measure_options = add_options(
         "--metric",
         multiple=True,
         metavar="NAME",
-        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, also with settings as "
-        "in 'CLIPScore(clip=no,weight=1)'. Those of the preset if left out.",
+        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, ColorI0TScore, also with "
+        "settings as in 'CLIPScore(clip=no,weight=1)'. Those of the preset if left out.",
     ),
     resampling_options,
 )
