@@ -94,11 +94,12 @@ def _devices() -> dict[str, str]:
 
 
 def _lite() -> str:
-    from i0tscore.encoders.lite import load_heads, tower_files
+    from i0tscore.encoders.lite import tower_files
+    from i0tscore.encoders.lite_heads import LiteHeads
 
     try:
         tower_files()
-        load_heads()
+        LiteHeads.shipped()
     except (I0TScoreError, OSError) as error:
         return f"missing: {error}"
     return "ready, needs no network"
