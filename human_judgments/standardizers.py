@@ -55,7 +55,7 @@ def main(arguments: Arguments) -> Report:
     ratings = read_flickr8k_expert(file, arguments.images)
     ratings = ratings if arguments.limit is None else ratings.limited(arguments.limit)
     rated = encode_ratings(encoder, ratings)
-    conditions = list(all_conditions(encoder, rated, file.parent))
+    conditions = list(all_conditions(encoder, rated, arguments.folder()))
     scores = {
         f"{condition.name}; {form}": values
         for condition in conditions
