@@ -215,3 +215,35 @@ def test_doctor_lists_models(capsys):
     assert len(names) > 100
     assert main(["doctor", "--models", "b-32-QUICKGELU/openai"]) == 0
     assert capsys.readouterr().out == "ViT-B-32-quickgelu/openai\n"
+
+
+def test_help_shows_its_examples_a_line_each(capsys):
+    assert main(["--help"]) == 0
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert any(line.startswith("i0tscore captions.json images/ --model lite") for line in shown)
+    assert not any("\\b" in line for line in shown)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")  # noqa: PTH110
+def test_a_full_disk_is_one_message():
+    command = [sys.executable, "-m", "i0tscore", "doctor", "--models", "openai"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: stdout cannot be written to")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["fit", "captions.json", "images", "--output", "captions.json"], "ends in .safetensors"),
+        (["score", "captions.json", "images", "--workers", "0"], "--workers"),
+        (
+            ["--image-embeddings", "x.npy", "--caption-embeddings", "y.npy", "--precision", "bf16"],
+            "embeddings are encoded already",
+        ),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options, said, capsys):
+    assert main(options) == 2
+    assert said in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ def _pairs(n: int = 200, d: int = 24, seed: int = 0) -> tuple[np.ndarray, np.nda
         "RefI0TScore(reference_rule=mean)",
         "DNScore(lambda=0.5)",
         "CLIPScore(clip=no,weight=100)",
+        "CLIPScore(weight=2.12345678)",
+        "DNScore(lambda=0.12345678)",
     ],
 )
 def test_metric_names_survive_a_round_trip(name: str) -> None:
@@ -43,6 +46,9 @@ def test_metric_names_survive_a_round_trip(name: str) -> None:
         "I0TScore(lambda=1)",
         "CLIPScore(reference_rule=mean)",
         "I0TScore(",
+        "CLIPScore(weight=inf)",
+        "CLIPScore(weight=0)",
+        "DNScore(lambda=nan)",
     ],
 )
 def test_unknown_metrics_and_settings_are_refused(name: str) -> None:
@@ -98,19 +104,19 @@ def test_ranks_count_distinct_captions_that_score_higher() -> None:
 
 def test_statistics_auto_needs_32_samples_and_says_how_to_fit() -> None:
     x, y = _pairs(31)
-    with pytest.raises(StatisticsError, match=r"31 samples are too few.*i0tscore fit"):
+    with pytest.raises(StatisticsError, match=r"31 images are too few.*i0tscore fit"):
         i0t_score(x, y)
     assert clip_score(x, y).n == 31, "CLIPScore needs no statistics"
     with pytest.warns(UserWarning, match="leave a gap of about 0."):
         result = i0t_score(x, y, statistics="batch")
-    assert any("31 scored samples" in note for note in result.notes)
+    assert any("31 scored images" in note for note in result.notes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert i0t_score(*_pairs(128)).n == 128
 
 
 def test_two_samples_under_batch_statistics_always_score_the_same() -> None:
-    with pytest.warns(UserWarning, match="2 scored samples"):
+    with pytest.warns(UserWarning, match="2 scored images"):
         result = i0t_score(*_pairs(2), statistics="batch")
     assert result["I0TScore"].values[0] == pytest.approx(result["I0TScore"].values[1], abs=1e-5)
 
@@ -197,7 +203,6 @@ def test_any_setting_that_changes_a_number_shows_in_the_signature() -> None:
     variants = [
         I0TScorer(statistics=fit(x[:99], y[:99])).score(x, y)["I0TScore"].signature,
         I0TScorer(statistics="batch", seed=1).score(x, y)["I0TScore"].signature,
-        I0TScorer(statistics="batch", long_captions="split").score(x, y)["I0TScore"].signature,
         I0TScorer(statistics="batch").score(x[1:], y[1:])["I0TScore"].signature,
         I0TScorer(statistics="batch", metrics=["I0TScore(clip=yes)"])
         .score(x, y)["I0TScore(clip=yes)"]
@@ -215,3 +220,50 @@ def test_fitted_statistics_give_percentiles_and_calibrated_odds() -> None:
     assert np.mean(result.percentile_mismatched) > 95
     assert np.mean(result.p_match) > 0.9
     assert "stats:half-" in str(result.signature)
+
+
+def test_repeated_images_do_not_count_as_many_for_their_own_statistics() -> None:
+    x, y = _pairs(10)
+    with pytest.raises(StatisticsError, match="10 images are too few"):
+        i0t_score(np.repeat(x, 6, axis=0), np.repeat(y, 6, axis=0))
+
+
+def test_captions_that_are_all_alike_cannot_be_fitted() -> None:
+    x, y = _pairs(40)
+    with pytest.raises(StatisticsError, match="alike"):
+        fit(x, np.repeat(y[:1], 40, axis=0))
+
+
+def test_one_metric_may_be_given_by_itself_and_nothing_is_not_scored() -> None:
+    x, y = _pairs(40)
+    assert list(I0TScorer(metrics="CLIPScore", statistics="batch").score(x, y)) == ["CLIPScore"]
+    with pytest.raises(InputError, match="nothing to score"):
+        clip_score(x[:0], y[:0])
+
+
+def test_signatures_of_embeddings_identify_them_and_claim_nothing_else() -> None:
+    x, y = _pairs(150)
+    first, second = (clip_score(x, captions)["CLIPScore"].signature for captions in (y, y[::-1]))
+    assert first["w"] != second["w"]
+    assert not {"prefix", "prec", "long"} & {key for key, _ in first.fields}
+
+
+def test_statistics_of_a_named_encoder_are_used_for_unknown_embeddings_with_a_warning() -> None:
+    x, y = _pairs(150)
+    named = replace(fit(x, y), encoder="lite", space="abc")
+    with pytest.warns(UserWarning, match="of lite are used for embeddings of an unknown encoder"):
+        result = i0t_score(x, y, statistics=named)
+    assert any("unchecked" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("images", "captions", "message"),
+    [
+        (np.ones((5, 8)), np.ones((5, 9)), r"\(5, 8\) and \(5, 9\)"),
+        (np.ones((5, 8)), np.ones((1, 8)), r"\(5, 8\) and \(1, 8\)"),
+        ([[1.0]], [[1.0]], "list and list"),
+    ],
+)
+def test_formulas_refuse_what_is_not_pairs(images, captions, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        functional.clip_score(images, captions)

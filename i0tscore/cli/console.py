@@ -103,3 +103,6 @@ def _write_stdout(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough; the interpreter must not flush again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise I0TScoreError(f"stdout cannot be written to ({error.strerror})") from error

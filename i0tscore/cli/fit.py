@@ -10,7 +10,8 @@ import click
 
 from i0tscore.cli.console import check_output, say, write_output
 from i0tscore.cli.options import InputOptions, ModelOptions, format_option, input_options, model_options
-from i0tscore.cli.scoring import make_scorer, read_inputs
+from i0tscore.cli.scoring import make_scorer, read_inputs, refuse_unused
+from i0tscore.errors import UsageError
 
 
 @click.command(short_help="Fit reference statistics to a corpus.")
@@ -34,6 +35,9 @@ def fit(output: Path, name: str | None, source: str, form: str, **options: Any) 
     """
     inputs, model = InputOptions.take(options), ModelOptions.take(options)
     check_output(output)
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output}: statistics are safetensors: give a name that ends in .safetensors")
+    refuse_unused(inputs, model)
     found = read_inputs(inputs)
     scorer = make_scorer(model, on_error=inputs.on_error)
     statistics = scorer.fit(found.images, found.captions, name=name or output.stem, source=source)

@@ -73,12 +73,12 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Show what to cite, as BibTeX.",
 )
 def cli() -> None:
-    r"""How well do captions fit their images?
+    """How well do captions fit their images?
 
     \b
     i0tscore captions.json images/                 the same as: i0tscore score captions.json images/
     i0tscore captions.json images/ --model lite    with the embedded model, which needs no download
-    """
+    """  # noqa: D301
 
 
 for verb in (score, compare, correlate, fit, doctor):

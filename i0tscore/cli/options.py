@@ -172,7 +172,7 @@ model_options = add_options(
     click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True),
     click.option(
         "--workers",
-        type=click.IntRange(min=0),
+        type=click.IntRange(min=1),
         default=2,
         show_default=True,
         help="Threads that decode images.",

@@ -21,7 +21,7 @@ from i0tscore.cli.options import (
     model_options,
     output_option,
 )
-from i0tscore.cli.scoring import make_scorer, read_inputs
+from i0tscore.cli.scoring import make_scorer, read_inputs, refuse_unused
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def score(**options: Any) -> int:
     check_output(report.save_per_instance)
     if report.per_sample is False and report.form in ("jsonl", "csv"):
         raise UsageError(f"--format {report.form} is one sample a row: --no-per-sample leaves nothing")
+    refuse_unused(inputs, model)
     found = read_inputs(inputs)
     scorer = make_scorer(
         model,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from i0tscore.cli.options import InputOptions, ModelOptions
-from i0tscore.errors import SampleFileError
+from i0tscore.errors import SampleFileError, UsageError
 
 if TYPE_CHECKING:
     from i0tscore.metrics.scorer import I0TScorer
@@ -64,6 +64,16 @@ def read_inputs(options: InputOptions) -> Inputs:
         skipped=tuple(SkippedSample(s.id, s.reason) for s in found.skipped),
         notes=tuple(found.notes),
     )
+
+
+def refuse_unused(inputs: InputOptions, model: ModelOptions) -> None:
+    """Refuse options of an encoder where embeddings are given.
+
+    Raises:
+        UsageError: Naming them.
+    """
+    if inputs.captions is None and (model.weights or model.precision != "fp32"):
+        raise UsageError("embeddings are encoded already: --weights and --precision would do nothing")
 
 
 def make_scorer(options: ModelOptions, *, on_error: str, **settings: Any) -> I0TScorer:

@@ -30,6 +30,17 @@ from i0tscore.gap.vectors import ArrayT, like, normalize
 Similarity = Literal["cos", "dot"]
 
 
+def shortest(number: float) -> str:
+    """A number in as few digits as give it back exactly.
+
+    Example:
+        >>> shortest(2.0), shortest(0.12345678)
+        ('2', '0.12345678')
+    """
+    brief = f"{number:g}"
+    return brief if float(brief) == number else repr(number)
+
+
 class Reference(NamedTuple):
     """What standardizers know of a reference corpus.
 
@@ -105,7 +116,7 @@ class Standardizer:
             raise UsageError(f"standardizer {text!r}: {given!r} is not a number") from None
 
     def __str__(self) -> str:
-        return self.name if self.strength is None else f"{self.name}({self.strength:g})"
+        return self.name if self.strength is None else f"{self.name}({shortest(self.strength)})"
 
     @property
     def similarity(self) -> Similarity:

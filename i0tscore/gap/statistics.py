@@ -98,7 +98,13 @@ class Statistics:
         reference = {}
         for text in REFERENCE_STANDARDIZERS:
             x, y = self.standardize(Standardizer.parse(text), images, captions)
-            reference[text] = ReferenceDistribution.fit(dot(x, y), _dot_rows(x, y, rows, others))
+            matched, mismatched = dot(x, y), _dot_rows(x, y, rows, others)
+            if np.isnan(matched).all() or np.isnan(mismatched).all():
+                raise StatisticsError(
+                    "all images or all captions are alike: nothing of them is left once their mean is taken "
+                    "away; fit on different images with their own captions"
+                )
+            reference[text] = ReferenceDistribution.fit(matched, mismatched)
         return replace(self, reference=reference)
 
     def standardize(

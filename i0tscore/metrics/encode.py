@@ -84,17 +84,20 @@ class RunEncoder:
         return None if self._encoder is None else self._encoder.fingerprint
 
     @property
-    def precision(self) -> str:
-        """Precision of the encoder, or of given embeddings."""
-        return "fp32" if self._encoder is None else self._encoder.fingerprint.precision
-
-    @property
     def signature_fields(self) -> tuple[tuple[str, str], ...]:
         """What a signature says of the encoder."""
         f = self.used_fingerprint
         if f is None:
-            return (("m", "embeddings"),)
+            return ()
         return (("m", f.name), ("act", f.activation), ("w", f.weights), ("prep", f.preprocess))
+
+    @property
+    def encoding_fields(self) -> tuple[tuple[str, str], ...]:
+        """What a signature says of how texts were encoded."""
+        f = self.used_fingerprint
+        if f is None:
+            return ()
+        return (("prefix", self._prefix.strip()), ("prec", f.precision), ("long", self.long_captions))
 
     def vectors(self, items: Iterable[Any], kind: str) -> Vectors:
         """Unit embeddings (n, d) of images or captions, one row an item."""
@@ -130,6 +133,8 @@ class RunEncoder:
         texts = text_vectors if text_vectors is not None else strings(captions, "captions")
         refs = None if references is None else list(references)
         names = None if ids is None else [str(i) for i in ids]
+        if not len(texts):
+            raise InputError("nothing to score: no captions")
         same_length(captions=texts, references=refs, ids=names)
         done = 0
         for part in [image_vectors] if image_vectors is not None else parts(images):

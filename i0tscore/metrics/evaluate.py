@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError
 from i0tscore.gap import NONE, POST, ReferenceDistribution, Standardizer, Statistics, centroid_distance, dot
+from i0tscore.gap.standardizers import shortest
 from i0tscore.metrics.encoded import EncodedRun, Index, References, Vectors
 from i0tscore.metrics.functional import breakdown, max_similarity
 from i0tscore.metrics.metric import Metric
@@ -34,17 +36,13 @@ class Settings:
     """What a signature says besides the metric and the counts.
 
     Attributes:
-        encoder: Signature fields of the encoder, ``m``, ``act``, ``w``, ``prep``.
-        prefix: Text before every caption.
-        precision: Of the encoder.
-        long_captions: Policy for captions over the context length.
+        encoder: Signature fields of the encoder, ``m``, ``act``, ``w``, ``prep``; empty for embeddings.
+        encoding: Fields of how texts were encoded, ``prefix``, ``prec``, ``long``; empty for embeddings.
         resampling: Of the intervals.
     """
 
     encoder: tuple[tuple[str, str], ...]
-    prefix: str
-    precision: str
-    long_captions: str
+    encoding: tuple[tuple[str, str], ...]
     resampling: Resampling
 
 
@@ -217,19 +215,22 @@ def _signature(
         stats = f"{statistics.name}-{statistics.digest[:4]}"
     bootstrap = settings.resampling
     fields = [
-        *settings.encoder,
+        *(settings.encoder or (("m", "embeddings"), ("w", _digest(run)))),
         ("std", str(metric.standardizer)),
         ("stats", stats),
         ("sim", metric.standardizer.similarity),
-        ("weight", f"{metric.weight:g}"),
+        ("weight", shortest(metric.weight)),
         ("clip", "yes" if metric.clip else "no"),
         *([("ref", str(metric.reference_rule))] if metric.needs_references else []),
         ("n", str(run.n)),
         ("skipped", str(len(run.skipped))),
-        ("prefix", settings.prefix.strip()),
-        ("prec", settings.precision),
-        ("long", settings.long_captions),
+        *settings.encoding,
         *([("bs", str(bootstrap.resamples)), ("seed", str(bootstrap.seed))] if bootstrap.resamples else []),
         ("v", version("i0tscore")),
     ]
     return Signature(metric.base, tuple(fields))
+
+
+def _digest(run: EncodedRun) -> str:
+    """Identifies given embeddings, whose encoder nobody knows."""
+    return hashlib.sha256(run.images.tobytes() + run.texts.tobytes()).hexdigest()[:12]

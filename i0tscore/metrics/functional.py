@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+from i0tscore.errors import InputError
 from i0tscore.gap.standardizers import POST, Reference, Standardizer
 from i0tscore.gap.vectors import ArrayT, dot, like, namespace, normalize
 
@@ -32,6 +33,7 @@ def clip_score(images: ArrayT, captions: ArrayT, *, weight: float = 2.5, clip: b
         >>> clip_score(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]]))
         array([1.5])
     """
+    _check(images, captions)
     cosine = dot(normalize(images), normalize(captions))
     score: ArrayT = weight * (cosine.clip(0) if clip else cosine)
     return score
@@ -102,6 +104,7 @@ def ref_clip_score(
         >>> ref_clip_score(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]]), np.array([[[0.6, 0.8]]]))
         array([1.2])
     """
+    _check(images, captions)
     y = normalize(captions)
     similarity = dot(normalize(images), y)
     nearest = max_similarity(y, [normalize(r) for r in references])
@@ -186,6 +189,7 @@ def breakdown(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: A
         >>> bool(np.allclose(parts.cosine, sum(parts[1:5])))
         True
     """
+    _check(images, captions)
     x, y = normalize(images), normalize(captions)
     mean_x, mean_y = like(x, image_mean), like(y, caption_mean)
     x_residual, y_residual = x - mean_x, y - mean_y
@@ -224,9 +228,20 @@ def combine_references(similarity: ArrayT, nearest: ArrayT, rule: ReferenceRule)
     return harmonic
 
 
+def _check(images: Any, captions: Any) -> None:
+    """Refuse what is not two arrays, or two tensors, of one shape."""
+    if type(images) is not type(captions) or not hasattr(images, "shape"):
+        kinds = f"{type(images).__name__} and {type(captions).__name__}"
+        raise InputError(f"images and captions must both be numpy arrays or both torch tensors, not {kinds}")
+    if images.shape != captions.shape:
+        shapes = f"{tuple(images.shape)} and {tuple(captions.shape)}"
+        raise InputError(f"images and captions must have one shape, a row a pair, not {shapes}")
+
+
 def _standardized(
     standardizer: Standardizer, images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any
 ) -> tuple[ArrayT, ArrayT]:
+    _check(images, captions)
     reference = Reference(image_mean, caption_mean)
     return (
         standardizer.images(normalize(images), reference),

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from i0tscore.errors import UsageError
-from i0tscore.gap.standardizers import NONE, POST, Standardizer
+from i0tscore.gap.standardizers import NONE, POST, Standardizer, shortest
 from i0tscore.gap.vectors import ArrayT
 from i0tscore.metrics.functional import ReferenceRule, combine_references
 
@@ -63,7 +64,7 @@ class Metric:
 
     def _with(self, key: str, value: str, text: str) -> Metric:
         settings: dict[str, Callable[[], Metric]] = {
-            "weight": lambda: replace(self, weight=float(value)),
+            "weight": lambda: replace(self, weight=_positive(value)),
             "clip": lambda: replace(self, clip={"yes": True, "no": False}[value]),
         }
         if self.reference_rule is not None:
@@ -71,13 +72,13 @@ class Metric:
             settings["reference_rule"] = lambda: replace(self, reference_rule=rules[value])
         if self.standardizer.strength is not None:
             name = self.standardizer.name
-            settings["lambda"] = lambda: replace(self, standardizer=Standardizer(name, float(value)))
+            settings["lambda"] = lambda: replace(self, standardizer=Standardizer(name, _finite(value)))
         try:
             return settings[key]()
         except (KeyError, ValueError):
             raise UsageError(
                 f"metric {text!r}: {key}={value} is not understood; {self.base} takes "
-                "weight=NUMBER, clip=yes|no"
+                "weight=NUMBER above 0, clip=yes|no"
                 + ("" if self.reference_rule is None else ", reference_rule=harmonic|mean")
                 + ("" if self.standardizer.strength is None else ", lambda=NUMBER")
             ) from None
@@ -88,11 +89,11 @@ class Metric:
         if self.clip != default.clip:
             settings.append(f"clip={'yes' if self.clip else 'no'}")
         if self.standardizer != default.standardizer:
-            settings.append(f"lambda={self.standardizer.strength:g}")
+            settings.append(f"lambda={shortest(self.standardizer.strength or 0.0)}")
         if self.reference_rule != default.reference_rule:
             settings.append(f"reference_rule={self.reference_rule}")
         if self.weight != default.weight:
-            settings.append(f"weight={self.weight:g}")
+            settings.append(f"weight={shortest(self.weight)}")
         return self.base + (f"({','.join(settings)})" if settings else "")
 
     @property
@@ -157,6 +158,21 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def parse_metrics(names: Sequence[str | Metric]) -> tuple[Metric, ...]:
-    """Parse metric names, in order and without repeats."""
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _positive(text: str) -> float:
+    number = _finite(text)
+    if number <= 0:
+        raise ValueError(text)
+    return number
+
+
+def parse_metrics(names: Sequence[str | Metric] | str | Metric) -> tuple[Metric, ...]:
+    """Parse one or several metric names, in order and without repeats."""
+    names = (names,) if isinstance(names, str | Metric) else names
     return tuple(dict.fromkeys(n if isinstance(n, Metric) else Metric.parse(n) for n in names))

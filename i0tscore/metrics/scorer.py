@@ -65,7 +65,7 @@ class I0TScorer:
         *,
         weights: str | Path | None = None,
         statistics: str | Path | Statistics = "auto",
-        metrics: Sequence[str | Metric] | None = None,
+        metrics: Sequence[str | Metric] | str | None = None,
         preset: str = "paper",
         precision: str = "fp32",
         device: str = "auto",
@@ -82,8 +82,8 @@ class I0TScorer:
     ) -> None:
         if preset not in PRESETS:
             raise UsageError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-        if not 0 < confidence < 1 or resamples < 0 or batch_size < 1 or workers < 0:
-            raise UsageError("confidence must lie in (0, 1), resamples and workers be ≥ 0, batch_size ≥ 1")
+        if not 0 < confidence < 1 or resamples < 0 or batch_size < 1 or workers < 1:
+            raise UsageError("confidence must lie in (0, 1), resamples be ≥ 0, batch_size and workers ≥ 1")
         self._preset = PRESETS[preset]
         self._metrics = None if metrics is None else parse_metrics(metrics)
         self._statistics = statistics
@@ -233,6 +233,8 @@ class I0TScorer:
         return fixed_statistics(self._statistics, self._encoder.fingerprint, self._preset.prefix)
 
     def _evaluate(self, run: EncodedRun) -> Result:
+        if not run.n:
+            raise InputError("nothing to score: every sample was left out")
         metrics = self._metrics or parse_metrics(self._preset.choose(run.references is not None))
         if run.references is None and any(m.needs_references for m in metrics):
             names = ", ".join(str(m) for m in metrics if m.needs_references)
@@ -242,9 +244,7 @@ class I0TScorer:
         )
         settings = Settings(
             encoder=self._encoder.signature_fields,
-            prefix=self._preset.prefix,
-            precision=self._encoder.precision,
-            long_captions=self._encoder.long_captions,
+            encoding=self._encoder.encoding_fields,
             resampling=self._resampling,
         )
         return evaluate(run, metrics, statistics, settings, notes=notes)

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from i0tscore.encoders.base import Fingerprint
 
 AUTO_MINIMUM = 32
-"""``auto`` takes a run's own statistics from this many samples on."""
+"""``auto`` takes a run's own statistics from this many images on."""
 
 ADVISED_MINIMUM = 128
-"""Below this many samples their own statistics come with a warning."""
+"""Below this many images their own statistics come with a warning."""
 
 _HOW_TO_FIT = (
     "fit them on images with right captions, like those to be scored: "
-    "`i0tscore fit captions.json images/ --output stats.safetensors`, then `--statistics stats.safetensors`"
+    "`i0tscore fit captions.json images/ --output stats.safetensors` with the same --model and --preset, "
+    "then `--statistics stats.safetensors`"
 )
 
 
@@ -91,18 +92,28 @@ def choose_statistics(
                 f"statistics {fixed.name!r} of {fixed.encoder} have {len(fixed.image.mean)} dimensions, "
                 f"the embeddings {dimension}; {_HOW_TO_FIT}"
             )
-        return fixed, []
+        return fixed, _unchecked(fixed, fingerprint)
     needy = [str(m) for m in metrics if m.needs_statistics]
-    if choice == "batch" or run.n >= AUTO_MINIMUM:
+    if choice == "batch" or len(run.images) >= AUTO_MINIMUM:
         statistics = _batch_statistics(run, fingerprint, prefix)
         return statistics, _small_batch(run, statistics) if needy else []
     if needy:
         raise StatisticsError(
-            f"{', '.join(needy)} needs reference statistics: none are shipped for this encoder, and "
-            f"{run.n} samples are too few for their own (at least {AUTO_MINIMUM}); {_HOW_TO_FIT}. "
-            "`--statistics batch` takes the samples' own all the same"
+            f"{', '.join(needy)} needs reference statistics: none are shipped for this encoder with the "
+            f"prefix {prefix!r}, and {len(run.images)} images are too few for their own (at least "
+            f"{AUTO_MINIMUM}); {_HOW_TO_FIT}. `--statistics batch` takes the samples' own all the same"
         )
     return None, []
+
+
+def _unchecked(statistics: Statistics, fingerprint: Fingerprint | None) -> list[str]:
+    """Warn where only one side says what encoder it is of; the warning is also the reader's note."""
+    if bool(statistics.space) == (fingerprint is not None):
+        return []
+    other = "embeddings of an unknown encoder" if fingerprint is None else fingerprint.name
+    note = f"statistics {statistics.name!r} of {statistics.encoder} are used for {other}: unchecked"
+    warnings.warn(note, UserWarning, stacklevel=2)
+    return [note]
 
 
 def _batch_statistics(run: EncodedRun, fingerprint: Fingerprint | None, prefix: str) -> Statistics:
@@ -113,15 +124,16 @@ def _batch_statistics(run: EncodedRun, fingerprint: Fingerprint | None, prefix: 
 
 def _small_batch(run: EncodedRun, statistics: Statistics) -> list[str]:
     """Warn of means that come from few samples; the warning is also the reader's note."""
-    if run.n >= ADVISED_MINIMUM:
+    if len(run.images) >= ADVISED_MINIMUM:
         return []
     x, y = run.images[run.image_index], run.texts[run.text_index]
     scores = dot(*statistics.standardize(POST, x, y))
     defined = scores[~np.isnan(scores)]
-    gap = expected_residual_gap(float(defined.mean()) if len(defined) else 0.0, run.n)
+    gap = expected_residual_gap(float(defined.mean()) if len(defined) else 0.0, len(run.images))
     note = (
-        f"statistics come from the {run.n} scored samples themselves; means of so few leave a gap of about "
-        f"{gap:.2f} on new data, and scores change with the company: prefer fixed statistics (`i0tscore fit`)"
+        f"statistics come from the {len(run.images)} scored images themselves; means of so few leave a gap "
+        f"of about {gap:.2f} on new data, and scores change with the company: prefer fixed statistics "
+        "(`i0tscore fit`)"
     )
     warnings.warn(note, UserWarning, stacklevel=2)
     return [note]
