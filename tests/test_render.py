@@ -141,7 +141,7 @@ def statistics():
     captions = images + rng.normal(size=(200, 16)) - 2 * center
     images /= np.linalg.norm(images, axis=1, keepdims=True)
     captions /= np.linalg.norm(captions, axis=1, keepdims=True)
-    bare = Statistics("toy", "enc", "space", "", Moments.of(images), Moments.of(captions), source="toy data")
+    bare = Statistics("toy", "enc", "", "", Moments.of(images), Moments.of(captions), source="toy data")
     return bare.with_reference(images, captions)
 
 
