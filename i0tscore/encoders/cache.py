@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +19,8 @@ import numpy.typing as npt
 from i0tscore.encoders.base import Encoder
 
 Result = TypeVar("Result")
+
+_ATTEMPTS = 100
 
 FORMAT = 1
 """Raised when decoding, preprocessing or tokenizing changes, so that old entries are not found."""
@@ -145,6 +149,18 @@ def _give_up(path: Path, error: Exception) -> sqlite3.Connection | None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file; SQLite does not wait by itself while another process sets it up, so this does."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _set_up(path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311  (only so that two do not keep step)
+    return _set_up(path)
+
+
+def _set_up(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=30)
     try:
         # Readers and one writer at a time do not wait for each other; where a file system cannot do
