@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import astuple
 from pathlib import Path
 
@@ -138,6 +139,7 @@ def test_a_database_that_becomes_unwritable_warns_once(tmp_path: Path, encoder) 
 
 WRITER = """
 import sys
+import threading
 from types import SimpleNamespace
 import numpy as np
 from i0tscore.encoders.base import Fingerprint
@@ -160,3 +162,21 @@ def test_several_processes_write_at_once(tmp_path: Path, encoder) -> None:
     with EmbeddingCache(encoder, tmp_path) as cache:
         for i in range(80):
             np.testing.assert_array_equal(cache.get("image", str(i)), _vector(i))
+
+
+def test_a_file_that_another_process_is_setting_up_is_waited_for(tmp_path: Path, encoder) -> None:
+    with EmbeddingCache(encoder, tmp_path) as cache:
+        path = cache.path
+    path.unlink()
+    other = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    other.execute("CREATE TABLE unrelated (a)")
+    other.execute("BEGIN")
+    other.execute("INSERT INTO unrelated VALUES (1)")
+    done = threading.Timer(0.5, lambda: other.execute("COMMIT"))
+    done.start()
+    with EmbeddingCache(encoder, tmp_path) as cache:
+        cache.put("image", {"a": _vector(1)})
+        cache.flush()
+        np.testing.assert_array_equal(cache.get("image", "a"), _vector(1))
+    done.join()
+    other.close()
