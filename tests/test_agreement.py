@@ -33,7 +33,7 @@ def _clustered(
 
 def test_point_values_are_scipys() -> None:
     scores, ratings, clusters = _clustered(50, np.random.default_rng(0))
-    result = agreement(scores, ratings, clusters, resampling=Resampling(resamples=20))
+    result = agreement(scores, ratings, clusters, resampling=Resampling(resamples=40))
     assert result.estimates["tau_b"].value == stats.kendalltau(scores, ratings).statistic
     assert result.estimates["tau_c"].value == stats.kendalltau(scores, ratings, variant="c").statistic
     assert result.estimates["spearman"].value == stats.spearmanr(scores, ratings).statistic
@@ -127,7 +127,7 @@ def test_tied_pairs_counts_only_pairs_that_could_be_ordered() -> None:
 
 
 def test_undefined_agreement_is_none_and_undefined_scores_are_left_out() -> None:
-    result = agreement(np.array([1, 1, np.nan]), np.array([1, 2, 3]), resampling=Resampling(resamples=10))
+    result = agreement(np.array([1, 1, np.nan]), np.array([1, 2, 3]), resampling=Resampling(resamples=40))
     assert result.n == 2
     assert result.estimates["tau_b"].value is None
     assert result.estimates["tau_b"].interval is None

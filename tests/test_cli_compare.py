@@ -220,6 +220,8 @@ def test_unusable_results_are_refused(content, said, saved, tmp_path, capsys):
         ([], "two files or more"),
         (["a.json"], "given twice"),
         (["captions.json"], "results among captions"),
+        (["b.json", "images"], "it is --images images"),
+        (["b.json", "--resamples", "1"], "1 resamples do not show"),
         (["b.json", "--images", "."], "--images goes with captions"),
         (["b.json", "--output", "no/such.json"], "does not exist"),
     ],
@@ -227,6 +229,7 @@ def test_unusable_results_are_refused(content, said, saved, tmp_path, capsys):
 def test_wrong_usage(extra, said, saved, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "captions.json").write_text('{"dog": "A dog."}')
+    (tmp_path / "images").mkdir()
     assert main(["compare", "a.json", *extra]) == 2
     assert said in capsys.readouterr().err
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i0tscore import I0TScorer
+from i0tscore.errors import UsageError
 from i0tscore.results import Resampling, Signature, bootstrap_mean
 
 
@@ -50,6 +51,16 @@ def test_interval_covers_the_true_mean_as_often_as_it_says() -> None:
         low, high = bootstrap_mean(values, np.repeat(np.arange(60), 3), Resampling(resamples=300, seed=trial))
         covered += low <= 0 <= high
     assert 180 <= covered <= 199  # nominal 190; the percentile bootstrap is a little narrow at 60 images
+
+
+@pytest.mark.parametrize(
+    ("confidence", "resamples"), [(0.95, 1), (0.95, 39), (0.99, 199), (1.0, 1000), (0.9, -1)]
+)
+def test_resamples_too_few_for_their_tails_are_refused(confidence: float, resamples: int) -> None:
+    with pytest.raises(UsageError, match=r"confidence|resamples"):
+        Resampling(confidence, resamples)
+    assert Resampling(0.95, 40).resamples == 40
+    assert Resampling(0.99, 0).resamples == 0
 
 
 @pytest.fixture

@@ -42,6 +42,9 @@ class CompareOptions(MeasureOptions):
         """Refuse what cannot be compared, before any work."""
         if len(self.files) < 2:
             raise UsageError("give two files or more, one a system: i0tscore compare a.json b.json")
+        for folder in (file for file in self.files if file.is_dir()):
+            if not any((*folder.glob("state.json"), *folder.glob("metadata.*"))):
+                raise UsageError(f"{folder} is a folder without captions: for images it is --images {folder}")
         repeated = [str(file) for file in self.files if self.files.count(file) > 1]
         if repeated:
             raise UsageError(f"{repeated[0]} is given twice: give each system once")

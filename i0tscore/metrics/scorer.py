@@ -82,8 +82,8 @@ class I0TScorer:
     ) -> None:
         if preset not in PRESETS:
             raise UsageError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-        if not 0 < confidence < 1 or resamples < 0 or batch_size < 1 or workers < 1:
-            raise UsageError("confidence must lie in (0, 1), resamples be ≥ 0, batch_size and workers ≥ 1")
+        if batch_size < 1 or workers < 1:
+            raise UsageError("batch_size and workers must be at least 1")
         self._preset = PRESETS[preset]
         self._metrics = None if metrics is None else parse_metrics(metrics)
         self._statistics = statistics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
@@ -17,13 +20,27 @@ class Resampling:
 
     Attributes:
         confidence: Coverage, in (0, 1).
-        resamples: Bootstrap resamples; 0 for no intervals.
+        resamples: Bootstrap resamples, at least 2 / (1 − confidence); 0 for no intervals.
         seed: Of the resampling.
+
+    Raises:
+        UsageError: The coverage is none, or the resamples are too few to have such tails.
     """
 
     confidence: float = 0.95
     resamples: int = 1000
     seed: int = 12345
+
+    def __post_init__(self) -> None:
+        """Refuse what gives no interval of that coverage."""
+        if not 0 < self.confidence < 1:
+            raise UsageError(f"confidence {self.confidence:g} must lie between 0 and 1")
+        least = math.ceil(round(2 / (1 - self.confidence), 6))
+        if self.resamples < 0 or 0 < self.resamples < least:
+            raise UsageError(
+                f"{self.resamples} resamples do not show the tails of {100 * self.confidence:g} %: "
+                f"take {least} or more, or 0 for no intervals"
+            )
 
 
 @dataclass(frozen=True, slots=True)
