@@ -7,9 +7,14 @@ numbers (cosine equal to 1e-6) in about half the time on texts.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn import functional
+
+from i0tscore.errors import ModelError, UsageError
 
 
 class SelfAttention(nn.Module):
@@ -19,11 +24,16 @@ class SelfAttention(nn.Module):
 
     Args:
         original: Self-attention over one width, batch first, without bias rows or dropout.
+
+    Attributes:
+        dropout: Share of the attention weights dropped in training mode; 0 unless ``attention_dropout``
+            sets it.
     """
 
     def __init__(self, original: nn.MultiheadAttention) -> None:
         super().__init__()
         self.heads = original.num_heads
+        self.dropout = 0.0
         self.in_proj_weight = original.in_proj_weight
         self.in_proj_bias = original.in_proj_bias
         self.out_proj = original.out_proj
@@ -54,7 +64,10 @@ class SelfAttention(nn.Module):
         joint = joint.view(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).contiguous()
         if attn_mask is not None and attn_mask.ndim == 3:
             attn_mask = attn_mask.view(n, self.heads, length, length)
-        attended = functional.scaled_dot_product_attention(joint[0], joint[1], joint[2], attn_mask=attn_mask)
+        dropped = self.dropout if self.training else 0.0
+        attended = functional.scaled_dot_product_attention(
+            joint[0], joint[1], joint[2], attn_mask=attn_mask, dropout_p=dropped
+        )
         return self.out_proj(attended.transpose(1, 2).reshape(n, length, width)), None
 
 
@@ -88,3 +101,58 @@ def _is_plain(block: nn.Module) -> bool:
         and not attention.add_zero_attn
         and attention.dropout == 0.0
     )
+
+
+@contextmanager
+def attention_dropout(tower: nn.Module, probability: float = 0.1) -> Iterator[int]:
+    """Drop attention weights at random in every attention layer of ``tower``, and nothing else of it.
+
+    Two passes of one batch then differ a little: the views that MCSIE compares (An et al. 2025; after
+    Gao et al. 2021, SimCSE). Attention of open_clip, PyTorch, timm and transformers is known. Layers are
+    put into training mode alone, so normalisations and other dropouts stay as they were; on leaving,
+    everything is as before. What is dropped follows torch's global generator.
+
+    Args:
+        tower: A model or part of one, e.g. ``OpenClipEncoder.model``.
+        probability: Share of the attention weights to drop, in [0, 1).
+
+    Yields:
+        The number of layers.
+
+    Raises:
+        UsageError: The probability is not in [0, 1).
+        ModelError: There is no attention to drop from.
+
+    Example:
+        >>> layer = nn.MultiheadAttention(4, 2).eval()
+        >>> with attention_dropout(layer, 0.1) as count:
+        ...     count, layer.dropout, layer.training
+        (1, 0.1, True)
+        >>> layer.dropout, layer.training
+        (0.0, False)
+    """
+    if not 0 <= probability < 1:
+        raise UsageError(f"attention dropout must lie in [0, 1), got {probability}")
+    layers = [(module, name) for module in tower.modules() if (name := _dropout_name(module))]
+    if not layers:
+        raise ModelError("the model has no attention layer that is known: dropout would change nothing")
+    before = [(module, name, getattr(module, name), module.training) for module, name in layers]
+    try:
+        for module, name, old, _ in before:
+            # A dropout layer is exchanged, not changed: another attention layer might share it.
+            setattr(module, name, nn.Dropout(probability) if isinstance(old, nn.Module) else probability)
+            module.training = True
+        yield len(layers)
+    finally:
+        for module, name, old, training in before:
+            setattr(module, name, old)
+            module.training = training
+
+
+def _dropout_name(module: nn.Module) -> str | None:
+    """Under what name an attention layer keeps the dropout of its weights; None for other modules."""
+    if not type(module).__name__.endswith("Attention"):
+        return None
+    # timm says attn_drop; PyTorch, transformers and SelfAttention say dropout, a number or a layer.
+    names = (name for name in ("attn_drop", "dropout") if hasattr(module, name))
+    return next(names, None)

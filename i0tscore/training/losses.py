@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch.nn import functional
 
@@ -49,3 +51,67 @@ def contrastive_loss(
     logits = scale * images @ captions.T
     wanted = torch.arange(len(logits)) if targets is None else targets
     return (functional.cross_entropy(logits, wanted) + functional.cross_entropy(logits.T, wanted)) / 2
+
+
+def in_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
+    """In-modal cyclic consistency (Goel et al. 2022, CyCLIP): two images are as alike as their captions.
+
+    (1/n) Σ_j Σ_k (x_j·x_k − y_j·y_k)²: the squares of all n² differences of cosines, divided by n and
+    not by n², as in CyCLIP; the code of I0T computes the same from logits (mean square / scale² · n).
+
+    Args:
+        images: Unit embeddings, shape (n, d).
+        captions: Unit embeddings, shape (n, d), row i belonging to image i.
+
+    Example:
+        >>> round(float(in_modal_cyclic_loss(torch.eye(2), torch.ones(2, 2) / 2**0.5)), 2)
+        1.0
+    """
+    return _square_per_row(images @ images.T - captions @ captions.T)
+
+
+def cross_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
+    """Cross-modal cyclic consistency (Goel et al. 2022, CyCLIP): mismatched similarities are symmetric.
+
+    (1/n) Σ_j Σ_k (x_j·y_k − x_k·y_j)², normalised as ``in_modal_cyclic_loss``.
+
+    Args:
+        images: Unit embeddings, shape (n, d).
+        captions: Unit embeddings, shape (n, d), row i belonging to image i.
+
+    Example:
+        >>> round(float(cross_modal_cyclic_loss(torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]]))), 2)
+        0.36
+    """
+    similarity = images @ captions.T
+    return _square_per_row(similarity - similarity.T)
+
+
+def mcsie_loss(
+    images: Sequence[torch.Tensor],
+    captions: Sequence[torch.Tensor],
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """MCSIE (An et al. 2025): the mean of a loss over each pass of the images with each of the captions.
+
+    With two passes a side, made under ``i0tscore.encoders.attention.attention_dropout``, these are the
+    four pairs (x1, y1), (x1, y2), (x2, y1), (x2, y2); with one pass a side it is the loss itself.
+
+    Args:
+        images: Unit embeddings of one batch, (n, d) a pass.
+        captions: The same of its captions.
+        loss: What is averaged, of an (n, d) pair.
+
+    Example:
+        >>> x, y = torch.eye(2), torch.eye(2).flip(0)
+        >>> scores = [float(contrastive_loss(x, other, 1.0)) for other in (x, y)]
+        >>> both = mcsie_loss([x, x], [x, y], lambda a, b: contrastive_loss(a, b, 1.0))
+        >>> abs(float(both) - sum(scores) / 2) < 1e-6
+        True
+    """
+    losses = [loss(x, y) for x in images for y in captions]
+    return torch.stack(losses).mean()
+
+
+def _square_per_row(differences: torch.Tensor) -> torch.Tensor:
+    return differences.square().sum() / len(differences)
