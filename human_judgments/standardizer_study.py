@@ -21,8 +21,8 @@ from i0tscore.results.agreement import agreement
 from i0tscore.results.comparison import Difference, compare_agreement
 from i0tscore.results.correlation import correlation
 from i0tscore.results.intervals import Estimate
+from i0tscore.results.retrieval import recall
 from i0tscore.samples.ratings import RatingSet
-from i0tscore.training.evaluation import recall
 from i0tscore.training.flickr8k import read_split
 
 BUILTIN = "built in"

@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
 from i0tscore.encoders.lite_heads import ImageHeadInput, LiteHead
 from i0tscore.errors import InputError
 from i0tscore.gap import Moments
+from i0tscore.results.retrieval import recall
 from i0tscore.training import lite as training
 from i0tscore.training import lite_data
-from i0tscore.training.evaluation import dev_figures, recall
+from i0tscore.training.evaluation import dev_figures
 from i0tscore.training.features import STORAGE_VIEWS, VIEWS, FeatureExtractor, make_view
 from i0tscore.training.flickr8k import read_split
 from i0tscore.training.heads import HeadRecipe, PairFeatures, embed_pairs, train_heads
@@ -71,21 +70,6 @@ def test_one_hot_targets_give_the_usual_loss() -> None:
     assert contrastive_loss(x, y, 20.0, torch.eye(6)).item() == pytest.approx(usual.item(), rel=1e-5)
     log_p = (20.0 * x @ y.T).log_softmax(dim=1).diagonal() + (20.0 * y @ x.T).log_softmax(dim=1).diagonal()
     assert usual.item() == pytest.approx(-log_p.mean().item() / 2, rel=1e-5)
-
-
-@given(st.integers(2, 7), st.integers(1, 4), st.integers(0, 1000))
-def test_recall_is_what_sorting_gives(images: int, each: int, seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    x, y = generator.normal(size=(images, 3)), generator.normal(size=(images * each, 3))
-    forth, back = recall(x, y, (1, 2))
-    order = np.argsort(-(x @ y.T), axis=1)
-    own = np.repeat(np.arange(images), each)
-    for depth, value in zip((1, 2), forth, strict=True):
-        hits = [i in own[order[i, :depth]] for i in range(images)]
-        assert value == pytest.approx(100 * np.mean(hits))
-    best = np.argsort(-(y @ x.T), axis=1)
-    for depth, value in zip((1, 2), back, strict=True):
-        assert value == pytest.approx(100 * np.mean([own[j] in best[j, :depth] for j in range(len(y))]))
 
 
 def test_a_seed_decides_the_heads() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.gap import POST, Moments, Reference, centroid_distance
+from i0tscore.results.retrieval import recall
 
 Vectors = NDArray[np.float32]
 
@@ -62,34 +62,3 @@ def dev_figures(images: Vectors, captions: Vectors, image_mean: Moments, caption
         gap=centroid_distance(images, captions),
         gap_post=centroid_distance(x, y),
     )
-
-
-def recall(
-    images: NDArray[Any], captions: NDArray[Any], depths: tuple[int, ...] = (1, 5, 10)
-) -> tuple[list[float], list[float]]:
-    """Recall at several depths, image to text and text to image, in percent.
-
-    Args:
-        images: Shape (n, d).
-        captions: Shape (k·n, d), k captions of each image in turn.
-        depths: How many of the most similar are looked at.
-
-    Returns:
-        For image to text the share of images with an own caption among them, for text to image the
-        share of captions with their image among them.
-
-    Example:
-        >>> recall(np.eye(2), np.eye(2)[[0, 0, 1, 0]], depths=(1, 2))
-        ([100.0, 100.0], [75.0, 100.0])
-    """
-    each = len(captions) // len(images)
-    own = np.repeat(np.arange(len(images)), each)
-    similarity = images @ captions.T
-    to_image = similarity[own, np.arange(len(captions))]
-    text_ranks = (similarity > to_image).sum(axis=0)
-    best = to_image.reshape(len(images), each).max(axis=1)
-    image_ranks = (similarity > best[:, None]).sum(axis=1)
-    first, second = (
-        [100.0 * float((ranks < depth).mean()) for depth in depths] for ranks in (image_ranks, text_ranks)
-    )
-    return first, second

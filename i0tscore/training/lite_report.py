@@ -24,9 +24,9 @@ from i0tscore.errors import I0TScoreError
 from i0tscore.gap import NONE, POST, Standardizer, Statistics, centroid_distance, dot
 from i0tscore.metrics.statistics import builtin_statistics
 from i0tscore.results.correlation import correlation
+from i0tscore.results.retrieval import DEPTHS, recall
 from i0tscore.samples.rating_blv import read_kreiss
 from i0tscore.samples.rating_flickr8k import read_flickr8k_expert
-from i0tscore.training.evaluation import recall
 from i0tscore.training.features import PREFIX
 from i0tscore.training.flickr8k import CAPTIONS_PER_IMAGE, read_split
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 Table = list[dict[str, Any]]
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-DEPTHS = (1, 5, 10)
 QUANTILES = (5, 25, 50, 75, 95)
 STANDARDIZERS = (("raw", NONE), ("post", POST))
 _MISMATCHES = 20
