@@ -160,6 +160,7 @@ def test_keys_are_of_the_content(photo: Image.Image, tmp_path: Path) -> None:
     assert len(keys) == 1
     array = np.asarray(photo)
     assert load(photo).key == load(array).key == load(torch.from_numpy(array.copy())).key
+    assert load(torch.from_numpy(array.copy()).permute(2, 0, 1)).key == load(array).key
     assert load(array).key != load(array.reshape(64, 48, 3)).key
     changed = array.copy()
     changed[0, 0, 0] ^= 1
@@ -241,9 +242,12 @@ def test_large_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        (np.zeros((3, 8, 8), dtype=np.uint8), r"permute it to \(H, W, 3\)"),
-        (torch.zeros((3, 8, 8), dtype=torch.uint8), r"permute it to \(H, W, 3\)"),
-        (np.zeros((8, 8, 3), dtype=np.float32), r"must be uint8 \(H, W, 3\), got float32"),
+        (
+            np.zeros((8, 3, 8), dtype=np.uint8),
+            r"must be uint8 \(H, W, 3\) or \(3, H, W\), got uint8 \(8, 3, 8",
+        ),
+        (torch.zeros((2, 3, 8, 8), dtype=torch.uint8), r"or \(3, H, W\), got uint8 \(2, 3, 8, 8"),
+        (np.zeros((8, 8, 3), dtype=np.float32), r"got float32 \(8, 8, 3\); scale values in \[0, 1\] by 255"),
         (np.zeros((8, 8), dtype=np.uint8), "must be uint8"),
         (np.zeros((0, 8, 3), dtype=np.uint8), "pixels"),
         (7, "int is not an image"),

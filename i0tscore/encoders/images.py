@@ -33,7 +33,7 @@ class HasBytes(Protocol):
 ImageInput: TypeAlias = (
     "str | os.PathLike[str] | HasBytes | bytes | Image.Image | np.ndarray[Any, Any] | torch.Tensor"
 )
-"""An image: a path, the bytes of a file, a PIL image, or a uint8 array or tensor (H, W, 3)."""
+"""An image: a path, the bytes of a file, a PIL image, or a uint8 array or tensor, (H, W, 3) or (3, H, W)."""
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded."""
@@ -67,7 +67,7 @@ def decode(source: ImageInput) -> Image.Image:
 
     Args:
         source: A path or anything with ``read_bytes()``, the bytes of a file, a PIL image, or a uint8
-            array or tensor (H, W, 3).
+            array or tensor, (H, W, 3) or (3, H, W); with 3 at both ends it is read as (H, W, 3).
 
     Raises:
         ImageError: With the reason, if there is no image to be had, or it is larger than ``MAX_PIXELS``.
@@ -226,7 +226,9 @@ def _checked_array(source: object) -> npt.NDArray[np.uint8]:
         raise ImageError(
             f"{type(source).__name__} is not an image: give a path, bytes, PIL image or uint8 array"
         )
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-        hint = "permute it to (H, W, 3)" if array.ndim == 3 and array.shape[0] == 3 else "convert it"
-        raise ImageError(f"an image array must be uint8 (H, W, 3), got {array.dtype} {array.shape}: {hint}")
-    return np.ascontiguousarray(array)
+    if array.dtype != np.uint8 or array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]):
+        hint = "; scale values in [0, 1] by 255 and round them" if array.dtype.kind == "f" else ""
+        raise ImageError(
+            f"an image array must be uint8 (H, W, 3) or (3, H, W), got {array.dtype} {array.shape}{hint}"
+        )
+    return np.ascontiguousarray(array if array.shape[2] == 3 else array.transpose(1, 2, 0))

@@ -59,7 +59,7 @@ def embed_images(
 
     Args:
         encoder: What encodes.
-        images: Paths, bytes, PIL images, or uint8 arrays or tensors (H, W, 3).
+        images: Paths, bytes, PIL images, or uint8 arrays or tensors (H, W, 3) or (3, H, W).
         batch_size: How many images the tower takes at once.
         workers: Threads that read and decode.
         cache: Where embeddings are looked up and kept, also when the run is broken off.

@@ -65,6 +65,11 @@ class EncodedRun:
         """Number of samples."""
         return len(self.ids)
 
+    @property
+    def pairs(self) -> tuple[Vectors, Vectors]:
+        """Embeddings of the samples' images and captions, float32 (n, d) each."""
+        return self.images[self.image_index], self.texts[self.text_index]
+
     @classmethod
     def concat(cls, runs: Sequence[EncodedRun]) -> EncodedRun:
         """One run out of several, with images and captions that occur in more than one kept once."""

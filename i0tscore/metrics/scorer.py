@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.encoders import DEFAULT_MODEL
-from i0tscore.errors import InputError, StatisticsError, UsageError
-from i0tscore.gap import Moments, Statistics
+from i0tscore.errors import InputError, UsageError
+from i0tscore.gap import Statistics
 from i0tscore.metrics.encode import RunEncoder
 from i0tscore.metrics.encoded import EncodedRun
 from i0tscore.metrics.evaluate import Settings, evaluate
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
-from i0tscore.metrics.statistics import choose_statistics, fixed_statistics
+from i0tscore.metrics.statistics import choose_statistics, fixed_statistics, needed_statistics, run_statistics
 from i0tscore.results import Resampling, Result
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ class I0TScorer:
         """Score captions, each against the image of the same position.
 
         Args:
-            images: Paths, PIL images, uint8 arrays or tensors (H, W, 3); or embeddings, one float
-                array (n, d). Sequences and generators are taken; an image that occurs several times is
-                encoded once.
+            images: Paths, PIL images, uint8 arrays or tensors (H, W, 3) or (3, H, W); or embeddings,
+                one float array (n, d). Sequences and generators are taken; an image that occurs several
+                times is encoded once.
             captions: Strings, without prefix; or embeddings (n, d).
             references: For each caption a string or a list of strings.
             ids: Names of the samples; image stems or positions if left out.
@@ -125,7 +125,17 @@ class I0TScorer:
             InputError: Lengths differ, an image cannot be read, a caption is empty or not a string.
             StatisticsError: No statistics, and too few samples for their own.
         """
-        return self._evaluate(EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids))))
+        return self.evaluate(self.encode(images, captions, references, ids))
+
+    def encode(
+        self,
+        images: Iterable[Any],
+        captions: Iterable[Any],
+        references: Iterable[Sequence[str] | str] | None = None,
+        ids: Iterable[str] | None = None,
+    ) -> EncodedRun:
+        """The first half of ``score``, for callers that keep or join embeddings; arguments as there."""
+        return EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids)))
 
     def update(
         self,
@@ -147,7 +157,7 @@ class I0TScorer:
         if not self._runs:
             raise InputError("nothing to compute: call update(images, captions) first")
         self._runs = [EncodedRun.concat(self._runs)]
-        return self._evaluate(self._runs[0])
+        return self.evaluate(self._runs[0])
 
     def reset(self) -> None:
         """Forget all samples."""
@@ -183,12 +193,7 @@ class I0TScorer:
         ]
         if chosen.needs_statistics:
             used = self._encoder.used_fingerprint
-            statistics = fixed_statistics(self._statistics, used, self._preset.prefix)
-            if statistics is None:
-                raise StatisticsError(
-                    f"{chosen} of single items needs fixed statistics: none are shipped for "
-                    "this encoder; fit some with `i0tscore fit` and pass statistics=FILE"
-                )
+            statistics = needed_statistics(self._statistics, used, self._preset.prefix, chosen)
             by_kind = {"image": 0, "caption": 1}
             sides = [
                 statistics.standardize(chosen.standardizer, side, side)[by_kind[kind]]
@@ -214,25 +219,24 @@ class I0TScorer:
             source: What the data are, in words.
             reference: Whether to keep the score distributions that percentiles and p_match need.
         """
-        run = EncodedRun.concat(list(self._encoder.runs(images, captions, None, None)))
-        x, y = run.images[run.image_index], run.texts[run.text_index]
-        if not len(x):
+        run = self.encode(images, captions)
+        if not run.n:
             raise InputError("no samples to fit statistics to")
         if run.skipped:
             first = f"{run.skipped[0].id}: {run.skipped[0].reason}"
             warnings.warn(f"{len(run.skipped)} samples left out, first {first}", UserWarning, stacklevel=2)
-        used = self._encoder.used_fingerprint
-        encoder, space = ("embeddings", "") if used is None else (used.name, used.space)
-        prefix = self._preset.prefix
-        statistics = Statistics(name, encoder, space, prefix, Moments.of(x), Moments.of(y), source=source)
-        return statistics.with_reference(x, y, run.image_index) if reference else statistics
+        statistics = run_statistics(
+            run, self._encoder.used_fingerprint, self._preset.prefix, name=name, source=source
+        )
+        return statistics.with_reference(*run.pairs, run.image_index) if reference else statistics
 
     @property
     def statistics(self) -> Statistics | None:
         """The fixed statistics in use; None where each run has its own."""
         return fixed_statistics(self._statistics, self._encoder.fingerprint, self._preset.prefix)
 
-    def _evaluate(self, run: EncodedRun) -> Result:
+    def evaluate(self, run: EncodedRun) -> Result:
+        """The second half of ``score``, with the same errors: the metrics of samples that are encoded."""
         if not run.n:
             raise InputError("nothing to score: every sample was left out")
         metrics = self._metrics or parse_metrics(self._preset.choose(run.references is not None))
@@ -242,9 +246,5 @@ class I0TScorer:
         statistics, notes = choose_statistics(
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
-        settings = Settings(
-            encoder=self._encoder.signature_fields,
-            encoding=self._encoder.encoding_fields,
-            resampling=self._resampling,
-        )
+        settings = Settings(self._encoder.signature_fields, self._encoder.encoding_fields, self._resampling)
         return evaluate(run, metrics, statistics, settings, notes=notes)

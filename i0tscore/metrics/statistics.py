@@ -72,6 +72,23 @@ def fixed_statistics(
     return statistics.require(name, space, prefix)
 
 
+def needed_statistics(
+    choice: str | Path | Statistics, fingerprint: Fingerprint | None, prefix: str, metric: Metric
+) -> Statistics:
+    """Fixed statistics, as ``fixed_statistics`` finds them, for what has no run of its own.
+
+    Raises:
+        StatisticsError: There are none.
+    """
+    statistics = fixed_statistics(choice, fingerprint, prefix)
+    if statistics is None:
+        raise StatisticsError(
+            f"{metric} of single items needs fixed statistics: none are shipped for "
+            "this encoder; fit some with `i0tscore fit` and pass statistics=FILE"
+        )
+    return statistics
+
+
 def choose_statistics(
     choice: str | Path | Statistics,
     fingerprint: Fingerprint | None,
@@ -95,7 +112,7 @@ def choose_statistics(
         return fixed, _unchecked(fixed, fingerprint)
     needy = [str(m) for m in metrics if m.needs_statistics]
     if choice == "batch" or len(run.images) >= AUTO_MINIMUM:
-        statistics = _batch_statistics(run, fingerprint, prefix)
+        statistics = run_statistics(run, fingerprint, prefix)
         return statistics, _small_batch(run, statistics) if needy else []
     if needy:
         raise StatisticsError(
@@ -116,18 +133,20 @@ def _unchecked(statistics: Statistics, fingerprint: Fingerprint | None) -> list[
     return [note]
 
 
-def _batch_statistics(run: EncodedRun, fingerprint: Fingerprint | None, prefix: str) -> Statistics:
-    x, y = run.images[run.image_index], run.texts[run.text_index]
+def run_statistics(
+    run: EncodedRun, fingerprint: Fingerprint | None, prefix: str, *, name: str = "batch", source: str = ""
+) -> Statistics:
+    """Statistics of a run's own samples, each of which counts once; without reference distributions."""
+    x, y = run.pairs
     encoder, space = ("embeddings", "") if fingerprint is None else (fingerprint.name, fingerprint.space)
-    return Statistics("batch", encoder, space, prefix, Moments.of(x), Moments.of(y))
+    return Statistics(name, encoder, space, prefix, Moments.of(x), Moments.of(y), source=source)
 
 
 def _small_batch(run: EncodedRun, statistics: Statistics) -> list[str]:
     """Warn of means that come from few samples; the warning is also the reader's note."""
     if len(run.images) >= ADVISED_MINIMUM:
         return []
-    x, y = run.images[run.image_index], run.texts[run.text_index]
-    scores = dot(*statistics.standardize(POST, x, y))
+    scores = dot(*statistics.standardize(POST, *run.pairs))
     defined = scores[~np.isnan(scores)]
     gap = expected_residual_gap(float(defined.mean()) if len(defined) else 0.0, len(run.images))
     note = (
