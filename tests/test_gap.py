@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,9 +16,12 @@ from i0tscore.errors import StatisticsError, UsageError
 from i0tscore.gap import (
     POST,
     Moments,
+    Normalization,
+    Reference,
     ReferenceDistribution,
     Standardizer,
     Statistics,
+    all_standardizers,
     centroid_distance,
     expected_residual_gap,
     normalize,
@@ -86,7 +90,128 @@ def test_color_weighs_directions_by_their_variance() -> None:
     np.testing.assert_allclose(same[0], statistics.standardize(POST, x, y)[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("text", ["post(1)", "nothing", "dn(x)", "dn(1e)", "", "shift("])
+def _normalization(seed: int, d: int = 16) -> Normalization:
+    rng = np.random.default_rng(seed)
+    return Normalization(
+        rng.normal(size=d), rng.uniform(0.1, 2, d), rng.uniform(0.5, 2, d), rng.normal(size=d)
+    )
+
+
+def test_async_is_batch_norm_in_evaluation_then_unit_length() -> None:
+    torch = pytest.importorskip("torch")
+    statistics, x, y = _statistics()
+    pair = (_normalization(1), _normalization(2))
+    found = replace(statistics, normalization=pair).standardize(Standardizer.parse("async"), x, y)
+    for vectors, normalization, result in zip((x, y), pair, found, strict=True):
+        layer = torch.nn.BatchNorm1d(16).double().eval()
+        state = {
+            "running_mean": normalization.mean,
+            "running_var": normalization.variance,
+            "weight": normalization.weight,
+            "bias": normalization.bias,
+        }
+        layer.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
+        with torch.no_grad():
+            expected = torch.nn.functional.normalize(layer(torch.tensor(vectors, dtype=torch.float64)), dim=1)
+        np.testing.assert_allclose(result, expected.numpy(), atol=1e-6)
+        assert result.dtype == np.float32
+        as_tensor = normalization(torch.tensor(vectors, dtype=torch.float64))
+        np.testing.assert_allclose(as_tensor.numpy(), expected.numpy(), atol=1e-12)
+
+
+def test_async_without_a_normalization_says_how_to_train_one() -> None:
+    statistics, x, y = _statistics()
+    with pytest.raises(StatisticsError, match=r"async needs .* normalization; .*--method async"):
+        statistics.standardize(Standardizer.parse("async"), x, y)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variance": -np.ones(16)}, "variances"),
+        ({"bias": np.zeros(3)}, r"one shape \(d,\), not .* bias \(3,\)"),
+        ({"mean": np.full(16, np.nan)}, "finite"),
+        ({"eps": 0.0}, "eps"),
+    ],
+)
+def test_what_is_no_normalization_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(_normalization(0), **change)
+
+
+def test_a_normalization_is_kept_in_the_file_and_not_merged(tmp_path) -> None:
+    statistics, x, y = _statistics()
+    trained = replace(statistics, normalization=(_normalization(1), replace(_normalization(2), eps=0.01)))
+    trained = trained.with_reference(x, y)
+    assert set(trained.reference) - set(statistics.with_reference(x, y).reference) == {"async"}
+    trained.save(tmp_path / "s.safetensors")
+    back = Statistics.load(tmp_path / "s.safetensors")
+    standardizer = Standardizer.parse("async")
+    for mine, theirs in zip(
+        back.standardize(standardizer, x, y), trained.standardize(standardizer, x, y), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    assert trained.merge(trained).normalization is None
+
+
+def test_the_digest_covers_what_a_standardizer_uses_and_nothing_else() -> None:
+    statistics, _, _ = _statistics()
+    trained = replace(statistics, normalization=(_normalization(1), _normalization(2)))
+    other = replace(statistics, normalization=(_normalization(1), replace(_normalization(2), eps=2e-5)))
+    standardizer = Standardizer.parse("async")
+    assert len({s.digest_of(standardizer) for s in (trained, other)} | {trained.digest}) == 3
+    assert {s.digest_of(POST) for s in (statistics, trained, other)} == {statistics.digest}
+
+
+@given(seed=st.integers(0, 50), strength=st.floats(-1, 1))
+@settings(max_examples=25, deadline=None)
+def test_shifts_differ_in_the_length_of_their_direction_only(seed: int, strength: float) -> None:
+    statistics, x, y = _statistics(seed, n=20)
+    length = float(np.linalg.norm(statistics.image.mean - statistics.caption.mean))
+    raw = statistics.standardize(Standardizer("shift_raw", strength), x, y)
+    unit = statistics.standardize(Standardizer("shift", strength * length), x, y)
+    for first, second in zip(raw, unit, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_half_of_the_unit_direction_overshoots_and_half_of_the_raw_one_meets() -> None:
+    # An et al. 2025, Table 2: λ = .5 leaves CD .2493 of .7642, which only a unit direction does.
+    angle = 2 * np.arcsin(0.7642 / 2)
+    mean_x, mean_y = np.array([1.0, 0.0]), np.array([np.cos(angle), np.sin(angle)])
+    known = Reference(mean_x, mean_y)
+    unit, raw = Standardizer("shift", 0.5), Standardizer("shift_raw", 0.5)
+    assert np.linalg.norm(unit.images(mean_x, known) - unit.captions(mean_y, known)) == pytest.approx(
+        0.2358, abs=0.02
+    )
+    np.testing.assert_allclose(raw.images(mean_x, known), raw.captions(mean_y, known), atol=1e-12)
+
+
+def test_clipping_bounds_coordinates_before_unit_length_and_needs_no_statistics() -> None:
+    vectors = np.array([[0.8, -0.6, 0.05, 0.0]])
+    expected = np.array([0.1, -0.1, 0.05, 0.0]) / np.linalg.norm([0.1, 0.1, 0.05])
+    clipped = Standardizer.parse("clip")
+    np.testing.assert_allclose(clipped.images(vectors, Reference())[0], expected)
+    np.testing.assert_allclose(clipped.captions(vectors, Reference())[0], expected)
+    with pytest.raises(UsageError, match="above 0"):
+        Standardizer.parse("clip(0)")
+
+
+def test_colour_decomposes_its_covariance_once() -> None:
+    statistics, x, y = _statistics()
+    with patch.object(np.linalg, "eigh", wraps=np.linalg.eigh) as decompose:
+        for strength in (0.1, 0.2):
+            statistics.standardize(Standardizer("color", strength), x, y)
+    assert decompose.call_count == 1
+
+
+def test_every_standardizer_of_the_table_survives_a_round_trip() -> None:
+    listed = list(all_standardizers())
+    assert [Standardizer.parse(str(s)) for s in listed] == listed
+    assert len(set(listed)) == len(listed)
+    assert {s.name for s in listed} == {s.name for s in map(Standardizer.parse, {s.name for s in listed})}
+
+
+@pytest.mark.parametrize("text", ["post(1)", "nothing", "dn(x)", "dn(1e)", "dn(nan)", "", "shift("])
 def test_unknown_standardizers_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="standardizer"):
         Standardizer.parse(text)

@@ -10,7 +10,7 @@ import pytest
 
 from i0tscore import I0TScorer, Metric, clip_score, fit, functional, i0t_score
 from i0tscore.errors import InputError, StatisticsError, UsageError
-from i0tscore.gap import Statistics, normalize
+from i0tscore.gap import Normalization, Statistics, dot, normalize
 from i0tscore.metrics.metric import METRICS
 
 
@@ -220,6 +220,40 @@ def test_fitted_statistics_give_percentiles_and_calibrated_odds() -> None:
     assert np.mean(result.percentile_mismatched) > 95
     assert np.mean(result.p_match) > 0.9
     assert "stats:half-" in str(result.signature)
+
+
+def test_percentiles_under_standardizers_without_a_distribution_are_null_with_the_reason() -> None:
+    x, y = _pairs(200)
+    statistics = fit(x, y, name="known")
+    result = I0TScorer(statistics=statistics, metrics=["I0TScore", "DNScore(lambda=0.5)"]).score(x, y)
+    assert result["I0TScore"].percentile_matched is not None
+    assert result["DNScore(lambda=0.5)"].percentile_matched is None
+    assert [note for note in result.notes if "no distribution" in note] == [
+        "percentiles and p_match are null: statistics 'known' have no distribution under dn(0.5)"
+    ]
+
+
+def test_the_async_metric_uses_the_normalization_and_its_signature_shows_it() -> None:
+    x, y = _pairs(150)
+    rng = np.random.default_rng(3)
+    pair = tuple(
+        Normalization(rng.normal(size=24), rng.uniform(0.5, 1, 24), np.ones(24), rng.normal(size=24))
+        for _ in range(2)
+    )
+    plain = fit(x, y)
+    first, second = (replace(plain, normalization=n) for n in (pair, pair[::-1]))
+    scores = {
+        id(s): I0TScorer(statistics=s, metrics=["AsyncI0TScore", "I0TScore"]).score(x, y)
+        for s in (first, second)
+    }
+    one, two = scores.values()
+    expected = dot(pair[0](normalize(x)), pair[1](normalize(y)))
+    np.testing.assert_allclose(one["AsyncI0TScore"].values, expected, atol=1e-6)
+    assert one["AsyncI0TScore"].signature["std"] == "async"
+    assert one["AsyncI0TScore"].signature["stats"] != two["AsyncI0TScore"].signature["stats"]
+    assert one["I0TScore"].signature == two["I0TScore"].signature
+    with pytest.raises(StatisticsError, match="--method async"):
+        I0TScorer(statistics=plain, metrics=["AsyncI0TScore"]).score(x, y)
 
 
 def test_repeated_images_do_not_count_as_many_for_their_own_statistics() -> None:

@@ -3,10 +3,12 @@
 Arrays in, arrays out; nothing here knows images, captions or encoders.
 """
 
+from i0tscore.gap.formulas import Reference
 from i0tscore.gap.measures import centroid_distance, expected_residual_gap
 from i0tscore.gap.moments import Moments
+from i0tscore.gap.normalization import Normalization
 from i0tscore.gap.reference import Quartiles, ReferenceDistribution
-from i0tscore.gap.standardizers import NONE, POST, Reference, Standardizer
+from i0tscore.gap.standardizers import NONE, POST, Standardizer, all_standardizers
 from i0tscore.gap.statistics import Statistics
 from i0tscore.gap.vectors import dot, normalize
 
@@ -14,11 +16,13 @@ __all__ = [
     "NONE",
     "POST",
     "Moments",
+    "Normalization",
     "Quartiles",
     "Reference",
     "ReferenceDistribution",
     "Standardizer",
     "Statistics",
+    "all_standardizers",
     "centroid_distance",
     "dot",
     "expected_residual_gap",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError
+from i0tscore.gap.formulas import Reference
 from i0tscore.gap.moments import Moments
+from i0tscore.gap.normalization import Normalization
 from i0tscore.gap.reference import ReferenceDistribution
-from i0tscore.gap.standardizers import Reference, Standardizer
+from i0tscore.gap.standardizers import Standardizer
 from i0tscore.gap.vectors import dot
 
-REFERENCE_STANDARDIZERS = ("none", "post", "dn(0.25)", "color(0.2)")
+REFERENCE_STANDARDIZERS = ("none", "post", "dn(0.25)", "color(0.2)", "async")
 MISMATCHES_PER_PAIR = 20
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """Moments of both modalities in one embedding space, with a reference distribution where there is one.
 
@@ -34,6 +37,7 @@ class Statistics:
         caption: Of the caption embeddings.
         reference: Reference distribution by standardizer, e.g. ``{"post": …}``; may be empty.
         source: What data the numbers come from, in words.
+        normalization: Trained normalizations of images and of captions, for ``async``, or None.
     """
 
     name: str
@@ -44,19 +48,33 @@ class Statistics:
     caption: Moments
     reference: dict[str, ReferenceDistribution] = field(default_factory=dict)
     source: str = ""
+    normalization: tuple[Normalization, Normalization] | None = None
+
+    @cached_property
+    def known(self) -> Reference:
+        """What standardizers use of the statistics."""
+        covariance = self.image.covariance + self.caption.covariance
+        return Reference(self.image.mean, self.caption.mean, covariance, self.normalization)
 
     @property
     def digest(self) -> str:
         """First 8 hex digits of the SHA-256 over both means and covariances."""
         moments = (self.image, self.caption)
         arrays = [a for m in moments for a in (m.mean, m.covariance.astype(np.float32))]
-        return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:8]
+        return _digest(arrays)
+
+    def digest_of(self, standardizer: Standardizer) -> str:
+        """Identifies what a standardizer uses: the moments as ``digest`` does, or what it has instead."""
+        if standardizer.need == "normalization" and self.normalization is not None:
+            return _digest(a for n in self.normalization for a in (*n.arrays(), np.float64(n.eps)))
+        return self.digest
 
     def merge(self, other: Statistics) -> Statistics:
         """Statistics of both corpora together.
 
         The moments merge exactly. The reference distribution is dropped, since scores depend on the
-        merged means: call ``with_reference`` on held-out pairs to have one again.
+        merged means: call ``with_reference`` on held-out pairs to have one again. A normalization is
+        dropped too: it was trained on one corpus.
 
         Raises:
             StatisticsError: The two are of different encoders or prefixes.
@@ -73,6 +91,7 @@ class Statistics:
             image=self.image.merge(other.image),
             caption=self.caption.merge(other.caption),
             reference={},
+            normalization=None,
         )
 
     def with_reference(
@@ -96,24 +115,28 @@ class Statistics:
         """
         rows, others = _mismatches(groups if groups is not None else range(len(images)), seed)
         reference = {}
-        for text in REFERENCE_STANDARDIZERS:
-            x, y = self.standardize(Standardizer.parse(text), images, captions)
+        for standardizer in map(Standardizer.parse, REFERENCE_STANDARDIZERS):
+            if not self.known.has(standardizer.need):
+                continue
+            x, y = self.standardize(standardizer, images, captions)
             matched, mismatched = dot(x, y), _dot_rows(x, y, rows, others)
             if np.isnan(matched).all() or np.isnan(mismatched).all():
                 raise StatisticsError(
                     "all images or all captions are alike: nothing of them is left once their mean is taken "
                     "away; fit on different images with their own captions"
                 )
-            reference[text] = ReferenceDistribution.fit(matched, mismatched)
+            reference[str(standardizer)] = ReferenceDistribution.fit(matched, mismatched)
         return replace(self, reference=reference)
 
     def standardize(
         self, standardizer: Standardizer, images: NDArray[Any], captions: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Both modalities (n, d) and (m, d) under ``standardizer``."""
-        covariance = self.image.covariance + self.caption.covariance
-        reference = Reference(self.image.mean, self.caption.mean, covariance)
-        return standardizer.images(images, reference), standardizer.captions(captions, reference)
+        """Both modalities (n, d) and (m, d) under ``standardizer``.
+
+        Raises:
+            StatisticsError: The statistics lack what the standardizer needs.
+        """
+        return standardizer.images(images, self.known), standardizer.captions(captions, self.known)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file.
@@ -153,6 +176,10 @@ class Statistics:
                 "score with that prefix or fit new ones with `i0tscore fit`"
             )
         return self
+
+
+def _digest(arrays: Iterable[Any]) -> str:
+    return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:8]
 
 
 def _mismatches(

@@ -1,7 +1,8 @@
 """Statistics files: safetensors with the moments of both modalities and the quantiles of scores.
 
 ``image_mean``, ``caption_mean`` (d,) and ``image_covariance``, ``caption_covariance`` (d, d), and for each
-standardizer ``<name>/matched`` and ``<name>/mismatched``; what the numbers belong to is in the metadata.
+standardizer ``<name>/matched`` and ``<name>/mismatched``; where there is a trained normalization, its arrays
+as ``normalization/image/mean`` and so on. What the numbers belong to is in the metadata.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError
 from i0tscore.gap.moments import Moments
+from i0tscore.gap.normalization import ARRAYS, Normalization
 from i0tscore.gap.reference import ReferenceDistribution
 from i0tscore.gap.statistics import Statistics
 
 SCHEMA = "i0tscore.statistics/1"
+_KINDS = ("image", "caption")
 
 
 def write_statistics(statistics: Statistics, path: Path) -> None:
@@ -26,7 +29,7 @@ def write_statistics(statistics: Statistics, path: Path) -> None:
     from safetensors.numpy import save
 
     tensors: dict[str, NDArray[Any]] = {}
-    for kind, moments in (("image", statistics.image), ("caption", statistics.caption)):
+    for kind, moments in zip(_KINDS, (statistics.image, statistics.caption), strict=True):
         tensors[f"{kind}_mean"] = moments.mean
         tensors[f"{kind}_covariance"] = moments.covariance.astype(np.float32)
     header: dict[str, Any] = {
@@ -42,6 +45,10 @@ def write_statistics(statistics: Statistics, path: Path) -> None:
     for key, reference in statistics.reference.items():
         tensors[f"{key}/matched"] = reference.matched
         tensors[f"{key}/mismatched"] = reference.mismatched
+    if statistics.normalization is not None:
+        header["normalization_eps"] = [n.eps for n in statistics.normalization]
+        for kind, normalization in zip(_KINDS, statistics.normalization, strict=True):
+            tensors |= {f"normalization/{kind}/{name}": getattr(normalization, name) for name in ARRAYS}
     try:
         path.write_bytes(save(tensors, {"i0tscore": json.dumps(header, ensure_ascii=False)}))
     except OSError as error:
@@ -71,7 +78,7 @@ def read_statistics(path: Path) -> Statistics:
 def _assemble(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Statistics:
     image, caption = (
         _moments(int(count), tensors[f"{kind}_mean"], tensors[f"{kind}_covariance"])
-        for kind, count in zip(("image", "caption"), header["counts"], strict=True)
+        for kind, count in zip(_KINDS, header["counts"], strict=True)
     )
     if image.mean.shape != caption.mean.shape:
         raise ValueError("the two means are of different length")
@@ -80,7 +87,27 @@ def _assemble(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Stati
         for key, calibration in header["calibration"].items()
     }
     words = {key: str(header[key]) for key in ("name", "encoder", "space", "prefix", "source")}
-    return Statistics(image=image, caption=caption, reference=reference, **words)
+    return Statistics(
+        image=image,
+        caption=caption,
+        reference=reference,
+        normalization=_normalization(header, tensors, image.mean.shape),
+        **words,
+    )
+
+
+def _normalization(
+    header: dict[str, Any], tensors: dict[str, NDArray[Any]], shape: tuple[int, ...]
+) -> tuple[Normalization, Normalization] | None:
+    if "normalization_eps" not in header:
+        return None
+    image, caption = (
+        Normalization(**{name: tensors[f"normalization/{kind}/{name}"] for name in ARRAYS}, eps=float(eps))
+        for kind, eps in zip(_KINDS, header["normalization_eps"], strict=True)
+    )
+    if image.mean.shape != shape or caption.mean.shape != shape:
+        raise ValueError("the normalization is of another length than the means")
+    return image, caption
 
 
 def _moments(count: int, mean: NDArray[Any], covariance: NDArray[Any]) -> Moments:

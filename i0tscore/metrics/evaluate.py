@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError
-from i0tscore.gap import NONE, POST, ReferenceDistribution, Standardizer, Statistics, centroid_distance, dot
+from i0tscore.gap import NONE, POST, Reference, ReferenceDistribution, Standardizer, Statistics
+from i0tscore.gap.measures import centroid_distance
 from i0tscore.gap.standardizers import shortest
+from i0tscore.gap.vectors import dot
 from i0tscore.metrics.encoded import EncodedRun, Index, References, Vectors
 from i0tscore.metrics.functional import breakdown, max_similarity
 from i0tscore.metrics.metric import Metric
@@ -96,14 +98,13 @@ def evaluate(
 def _standardized(
     run: EncodedRun, standardizer: Standardizer, statistics: Statistics | None
 ) -> _Standardized:
-    x, y, references = run.images, run.texts, run.references
-    if standardizer.needs_means:
-        if statistics is None:
-            raise StatisticsError(f"{standardizer} needs reference statistics; fit some with `i0tscore fit`")
-        if references is not None:
-            vectors = statistics.standardize(standardizer, x[:0], references.vectors)[1]
-            references = References(vectors, references.index)
-        x, y = statistics.standardize(standardizer, x, y)
+    if standardizer.need is not None and statistics is None:
+        raise StatisticsError(f"{standardizer} needs reference statistics; fit some with `i0tscore fit`")
+    known = Reference() if statistics is None else statistics.known
+    x, y = standardizer.images(run.images, known), standardizer.captions(run.texts, known)
+    references = run.references
+    if references is not None:
+        references = References(standardizer.captions(references.vectors, known), references.index)
     similarity = np.empty(run.n)
     for start in range(0, run.n, _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -200,8 +201,15 @@ def _notes(metrics: Sequence[Metric], statistics: Statistics | None, ranked: boo
         if statistics.name == "batch":
             reason = "the statistics come from the scored samples themselves, which would be circular"
         notes.append(NO_REFERENCE.format(reason=reason))
-    elif any(m.needs_references for m in metrics):
-        notes.append("percentiles and p_match are given for metrics without references only")
+    else:
+        if any(m.needs_references for m in metrics):
+            notes.append("percentiles and p_match are given for metrics without references only")
+        asked = dict.fromkeys(str(m.standardizer) for m in metrics if not m.needs_references)
+        notes += [
+            NO_REFERENCE.format(reason=f"statistics {statistics.name!r} have no distribution under {name}")
+            for name in asked
+            if name not in statistics.reference
+        ]
     if not ranked:
         notes.append(f"ranks are null: more than {RANKED_PAIRS:,} image–caption pairs")
     return notes
@@ -212,7 +220,7 @@ def _signature(
 ) -> Signature:
     stats = "none"
     if metric.needs_statistics and statistics is not None:
-        stats = f"{statistics.name}-{statistics.digest[:4]}"
+        stats = f"{statistics.name}-{statistics.digest_of(metric.standardizer)[:4]}"
     bootstrap = settings.resampling
     fields = [
         *(settings.encoder or (("m", "embeddings"), ("w", _digest(run)))),

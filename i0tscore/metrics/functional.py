@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from i0tscore.errors import InputError
-from i0tscore.gap.standardizers import POST, Reference, Standardizer
+from i0tscore.gap import POST, Reference, Standardizer
 from i0tscore.gap.vectors import ArrayT, dot, like, namespace, normalize
 
 ReferenceRule = Literal["harmonic", "mean"]

@@ -103,8 +103,8 @@ class Metric:
 
     @property
     def needs_statistics(self) -> bool:
-        """Whether reference means are needed."""
-        return self.standardizer.needs_means
+        """Whether reference statistics are needed."""
+        return self.standardizer.need is not None
 
     def value(self, similarity: ArrayT, nearest: ArrayT | None = None) -> ArrayT:
         """The metric from image–caption similarities and, for Ref- metrics, the nearest references'.
@@ -128,6 +128,7 @@ METRICS: dict[str, Metric] = {
         Metric("RefI0TScore", POST, reference_rule="harmonic"),
         Metric("DNScore", Standardizer("dn", 0.25)),
         Metric("ColorI0TScore", Standardizer("color", 0.2)),
+        Metric("AsyncI0TScore", Standardizer("async")),
     )
 }
 
