@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,16 @@ from numpy.typing import NDArray
 from i0tscore.encoders.base import Encoder
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import InputError
-from i0tscore.gap import NONE, POST, Moments, Standardizer, Statistics, centroid_distance, dot
+from i0tscore.gap import (
+    NONE,
+    POST,
+    Moments,
+    Standardizer,
+    Statistics,
+    all_standardizers,
+    centroid_distance,
+    dot,
+)
 from i0tscore.metrics.functional import combine_references, max_similarity
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.metrics.statistics import builtin_statistics
@@ -27,8 +37,6 @@ from i0tscore.training.flickr8k import read_split
 
 BUILTIN = "built in"
 SAMPLES = (32, 128, 512)
-GRID = ("dn(0.25)", "dn(0.5)", "dn(1)", "shift(0.2)", "shift(0.375)", "shift(0.5)")
-COLORS = tuple(f"color({value:g})" for value in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4))
 FORMS = ("free", "free, clipped", "Ref", "Ref, mean")
 
 
@@ -105,8 +113,18 @@ def all_conditions(encoder: Encoder, rated: RatedVectors, folder: Path) -> Itera
         yield Condition(POST, _train_sample(encoder, folder, count), f"{count} training pairs")
     own = Statistics("test", "", "", PREFIX, Moments.of(rated.images), Moments.of(rated.z))
     yield Condition(POST, own, "the test set's own")
-    for text in (*GRID, *COLORS):
-        yield Condition(Standardizer.parse(text), builtin, BUILTIN)
+    for standardizer in all_standardizers():
+        if standardizer in (NONE, POST):
+            continue
+        lacking = None
+        if standardizer.across_only:
+            lacking = "it does not compare captions with references"
+        elif not builtin.known.has(standardizer.need):
+            lacking = f"the statistics shipped for {builtin.encoder} have no {standardizer.need}"
+        if lacking is None:
+            yield Condition(standardizer, builtin, BUILTIN)
+        else:
+            warnings.warn(f"{standardizer} is left out: {lacking}", UserWarning, stacklevel=2)
 
 
 def _train_sample(encoder: Encoder, folder: Path, count: int) -> Statistics:

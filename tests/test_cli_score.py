@@ -249,6 +249,22 @@ def test_fitted_statistics_are_used_and_named(score, examples, tmp_path):
     assert "prefix" in other.err
 
 
+def test_a_bank_is_kept_when_asked_for(score, examples, tmp_path):
+    file = tmp_path / "bank.safetensors"
+    options = ["--model", "lite", "--cache-dir", str(examples.parent / "cache"), "--output", str(file)]
+    folder = [str(examples / "captions.json"), str(examples / "images")]
+    assert call("fit", *folder, *options, "--bank", "5").code == 0
+    name = "DNScore(std=nnn(0.5))"
+    run = score("captions.json", "--statistics", file, "--metric", name, "--format", "json")
+    found = json.loads(run.out)["scores"][name]
+    assert "|std:nnn(0.5)|stats:bank-" in found["signature"]
+    assert "|sim:dot|" in found["signature"]
+    refused = call("fit", *folder, *options, "--bank", "8")
+    assert (refused.code, "there are 7" in refused.err) == (1, True)
+    lacking = score("captions.json", "--metric", name)
+    assert (lacking.code, "fit --bank N" in lacking.err) == (1, True)
+
+
 def test_fit_leaves_out_what_it_says(score, examples, tmp_path):
     captions = tmp_path / "captions.json"
     captions.write_text(json.dumps({"chelsea": "A cat.", "coffee": "A cup.", "unknown": "Nothing."}))

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from i0tscore.errors import StatisticsError, UsageError
 from i0tscore.gap import (
     POST,
+    Bank,
     Moments,
     Normalization,
     Reference,
@@ -26,6 +27,8 @@ from i0tscore.gap import (
     expected_residual_gap,
     normalize,
 )
+
+NNN = Standardizer("nnn", 0.5)
 
 
 def _statistics(seed: int = 0, n: int = 300, d: int = 16) -> tuple[Statistics, np.ndarray, np.ndarray]:
@@ -202,6 +205,57 @@ def test_colour_decomposes_its_covariance_once() -> None:
         for strength in (0.1, 0.2):
             statistics.standardize(Standardizer("color", strength), x, y)
     assert decompose.call_count == 1
+
+
+def _with_bank(nearest: int = 7) -> tuple[Statistics, np.ndarray, np.ndarray]:
+    statistics, x, y = _statistics()
+    return replace(statistics, bank=Bank.draw(x[100:], y[100:], 40, nearest=nearest)), x[:100], y[:100]
+
+
+def test_nnn_ranks_as_its_paper_says_in_both_directions() -> None:
+    statistics, x, y = _with_bank()
+    ours = np.matmul(*(v if i == 0 else v.T for i, v in enumerate(statistics.standardize(NNN, x, y))))
+    bank = statistics.bank
+    near = np.sort(y.astype(np.float64) @ bank.images.astype(np.float64).T, axis=1)[:, -7:].mean(1)
+    far = np.sort(x.astype(np.float64) @ bank.captions.astype(np.float64).T, axis=1)[:, -7:].mean(1)
+    to_caption = x @ y.T - 0.5 * near[None, :]
+    to_image = y @ x.T - 0.5 * far[None, :]
+    np.testing.assert_array_equal(np.argsort(ours, axis=1), np.argsort(to_caption, axis=1))
+    np.testing.assert_array_equal(np.argsort(ours.T, axis=1), np.argsort(to_image, axis=1))
+    np.testing.assert_allclose(ours, x @ y.T - 0.5 * near[None, :] - 0.5 * far[:, None], atol=1e-5)
+
+
+def test_nnn_takes_tensors_and_few_vectors_at_a_time() -> None:
+    torch = pytest.importorskip("torch")
+    statistics, x, y = _with_bank()
+    whole = statistics.standardize(NNN, x, y)
+    for vectors, result, side in zip((x, y), whole, (NNN.images, NNN.captions), strict=True):
+        tensor = side(torch.tensor(vectors), statistics.known)
+        np.testing.assert_allclose(tensor.numpy(), result, atol=1e-6)
+        with patch("i0tscore.gap.bank._CELLS", 100):
+            np.testing.assert_allclose(side(vectors, statistics.known), result, atol=1e-6)
+    assert NNN.images(x[:0], statistics.known).shape == (0, 18)
+
+
+def test_banks_are_drawn_kept_and_merged(tmp_path) -> None:
+    statistics, x, y = _statistics()
+    drawn = statistics.with_bank(x, y, 30)
+    assert (drawn.bank.nearest, len(drawn.bank.images)) == (30, 30)
+    assert len(np.unique(drawn.bank.captions, axis=0)) == 30
+    drawn.with_reference(x, y).save(tmp_path / "s.safetensors")
+    back = Statistics.load(tmp_path / "s.safetensors")
+    np.testing.assert_array_equal(back.bank.images, drawn.bank.images)
+    assert back.digest_of(NNN) == drawn.digest_of(NNN) != drawn.digest
+    assert "nnn(0.5)" in back.reference
+    assert len({replace(drawn, bank=replace(drawn.bank, nearest=k)).digest_of(NNN) for k in (3, 4)}) == 2
+    assert len(drawn.merge(drawn).bank.images) == 60
+    assert drawn.merge(statistics).bank is None
+    with pytest.raises(StatisticsError, match="there are 300"):
+        statistics.with_bank(x, y, 301)
+    with pytest.raises(StatisticsError, match="--bank N"):
+        statistics.standardize(NNN, x, y)
+    with pytest.raises(ValueError, match="k = 0"):
+        replace(drawn.bank, nearest=0)
 
 
 def test_every_standardizer_of_the_table_survives_a_round_trip() -> None:

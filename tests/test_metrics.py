@@ -30,6 +30,10 @@ def _pairs(n: int = 200, d: int = 24, seed: int = 0) -> tuple[np.ndarray, np.nda
         "CLIPScore(clip=no,weight=100)",
         "CLIPScore(weight=2.12345678)",
         "DNScore(lambda=0.12345678)",
+        "I0TScore(std=async)",
+        "CLIPScore(clip=no,std=shift(0.5),weight=2)",
+        "RefCLIPScore(std=clip(0.1),reference_rule=mean)",
+        "DNScore(std=nnn(0.5))",
     ],
 )
 def test_metric_names_survive_a_round_trip(name: str) -> None:
@@ -49,6 +53,10 @@ def test_metric_names_survive_a_round_trip(name: str) -> None:
         "CLIPScore(weight=inf)",
         "CLIPScore(weight=0)",
         "DNScore(lambda=nan)",
+        "I0TScore(std=whitening)",
+        "I0TScore(std=dn(0.5)",
+        "I0TScore(std=async,lambda=1)",
+        "RefI0TScore(std=nnn(0.5))",
     ],
 )
 def test_unknown_metrics_and_settings_are_refused(name: str) -> None:
@@ -231,6 +239,21 @@ def test_percentiles_under_standardizers_without_a_distribution_are_null_with_th
     assert [note for note in result.notes if "no distribution" in note] == [
         "percentiles and p_match are null: statistics 'known' have no distribution under dn(0.5)"
     ]
+
+
+def test_any_metric_takes_any_standardizer() -> None:
+    x, y = _pairs(150)
+    statistics = fit(x, y)
+    assert Metric.parse("I0TScore(std=post)") == Metric.parse("I0TScore")
+    names = ["CLIPScore(clip=no,std=shift(0.5),weight=1)", "CLIPScore(clip=no,std=clip(0.1),weight=1)"]
+    result = I0TScorer(statistics=statistics, metrics=names).score(x, y)
+    mx, my = statistics.image.mean, statistics.caption.mean
+    g = 0.5 * (mx - my) / np.linalg.norm(mx - my)
+    shifted = dot(normalize(normalize(x) - g), normalize(normalize(y) + g))
+    clipped = dot(*(normalize(normalize(v).clip(-0.1, 0.1)) for v in (x, y)))
+    np.testing.assert_allclose(result[names[0]].values, shifted, atol=1e-6)
+    np.testing.assert_allclose(result[names[1]].values, clipped, atol=1e-6)
+    assert result[names[1]].signature["stats"] == "none", "clipping uses no statistics"
 
 
 def test_the_async_metric_uses_the_normalization_and_its_signature_shows_it() -> None:

@@ -11,7 +11,7 @@ import click
 from i0tscore.cli.console import check_output, say, write_output
 from i0tscore.cli.options import InputOptions, ModelOptions, format_option, input_options, model_options
 from i0tscore.cli.scoring import make_scorer, read_inputs, refuse_unused
-from i0tscore.errors import UsageError
+from i0tscore.errors import InputError, UsageError
 
 
 @click.command(short_help="Fit reference statistics to a corpus.")
@@ -25,9 +25,16 @@ from i0tscore.errors import UsageError
 )
 @click.option("--name", help="Short name, shown in signatures; the file's name if left out.")
 @click.option("--source", default="", help="What the data are, in words.")
+@click.option(
+    "--bank",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Keep so many images and captions, for the standardizer nnn.",
+)
 @format_option("text", "json")
 @model_options
-def fit(output: Path, name: str | None, source: str, form: str, **options: Any) -> None:
+def fit(output: Path, name: str | None, source: str, bank: int, form: str, **options: Any) -> None:
     """Fit reference statistics to images with their right captions, for --statistics FILE.
 
     CAPTIONS and IMAGES are given as for score. Use at least 500 pairs like those to be scored, but not
@@ -40,7 +47,13 @@ def fit(output: Path, name: str | None, source: str, form: str, **options: Any) 
     refuse_unused(inputs, model)
     found = read_inputs(inputs)
     scorer = make_scorer(model, on_error=inputs.on_error)
-    statistics = scorer.fit(found.images, found.captions, name=name or output.stem, source=source)
+    run = scorer.encode(found.images, found.captions)
+    if not run.n:
+        raise InputError("no samples are left to fit statistics to")
+    statistics = scorer.fit(*run.pairs, name=name or output.stem, source=source, reference=not bank)
+    if bank:
+        statistics = statistics.with_bank(run.images, run.texts, bank)
+        statistics = statistics.with_reference(*run.pairs, run.image_index)
     statistics.save(output)
 
     from i0tscore.render.statistics import describe_statistics, render_statistics
@@ -50,5 +63,5 @@ def fit(output: Path, name: str | None, source: str, form: str, **options: Any) 
         write_output(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
     else:
         write_output(render_statistics(statistics) + f"\nwritten to {output}\n")
-    for skipped in found.skipped:
+    for skipped in (*found.skipped, *run.skipped):
         say("warning", f"skipped {skipped.id}: {skipped.reason}")

@@ -3,6 +3,7 @@
 Arrays in, arrays out; nothing here knows images, captions or encoders.
 """
 
+from i0tscore.gap.bank import Bank
 from i0tscore.gap.formulas import Reference
 from i0tscore.gap.measures import centroid_distance, expected_residual_gap
 from i0tscore.gap.moments import Moments
@@ -15,6 +16,7 @@ from i0tscore.gap.vectors import dot, normalize
 __all__ = [
     "NONE",
     "POST",
+    "Bank",
     "Moments",
     "Normalization",
     "Quartiles",

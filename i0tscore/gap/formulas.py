@@ -10,12 +10,16 @@ name              formula                                     compared by   sour
 ``shift(λ)``      n(x − λg), n(y + λg), g = n(μx − μy)        cosine        Liang et al. 2022, its code
 ``shift_raw(λ)``  n(x − λΔ), n(y + λΔ), Δ = μx − μy           cosine        the same, as papers write it
 ``clip(t)``       n(min(max(x, −t), t)), the same of y        cosine        An et al. 2025, an ablation
+``nnn(α)``        [x, −α b(x), 1], [y, 1, −α b(y)]            dot product   Chowdhury et al. 2024
 ``color(λ)``      n(Σ^λ (x − μx)), n(Σ^λ (y − μy))            cosine        ours, see reports/standardizers
 ================  ==========================================  ============  ==================================
 
 x and y are unit embeddings, μx and μy the means of such embeddings, n(v) = v / ‖v‖, Σ the sum of both
 modalities' covariances. ``color`` is whitening turned round: directions in which photographs and captions
-vary much count more, those that hold mostly noise count less.
+vary much count more, those that hold mostly noise count less. b(x) is the mean similarity of an image with
+the k captions of a bank that are nearest to it, b(y) that of a caption with the bank's images: ``nnn`` gives
+x·y − α b(x) − α b(y), which ranks candidates of one modality for a query of the other as s(q, r) − α b(r)
+does. It moves nothing, so within a modality it means nothing.
 
 A new standardizer is a formula and its line in ``KINDS``; names, errors and studies follow from that table.
 """
@@ -30,15 +34,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.gap.bank import Bank
 from i0tscore.gap.normalization import Normalization
-from i0tscore.gap.vectors import like, normalize
+from i0tscore.gap.vectors import like, namespace, normalize
 
 Similarity = Literal["cos", "dot"]
-Need = Literal["means", "covariance", "normalization"]
+Need = Literal["means", "covariance", "normalization", "bank"]
 
 HOW_TO_HAVE = {
     "means": "reference means; fit some with `i0tscore fit`",
     "covariance": "statistics with a covariance; fit new ones with `i0tscore fit`",
+    "bank": "statistics with a bank; fit new ones with `i0tscore fit --bank N`",
     "normalization": "statistics with a trained normalization; train one with `i0tscore fit --method async`",
 }
 
@@ -52,12 +58,14 @@ class Reference:
         caption_mean: Shape (d,).
         covariance: Sum of both modalities' covariances (d, d).
         normalization: Trained normalization of images and of captions.
+        bank: Some embeddings of both.
     """
 
     image_mean: Any = None
     caption_mean: Any = None
     covariance: Any = None
     normalization: tuple[Normalization, Normalization] | None = None
+    bank: Bank | None = None
 
     @cached_property
     def spectrum(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -122,6 +130,13 @@ def _clip(vectors: Any, side: Side, bound: float) -> Any:
     return normalize(vectors.clip(-bound, bound))
 
 
+def _nnn(vectors: Any, side: Side, strength: float) -> Any:
+    bank: Any = side.reference.bank
+    hubness = bank.hubness(vectors, bank.captions if side.place == 0 else bank.images)[..., None]
+    more = [-strength * hubness, namespace(vectors).ones_like(hubness)]
+    return namespace(vectors).concatenate([vectors, *(more if side.place == 0 else more[::-1])], -1)
+
+
 def _color(vectors: Any, side: Side, strength: float) -> Any:
     values, directions = side.reference.spectrum
     weights = (values / values.mean()) ** strength
@@ -140,6 +155,7 @@ class Kind(NamedTuple):
         default: Of the parameter.
         tried: Values of the parameter worth trying.
         similarity: How what comes out is compared.
+        across_only: Whether images can be compared with captions only.
     """
 
     formula: Callable[..., Any]
@@ -148,6 +164,7 @@ class Kind(NamedTuple):
     default: float | None = None
     tried: tuple[float, ...] = ()
     similarity: Similarity = "cos"
+    across_only: bool = False
 
 
 KINDS: dict[str, Kind] = {
@@ -158,5 +175,6 @@ KINDS: dict[str, Kind] = {
     "shift": Kind(_shift, "means", "λ", 0.5, (0.2, 0.375, 0.5)),
     "shift_raw": Kind(_shift_raw, "means", "λ", 0.5, (0.25, 0.5)),
     "clip": Kind(_clip, None, "t", 0.1, (0.1,)),
+    "nnn": Kind(_nnn, "bank", "α", 0.5, (0.25, 0.5, 0.75), similarity="dot", across_only=True),
     "color": Kind(_color, "covariance", "λ", 0.2, (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)),
 }

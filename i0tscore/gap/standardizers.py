@@ -76,6 +76,11 @@ class Standardizer:
         return KINDS[self.name].similarity
 
     @property
+    def across_only(self) -> bool:
+        """Whether images can be compared with captions only, not with images, nor captions with captions."""
+        return KINDS[self.name].across_only
+
+    @property
     def need(self) -> Need | None:
         """What of reference statistics is needed, if anything."""
         return KINDS[self.name].need

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError
+from i0tscore.gap.bank import Bank
 from i0tscore.gap.formulas import Reference
 from i0tscore.gap.moments import Moments
 from i0tscore.gap.normalization import Normalization
@@ -20,7 +21,7 @@ from i0tscore.gap.reference import ReferenceDistribution
 from i0tscore.gap.standardizers import Standardizer
 from i0tscore.gap.vectors import dot
 
-REFERENCE_STANDARDIZERS = ("none", "post", "dn(0.25)", "color(0.2)", "async")
+REFERENCE_STANDARDIZERS = ("none", "post", "dn(0.25)", "color(0.2)", "async", "nnn(0.5)")
 MISMATCHES_PER_PAIR = 20
 
 
@@ -38,6 +39,7 @@ class Statistics:
         reference: Reference distribution by standardizer, e.g. ``{"post": …}``; may be empty.
         source: What data the numbers come from, in words.
         normalization: Trained normalizations of images and of captions, for ``async``, or None.
+        bank: Some of the embeddings, for ``nnn``, or None.
     """
 
     name: str
@@ -49,12 +51,13 @@ class Statistics:
     reference: dict[str, ReferenceDistribution] = field(default_factory=dict)
     source: str = ""
     normalization: tuple[Normalization, Normalization] | None = None
+    bank: Bank | None = None
 
     @cached_property
     def known(self) -> Reference:
         """What standardizers use of the statistics."""
         covariance = self.image.covariance + self.caption.covariance
-        return Reference(self.image.mean, self.caption.mean, covariance, self.normalization)
+        return Reference(self.image.mean, self.caption.mean, covariance, self.normalization, self.bank)
 
     @property
     def digest(self) -> str:
@@ -67,6 +70,8 @@ class Statistics:
         """Identifies what a standardizer uses: the moments as ``digest`` does, or what it has instead."""
         if standardizer.need == "normalization" and self.normalization is not None:
             return _digest(a for n in self.normalization for a in (*n.arrays(), np.float64(n.eps)))
+        if standardizer.need == "bank" and self.bank is not None:
+            return _digest((self.bank.images, self.bank.captions, np.int64(self.bank.nearest)))
         return self.digest
 
     def merge(self, other: Statistics) -> Statistics:
@@ -74,7 +79,7 @@ class Statistics:
 
         The moments merge exactly. The reference distribution is dropped, since scores depend on the
         merged means: call ``with_reference`` on held-out pairs to have one again. A normalization is
-        dropped too: it was trained on one corpus.
+        dropped too: it was trained on one corpus. Banks are joined where both have one, else dropped.
 
         Raises:
             StatisticsError: The two are of different encoders or prefixes.
@@ -92,7 +97,18 @@ class Statistics:
             caption=self.caption.merge(other.caption),
             reference={},
             normalization=None,
+            bank=self.bank.merge(other.bank) if self.bank is not None and other.bank is not None else None,
         )
+
+    def with_bank(self, images: NDArray[Any], captions: NDArray[Any], size: int) -> Statistics:
+        """Add a bank of ``size`` images and captions, drawn from distinct unit embeddings (n, d), (m, d).
+
+        Call ``with_reference`` after it for percentiles under ``nnn(0.5)``.
+
+        Raises:
+            StatisticsError: There are fewer than ``size``.
+        """
+        return replace(self, bank=Bank.draw(images, captions, size))
 
     def with_reference(
         self,

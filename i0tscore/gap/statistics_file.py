@@ -2,7 +2,8 @@
 
 ``image_mean``, ``caption_mean`` (d,) and ``image_covariance``, ``caption_covariance`` (d, d), and for each
 standardizer ``<name>/matched`` and ``<name>/mismatched``; where there is a trained normalization, its arrays
-as ``normalization/image/mean`` and so on. What the numbers belong to is in the metadata.
+as ``normalization/image/mean`` and so on, and of a bank ``bank/image`` and ``bank/caption`` in float16. What
+the numbers belong to is in the metadata.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError
+from i0tscore.gap.bank import Bank
 from i0tscore.gap.moments import Moments
 from i0tscore.gap.normalization import ARRAYS, Normalization
 from i0tscore.gap.reference import ReferenceDistribution
@@ -49,6 +51,9 @@ def write_statistics(statistics: Statistics, path: Path) -> None:
         header["normalization_eps"] = [n.eps for n in statistics.normalization]
         for kind, normalization in zip(_KINDS, statistics.normalization, strict=True):
             tensors |= {f"normalization/{kind}/{name}": getattr(normalization, name) for name in ARRAYS}
+    if statistics.bank is not None:
+        header["bank_nearest"] = statistics.bank.nearest
+        tensors |= {"bank/image": statistics.bank.images, "bank/caption": statistics.bank.captions}
     try:
         path.write_bytes(save(tensors, {"i0tscore": json.dumps(header, ensure_ascii=False)}))
     except OSError as error:
@@ -92,6 +97,7 @@ def _assemble(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Stati
         caption=caption,
         reference=reference,
         normalization=_normalization(header, tensors, image.mean.shape),
+        bank=_bank(header, tensors, image.mean.shape),
         **words,
     )
 
@@ -108,6 +114,15 @@ def _normalization(
     if image.mean.shape != shape or caption.mean.shape != shape:
         raise ValueError("the normalization is of another length than the means")
     return image, caption
+
+
+def _bank(header: dict[str, Any], tensors: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> Bank | None:
+    if "bank_nearest" not in header:
+        return None
+    bank = Bank(tensors["bank/image"], tensors["bank/caption"], int(header["bank_nearest"]))
+    if bank.images.shape[1:] != shape:
+        raise ValueError("the bank is of another length than the means")
+    return bank
 
 
 def _moments(count: int, mean: NDArray[Any], covariance: NDArray[Any]) -> Moments:

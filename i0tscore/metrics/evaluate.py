@@ -219,7 +219,7 @@ def _signature(
     run: EncodedRun, metric: Metric, statistics: Statistics | None, settings: Settings
 ) -> Signature:
     stats = "none"
-    if metric.needs_statistics and statistics is not None:
+    if metric.standardizer.need is not None and statistics is not None:
         stats = f"{statistics.name}-{statistics.digest_of(metric.standardizer)[:4]}"
     bootstrap = settings.resampling
     fields = [

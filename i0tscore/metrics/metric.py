@@ -1,7 +1,8 @@
 """Metrics as values: standardizer × weight × clip × reference rule, with names that can be parsed.
 
 ``CLIPScore``, ``I0TScore(clip=yes,weight=2)``, ``RefI0TScore(reference_rule=mean)``,
-``DNScore(lambda=0.5)``; the part in brackets says what differs from the named metric.
+``DNScore(lambda=0.5)``, ``CLIPScore(std=shift(0.5))``; the part in brackets says what differs from the named
+metric.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from i0tscore.metrics.functional import ReferenceRule, combine_references
 
 PREFIX = "A photo depicts "
 """What CLIPScore and I0T put before every caption and reference."""
+
+
+_OUTER_COMMA = re.compile(r",(?![^()]*\))")
+"""A comma that is not inside brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +62,21 @@ class Metric:
             raise UsageError(
                 f"no metric {text!r}; there are {', '.join(sorted(m.base for m in METRICS.values()))}"
             )
-        for setting in filter(None, (part.strip() for part in (match.group(2) or "").split(","))):
+        for setting in filter(None, map(str.strip, _OUTER_COMMA.split(match.group(2) or ""))):
             key, _, value = setting.partition("=")
             metric = metric._with(key.strip(), value.strip(), text)
+        if metric.needs_references and metric.standardizer.across_only:
+            raise UsageError(
+                f"metric {text!r}: {metric.standardizer} compares images with captions only, and references "
+                "are captions; use a metric without references"
+            )
         return metric
 
     def _with(self, key: str, value: str, text: str) -> Metric:
         settings: dict[str, Callable[[], Metric]] = {
             "weight": lambda: replace(self, weight=_positive(value)),
             "clip": lambda: replace(self, clip={"yes": True, "no": False}[value]),
+            "std": lambda: replace(self, standardizer=Standardizer.parse(value)),
         }
         if self.reference_rule is not None:
             rules: dict[str, ReferenceRule] = {"harmonic": "harmonic", "mean": "mean"}
@@ -75,10 +86,12 @@ class Metric:
             settings["lambda"] = lambda: replace(self, standardizer=Standardizer(name, _finite(value)))
         try:
             return settings[key]()
+        except UsageError as error:
+            raise UsageError(f"metric {text!r}: {error}") from None
         except (KeyError, ValueError):
             raise UsageError(
                 f"metric {text!r}: {key}={value} is not understood; {self.base} takes "
-                "weight=NUMBER above 0, clip=yes|no"
+                "weight=NUMBER above 0, clip=yes|no, std=STANDARDIZER"
                 + ("" if self.reference_rule is None else ", reference_rule=harmonic|mean")
                 + ("" if self.standardizer.strength is None else ", lambda=NUMBER")
             ) from None
@@ -88,7 +101,9 @@ class Metric:
         settings = []
         if self.clip != default.clip:
             settings.append(f"clip={'yes' if self.clip else 'no'}")
-        if self.standardizer != default.standardizer:
+        if self.standardizer.name != default.standardizer.name:
+            settings.append(f"std={self.standardizer}")
+        elif self.standardizer != default.standardizer:
             settings.append(f"lambda={shortest(self.standardizer.strength or 0.0)}")
         if self.reference_rule != default.reference_rule:
             settings.append(f"reference_rule={self.reference_rule}")
@@ -103,8 +118,8 @@ class Metric:
 
     @property
     def needs_statistics(self) -> bool:
-        """Whether reference statistics are needed."""
-        return self.standardizer.need is not None
+        """Whether a run must have reference statistics: under every standardizer but ``none``."""
+        return self.standardizer != NONE
 
     def value(self, similarity: ArrayT, nearest: ArrayT | None = None) -> ArrayT:
         """The metric from image–caption similarities and, for Ref- metrics, the nearest references'.
