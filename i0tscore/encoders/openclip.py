@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch.nn import functional
@@ -80,6 +80,18 @@ class OpenClipEncoder:
     def context_length(self) -> int:
         """Most tokens a text may have, begin and end tokens included."""
         return self._tokenizer.context_length
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the towers to a torch device, or ``auto`` for the best there is.
+
+        Raises:
+            UsageError: If there is no such device.
+        """
+        chosen = choose_device(str(device))
+        if chosen != self.device:
+            self.device = chosen
+            self.model.to(chosen)
+        return self
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Turn an RGB image into the float32 tensor (3, H, W) the image tower takes."""

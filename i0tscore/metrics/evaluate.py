@@ -41,11 +41,13 @@ class Settings:
         encoder: Signature fields of the encoder, ``m``, ``act``, ``w``, ``prep``; empty for embeddings.
         encoding: Fields of how texts were encoded, ``prefix``, ``prec``, ``long``; empty for embeddings.
         resampling: Of the intervals.
+        ranks: Whether to rank captions.
     """
 
     encoder: tuple[tuple[str, str], ...]
     encoding: tuple[tuple[str, str], ...]
     resampling: Resampling
+    ranks: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +78,8 @@ def evaluate(
         notes: What to tell the reader besides.
     """
     views = {m.standardizer: _standardized(run, m.standardizer, statistics) for m in metrics}
-    ranked = len(run.images) * len(run.texts) <= RANKED_PAIRS
+    too_many = len(run.images) * len(run.texts) > RANKED_PAIRS
+    ranked = settings.ranks and not too_many
     results = {
         str(m): _metric_result(run, m, views[m.standardizer], statistics, settings, ranked) for m in metrics
     }
@@ -90,7 +93,7 @@ def evaluate(
         breakdown=_breakdown(run, statistics),
         tokens=run.tokens,
         tokens_cut=run.tokens_cut,
-        notes=(*notes, *_notes(metrics, statistics, ranked)),
+        notes=(*notes, *_notes(metrics, statistics, too_many)),
         sample_notes={int(i): (NO_DIRECTION,) for i in np.flatnonzero(undefined)},
     )
 
@@ -192,7 +195,7 @@ def _breakdown(run: EncodedRun, statistics: Statistics | None) -> dict[str, NDAr
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
-def _notes(metrics: Sequence[Metric], statistics: Statistics | None, ranked: bool) -> list[str]:
+def _notes(metrics: Sequence[Metric], statistics: Statistics | None, too_many: bool) -> list[str]:
     notes = []
     if statistics is None:
         notes.append("the breakdown is null and percentiles are null: no reference statistics were used")
@@ -210,7 +213,7 @@ def _notes(metrics: Sequence[Metric], statistics: Statistics | None, ranked: boo
             for name in asked
             if name not in statistics.reference
         ]
-    if not ranked:
+    if too_many:
         notes.append(f"ranks are null: more than {RANKED_PAIRS:,} image–caption pairs")
     return notes
 

@@ -48,6 +48,7 @@ class I0TScorer:
         confidence: Coverage of the intervals.
         resamples: Bootstrap resamples; 0 for no intervals.
         seed: Of the bootstrap.
+        ranks: Rank each caption among all of the run for its image, which takes time quadratic in n.
         progress: Show progress on stderr.
 
     Example:
@@ -78,6 +79,7 @@ class I0TScorer:
         confidence: float = 0.95,
         resamples: int = 1000,
         seed: int = 12345,
+        ranks: bool = True,
         progress: bool = False,
     ) -> None:
         if preset not in PRESETS:
@@ -87,7 +89,7 @@ class I0TScorer:
         self._preset = PRESETS[preset]
         self._metrics = None if metrics is None else parse_metrics(metrics)
         self._statistics = statistics
-        self._resampling = Resampling(confidence, resamples, seed)
+        self._resampling, self._ranks = Resampling(confidence, resamples, seed), ranks
         self._encoder = RunEncoder(
             model,
             prefix=self._preset.prefix,
@@ -149,11 +151,7 @@ class I0TScorer:
         self._runs.extend(self._encoder.runs(images, captions, references, ids, start=start))
 
     def compute(self) -> Result:
-        """Score everything since the last ``reset``.
-
-        Raises:
-            InputError: Nothing was added.
-        """
+        """Score everything since the last ``reset``; an ``InputError`` if nothing was added."""
         if not self._runs:
             raise InputError("nothing to compute: call update(images, captions) first")
         self._runs = [EncodedRun.concat(self._runs)]
@@ -246,5 +244,6 @@ class I0TScorer:
         statistics, notes = choose_statistics(
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
-        settings = Settings(self._encoder.signature_fields, self._encoder.encoding_fields, self._resampling)
+        fields = self._encoder.signature_fields, self._encoder.encoding_fields
+        settings = Settings(*fields, self._resampling, self._ranks)
         return evaluate(run, metrics, statistics, settings, notes=notes)
