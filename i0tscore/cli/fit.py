@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from i0tscore.cli.async_options import AsyncOptions, async_options
 from i0tscore.cli.console import check_output, say, write_output
 from i0tscore.cli.options import InputOptions, ModelOptions, format_option, input_options, model_options
-from i0tscore.cli.scoring import make_scorer, read_inputs, refuse_unused
+from i0tscore.cli.scoring import Inputs, encoding_settings, make_scorer, read_inputs, refuse_unused
 from i0tscore.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from i0tscore.gap import Statistics
+    from i0tscore.metrics.scorer import I0TScorer
+    from i0tscore.results import SkippedSample
 
 
 @click.command(short_help="Fit reference statistics to a corpus.")
@@ -32,28 +38,43 @@ from i0tscore.errors import InputError, UsageError
     show_default=True,
     help="Keep so many images and captions, for the standardizer nnn.",
 )
+@click.option(
+    "--method",
+    type=click.Choice(["moments", "async"]),
+    default="moments",
+    show_default=True,
+    help="Means and covariances alone, or I0T_async's trained normalization as well.",
+)
+@async_options
 @format_option("text", "json")
 @model_options
 def fit(output: Path, name: str | None, source: str, bank: int, form: str, **options: Any) -> None:
     """Fit reference statistics to images with their right captions, for --statistics FILE.
 
     CAPTIONS and IMAGES are given as for score. Use at least 500 pairs like those to be scored, but not
-    the scored ones themselves.
+    the scored ones themselves. --method async also trains what AsyncI0TScore needs, on some thousand pairs.
     """
     inputs, model = InputOptions.take(options), ModelOptions.take(options)
+    training, method = AsyncOptions.take(options), options.pop("method")
     check_output(output)
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: statistics are safetensors: give a name that ends in .safetensors")
     refuse_unused(inputs, model)
+    if method == "async" and bank:
+        raise UsageError("--bank is of --method moments")
+    if method != "async":
+        training.refuse_all()
     found = read_inputs(inputs)
-    scorer = make_scorer(model, on_error=inputs.on_error)
-    run = scorer.encode(found.images, found.captions)
-    if not run.n:
-        raise InputError("no samples are left to fit statistics to")
-    statistics = scorer.fit(*run.pairs, name=name or output.stem, source=source, reference=not bank)
-    if bank:
-        statistics = statistics.with_bank(run.images, run.texts, bank)
-        statistics = statistics.with_reference(*run.pairs, run.image_index)
+    told: dict[str, Any] = {"name": name or output.stem, "source": source}
+    if method == "async":
+        from i0tscore.training.async_fit import fit_async
+
+        told |= encoding_settings(model, on_error=inputs.on_error)
+        told |= training.arguments(embedded=inputs.captions is None)
+        statistics, skipped = fit_async(found.images, found.captions, **told), found.skipped
+    else:
+        scorer = make_scorer(model, on_error=inputs.on_error)
+        statistics, skipped = _fit_moments(scorer, found, bank, **told)
     statistics.save(output)
 
     from i0tscore.render.statistics import describe_statistics, render_statistics
@@ -63,5 +84,19 @@ def fit(output: Path, name: str | None, source: str, bank: int, form: str, **opt
         write_output(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
     else:
         write_output(render_statistics(statistics) + f"\nwritten to {output}\n")
-    for skipped in (*found.skipped, *run.skipped):
-        say("warning", f"skipped {skipped.id}: {skipped.reason}")
+    for one in skipped:
+        say("warning", f"skipped {one.id}: {one.reason}")
+
+
+def _fit_moments(
+    scorer: I0TScorer, found: Inputs, bank: int, **told: Any
+) -> tuple[Statistics, tuple[SkippedSample, ...]]:
+    """Statistics with moments and maybe a bank, and the samples that were left out."""
+    run = scorer.encode(found.images, found.captions)
+    if not run.n:
+        raise InputError("no samples are left to fit statistics to")
+    statistics = scorer.fit(*run.pairs, **told, reference=not bank)
+    if bank:
+        statistics = statistics.with_bank(run.images, run.texts, bank)
+        statistics = statistics.with_reference(*run.pairs, run.image_index)
+    return statistics, (*found.skipped, *run.skipped)

@@ -84,24 +84,29 @@ def make_scorer(options: ModelOptions, *, on_error: str, **settings: Any) -> I0T
         on_error: ``raise`` or ``skip``.
         settings: Arguments of ``I0TScorer`` that only some verbs have.
     """
-    from i0tscore.encoders.cache import default_cache_dir
     from i0tscore.metrics.scorer import I0TScorer
 
-    return I0TScorer(
-        options.model,
-        weights=options.weights,
-        preset=options.preset,
-        precision=options.precision,
-        device=options.device,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        long_captions=options.long_captions,
-        on_error=on_error,
-        cache_dir=None if options.no_cache else options.cache_dir or default_cache_dir(),
-        offline=options.offline,
-        progress=sys.stderr.isatty() and not options.quiet,
-        **settings,
-    )
+    return I0TScorer(**encoding_settings(options, on_error=on_error), **settings)
+
+
+def encoding_settings(options: ModelOptions, *, on_error: str) -> dict[str, Any]:
+    """The arguments of ``I0TScorer`` that say how to encode."""
+    from i0tscore.encoders.cache import default_cache_dir
+
+    return {
+        "model": options.model,
+        "weights": options.weights,
+        "preset": options.preset,
+        "precision": options.precision,
+        "device": options.device,
+        "batch_size": options.batch_size,
+        "workers": options.workers,
+        "long_captions": options.long_captions,
+        "on_error": on_error,
+        "cache_dir": None if options.no_cache else options.cache_dir or default_cache_dir(),
+        "offline": options.offline,
+        "progress": sys.stderr.isatty() and not options.quiet,
+    }
 
 
 def _read_embeddings(image_file: Path, caption_file: Path) -> Inputs:

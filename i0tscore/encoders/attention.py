@@ -133,26 +133,29 @@ def attention_dropout(tower: nn.Module, probability: float = 0.1) -> Iterator[in
     """
     if not 0 <= probability < 1:
         raise UsageError(f"attention dropout must lie in [0, 1), got {probability}")
-    layers = [(module, name) for module in tower.modules() if (name := _dropout_name(module))]
+    layers = attention_layers(tower)
     if not layers:
         raise ModelError("the model has no attention layer that is known: dropout would change nothing")
-    before = [(module, name, getattr(module, name), module.training) for module, name in layers]
+    before = [(layer, name, getattr(layer, name), layer.training) for layer, name in layers]
     try:
-        for module, name, old, _ in before:
+        for layer, name, old, _ in before:
             # A dropout layer is exchanged, not changed: another attention layer might share it.
-            setattr(module, name, nn.Dropout(probability) if isinstance(old, nn.Module) else probability)
-            module.training = True
+            setattr(layer, name, nn.Dropout(probability) if isinstance(old, nn.Module) else probability)
+            layer.training = True
         yield len(layers)
     finally:
-        for module, name, old, training in before:
-            setattr(module, name, old)
-            module.training = training
+        for layer, name, old, training in before:
+            setattr(layer, name, old)
+            layer.training = training
 
 
-def _dropout_name(module: nn.Module) -> str | None:
-    """Under what name an attention layer keeps the dropout of its weights; None for other modules."""
-    if not type(module).__name__.endswith("Attention"):
-        return None
-    # timm says attn_drop; PyTorch, transformers and SelfAttention say dropout, a number or a layer.
-    names = (name for name in ("attn_drop", "dropout") if hasattr(module, name))
-    return next(names, None)
+def attention_layers(tower: nn.Module) -> list[tuple[nn.Module, str]]:
+    """The attention layers in ``tower``, each with the attribute that holds the dropout of its weights."""
+    # timm and open_clip's own say attn_drop; PyTorch, transformers and SelfAttention say dropout.
+    return [
+        (module, name)
+        for module in tower.modules()
+        if type(module).__name__.endswith("Attention")
+        for name in ("attn_drop", "dropout")
+        if hasattr(module, name)
+    ]
