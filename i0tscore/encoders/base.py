@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -79,3 +79,56 @@ class Encoder(Protocol):
 
     def encode_tokens(self, tokens: Sequence[Tokens]) -> torch.Tensor:
         """Encode tokenized texts to unit float32 embeddings (n, d), padded no further than the longest."""
+
+
+@runtime_checkable
+class PseudoTokenEncoder(Encoder, Protocol):
+    """An encoder that takes vectors in the place of token embeddings, as inversion of images needs."""
+
+    device: torch.device
+
+    @property
+    def token_width(self) -> int:
+        """Length of a token embedding, the text tower's input."""
+
+    def prompt_tower(self, prompt: Tokens, placeholder: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The text tower on one prompt, with places for pseudo-tokens.
+
+        Args:
+            prompt: The tokenized prompt.
+            placeholder: The id in it whose r occurrences the pseudo-tokens replace, in their order.
+
+        Returns:
+            From pseudo-tokens (n, r, token_width), before positions are added, to the tower's output
+            (n, d), with gradients and not of unit length.
+        """
+
+
+@runtime_checkable
+class PseudoPatchEncoder(Encoder, Protocol):
+    """An encoder that takes vectors in the place of patch embeddings, as inversion of captions needs.
+
+    Whether a model can is known when its tower is looked at: the properties raise ``ModelError`` where
+    the tower has no patches.
+    """
+
+    device: torch.device
+
+    @property
+    def patch_width(self) -> int:
+        """Length of a patch embedding."""
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+
+    @property
+    def patch_stage(self) -> str:
+        """The part of the image tower after which patches enter."""
+
+    def patch_features(self, patches: torch.Tensor) -> torch.Tensor:
+        """The image tower's output (n, d) for patch embeddings (n, patch_width, rows, columns).
+
+        Positions and the class token are still to be added; the output carries gradients and is not of
+        unit length.
+        """

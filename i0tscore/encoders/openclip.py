@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from i0tscore.encoders.attention import rewrite_attention
 from i0tscore.encoders.base import Fingerprint, Tokens
+from i0tscore.encoders.pseudo_inputs import PseudoInputs
 from i0tscore.encoders.text import Padding, TextTower, Tokenizer
 from i0tscore.encoders.weights import uses_quick_gelu, weights_hash
 from i0tscore.errors import ModelError, UsageError
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class OpenClipEncoder:
-    """An open_clip model behind the ``Encoder`` protocol.
+class OpenClipEncoder(PseudoInputs):
+    """An open_clip model behind the ``Encoder`` protocol, open to inversion.
 
     The model is taken over: put into evaluation mode, its parameters frozen, moved and cast, and its
     attention rewritten (the same numbers, faster). Gradients still flow to the inputs through

@@ -1,0 +1,162 @@
+"""Vectors in the place of a tower's own token or patch embeddings: the way in for inversion.
+
+The first layers of a tower are exchanged for the given vectors in a shallow twin of the model, which
+shares everything else with it; so all that follows is the model's own code, and the model stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from i0tscore.encoders.base import Tokens
+from i0tscore.encoders.text import TextTower
+from i0tscore.errors import ModelError
+
+EFFICIENTNET_STAGE = 5
+"""Pseudo-patches of an EfficientNet are the input of this stage; ``docs/inversion.md`` says why."""
+
+
+class PseudoInputs:
+    """The inversion side of ``OpenClipEncoder``: see ``PseudoTokenEncoder`` and ``PseudoPatchEncoder``."""
+
+    model: Any
+    device: torch.device
+    pad: Callable[[Sequence[Tokens]], torch.Tensor]
+
+    @property
+    def token_width(self) -> int:
+        """Length of a token embedding, the text tower's input."""
+        return int(self._token_embedding[1].embedding_dim)
+
+    def prompt_tower(self, prompt: Tokens, placeholder: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The text tower on one prompt, from pseudo-tokens (n, r, token_width) to features (n, d)."""
+        path, embedding = self._token_embedding
+        ids = self.pad([prompt])
+        places = ids[0] == placeholder
+        template = embedding(ids)
+
+        def tower(vectors: torch.Tensor) -> torch.Tensor:
+            n = len(vectors)
+            embedded = template.expand(n, -1, -1).clone()
+            embedded[:, places] = vectors.to(device=self.device, dtype=embedded.dtype)
+            twin = with_part(self.model, path, _Given(embedded))
+            return TextTower(twin)(ids.expand(n, -1))
+
+        return tower
+
+    @property
+    def patch_width(self) -> int:
+        """Length of a patch embedding, the image tower's input after ``patch_stage``."""
+        return self._patches.width
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self._patches.grid
+
+    @property
+    def patch_stage(self) -> str:
+        """Where patches enter the image tower: after this part of it."""
+        return self._patches.stage
+
+    def patch_features(self, patches: torch.Tensor) -> torch.Tensor:
+        """The image tower's output (n, d) for patch embeddings (n, patch_width, rows, columns)."""
+        twin = self._patches.twin
+        dtype = next(twin.visual.parameters()).dtype
+        features: torch.Tensor = twin.encode_image(patches.to(device=self.device, dtype=dtype))
+        return features
+
+    @cached_property
+    def _token_embedding(self) -> tuple[str, nn.Embedding]:
+        """Path and module of the text tower's token embedding."""
+        tower: Any = TextTower(self.model).module
+        own = getattr(tower, "token_embedding", None)
+        embedding = own if own is not None else tower.transformer.get_input_embeddings()
+        return next((path, part) for path, part in self.model.named_modules() if part is embedding)
+
+    @cached_property
+    def _patches(self) -> _Patches:
+        return _patches(self.model)
+
+
+def with_part(model: nn.Module, path: str, part: nn.Module) -> Any:
+    """A shallow twin of a model with another part at ``path``; everything else is shared."""
+    name, _, rest = path.partition(".")
+    twin = copy.copy(model)
+    inner = with_part(model.get_submodule(name), rest, part) if rest else part
+    twin._modules = {**model._modules, name: inner}
+    return twin
+
+
+class _Given(nn.Module):
+    """Stands for a layer whose output is given."""
+
+    def __init__(self, output: torch.Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        return self.output
+
+
+class _Rows(nn.Module):
+    """Brings patches (n, width, rows, columns) into the order of a timm vision transformer."""
+
+    def __init__(self, *, as_grid: bool) -> None:
+        super().__init__()
+        self.as_grid = as_grid
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        return patches.permute(0, 2, 3, 1) if self.as_grid else patches.flatten(2).transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Patches:
+    """An image tower from its patch embeddings on: a twin of the model whose first layers do nothing."""
+
+    twin: Any
+    width: int
+    grid: tuple[int, int]
+    stage: str
+
+
+def _patches(model: Any) -> _Patches:
+    from open_clip.timm_model import TimmModel
+    from open_clip.transformer import VisionTransformer
+    from timm.models import EfficientNet
+    from timm.models import VisionTransformer as TimmTransformer
+
+    visual = model.visual
+    trunk = visual.trunk if isinstance(visual, TimmModel) else visual
+    if isinstance(trunk, VisionTransformer):
+        twin = with_part(model, "visual.conv1", nn.Identity())
+        return _Patches(twin, trunk.conv1.out_channels, tuple(trunk.grid_size), "conv1")
+    if isinstance(trunk, TimmTransformer):
+        twin = with_part(model, "visual.trunk.patch_embed", _Rows(as_grid=trunk.dynamic_img_size))
+        return _Patches(twin, trunk.embed_dim, tuple(trunk.patch_embed.grid_size), "patch_embed")
+    if isinstance(trunk, EfficientNet):
+        return _efficientnet_patches(model, visual.image_size)
+    raise ModelError(
+        f"the image tower {type(trunk).__name__} has no patch embeddings that could be replaced: captions "
+        "are inverted with vision transformers of open_clip or timm, and with EfficientNets"
+    )
+
+
+def _efficientnet_patches(model: Any, image_size: tuple[int, int]) -> _Patches:
+    trunk = model.visual.trunk
+    stem, stages = (trunk.conv_stem, trunk.bn1), trunk.blocks[:EFFICIENTNET_STAGE]
+    weight = trunk.conv_stem.weight
+    with torch.inference_mode():
+        blank = torch.zeros(1, weight.shape[1], *image_size, device=weight.device, dtype=weight.dtype)
+        _, width, rows, columns = nn.Sequential(*stem, *stages)(blank).shape
+    twin = model
+    for path in ("conv_stem", "bn1", *(f"blocks.{stage}" for stage in range(len(stages)))):
+        twin = with_part(twin, f"visual.trunk.{path}", nn.Identity())
+    return _Patches(twin, width, (rows, columns), f"blocks.{len(stages) - 1}")

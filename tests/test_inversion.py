@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import tiny_models
+import torch
+from torch.nn import functional
+
+from i0tscore.encoders import load_encoder
+from i0tscore.encoders.openclip import OpenClipEncoder
+from i0tscore.encoders.precomputed import read_embeddings
+from i0tscore.errors import InputError, ModelError, SampleFileError, UsageError
+from i0tscore.inversion import Inverted, invert_captions, invert_images
+from i0tscore.inversion.descent import initial, losses_of
+from i0tscore.inversion.prompt import place_tokens
+
+CURVE = (0, 1, 5, 20)
+TEXT_TOWERS = [*tiny_models.CAUSAL, *tiny_models.FULL_LENGTH]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tiny_models.register(tmp_path_factory.mktemp("configs"))
+
+
+@pytest.fixture(scope="module")
+def lite() -> OpenClipEncoder:
+    encoder = load_encoder("lite")
+    assert isinstance(encoder, OpenClipEncoder)
+    return encoder
+
+
+def targets(n: int, d: int = 16) -> np.ndarray:
+    vectors = np.random.default_rng(0).normal(size=(n, d))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def word_vectors(encoder: OpenClipEncoder, words: str, count: int) -> torch.Tensor:
+    """The model's own embeddings of the words, (1, count, width)."""
+    bare, full = encoder.tokenize(["", words])
+    ids = full.ids[1 : 1 + count]
+    assert len(full.ids) == len(bare.ids) + count
+    return encoder.model.get_submodule(encoder._token_embedding[0])(torch.tensor([ids]))
+
+
+@pytest.mark.parametrize("name", TEXT_TOWERS)
+def test_real_word_embeddings_as_pseudo_tokens_are_that_text(name: str) -> None:
+    encoder = tiny_models.encoder(name)
+    tower = encoder.prompt_tower(*place_tokens(encoder, "a photo of {} in snow", 2))
+    features = tower(word_vectors(encoder, "two dogs", 2).repeat(3, 1, 1))
+    expected = encoder.text_features(encoder.pad(encoder.tokenize(["a photo of two dogs in snow"])))
+    torch.testing.assert_close(features, expected.expand(3, -1), atol=1e-6, rtol=1e-5)
+
+
+def test_real_word_embeddings_as_pseudo_tokens_are_that_text_in_lite(lite: OpenClipEncoder) -> None:
+    tower = lite.prompt_tower(*place_tokens(lite, "a photo of {} in snow", 2))
+    features = tower(word_vectors(lite, "two dogs", 2))
+    expected = lite.text_features(lite.pad(lite.tokenize(["a photo of two dogs in snow"])))
+    torch.testing.assert_close(features, expected, atol=1e-6, rtol=1e-5)
+
+
+def plain_text_features(model: Any, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """open_clip's ``CLIP.encode_text`` over all 77 positions, pseudo-tokens at position 4 and after."""
+    x = model.token_embedding(ids).expand(len(vectors), -1, -1)
+    x = torch.cat([x[:, :4], vectors, x[:, 4 + vectors.shape[1] :]], dim=1) + model.positional_embedding
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask))
+    return x[:, ids[0].argmax()] @ model.text_projection
+
+
+def plain_descent(tower: Any, start: torch.Tensor, target: np.ndarray, steps: int) -> np.ndarray:
+    """Losses (n, steps + 1), one item at a time, without any of the package's code."""
+    curves = []
+    for item, goal in zip(start, torch.from_numpy(target), strict=True):
+        variable = torch.nn.Parameter(item[None].clone())
+        optimiser = torch.optim.AdamW([variable], lr=2e-2, weight_decay=0.01)
+        curve = []
+        for _ in range(steps + 1):
+            loss = functional.cosine_embedding_loss(tower(variable), goal[None], torch.ones(1))
+            curve.append(loss.item())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        curves.append(curve)
+    return np.array(curves)
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_images_are_inverted_as_a_plain_implementation_does(tokens: int) -> None:
+    stock = tiny_models.stock("tiny").requires_grad_(True)
+    found = invert_images(
+        tiny_models.encoder("tiny"), targets(3), tokens=tokens, steps=20, curve=tuple(range(21))
+    )
+    ids = open_clip.get_tokenizer("tiny")([f"a photo of {' '.join(['£'] * tokens)}"])
+    start = initial(found.ids, 32, found.settings)
+    plain = plain_descent(lambda v: plain_text_features(stock, ids, v), start, targets(3), 20)
+    np.testing.assert_allclose(found.curve, plain, atol=1e-4)
+    np.testing.assert_allclose(found.losses, plain[:, -1], atol=1e-4)
+    assert (plain[:, 0] - plain[:, -1] > 0.1).all()
+
+
+@pytest.mark.parametrize("name", TEXT_TOWERS)
+def test_gradients_by_pseudo_tokens_equal_finite_differences(name: str) -> None:
+    encoder = tiny_models.encoder(name)
+    encoder.model.double()
+    tower = encoder.prompt_tower(*place_tokens(encoder, "a photo of {}", 2))
+    goals = torch.from_numpy(targets(2)).double()
+    start = torch.randn(2, 2, 32, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(
+        lambda v: losses_of(tower(v), goals)[1], start.requires_grad_(), fast_mode=True
+    )
+
+
+def test_results_do_not_depend_on_the_batch() -> None:
+    encoder, goals = tiny_models.encoder(), targets(7)
+    whole = invert_images(encoder, goals, steps=20, curve=CURVE)
+    for size in (1, 3):
+        other = invert_images(encoder, goals, steps=20, curve=CURVE, batch_size=size)
+        np.testing.assert_allclose(other.vectors, whole.vectors, atol=1e-4)
+        np.testing.assert_allclose(other.curve, whole.curve, atol=1e-4)
+    alone = invert_images(encoder, goals[5:6], ids=["5"], steps=20, curve=CURVE)
+    np.testing.assert_allclose(alone.vectors, whole.vectors[5:6], atol=1e-4)
+    assert np.abs(invert_images(encoder, goals, steps=20, seed=1).vectors - whole.vectors).max() > 1e-3
+
+
+def test_the_result_says_what_it_is() -> None:
+    goals = targets(3)
+    found = invert_images(tiny_models.encoder(), 3 * goals, ids=["a", "b", "c"], steps=20, curve=CURVE)
+    assert found.ids == ("a", "b", "c")
+    assert found.vectors.dtype == found.curve.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(1 - (found.vectors * goals).sum(axis=1), found.losses, atol=1e-6)
+    np.testing.assert_allclose(1 - (found.curve_vectors * goals[:, None]).sum(axis=2), found.curve, atol=1e-6)
+    np.testing.assert_array_equal(found.curve_vectors[:, -1], found.vectors)
+    assert found.updates.tolist() == [20, 20, 20]
+    assert found.settings.signature.startswith("inv:oti|m:tiny|space:")
+
+
+def test_saved_features_come_back_and_are_embeddings(tmp_path) -> None:
+    found = invert_images(tiny_models.encoder(), targets(3), steps=5, curve=(0, 5))
+    found.save(tmp_path / "x.safetensors")
+    back = Inverted.load(tmp_path / "x.safetensors")
+    assert (back.ids, back.settings) == (found.ids, found.settings)
+    for name in ("vectors", "losses", "updates", "curve", "curve_vectors"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(found, name))
+    np.testing.assert_allclose(read_embeddings(tmp_path / "x.safetensors").vectors, found.vectors, atol=1e-6)
+    (tmp_path / "y.safetensors").write_bytes(b"something else")
+    for name in ("y", "missing"):
+        with pytest.raises(SampleFileError):
+            Inverted.load(tmp_path / f"{name}.safetensors")
+    with pytest.raises(InputError, match="cannot be written"):
+        found.save(tmp_path / "no" / "folder")
+
+
+class _KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_to_the_same_result(tmp_path, monkeypatch) -> None:
+    encoder, goals = tiny_models.encoder(), targets(7)
+    options: dict[str, Any] = {"steps": 10, "curve": (0, 10), "batch_size": 2}
+    whole = invert_images(encoder, goals, **options)
+    save, written = Inverted.save, []
+
+    def save_twice(self: Inverted, path: Any) -> None:
+        if len(written) == 2:
+            raise _KilledError
+        save(self, path)
+        written.append(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inverted, "save", save_twice)
+        with pytest.raises(_KilledError):
+            invert_images(encoder, goals, resume=tmp_path, **options)
+    before = {path: path.stat().st_mtime_ns for path in written}
+    resumed = invert_images(encoder, goals, resume=tmp_path, **options)
+    np.testing.assert_array_equal(resumed.vectors, whole.vectors)
+    np.testing.assert_array_equal(resumed.curve, whole.curve)
+    assert {path: path.stat().st_mtime_ns for path in written} == before
+    assert len(list(tmp_path.iterdir())) == 4
+    with pytest.raises(UsageError, match="other settings"):
+        invert_images(encoder, goals, resume=tmp_path, **(options | {"steps": 11}))
+    with pytest.raises(UsageError, match="other items"):
+        invert_images(encoder, goals[::-1], resume=tmp_path, **options)
+    with pytest.raises(UsageError, match="other items"):
+        invert_images(encoder, goals[:3], resume=tmp_path, **options)
+
+
+def test_items_stop_once_they_make_no_progress() -> None:
+    encoder, goals = tiny_models.encoder(), targets(4)
+    options: dict[str, Any] = {"lr": 0.2, "steps": 200}
+    full = invert_images(encoder, goals, curve=tuple(range(201)), **options)
+    early = invert_images(encoder, goals, patience=5, curve=tuple(range(201)), **options)
+    assert (early.updates < 190).sum() >= 2
+    for i, best in enumerate(early.updates):
+        curve = full.curve[i]
+        np.testing.assert_allclose(early.losses[i], curve[best], atol=1e-4)
+        assert (curve[best + 1 : best + 6] > curve[best] - 1.1e-4).all()
+        np.testing.assert_array_equal(early.curve[i, best + 6 :], early.losses[i])
+        np.testing.assert_array_equal(early.curve_vectors[i, -1], early.vectors[i])
+
+
+def test_progress_is_shown_on_stderr(capsys) -> None:
+    invert_images(tiny_models.encoder(), targets(3), steps=4, patience=1, batch_size=2, progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "12/12" in err
+
+
+class _Bare:
+    """An encoder that can encode and no more."""
+
+    def __init__(self, encoder: OpenClipEncoder) -> None:
+        self.encoder = encoder
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"device", "prompt_tower", "token_width", "patch_features", "patch_grid", "patch_width"}:
+            raise AttributeError(name)
+        return getattr(self.encoder, name)
+
+
+def test_encoders_and_models_that_cannot_are_refused_by_what_they_lack() -> None:
+    bare: Any = _Bare(tiny_models.encoder())
+    with pytest.raises(ModelError, match=r"_Bare takes no pseudo-tokens.*device, token_width, prompt_tower"):
+        invert_images(bare, targets(1))
+    with pytest.raises(ModelError, match=r"_Bare takes no pseudo-patches.*patch_width, patch_grid"):
+        invert_captions(bare, targets(1))
+    encoder = tiny_models.encoder()
+    encoder.model.visual = copy.copy(encoder.model.visual.transformer)
+    with pytest.raises(ModelError, match="image tower Transformer has no patch embeddings"):
+        invert_captions(encoder, targets(1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tokens": 0}, "tokens must be at least 1"),
+        ({"tokens": 73}, "has 1 tokens more than the 77"),
+        ({"template": "a photo"}, "must have {} once"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"curve": (5, 1)}, "curve must be increasing"),
+        ({"curve": (151,)}, "from 0 to 150"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        invert_images(tiny_models.encoder(), targets(1), **options)
+
+
+def test_embeddings_and_ids_that_cannot_be_used_are_refused() -> None:
+    encoder = tiny_models.encoder()
+    broken = targets(3)
+    broken[1] = 0
+    for vectors, ids, message in [
+        (targets(2, 8), None, r"shape \(n, 16\)"),
+        (broken, None, r"1 embeddings are zero or not finite \(rows 1\)"),
+        (targets(2), ["a"], "1 ids for 2"),
+        (targets(2), ["a", "a"], r"more than once \(a\)"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            invert_images(encoder, vectors, ids=ids)
+
+
+def test_features_that_are_not_finite_are_an_error() -> None:
+    encoder = tiny_models.encoder()
+    encoder.model.text_projection.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        invert_images(encoder, targets(1), steps=2)
