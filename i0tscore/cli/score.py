@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,8 @@ report_options = add_options(
 def score(**options: Any) -> int:
     """Score the captions in the file CAPTIONS on the images in the folder IMAGES.
 
-    CAPTIONS is CLIPScore's JSON, a JSON list, JSON lines, CSV, TSV, COCO results or a Hugging Face data
-    set. Without IMAGES, images are looked for beside it.
+    CAPTIONS is CLIPScore's JSON, a JSON list, JSON lines, CSV, TSV, COCO results, a Hugging Face data set
+    or clip-retrieval's folder of embeddings. Without IMAGES, images are looked for beside it.
     """
     inputs, model = InputOptions.take(options), ModelOptions.take(options)
     report = ReportOptions.take(options)
@@ -88,6 +88,8 @@ def score(**options: Any) -> int:
     )
     result = scorer.score(found.images, found.captions, found.references, found.ids)
     result = result.with_skipped(found.skipped, found.notes)
+    if found.texts:
+        result = replace(result, captions=found.texts)
     thresholds = _thresholds(report.fail_below, result)
     _write(result, report)
     if not model.quiet:

@@ -24,6 +24,7 @@ class Inputs:
         captions: Captions, or embeddings (n, d).
         references: Of every sample, or None.
         ids: Sample ids.
+        texts: The captions where ``captions`` are embeddings; empty if they are not known.
         skipped: What could not be read.
         notes: What else a reader should know.
     """
@@ -32,20 +33,26 @@ class Inputs:
     captions: Any
     references: list[tuple[str, ...]] | None
     ids: list[str]
+    texts: tuple[str, ...] = ()
     skipped: tuple[SkippedSample, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def read_inputs(options: InputOptions) -> Inputs:
-    """Read a caption file, or two files of embeddings.
+    """Read a caption file, two files of embeddings, or a folder of them.
 
     Raises:
         InputError: What is wrong with the files, all of it.
+        UsageError: A folder of embeddings is given with images or references.
     """
     if options.captions is None:
         return _read_embeddings(Path(options.image_embeddings or ""), Path(options.caption_embeddings or ""))
+    from i0tscore.encoders.clip_retrieval import is_clip_retrieval
     from i0tscore.results import SkippedSample
     from i0tscore.samples import read_samples
+
+    if is_clip_retrieval(options.captions):
+        return _read_clip_retrieval(options)
 
     found = read_samples(
         options.captions,
@@ -72,7 +79,10 @@ def refuse_unused(inputs: InputOptions, model: ModelOptions) -> None:
     Raises:
         UsageError: Naming them.
     """
-    if inputs.captions is None and (model.weights or model.precision != "fp32"):
+    from i0tscore.encoders.clip_retrieval import is_clip_retrieval
+
+    encoded = inputs.captions is None or is_clip_retrieval(inputs.captions)
+    if encoded and (model.weights or model.precision != "fp32"):
         raise UsageError("embeddings are encoded already: --weights and --precision would do nothing")
 
 
@@ -107,6 +117,18 @@ def encoding_settings(options: ModelOptions, *, on_error: str) -> dict[str, Any]
         "offline": options.offline,
         "progress": sys.stderr.isatty() and not options.quiet,
     }
+
+
+def _read_clip_retrieval(options: InputOptions) -> Inputs:
+    from i0tscore.encoders.clip_retrieval import read_clip_retrieval
+
+    if any((options.folder, options.references_file, options.annotations, options.input_format)):
+        raise UsageError(
+            f"{options.captions} holds embeddings, which are scored without images, references, annotations "
+            "and input format"
+        )
+    pairs = read_clip_retrieval(options.captions or "")
+    return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts)
 
 
 def _read_embeddings(image_file: Path, caption_file: Path) -> Inputs:

@@ -52,7 +52,7 @@ def read_embeddings(path: str | Path, *, unique_ids: bool = True) -> Precomputed
     if not file.is_file():
         raise SampleFileError(file, ["there is no such file; check the path"])
     if file.suffix == ".npy":
-        values, ids = _read_npy(file), _read_sidecar(file)
+        values, ids = read_npy(file), _read_sidecar(file)
     elif file.suffix == ".safetensors":
         values, ids = _read_safetensors(file)
     else:
@@ -65,15 +65,25 @@ def read_embeddings(path: str | Path, *, unique_ids: bool = True) -> Precomputed
     problems = _problems(values, ids, unique_ids=unique_ids)
     if problems:
         raise SampleFileError(file, problems)
+    return Precomputed(tuple(ids), unit_rows(values))
+
+
+def unit_rows(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Scale rows to unit length, also those whose squares float32 cannot hold."""
     exact = values.astype(np.float64)
-    unit = exact / np.linalg.norm(exact, axis=1, keepdims=True)
-    return Precomputed(tuple(ids), unit.astype(np.float32))
+    unit: npt.NDArray[np.float32] = (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
-def _read_npy(file: Path) -> npt.NDArray[Any]:
+def read_npy(file: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
+    """Read an array, or map it, which reads only the rows that are looked at.
+
+    Raises:
+        SampleFileError: It is no array of numbers.
+    """
     try:
         # Without pickle: an array of objects could run code when opened.
-        values: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+        values: npt.NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise SampleFileError(
             file, [f"not a readable array of numbers ({error}); save it with numpy.save"]
@@ -122,21 +132,31 @@ def _parse_ids(file: Path, text: str, where: str) -> list[str]:
     return [str(one) for one in ids]
 
 
-def _problems(values: npt.NDArray[Any], ids: list[str], *, unique_ids: bool) -> list[str]:
+def shape_problems(values: npt.NDArray[Any]) -> list[str]:
+    """Whether an array can hold embeddings at all."""
     if values.ndim != 2 or 0 in values.shape or not np.issubdtype(values.dtype, np.number):
         return [f"must hold numbers of shape (n, d), got {values.dtype} {values.shape}"]
-    if np.iscomplexobj(values):
-        return ["must hold real numbers, got complex ones"]
-    problems = []
-    if len(ids) != len(values):
-        problems.append(f"{len(ids)} ids for {len(values)} rows; there must be one for each")
+    return ["must hold real numbers, got complex ones"] if np.iscomplexobj(values) else []
+
+
+def row_problems(values: npt.NDArray[Any], first: int = 0) -> list[str]:
+    """What is wrong with rows, of which the first has the number ``first`` in its file."""
     finite = np.isfinite(values).all(axis=1)
     zero = finite & ~values.any(axis=1)
-    for rows, what in ((~finite, "NaN or infinite"), (zero, "all zeros: they have no direction")):
-        if rows.any():
-            problems.append(
-                f"{rows.sum()} rows are {what} (rows {_listed(np.flatnonzero(rows))}); encode them again"
-            )
+    return [
+        f"{rows.sum()} rows are {what} (rows {_listed(first + np.flatnonzero(rows))}); encode them again"
+        for rows, what in ((~finite, "NaN or infinite"), (zero, "all zeros: they have no direction"))
+        if rows.any()
+    ]
+
+
+def _problems(values: npt.NDArray[Any], ids: list[str], *, unique_ids: bool) -> list[str]:
+    problems = shape_problems(values)
+    if problems:
+        return problems
+    if len(ids) != len(values):
+        problems.append(f"{len(ids)} ids for {len(values)} rows; there must be one for each")
+    problems += row_problems(values)
     repeated = [name for name, count in Counter(ids).items() if count > 1]
     if unique_ids and repeated:
         problems.append(f"{len(repeated)} ids are there more than once ({_listed(repeated)})")
