@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.encoders.base import Encoder
+from i0tscore.encoders.cache import EmbeddingCache
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import InputError
 from i0tscore.gap import (
@@ -78,15 +79,17 @@ class Condition:
     @property
     def name(self) -> str:
         """For tables."""
-        return str(self.standardizer) if self.standardizer == NONE else f"{self.standardizer}, {self.source}"
+        name = str(self.standardizer)
+        return name if self.standardizer.need is None else f"{name}, {self.source}"
 
 
-def encode_ratings(encoder: Encoder, ratings: RatingSet) -> RatedVectors:
+def encode_ratings(encoder: Encoder, ratings: RatingSet, cache: EmbeddingCache | None = None) -> RatedVectors:
     """Encode a rating set's images, captions and references, each distinct one once."""
-    images = embed_images(encoder, [sample.image for sample in ratings.samples])
-    captions = embed_captions(encoder, [sample.caption for sample in ratings.samples], prefix=PREFIX)
+    images = embed_images(encoder, [sample.image for sample in ratings.samples], cache=cache)
+    rated = [sample.caption for sample in ratings.samples]
+    captions = embed_captions(encoder, rated, prefix=PREFIX, cache=cache)
     flat = [text for sample in ratings.samples for text in sample.references]
-    references = embed_captions(encoder, flat, prefix=PREFIX)
+    references = embed_captions(encoder, flat, prefix=PREFIX, cache=cache)
     ends = np.cumsum([len(sample.references) for sample in ratings.samples])[:-1]
     rows = np.split(references.index, ends)
     first = np.unique(images.index, return_index=True)[1]

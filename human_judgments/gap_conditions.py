@@ -1,0 +1,84 @@
+"""The standardizers of a gap report, each with the statistics it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from human_judgments.gap_published import CHANGES
+from human_judgments.standardizer_study import Condition
+from i0tscore.gap import Moments, Standardizer, Statistics, all_standardizers
+from i0tscore.gap.bank import NEAREST, Bank
+from i0tscore.training.async_pairs import CachedPairs
+from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer
+
+Vectors = NDArray[np.float32]
+
+ASYNC = Standardizer("async")
+BANK = 1000
+SEED = 7
+"""Of the training of ``async``; one of the paper's."""
+SETTLED = 1000
+"""From so many pairs on running statistics follow momentum averages, as the paper's; with fewer, which
+would leave these near where they began, every batch weighs the same."""
+VARIANTS: dict[str, dict[str, float]] = {
+    "untrained": {"learning_rate": 0.0},
+    "without cyclic losses": {"cyclic_weight": 0.0},
+    "rate 1e-4": {"learning_rate": 1e-4},
+    "rate 1e-3": {"learning_rate": 1e-3},
+}
+"""Changes to the paper's recipe of ``async``."""
+
+
+def conditions(held_out: Statistics, own: Statistics) -> Iterator[Condition]:
+    """Every standardizer with statistics of other pairs, then those that were published with their own.
+
+    Args:
+        held_out: Statistics of other pairs; what they lack leaves standardizers out.
+        own: Of what is measured on: the paper's way.
+    """
+    published = [Standardizer.parse(name) for name in dict.fromkeys(c.standardizer for c in CHANGES)]
+    for statistics, standardizers in (
+        (held_out, dict.fromkeys([*all_standardizers(), *published])),
+        (own, published),
+    ):
+        for standardizer in standardizers:
+            if statistics.known.has(standardizer.need):
+                yield Condition(standardizer, statistics, statistics.name)
+
+
+def pair_statistics(images: Vectors, captions: Vectors, name: str) -> Statistics:
+    """Moments of images (n, d) and captions (m, d), for use on the spot."""
+    return Statistics(name, "", "", "", Moments.of(images), Moments.of(captions))
+
+
+def held_out_statistics(images: Vectors, captions: Vectors, name: str) -> Statistics:
+    """Moments of pairs (n, d) and (n, d), a trained normalization, and a bank of up to 1,000 of them.
+
+    A hub is judged by its 256 nearest in the bank, as in NNN's code, but by no more than a quarter of it:
+    the mean over a whole bank is the mean vector, and ``nnn`` would be ``dn``.
+    """
+    size = min(BANK, len(images))
+    bank = Bank.draw(images, captions, size, nearest=max(1, min(NEAREST, size // 4)))
+    statistics = replace(pair_statistics(images, captions, name), bank=bank)
+    return _with_normalization(statistics, images, captions)
+
+
+def async_variants(statistics: Statistics, images: Vectors, captions: Vectors) -> Iterator[Condition]:
+    """``async`` by the paper's recipe without MCSIE, then with one thing changed; pairs (n, d), (n, d)."""
+    yield Condition(ASYNC, statistics, statistics.name)
+    for name, changes in VARIANTS.items():
+        trained = _with_normalization(statistics, images, captions, **changes)
+        yield Condition(ASYNC, trained, name)
+
+
+def _with_normalization(
+    statistics: Statistics, images: Vectors, captions: Vectors, **changes: float
+) -> Statistics:
+    momentum = 0.1 if len(images) >= SETTLED else None
+    recipe = replace(AsyncRecipe(mcsie=False, momentum=momentum), **changes)  # type: ignore[arg-type]
+    trainer = AsyncTrainer(CachedPairs(images, captions, np.arange(len(images))), recipe, SEED)
+    return replace(statistics, normalization=trainer.run())

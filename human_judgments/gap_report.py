@@ -1,0 +1,156 @@
+"""From embeddings and standardizers to a report on the gap and the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from human_judgments.arguments import Arguments
+from human_judgments.gap_blocks import (
+    difference_table,
+    gap_table,
+    published_table,
+    recall_table,
+    replication_blocks,
+    size_reading,
+    size_table,
+    verdicts,
+)
+from human_judgments.gap_study import (
+    FORMS,
+    Corpus,
+    Measured,
+    Vectors,
+    differences,
+    expert_estimate,
+    measure,
+    sample_sizes,
+)
+from human_judgments.plot import Chart
+from human_judgments.report import Report, bullets, resampling_note
+from human_judgments.standardizer_study import Condition
+from i0tscore.results import Resampling
+from i0tscore.results.retrieval import DEPTHS
+
+SCHEMA = "i0tscore.gap_report/1"
+SIZES = (32, 64, 128, 256, 512, 1024, 2048, 6000)
+DRAWS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What is to be measured and how it is to be told.
+
+    Attributes:
+        stem: File name of the report, without its suffix.
+        title: First line.
+        introduction: What the data are.
+        corpus: What is measured on.
+        conditions: Standardizers with their statistics, ``none`` first.
+        ablation: ``async`` in variants.
+        condition_of: By standardizer the condition that is set against published figures, which are
+            in-sample.
+        pairs: Images (m, d) and captions (m, d) that means are drawn from.
+        sizes: How many pairs are tried.
+        notes: What a reader should know.
+        signature: What decides the embeddings.
+    """
+
+    stem: str
+    title: str
+    introduction: str
+    corpus: Corpus
+    conditions: Sequence[Condition]
+    ablation: Sequence[Condition]
+    condition_of: Mapping[str, str]
+    pairs: tuple[Vectors, Vectors]
+    sizes: Sequence[int]
+    notes: Sequence[str]
+    signature: Mapping[str, str] = field(default_factory=dict)
+
+
+def report(study: Study, arguments: Arguments) -> Report:
+    """Measure everything and write it down."""
+    resampling = arguments.resampling
+    found = {condition.name: measure(condition, study.corpus, resampling) for condition in study.conditions}
+    ablation = {one.name: measure(one, study.corpus, resampling) for one in study.ablation}
+    compared = differences(found, resampling)
+    sizes = sample_sizes(*study.pairs, study.corpus, study.sizes, DRAWS)
+    paragraph, replicated = replication_blocks(compared, study.condition_of)
+    blocks = [
+        f"{study.introduction} Made by\n\n```console\n$ {arguments.command}\n```",
+        f"Recalls, accuracies and τ-c × 100. {resampling_note(resampling, 'images')}",
+        "## The gap and the tasks, as Tables 1 and 2 of An et al. 2025",
+        gap_table(found, resampling),
+        *_recall_blocks(found, resampling),
+        "## Difference from none\n\nOn the same resamples of images; p two-sided, Holm-corrected for the "
+        "comparisons of a column.",
+        difference_table(compared, resampling.resamples),
+        "## I0T_async\n\nTwo batch normalizations behind the frozen encoder, trained on embeddings of "
+        "the statistics' pairs and therefore without MCSIE, which encodes anew; then with one thing changed.",
+        gap_table(ablation, resampling),
+        "## How many pairs the means need, as Table 3\n\n`post` with the means of that many pairs, of which "
+        f"{DRAWS} shuffles (seeds 0 to {DRAWS - 1}) were drawn: mean and range. CD expected: the formula of "
+        "`expected_residual_gap`. Theirs: one draw, Flickr30k, 1,000 being the test set itself.",
+        size_table(sizes),
+        "## What replicates",
+        paragraph,
+        size_reading(sizes),
+        replicated,
+        f"## Published figures\n\nAn et al. 2025, theirs. {published_table()}",
+        "## Conditions",
+        bullets(study.notes),
+    ]
+    chart = Chart(
+        "From caption to image by standardizer, one caption an image",
+        "R@1 × 100",
+        {name: one.ranks[1].recall(1, resampling).to_image for name, one in found.items()},
+        {},
+    )
+    data = {
+        "schema": SCHEMA,
+        "command": arguments.command,
+        "encoder": dict(study.signature),
+        "resampling": asdict(resampling),
+        "conditions": {name: _measured_data(one, resampling) for name, one in found.items()},
+        "ablation": {name: _measured_data(one, resampling) for name, one in ablation.items()},
+        "difference": {
+            task: {name: d.to_dict() for name, d in by_name.items()} for task, by_name in compared.items()
+        },
+        "sample_sizes": [asdict(size) for size in sizes],
+        "replication": [
+            {"theirs": change.said, "task": task, "points": points, "ours": ours.to_dict(), "reading": said}
+            for change, task, points, ours, said in verdicts(compared, study.condition_of)
+        ],
+        "notes": list(study.notes),
+    }
+    return Report(study.stem, study.title, blocks, data, chart)
+
+
+def _recall_blocks(found: Mapping[str, Measured], resampling: Resampling) -> list[str]:
+    blocks = ["## Retrieval"]
+    for each in sorted(next(iter(found.values())).ranks):
+        captions = "one caption" if each == 1 else f"{each} captions, any of which is right"
+        blocks += [f"{captions.capitalize()} an image:", recall_table(found, each, resampling)]
+    return blocks
+
+
+def _measured_data(found: Measured, resampling: Resampling) -> dict[str, Any]:
+    recalls = {
+        f"{each} captions": {
+            f"R@{depth}": {side: e.to_dict() for side, e in ranks.recall(depth, resampling)._asdict().items()}
+            for depth in DEPTHS
+        }
+        for each, ranks in found.ranks.items()
+    }
+    data: dict[str, Any] = {"gap": found.gap, "retrieval": recalls}
+    if found.classification is not None:
+        data["classification"] = {
+            "n": len(found.classification.labels),
+            "accuracy": found.classification.accuracy(resampling).to_dict(),
+            "balanced_accuracy": found.classification.balanced_accuracy(resampling).to_dict(),
+        }
+    estimates = {form: expert_estimate(found, form, resampling) for form in FORMS}
+    data |= {form: estimate.to_dict() for form, estimate in estimates.items() if estimate is not None}
+    return data

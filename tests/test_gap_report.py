@@ -1,0 +1,233 @@
+"""The gap reports: from made-up embeddings, and from made-up photographs through a small encoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+from click.testing import CliRunner
+from PIL import Image
+from test_retrieval import normal
+
+from human_judgments import gap, gap_pairs
+from human_judgments.gap_blocks import OPEN, OTHER, SAME, replication_blocks, size_reading, verdicts
+from human_judgments.gap_conditions import conditions, held_out_statistics, pair_statistics
+from human_judgments.gap_published import CHANGES, ROWS, SAMPLE_SIZES
+from human_judgments.gap_study import (
+    Corpus,
+    Labelled,
+    Size,
+    differences,
+    measure,
+    sample_sizes,
+)
+from i0tscore.gap import POST, centroid_distance, normalize
+from i0tscore.results import Resampling
+from i0tscore.results.comparison import Difference
+from i0tscore.results.intervals import Estimate
+from i0tscore.training.flickr8k_labels import CLASSES
+
+FEW = Resampling(resamples=60)
+
+
+def pairs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Matched embeddings in two cones far apart."""
+    hidden = normal(count, 12, seed=seed)
+    sides = (hidden + normal(count, 12, seed=seed + k) * 0.4 for k in (100, 200))
+    apart = np.eye(12)[0] * 4
+    x, y = (
+        normalize(side + offset).astype(np.float32)
+        for side, offset in zip(sides, (apart, -apart), strict=True)
+    )
+    return x, y
+
+
+def run(command: object, *arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(command, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def measured():
+    images, captions = pairs(80)
+    own = np.arange(80) % 4
+    labelled = Labelled(images, own, captions[:4])
+    corpus = Corpus(images, captions, labelled)
+    held_out = held_out_statistics(*pairs(60, seed=7), "others")
+    tried = list(conditions(held_out, pair_statistics(images, captions, "own")))
+    return tried, {c.name: measure(c, corpus, FEW) for c in tried}
+
+
+def test_every_standardizer_is_tried_and_published_ones_also_with_own_statistics(measured) -> None:
+    tried, found = measured
+    assert tried[0].name == "none"
+    assert {"post, others", "dn(0.25), others", "nnn(0.5), others", "post, own", "shift(-0.5), own"} <= set(
+        found
+    )
+    assert "dn(0.25), own" not in found
+    assert len(found) == len(tried)
+
+
+def test_own_means_close_the_gap_best(measured) -> None:
+    gaps = {name: one.gap["CD"] for name, one in measured[1].items()}
+    assert gaps["none"] > 0.63 > gaps["post, others"] > gaps["post, own"]
+    assert gaps["shift(-0.5), own"] > gaps["none"]
+
+
+def test_differences_are_of_the_figures_shown(measured) -> None:
+    found = measured[1]
+    compared = differences(found, FEW)
+    for name, one in found.items():
+        if name != "none":
+            recall, before = one.ranks[1].recall(1, FEW), found["none"].ranks[1].recall(1, FEW)
+            for side in ("to_caption", "to_image"):
+                expected = getattr(recall, side).value - getattr(before, side).value
+                assert compared[side][name].estimate.value == pytest.approx(expected)
+            accuracy = one.classification.balanced_accuracy(FEW).value
+            accuracy -= found["none"].classification.balanced_accuracy(FEW).value
+            assert compared["accuracy"][name].estimate.value == pytest.approx(accuracy)
+    assert "expert" not in compared
+
+
+def test_the_curve_of_sample_sizes_uses_other_means_than_the_measured_ones() -> None:
+    corpus = Corpus(*pairs(50))
+    small, large = sample_sizes(*pairs(400, seed=3), corpus, (8, 400, 999), draws=3)
+    assert (small.count, large.count) == (8, 400)
+    assert (len(small.gaps), len(large.gaps)) == (3, 1)
+    assert len(set(small.gaps)) == 3
+    assert min(small.gaps) > large.gaps[0] > 0
+    whole = pair_statistics(*pairs(400, seed=3), "")
+    assert large.gaps[0] == pytest.approx(
+        centroid_distance(*whole.standardize(POST, corpus.images, corpus.captions)), abs=1e-5
+    )
+    reading = size_reading([small, large])
+    assert "falls at every step" in reading
+    assert f"to {large.gaps[0]:.3f}" in reading
+    assert "does not fall" in size_reading([large, Size(500, (1.0,), 0.1, (0.5,), (0.5,))])
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"), [((-0.3, -0.1), SAME), ((0.1, 0.2), OTHER), ((-0.1, 0.1), OPEN), (None, None)]
+)
+def test_a_published_fall_is_read_against_our_interval(interval, said) -> None:
+    change = next(c for c in CHANGES if c.standardizer == "shift(0.5)")
+    ours = Difference("shift(0.5), own", "none", Estimate(-0.2, interval), None, None)
+    compared = {"to_caption": {"shift(0.5), own": ours}}
+    found = list(verdicts(compared, {"shift(0.5)": "shift(0.5), own"}))
+    assert [(one, task, word) for one, task, _, _, word in found] == (
+        [(change, "to_caption", said)] if said else []
+    )
+    if said == OTHER:
+        text, table = replication_blocks(compared, {"shift(0.5)": "shift(0.5), own"})
+        assert "Of 1 changes" in text
+        assert "MG λ=.5 − CLIP on R@1 to captions, -31.50 there, -20.0 (+10.0 to +20.0) here" in text
+        assert OTHER in table
+
+
+def test_published_figures_are_within_their_ranges() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    for row in ROWS:
+        assert 0 <= row.centroid_distance <= 2
+        assert row.linear_separability <= 1
+        assert all(1 < value < 100 for value in (row.to_caption, row.to_image))
+    assert sorted(SAMPLE_SIZES) == list(SAMPLE_SIZES)
+    # The paper's text: post lowers retrieval of captions a little and lifts that of images.
+    post = dict(next(c for c in CHANGES if c.after.name == "I0T_post").points())
+    assert post == {"to_caption": -0.4, "to_image": 1.7, "accuracy": -1.1, "expert": -0.58}
+
+
+def test_pairs_of_a_file_give_a_report(tmp_path: Path) -> None:
+    np.save(tmp_path / "pairs.npy", np.stack(pairs(80)))
+    told = run(gap_pairs.main, "--data", tmp_path / "pairs.npy", "--resamples", 60, "--output", tmp_path)
+    assert "gap-clip80.svg" in told
+    text = (tmp_path / "gap-clip80.md").read_text()
+    assert "python -m human_judgments.gap_pairs --resamples 60\n" in text
+    data = json.loads((tmp_path / "gap-clip80.json").read_text())
+    assert data["schema"] == "i0tscore.gap_report/1"
+    images, captions = pairs(80)
+    held = np.random.default_rng(0).permutation(80)[40:]
+    none = data["conditions"]["none"]
+    assert none["gap"]["CD"] == pytest.approx(centroid_distance(images[held], captions[held]), abs=1e-6)
+    assert f"{none['gap']['CD']:.3f}" in text
+    assert [size["count"] for size in data["sample_sizes"]] == [32, 40]
+    expected = [
+        task for change in CHANGES for task, _ in change.points() if task in ("to_caption", "to_image")
+    ]
+    assert [row["task"] for row in data["replication"]] == expected
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((3, 80, 4)), "are (2, n, d), not (3, 80, 4)"),
+        (np.zeros((2, 10, 4)), "at least 64 pairs"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, said: str) -> None:
+    np.save(tmp_path / "pairs.npy", array)
+    assert said in run(gap_pairs.main, "--data", tmp_path / "pairs.npy", code=1)
+    (tmp_path / "pairs.npy").write_text("no array")
+    assert "no .npy file" in run(gap_pairs.main, "--data", tmp_path / "pairs.npy", code=1)
+
+
+@pytest.fixture
+def flickr8k(tmp_path: Path) -> Path:
+    """Flickr8k's layout: forty training and forty test photographs of noise, each named in its captions."""
+    folder = tmp_path / "data" / "flickr8k"
+    (folder / "images_224").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    captions, ratings = [], []
+    for split in ("train", "test"):
+        names = [f"{split}{i}.jpg" for i in range(40)]
+        (folder / f"Flickr_8k.{split}Images.txt").write_text("\n".join(names) + "\n")
+        for i, name in enumerate(names):
+            pixels = generator.integers(0, 256, (32, 32, 3)) * np.array([i % 2, 1, i // 2 % 2])
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / "images_224" / name)
+            thing = ("dog", "boat", "cat")[i % 3]
+            captions += [f"{name}#{k}\tThe {thing} number {i} seen {k} times ." for k in range(5)]
+    for i in range(40):
+        ratings += [f"test{i}.jpg\ttest{(i + k) % 40}.jpg#0\t{1 + k}\t{1 + i % 4}\t2" for k in (1, 2)]
+    (folder / "Flickr8k.token.txt").write_text("\n".join(captions) + "\n")
+    (folder / "ExpertAnnotations.txt").write_text("\n".join(ratings) + "\n")
+    return tmp_path / "data"
+
+
+def test_photographs_give_a_report_with_all_tasks(flickr8k: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "configs").mkdir()
+    tiny_models.register(tmp_path / "configs")
+    encoder = tiny_models.encoder()
+    monkeypatch.setattr(gap, "load_encoder", lambda *_, **__: encoder)
+    out = (
+        "--data",
+        flickr8k,
+        "--output",
+        tmp_path,
+        "--resamples",
+        60,
+        "--cache-dir",
+        tmp_path,
+        "--model",
+        "tiny",
+    )
+    run(gap.main, *out, "--no-plot")
+    data = json.loads((tmp_path / "gap-tiny.json").read_text())
+    labelled = [i for i in range(40) if i % 3 < 2]
+    found = data["conditions"]["post, 40 training pairs"]
+    assert found["classification"]["n"] == len(labelled)
+    assert set(found["retrieval"]) == {"1 captions", "5 captions"}
+    assert found["expert"]["value"] is not None
+    assert data["difference"]["expert"]["post, the test set's own"]["from"] == "none"
+    text = (tmp_path / "gap-tiny.md").read_text()
+    assert "240 expert ratings" in text
+    assert f"classes: {len(CLASSES)}" in text
+    assert "`lite`" not in text
+    # A second run takes every embedding from the cache and so gives the same bytes.
+    before = (tmp_path / "gap-tiny.json").read_bytes()
+    monkeypatch.setattr(encoder, "encode_pixels", None)
+    monkeypatch.setattr(encoder, "encode_tokens", None)
+    run(gap.main, *out, "--no-plot")
+    assert (tmp_path / "gap-tiny.json").read_bytes() == before
