@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from click.testing import CliRunner
 from examples_on_disk import write_examples
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,9 +20,13 @@ from i0tscore.cli.main import main
 from i0tscore.encoders.lite import load_lite
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Statistics, centroid_distance
+from i0tscore.training import async_ablation
+from i0tscore.training.async_ablation import clip_rows
 from i0tscore.training.async_fit import CHECKPOINT, fit_async
 from i0tscore.training.async_pairs import CachedPairs, DropoutPairs, Passes, Rows, draw_batches
 from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer, learning_rate
+from i0tscore.training.evaluation import ExpertRatings
+from i0tscore.training.flickr8k import Flickr8kSplit
 
 PAPER = AsyncRecipe(mcsie=False)
 
@@ -281,8 +286,13 @@ def test_on_clip_itself_batch_statistics_close_the_gap_as_far_as_means_do(data_d
     statistics = fit_async(images[fitted], captions[fitted], recipe=recipe)
     assert statistics.normalization is not None
     x, y = (n(v[rest]) for n, v in zip(statistics.normalization, (images, captions), strict=True))
-    assert centroid_distance(images[rest], captions[rest]) == pytest.approx(0.85, abs=0.01)
-    assert centroid_distance(x, y) == pytest.approx(0.11, abs=0.015)
+    raw, post, untrained = clip_rows(data_dir)
+    assert raw["CD"] == pytest.approx(0.85, abs=0.01)
+    assert post["CD"] == pytest.approx(0.11, abs=0.01)
+    assert untrained["CD"] == pytest.approx(0.11, abs=0.01)
+    assert untrained["CD"] == pytest.approx(centroid_distance(x, y), abs=1e-4)
+    assert (untrained["‖w − 1‖"], untrained["‖b‖"]) == (0.0, 0.0)
+    assert untrained["buffers off by"] < 1e-6
 
 
 def test_the_command_trains_saves_resumes_and_the_metric_uses_it(
@@ -314,3 +324,43 @@ def test_training_options_without_training_are_refused(capsys: pytest.CaptureFix
     arguments = ["fit", "captions.json", "images", "--output", "s.safetensors", "--epochs", "2", "--no-mcsie"]
     assert main(arguments) == 2
     assert "--epochs, --mcsie: only with --method async" in capsys.readouterr().err
+
+
+def test_the_ablation_has_a_row_a_variant_with_figures_and_checks(
+    photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = tuple(f"{caption}, seen {k} times" for caption in CAPTIONS for k in range(5))
+    ratings = ExpertRatings(np.arange(8), tuple(CAPTIONS), np.arange(8), np.arange(8.0) % 4)
+    recipe = replace(async_ablation.TRAINED, epochs=1, batch_size=4, momentum=None)
+    far = replace(recipe, epochs=9, learning_rate=1e-2)
+    monkeypatch.setattr(async_ablation, "read_split", lambda *_: Flickr8kSplit(tuple(photographs), captions))
+    monkeypatch.setattr(async_ablation, "expert_ratings", lambda *_: ratings)
+    monkeypatch.setattr(async_ablation, "TRAINED", recipe)
+    monkeypatch.setattr(async_ablation, "VARIANTS", {"near": recipe, "far": far})
+    rows = async_ablation.lite_rows(tmp_path, cache=tmp_path / "cache", mcsie_pairs=8)
+    by_name = {row["variant"]: row for row in rows}
+    assert list(by_name) == ["none", "post", "near", "far", "with MCSIE", "the same pairs without MCSIE"]
+    assert all(
+        np.isfinite([row[key] for key in ("CD", "R@1 i→t", "R@1 t→i", "τ-c Expert")]).all() for row in rows
+    )
+    assert all(row["buffers off by"] < 1e-6 for row in rows[2:])
+    assert by_name["far"]["‖w − 1‖"] > 100 * by_name["near"]["‖w − 1‖"] > 0
+    assert by_name["with MCSIE"]["CD"] != by_name["the same pairs without MCSIE"]["CD"]
+    assert [row["pairs"] for row in rows] == [40, 40, 40, 40, 8, 8]
+
+
+def test_a_wrong_running_statistic_is_seen() -> None:
+    pairs = gapped_pairs()
+    witness = async_ablation.Witness(pairs, momentum=0.2)
+    found = AsyncTrainer(witness, PAPER, seed=0).run()
+    assert witness.error(found) > 1e-3
+
+
+def test_the_ablation_as_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_ablation, "clip_rows", lambda data: [{"variant": "post", "CD": 0.11143}])
+    monkeypatch.setattr(async_ablation, "lite_rows", lambda data, **_: [{"variant": "none", "CD": 0.86}])
+    result = CliRunner().invoke(async_ablation.main, ["--data", str(tmp_path)])
+    assert result.exit_code == 0
+    assert "| post      | 0.1114 |" in result.output
+    result = CliRunner().invoke(async_ablation.main, ["--data", str(tmp_path / "none")])
+    assert result.exit_code == 2

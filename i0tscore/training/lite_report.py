@@ -26,7 +26,7 @@ from i0tscore.metrics.statistics import builtin_statistics
 from i0tscore.results.correlation import correlation
 from i0tscore.results.retrieval import DEPTHS, recall
 from i0tscore.samples.rating_blv import read_kreiss
-from i0tscore.samples.rating_flickr8k import read_flickr8k_expert
+from i0tscore.training.evaluation import expert_ratings
 from i0tscore.training.features import PREFIX
 from i0tscore.training.flickr8k import CAPTIONS_PER_IMAGE, read_split
 
@@ -99,12 +99,11 @@ def flickr8k_tables(measurer: Measurer, data: Path) -> list[tuple[str, Table]]:
     a, b = measurer.standardized(x, y, POST)
     right, other = dot(a[own], b), dot(a[wrong[::_MISMATCHES]], b)
     error = calibration_error(probability(np.concatenate([right, other])), np.repeat([1, 0], len(right)))
-    images = {path.name: row for row, path in enumerate(split.images)}
     return [
         ("Retrieval, gap, and AUC of matched against random pairs", retrieval),
         ("Scores", spread),
         ("Calibration of p_match", [{"pairs": 2 * len(right), "expected calibration error": error}]),
-        ("Flickr8k-Expert", _expert(measurer, data, x, images)),
+        ("Flickr8k-Expert", _expert(measurer, data, x, split.images)),
     ]
 
 
@@ -159,16 +158,13 @@ def write_card(card: Path, figures: str) -> None:
     card.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}", encoding="utf-8")
 
 
-def _expert(measurer: Measurer, data: Path, x: NDArray[np.float32], images: dict[str, int]) -> Table:
-    """Kendall τ-c × 100 with the 16,992 single ratings, as published figures are computed."""
-    ratings = read_flickr8k_expert(data / "flickr8k", look_up=False)
-    captions = [sample.caption for sample in ratings.samples]
-    read = embed_captions(measurer.encoder, captions, prefix=PREFIX)
-    rows = [images[Path(str(sample.image)).name] for sample in ratings.samples]
-    row: dict[str, Any] = {"ratings": ratings.n}
+def _expert(measurer: Measurer, data: Path, x: NDArray[np.float32], paths: Sequence[Path]) -> Table:
+    ratings = expert_ratings(data, paths)
+    read = embed_captions(measurer.encoder, ratings.captions, prefix=PREFIX)
+    row: dict[str, Any] = {"ratings": len(ratings.rating)}
     for name, standardizer in STANDARDIZERS:
-        a, b = measurer.standardized(x[rows], read.vectors[read.index], standardizer)
-        row[f"τ-c {name}"] = 100.0 * (correlation("tau_c", dot(a, b)[ratings.item], ratings.rating) or np.nan)
+        a, b = measurer.standardized(x[ratings.images], read.vectors[read.index], standardizer)
+        row[f"τ-c {name}"] = ratings.tau_c(a, b)
     return [row]
 
 
