@@ -56,9 +56,18 @@ def write_output(text: str, path: Path | None = None) -> None:
     """
     if path is None:
         _write_stdout(text)
-        return
+    else:
+        write_file(text.encode("utf-8", "backslashreplace"), path)
+
+
+def write_file(data: bytes, path: Path) -> None:
+    """Write a file whole, or leave it as it was.
+
+    Raises:
+        I0TScoreError: The file cannot be written.
+    """
     try:
-        replace_file(path, text.encode("utf-8", "backslashreplace"))
+        replace_file(path, data)
     except OSError as error:
         raise I0TScoreError(f"{path} cannot be written ({error.strerror}): choose another place") from error
 

@@ -20,6 +20,7 @@ from i0tscore.cli.console import plain_warnings, say, write_output
 from i0tscore.cli.correlate import correlate
 from i0tscore.cli.doctor import doctor
 from i0tscore.cli.fit import fit
+from i0tscore.cli.gap import gap
 from i0tscore.cli.score import score
 from i0tscore.errors import I0TScoreError, UsageError
 
@@ -81,7 +82,7 @@ def cli() -> None:
     """  # noqa: D301
 
 
-for verb in (score, compare, correlate, fit, doctor):
+for verb in (score, compare, correlate, fit, gap, doctor):
     cli.add_command(verb)
 
 

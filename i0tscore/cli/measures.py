@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MeasureOptions(OptionGroup):
-    """What is measured, and where it is written in which form."""
+class ViewOptions(OptionGroup):
+    """With which statistics and intervals, and where it is written in which form."""
 
     statistics: str
-    metric: tuple[str, ...]
     confidence: float
     resamples: int
     seed: int
@@ -36,6 +35,13 @@ class MeasureOptions(OptionGroup):
         from i0tscore.results import Resampling
 
         return Resampling(self.confidence, self.resamples, self.seed)
+
+
+@dataclass(frozen=True)
+class MeasureOptions(ViewOptions):
+    """The same for metrics."""
+
+    metric: tuple[str, ...]
 
 
 resampling_options = add_options(
@@ -57,20 +63,23 @@ resampling_options = add_options(
 )
 """Options ``confidence``, ``resamples`` and ``seed``."""
 
+statistics_option = click.option(
+    "--statistics",
+    default="auto",
+    show_default=True,
+    metavar="auto|builtin|batch|FILE",
+    help="Reference statistics: shipped with the model, the samples' own, or fitted ones.",
+)
+
 measure_options = add_options(
-    click.option(
-        "--statistics",
-        default="auto",
-        show_default=True,
-        metavar="auto|builtin|batch|FILE",
-        help="Reference statistics: shipped with the model, the samples' own, or fitted ones.",
-    ),
+    statistics_option,
     click.option(
         "--metric",
         multiple=True,
         metavar="NAME",
-        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, ColorI0TScore, also with "
-        "settings as in 'CLIPScore(clip=no,weight=1)'. Those of the preset if left out.",
+        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, ColorI0TScore, "
+        "AsyncI0TScore, also with settings as in 'CLIPScore(clip=no,std=shift(0.5))'. Those of the preset if "
+        "left out.",
     ),
     resampling_options,
 )
@@ -82,7 +91,7 @@ view_options = add_options(measure_options, format_option("text", "json", "csv",
 
 def write_view(
     document: Document,
-    asked: MeasureOptions,
+    asked: ViewOptions,
     *,
     as_data: Callable[[], dict[str, Any]],
     as_csv: Callable[[], str],

@@ -11,6 +11,7 @@ from i0tscore.cli.options import InputOptions, ModelOptions
 from i0tscore.errors import SampleFileError, UsageError
 
 if TYPE_CHECKING:
+    from i0tscore.metrics.encode import RunEncoder
     from i0tscore.metrics.scorer import I0TScorer
     from i0tscore.results import SkippedSample
 
@@ -97,6 +98,15 @@ def make_scorer(options: ModelOptions, *, on_error: str, **settings: Any) -> I0T
     from i0tscore.metrics.scorer import I0TScorer
 
     return I0TScorer(**encoding_settings(options, on_error=on_error), **settings)
+
+
+def make_encoder(options: ModelOptions, *, on_error: str) -> RunEncoder:
+    """Make what encodes, for verbs that score nothing; arguments as for ``make_scorer``."""
+    from i0tscore.metrics.encode import RunEncoder
+    from i0tscore.metrics.metric import PRESETS
+
+    settings = encoding_settings(options, on_error=on_error)
+    return RunEncoder(prefix=PRESETS[settings.pop("preset")].prefix, **settings)
 
 
 def encoding_settings(options: ModelOptions, *, on_error: str) -> dict[str, Any]:

@@ -112,6 +112,11 @@ def all_standardizers() -> Iterator[Standardizer]:
             yield Standardizer(name, strength)
 
 
+def default_standardizers() -> Iterator[Standardizer]:
+    """Every standardizer of the table once, with the default of its parameter."""
+    return (Standardizer(name, kind.default) for name, kind in KINDS.items())
+
+
 def _written(standardizer: Standardizer) -> str:
     name, strength = standardizer.name, standardizer.strength
     return name if strength is None else f"{name}({shortest(strength)})"
