@@ -83,8 +83,8 @@ class CocoScorer:
     def compute_score(self, gts: Captions, res: Captions) -> tuple[Any, Any]:
         """Score one caption for each image.
 
-        Captions should be as they were written: pycocoevalcap's tokenizer takes case and punctuation
-        away, which models see.
+        Captions should be as they were written: pycocoevalcap's tokenizer drops the punctuation, which
+        models see.
 
         Args:
             gts: For each image id its references; they may be empty unless a metric needs them.
