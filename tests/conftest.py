@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# Read when evaluate and datasets are imported: what they copy and cache goes where it is deleted at the end.
+_CACHE = tempfile.TemporaryDirectory(prefix="huggingface-")
+for name in ("HF_DATASETS_CACHE", "HF_METRICS_CACHE", "HF_MODULES_CACHE"):
+    os.environ[name] = str(Path(_CACHE.name, name))
 
 _DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
