@@ -144,6 +144,7 @@ class RunEncoder:
                 continue
             part_names = names[rows] if names else default_ids(part, start + rows.start)
             yield self._run(part, texts[rows], None if refs is None else refs[rows], part_names)
+            del part  # before the next is read
         if done != len(texts):
             raise InputError(f"{done} images but {len(texts)} captions; give one image for each caption")
 

@@ -62,6 +62,7 @@ def parts(images: Iterable[Any]) -> Iterator[Sequence[Any]]:
     iterator = iter(images)
     while part := list(islice(iterator, STREAM)):
         yield part
+        del part  # before the next is read
 
 
 def same_length(*, captions: Any, **others: Any) -> None:
