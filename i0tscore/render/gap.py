@@ -89,10 +89,19 @@ def _remarks(report: GapReport, before: GapMeasures) -> list[str]:
         known = report.statistics
         source = f" ({known.source})" if known.source else ""
         lines.append(f"statistics: {known.name}-{known.digest[:4]}{source}")
-    lines += report.notes
+    return [*lines, *report.notes, *_notes(report)]
+
+
+def _notes(report: GapReport) -> list[str]:
+    """Notes on single standardizers, once each with those they are about."""
+    about: dict[str, list[str]] = {}
     for name, found in report.measures.items():
-        lines += [f"{name}: {note}" for note in found.notes]
-    return lines
+        for note in found.notes:
+            about.setdefault(note, []).append(name)
+    everywhere = len(report.measures)
+    return [
+        note if len(names) == everywhere else f"{', '.join(names)}: {note}" for note, names in about.items()
+    ]
 
 
 def _row(name: str, found: GapMeasures) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def draw_gap(panels: Mapping[str, Panel], form: str) -> bytes:
         )
         buffer = io.BytesIO()
         metadata = {"Date": None} if form == "svg" else None
-        figure.savefig(buffer, format=form, metadata=metadata, dpi=150)
+        figure.savefig(buffer, format=form, metadata=metadata, dpi=110)
     return buffer.getvalue()
 
 
@@ -63,7 +63,7 @@ def _sphere(axes: Any, name: str, panel: Panel) -> None:
     for points, color, label in ((panel.images, _IMAGES, "images"), (panel.captions, _TEXTS, "texts")):
         axes.scatter(*points.T, s=5, color=color, label=label)
     axes.set_box_aspect((1, 1, 1), zoom=1.3)
-    axes.view_init(elev=15, azim=30)  # the direction of largest mean square points at the reader
+    axes.view_init(elev=10, azim=0)  # the direction of largest mean square points at the reader
     axes.set_axis_off()
     axes.set_title(f"{name}: {panel.share:.0%} of the squared length shown")
     axes.legend(loc="lower left", frameon=False)
