@@ -35,7 +35,7 @@ def centroid_distance(images: NDArray[Any], captions: NDArray[Any]) -> float:
 
 
 def severity(distance: float) -> Literal["low", "moderate", "severe"]:
-    """The band of a centroid distance (An et al. 2025, §3): low below .19, severe from .63.
+    """The band of a centroid distance (An et al. 2025): low below .19, severe from .63.
 
     Example:
         >>> severity(0.0102), severity(0.4795), severity(0.7642)
@@ -89,7 +89,7 @@ class Peaks:
 
 
 def peak_coordinates(image_mean: NDArray[Any], caption_mean: NDArray[Any], *, count: int = 5) -> Peaks:
-    """Which coordinates carry the gap, and the cosine they leave room for (An et al. 2025, §3).
+    """Which coordinates carry the gap, and the cosine they leave room for (An et al. 2025).
 
     An image with the values p in the peaks and a caption with the values q have at most the cosine
     p·q + √((1 − ‖p‖²)(1 − ‖q‖²)). Where each peak belongs to one modality and the other is 0 there, that is

@@ -16,7 +16,7 @@ ARRAYS = ("mean", "variance", "weight", "bias")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Normalization:
-    """A BatchNorm1d in evaluation, then unit length (An et al. 2025, I0T_async, §4.3).
+    """A BatchNorm1d in evaluation, then unit length (An et al. 2025, I0T_async).
 
     Attributes:
         mean: Running mean, shape (d,), float64.
