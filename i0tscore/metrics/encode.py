@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -193,9 +194,12 @@ class RunEncoder:
         given = as_embeddings(items)
         if given is not None:
             rows: dict[bytes, int] = {}
-            index = [rows.setdefault(row.tobytes(), len(rows)) for row in given]
-            first = np.unique(index, return_index=True)[1]
-            return Embedded(given[first], np.array(index, dtype=np.int64), {})
+            # Rows are known by their hashes, which take less memory than the rows.
+            digests = (hashlib.sha256(row.tobytes()).digest() for row in given)
+            index = [rows.setdefault(digest, len(rows)) for digest in digests]
+            if len(rows) < len(given):
+                given = given[np.unique(index, return_index=True)[1]]
+            return Embedded(given, np.array(index, dtype=np.int64), {})
         return self._embed_images(items) if kind == "image" else self._embed_texts(items)
 
     def _references(self, references: list[Any]) -> References:
