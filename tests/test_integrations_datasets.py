@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 import pytest
 import tiny_models
+import torch
 from examples_on_disk import write_examples
 from PIL import Image
 
@@ -85,6 +86,10 @@ def test_a_batch_of_arrays_and_bytes(paths, expected):
     arrays = [np.asarray(Image.open(path).convert("RGB")) for path in paths[:2]]
     batch = {"image": [*arrays, *(Path(path).read_bytes() for path in paths[2:])], "caption": CAPTIONS}
     assert score_batch(batch, model="lite")["I0TScore"] == close(expected["I0TScore"].values)
+    same_size = torch.from_numpy(np.stack([arrays[0], arrays[0]]))  # one tensor, as formatted columns are
+    scores = score_batch({"image": same_size, "caption": CAPTIONS[:2]}, model="lite")["CLIPScore"]
+    assert scores[0] == pytest.approx(expected["CLIPScore"].values[0], abs=1e-6)
+    assert scores[1] < scores[0]
 
 
 def test_columns_can_be_named(dataset, expected):

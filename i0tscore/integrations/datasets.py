@@ -94,7 +94,7 @@ def _column(batch: Mapping[str, Any], name: str) -> list[Any]:
             f"no column {name!r}; there are {', '.join(batch)}: name it by image=, caption= or references="
         )
     column = batch[name]
-    if isinstance(column, str) or not isinstance(column, Sequence | np.ndarray):
+    if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__len__"):
         raise UsageError(f"column {name!r} holds one row; call map with batched=True")
     return list(column)
 
