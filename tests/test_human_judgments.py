@@ -143,7 +143,7 @@ def test_reports_are_the_same_bytes_every_time(expert, tmp_path):
         "--allow-other-counts",
         "--no-classic",
         "--resamples",
-        20,
+        40,
     )
     for folder in ("first", "second"):
         run("flickr8k_expert", *arguments, "--output", tmp_path / folder)
@@ -241,7 +241,7 @@ def test_crowd_ratings_in_both_forms_give_the_same_report(tmp_path):
             "--allow-other-counts",
             "--no-classic",
             "--resamples",
-            20,
+            40,
             "--output",
             out,
         )
@@ -269,7 +269,7 @@ def test_kreiss_reports_each_question_length_and_sighted_raters(tmp_path):
         scores,
         "--allow-other-counts",
         "--resamples",
-        30,
+        40,
         "--output",
         tmp_path / "r",
     )
@@ -357,7 +357,7 @@ def test_your_own_table_in_any_form(tmp_path):
     file.write_text("image,caption,rating,system\na.jpg,x,1,A\na.jpg,y,2,B\nb.jpg,x,3,A\nb.jpg,y,2,B\n")
     keys = [("a.jpg", "x"), ("a.jpg", "y"), ("b.jpg", "x"), ("b.jpg", "y")]
     scores = write_scores(tmp_path / "s.csv", keys, Mine=[1, 2, 3, 4])
-    arguments = ("--scores", scores, "--resamples", 20, "--output", tmp_path / "r")
+    arguments = ("--scores", scores, "--resamples", 40, "--output", tmp_path / "r")
     run("table", "--data", file, "--headline", "spearman", *arguments)
     text, found = report(tmp_path / "r", "mine-scores")
     assert (
@@ -378,7 +378,7 @@ def test_eye4b_is_marked_as_not_public(tmp_path):
     file.write_text("img_dir,request,txt,score\na.jpg,r,x,1\na.jpg,r,y,5\nb.jpg,r,x,3\nb.jpg,r,y,4\n")
     keys = [(f"{i}.jpg", f"Request: r Response: {t}") for i in "ab" for t in "xy"]
     scores = write_scores(tmp_path / "s.csv", keys, Mine=[1, 2, 3, 0])
-    arguments = ("--scores", scores, "--resamples", 20, "--output", tmp_path / "r")
+    arguments = ("--scores", scores, "--resamples", 40, "--output", tmp_path / "r")
     run("blv_eye4b", "--data", tmp_path, *arguments, "--scores", scores)
     _, found = report(tmp_path / "r", "blv_eye4b-scores")
     assert any("not public" in note for note in found["notes"])
@@ -424,7 +424,7 @@ def test_classic_metrics_stand_alone_without_a_model(expert, tmp_path):
     pytest.importorskip("pycocoevalcap")
     data, _ = expert
     saved = tmp_path / "saved.csv"
-    arguments = ("--data", data, "--allow-other-counts", "--resamples", 20, "--output", tmp_path / "r")
+    arguments = ("--data", data, "--allow-other-counts", "--resamples", 40, "--output", tmp_path / "r")
     run(
         "flickr8k_expert",
         *arguments,
@@ -463,7 +463,7 @@ def test_a_model_scores_the_first_captions(data_dir, tmp_path):
         "--limit",
         12,
         "--resamples",
-        20,
+        40,
         "--no-classic",
         "--no-cache",
         "--statistics",
@@ -500,7 +500,7 @@ def test_reports_follow_their_schema(expert, tmp_path):
         "--allow-other-counts",
         "--no-classic",
         "--resamples",
-        20,
+        40,
         "--output",
         tmp_path / "r",
     )
