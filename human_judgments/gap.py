@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+import click
 import numpy as np
 
 from human_judgments.arguments import Arguments, script
+from human_judgments.embedder import Embedder, open_embedder
 from human_judgments.gap_conditions import (
     async_variants,
     conditions,
@@ -20,11 +21,6 @@ from human_judgments.gap_study import Corpus, Labelled, Vectors
 from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import Report
 from human_judgments.standardizer_study import encode_ratings
-from i0tscore.cli.options import ModelOptions
-from i0tscore.encoders import load_encoder
-from i0tscore.encoders.base import Encoder
-from i0tscore.encoders.cache import EmbeddingCache
-from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import InputError
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.results.classification import class_vectors
@@ -50,58 +46,17 @@ NOTES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Embedder:
-    """An encoder with the cache of its embeddings.
-
-    Attributes:
-        encoder: What encodes.
-        cache: Where embeddings are kept, or None.
-        batch_size: Images and captions at once.
-        workers: Threads that decode images.
-    """
-
-    encoder: Encoder
-    cache: EmbeddingCache | None
-    batch_size: int
-    workers: int
-
-    @classmethod
-    def of(cls, model: ModelOptions) -> Embedder:
-        """The encoder that the options describe."""
-        encoder = load_encoder(model.model, weights=model.weights, precision=model.precision)
-        cache = None if model.no_cache else EmbeddingCache(encoder, model.cache_dir)
-        return cls(encoder, cache, model.batch_size, model.workers)
-
-    def close(self) -> None:
-        """Close the cache."""
-        if self.cache is not None:
-            self.cache.close()
-
-    def pairs(self, folder: Path, split: Split, each: int, limit: int | None) -> tuple[Vectors, Vectors]:
-        """Embeddings of a split's first images (n, d) and of ``each`` of their captions (each·n, d)."""
-        read = read_split(folder, split)
-        images = read.images[:limit]
-        captions = [
-            caption
-            for start in range(0, CAPTIONS_PER_IMAGE * len(images), CAPTIONS_PER_IMAGE)
-            for caption in read.captions[start : start + each]
-        ]
-        seen = embed_images(
-            self.encoder, images, batch_size=self.batch_size, workers=self.workers, cache=self.cache
-        )
-        return seen.vectors[seen.index], self.texts(captions)
-
-    def texts(self, captions: list[str]) -> Vectors:
-        """Embeddings of captions (m, d), a row for each."""
-        read = embed_captions(
-            self.encoder, captions, prefix=PREFIX, batch_size=self.batch_size, cache=self.cache
-        )
-        return read.vectors[read.index]
-
-
-@script("gap")
-def main(arguments: Arguments) -> Report:
+@script(
+    "gap",
+    click.option(
+        "--fit-on",
+        type=click.Choice(["train", "dev"]),
+        default="train",
+        show_default=True,
+        help="Split whose pairs the statistics come from.",
+    ),
+)
+def main(arguments: Arguments, fit_on: Split) -> Report:
     """The gap, retrieval, classification and agreement with people under every standardizer."""
     if arguments.model is None:
         raise InputError("this study needs a model")
@@ -110,20 +65,20 @@ def main(arguments: Arguments) -> Report:
     if expert is None:
         raise InputError("this study needs the files of Flickr8k: give --data")
     ratings = read_flickr8k_expert(expert, arguments.images)
-    with closing(Embedder.of(arguments.model)) as embedder:
+    with open_embedder(arguments.model) as embedder:
         corpus = _corpus(embedder, folder, ratings if limit is None else ratings.limited(limit), limit)
-        pairs = embedder.pairs(folder, "train", 1, limit)
-    held_out = f"{len(pairs[0]):,} training pairs"
+        pairs = _pairs(embedder, folder, fit_on, 1, limit)
+    held_out = f"{len(pairs[0]):,} {fit_on} pairs"
     known = held_out_statistics(*pairs, held_out)
-    own = pair_statistics(corpus.images, corpus.captions, IN_SAMPLE)
+    own = pair_statistics(corpus.images, corpus.captions[:: corpus.each], IN_SAMPLE)
     tried = list(conditions(known, own))
-    fingerprint = embedder.encoder.fingerprint
+    fingerprint = embedder.fingerprint
     name = f"gap-{arguments.label.replace('/', '--')}"
     return report(
         Study(
             stem=name if limit is None else f"{name}-first-{limit}",
             title=f"The modality gap on Flickr8k and what removing it does, model {arguments.label}",
-            introduction=_introduction(arguments, corpus, len(pairs[0])),
+            introduction=_introduction(arguments, corpus, held_out),
             corpus=corpus,
             conditions=tried,
             ablation=list(async_variants(known, *pairs)),
@@ -141,9 +96,21 @@ def main(arguments: Arguments) -> Report:
     )
 
 
+def _pairs(
+    embedder: Embedder, folder: Path, split: Split, each: int, limit: int | None
+) -> tuple[Vectors, Vectors]:
+    """Embeddings of a split's first images (n, d) and of ``each`` of their captions (each·n, d)."""
+    read = read_split(folder, split)
+    images = read.images[:limit]
+    starts = range(0, CAPTIONS_PER_IMAGE * len(images), CAPTIONS_PER_IMAGE)
+    seen = embedder.images(images)
+    said = embedder.captions([caption for i in starts for caption in read.captions[i : i + each]])
+    return seen.vectors[seen.index], said.vectors[said.index]
+
+
 def _corpus(embedder: Embedder, folder: Path, ratings: RatingSet, limit: int | None) -> Corpus:
     """Flickr8k's test split with its captions, classes and ratings."""
-    images, captions = embedder.pairs(folder, "test", CAPTIONS_PER_IMAGE, limit)
+    images, captions = _pairs(embedder, folder, "test", CAPTIONS_PER_IMAGE, limit)
     texts = read_split(folder, "test").captions
     labels = [
         label_of(texts[start : start + CAPTIONS_PER_IMAGE])
@@ -151,21 +118,21 @@ def _corpus(embedder: Embedder, folder: Path, ratings: RatingSet, limit: int | N
     ]
     rows = np.array([row for row, label in enumerate(labels) if label is not None], dtype=np.int64)
     places = {name: place for place, name in enumerate(CLASSES)}
-    prompts = embedder.texts([template.format(name) for name in CLASSES for template in TEMPLATES])
-    classes = class_vectors(prompts.reshape(len(CLASSES), len(TEMPLATES), -1))
+    prompts = embedder.captions([template.format(name) for name in CLASSES for template in TEMPLATES])
+    classes = class_vectors(prompts.vectors[prompts.index].reshape(len(CLASSES), len(TEMPLATES), -1))
     labelled = Labelled(images[rows], np.array([places[labels[row] or ""] for row in rows]), classes)
-    rated = encode_ratings(embedder.encoder, ratings, embedder.cache)
+    rated = encode_ratings(embedder, ratings)
     return Corpus(images, captions, labelled if len(rows) else None, (rated, ratings))
 
 
-def _introduction(arguments: Arguments, corpus: Corpus, trained: int) -> str:
+def _introduction(arguments: Arguments, corpus: Corpus, held_out: str) -> str:
     labelled = 0 if corpus.labelled is None else len(corpus.labelled.images)
     ratings = 0 if corpus.rated is None else len(corpus.rated[1].rating)
     return (
         f"Flickr8k, test split: {len(corpus.images):,} photographs with {corpus.each} captions each, "
         f"{labelled} of them with a class, and {ratings:,} expert ratings; model {arguments.label}. "
-        f"Statistics come from {trained:,} training photographs with their first caption unless it says "
-        "otherwise: held out, other photographs of the same kind."
+        f"Statistics come from {held_out}, photographs with their first caption, unless it says otherwise: "
+        "held out, other photographs of the same kind."
     )
 
 

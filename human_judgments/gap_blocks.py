@@ -8,6 +8,10 @@ from itertools import pairwise
 from human_judgments.gap_published import CHANGES, CONDITIONS, ROWS, SAMPLE_SIZES, Change
 from human_judgments.gap_study import FORMS, Measured, Size, expert_estimate
 from human_judgments.report import UNDEFINED, p_value, percent, table
+from i0tscore.gap import NONE
+from i0tscore.gap.measures import severity
+from i0tscore.render.document import figure
+from i0tscore.render.gap import HEADINGS
 from i0tscore.results import Resampling
 from i0tscore.results.comparison import Difference
 from i0tscore.results.retrieval import DEPTHS
@@ -20,19 +24,38 @@ TASKS = {
     "accuracy": "class accuracy",
     "expert": "Expert τ-c",
 }
+GAP = (
+    "centroid_distance",
+    "linear_separability",
+    "modality_accuracy",
+    "minimum_cosine_distance",
+    "relative_gap",
+)
 SAME, OTHER, OPEN = "the same way", "the other way", "cannot be told"
 
 
-def gap_table(found: Mapping[str, Measured], resampling: Resampling) -> str:
-    """Measures of the gap and the tasks by condition, as Tables 1 and 2 of An et al."""
+def gap_table(found: Mapping[str, Measured]) -> str:
+    """Measures of the gap by condition."""
+    header = ["standardizer", "band", *(HEADINGS[measure] for measure in GAP)]
+    rows = []
+    for name, one in found.items():
+        if one.gap is None:
+            rows.append([name, *[UNDEFINED] * (1 + len(GAP))])
+        else:
+            rows.append([name, one.gap.severity, *(figure(one.gap[measure]) for measure in GAP)])
+    return table(header, rows, left=2)
+
+
+def task_table(found: Mapping[str, Measured], resampling: Resampling) -> str:
+    """The tasks by condition."""
     first = next(iter(found.values()))
-    header = ["standardizer", *first.gap, "R@1 to captions", "R@1 to images"]
+    header = ["standardizer", TASKS["to_caption"], TASKS["to_image"]]
     header += ["class accuracy"] * (first.classification is not None)
     header += ["Expert τ-c", "Expert τ-c, clipped"] * bool(first.agreement)
     rows = []
     for name, one in found.items():
         recall = one.ranks[1].recall(1, resampling)
-        row = [name, *(_number(value) for value in one.gap.values()), *map(percent, recall)]
+        row = [name, *map(percent, recall)]
         if one.classification is not None:
             row.append(percent(one.classification.balanced_accuracy(resampling)))
         row += [percent(expert_estimate(one, form, resampling)) for form in FORMS if one.agreement]
@@ -133,11 +156,32 @@ def replication_blocks(compared: Differences, condition_of: Mapping[str, str]) -
     return [text, table(header, rows, left=4)]
 
 
+def band_blocks(found: Mapping[str, Measured], condition_of: Mapping[str, str]) -> list[str]:
+    """Their centroid distances and LS beside ours, and how many fall into the same band."""
+    rows: list[list[str]] = []
+    for change in CHANGES:
+        name = condition_of.get(change.standardizer, "")
+        for standardizer, theirs in ((str(NONE), change.before), (name, change.after)):
+            gap = found[standardizer].gap if standardizer in found else None
+            if gap is None or any(row[0] == theirs.name for row in rows):
+                continue
+            band = severity(theirs.centroid_distance)
+            cells = [f"{theirs.centroid_distance:.3f} {band}", f"{theirs.linear_separability:.3f}"]
+            ours = [figure(gap[measure]) for measure in GAP[:2]]
+            same = "the same" if gap.severity == band else "another"
+            rows.append([theirs.name, *cells, str(standardizer), f"{ours[0]} {gap.severity}", ours[1], same])
+    count = sum(row[-1] == "the same" for row in rows)
+    others = [f"{row[0]} ({row[1]} there, {row[4]} here)" for row in rows if row[-1] != "the same"]
+    text = f"{count} of their {len(rows)} centroid distances fall into the same band here; into another: "
+    header = ["theirs", "CD", "LS", "ours", "our CD", "our LS", "band"]
+    return [f"{text}{'; '.join(others) or 'none'}.", table(header, rows)]
+
+
 def size_reading(sizes: Sequence[Size]) -> str:
     """What the curve of sample sizes says."""
     gaps = [sum(size.gaps) / len(size.gaps) for size in sizes]
     falling = all(after < before for before, after in pairwise(gaps))
-    low = next((size.count for size, gap in zip(sizes, gaps, strict=True) if gap < 0.19), None)
+    low = next((size.count for size, gap in zip(sizes, gaps, strict=True) if severity(gap) == "low"), None)
     first, last = sizes[0], sizes[-1]
     changes = [
         f"{100 * (sum(b) / len(b) - sum(a) / len(a)):+.1f} points of {name}"
@@ -152,7 +196,7 @@ def size_reading(sizes: Sequence[Size]) -> str:
     return (
         f"From {first.count:,} to {last.count:,} pairs behind the means the centroid distance "
         f"{'falls at every step' if falling else 'does not fall at every step'}, from {gaps[0]:.3f} to "
-        f"{gaps[-1]:.3f}; it is below .19, which An et al. call low, "
+        f"{gaps[-1]:.3f}; An et al. would call it low "
         f"{f'from {low:,} pairs on' if low else 'nowhere'}. More pairs bring {' and '.join(changes)}; "
         f"{' and '.join(theirs)} theirs from {few} to {many}."
     )
@@ -162,10 +206,6 @@ def _agreement(points: float, low: float, high: float) -> str:
     if low <= 0 <= high or points == 0:
         return OPEN
     return SAME if (low > 0) == (points > 0) else OTHER
-
-
-def _number(value: float | None) -> str:
-    return UNDEFINED if value is None else f"{value:.3f}"
 
 
 def _two(value: float | None) -> str:

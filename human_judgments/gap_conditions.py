@@ -12,6 +12,7 @@ from human_judgments.gap_published import CHANGES
 from human_judgments.standardizer_study import Condition
 from i0tscore.gap import Moments, Standardizer, Statistics, all_standardizers
 from i0tscore.gap.bank import NEAREST, Bank
+from i0tscore.training.async_ablation import TRAINED, VARIANTS
 from i0tscore.training.async_pairs import CachedPairs
 from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer
 
@@ -24,13 +25,6 @@ SEED = 7
 SETTLED = 1000
 """From so many pairs on running statistics follow momentum averages, as the paper's; with fewer, which
 would leave these near where they began, every batch weighs the same."""
-VARIANTS: dict[str, dict[str, float]] = {
-    "untrained": {"learning_rate": 0.0},
-    "without cyclic losses": {"cyclic_weight": 0.0},
-    "rate 1e-4": {"learning_rate": 1e-4},
-    "rate 1e-3": {"learning_rate": 1e-3},
-}
-"""Changes to the paper's recipe of ``async``."""
 
 
 def conditions(held_out: Statistics, own: Statistics) -> Iterator[Condition]:
@@ -64,21 +58,22 @@ def held_out_statistics(images: Vectors, captions: Vectors, name: str) -> Statis
     size = min(BANK, len(images))
     bank = Bank.draw(images, captions, size, nearest=max(1, min(NEAREST, size // 4)))
     statistics = replace(pair_statistics(images, captions, name), bank=bank)
-    return _with_normalization(statistics, images, captions)
+    return _with_normalization(statistics, images, captions, _for(TRAINED, len(images)))
 
 
 def async_variants(statistics: Statistics, images: Vectors, captions: Vectors) -> Iterator[Condition]:
-    """``async`` by the paper's recipe without MCSIE, then with one thing changed; pairs (n, d), (n, d)."""
-    yield Condition(ASYNC, statistics, statistics.name)
-    for name, changes in VARIANTS.items():
-        trained = _with_normalization(statistics, images, captions, **changes)
-        yield Condition(ASYNC, trained, name)
+    """``async`` trained on pairs (n, d), (n, d) in the ways of the ablation, each recipe once."""
+    recipes = {_for(recipe, len(images)): name for name, recipe in reversed(VARIANTS.items())}
+    for recipe, name in reversed(recipes.items()):
+        yield Condition(ASYNC, _with_normalization(statistics, images, captions, recipe), name)
 
 
 def _with_normalization(
-    statistics: Statistics, images: Vectors, captions: Vectors, **changes: float
+    statistics: Statistics, images: Vectors, captions: Vectors, recipe: AsyncRecipe
 ) -> Statistics:
-    momentum = 0.1 if len(images) >= SETTLED else None
-    recipe = replace(AsyncRecipe(mcsie=False, momentum=momentum), **changes)  # type: ignore[arg-type]
-    trainer = AsyncTrainer(CachedPairs(images, captions, np.arange(len(images))), recipe, SEED)
-    return replace(statistics, normalization=trainer.run())
+    pairs = CachedPairs(images, captions, np.arange(len(images)))
+    return replace(statistics, normalization=AsyncTrainer(pairs, recipe, SEED).run())
+
+
+def _for(recipe: AsyncRecipe, pairs: int) -> AsyncRecipe:
+    return recipe if pairs >= SETTLED else replace(recipe, momentum=None)

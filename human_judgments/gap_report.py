@@ -8,6 +8,7 @@ from typing import Any
 
 from human_judgments.arguments import Arguments
 from human_judgments.gap_blocks import (
+    band_blocks,
     difference_table,
     gap_table,
     published_table,
@@ -15,8 +16,10 @@ from human_judgments.gap_blocks import (
     replication_blocks,
     size_reading,
     size_table,
+    task_table,
     verdicts,
 )
+from human_judgments.gap_conditions import SEED
 from human_judgments.gap_study import (
     FORMS,
     Corpus,
@@ -30,6 +33,7 @@ from human_judgments.gap_study import (
 from human_judgments.plot import Chart
 from human_judgments.report import Report, bullets, resampling_note
 from human_judgments.standardizer_study import Condition
+from i0tscore.render.gap import LEGEND
 from i0tscore.results import Resampling
 from i0tscore.results.retrieval import DEPTHS
 
@@ -48,7 +52,7 @@ class Study:
         introduction: What the data are.
         corpus: What is measured on.
         conditions: Standardizers with their statistics, ``none`` first.
-        ablation: ``async`` in variants.
+        ablation: ``async`` in variants, if any.
         condition_of: By standardizer the condition that is set against published figures, which are
             in-sample.
         pairs: Images (m, d) and captions (m, d) that means are drawn from.
@@ -77,26 +81,29 @@ def report(study: Study, arguments: Arguments) -> Report:
     ablation = {one.name: measure(one, study.corpus, resampling) for one in study.ablation}
     compared = differences(found, resampling)
     sizes = sample_sizes(*study.pairs, study.corpus, study.sizes, DRAWS)
+    banded, bands = band_blocks(found, study.condition_of)
     paragraph, replicated = replication_blocks(compared, study.condition_of)
     blocks = [
         f"{study.introduction} Made by\n\n```console\n$ {arguments.command}\n```",
         f"Recalls, accuracies and τ-c × 100. {resampling_note(resampling, 'images')}",
-        "## The gap and the tasks, as Tables 1 and 2 of An et al. 2025",
-        gap_table(found, resampling),
+        "## The gap, as in Tables 1 and 2 of An et al. 2025",
+        gap_table(found),
+        _gap_legend(found),
+        "## The tasks, as in the same tables\n\nRetrieval with one caption an image.",
+        task_table(found, resampling),
         *_recall_blocks(found, resampling),
         "## Difference from none\n\nOn the same resamples of images; p two-sided, Holm-corrected for the "
         "comparisons of a column.",
         difference_table(compared, resampling.resamples),
-        "## I0T_async\n\nTwo batch normalizations behind the frozen encoder, trained on embeddings of "
-        "the statistics' pairs and therefore without MCSIE, which encodes anew; then with one thing changed.",
-        gap_table(ablation, resampling),
+        *_ablation_blocks(ablation, resampling),
         "## How many pairs the means need, as Table 3\n\n`post` with the means of that many pairs, of which "
         f"{DRAWS} shuffles (seeds 0 to {DRAWS - 1}) were drawn: mean and range. CD expected: the formula of "
-        "`expected_residual_gap`. Theirs: one draw, Flickr30k, 1,000 being the test set itself.",
+        "`expected_residual_gap`, which leaves out the noise of the measured pairs themselves. "
+        "Theirs: one draw, Flickr30k, 1,000 being the test set itself.",
         size_table(sizes),
         "## What replicates",
-        paragraph,
-        size_reading(sizes),
+        f"{banded} {paragraph} {size_reading(sizes)}",
+        bands,
         replicated,
         f"## Published figures\n\nAn et al. 2025, theirs. {published_table()}",
         "## Conditions",
@@ -128,6 +135,31 @@ def report(study: Study, arguments: Arguments) -> Report:
     return Report(study.stem, study.title, blocks, data, chart)
 
 
+def _ablation_blocks(ablation: Mapping[str, Measured], resampling: Resampling) -> list[str]:
+    if not ablation:
+        return []
+    return [
+        "## I0T_async\n\nTwo batch normalizations behind the frozen encoder, trained on embeddings of the "
+        "statistics' pairs and therefore without MCSIE, which encodes anew. `trained BN` is else the paper's "
+        f"recipe, seed {SEED}; the others change one thing.",
+        gap_table(ablation),
+        task_table(ablation, resampling),
+    ]
+
+
+def _gap_legend(found: Mapping[str, Measured]) -> str:
+    """What the measures are, and what is undefined."""
+    gaps = [one.gap for one in found.values() if one.gap is not None]
+    lines = [f"Between the images and their first captions. {LEGEND}."]
+    if gaps[0].separability_without_gap is not None:
+        lines.append(f"LS without any gap, at this n and d: {gaps[0].separability_without_gap:.3f}.")
+    lines += [f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(n for gap in gaps for n in gap.notes)]
+    lines.append(
+        "`dn` is measured on vectors scaled to unit length; `nnn` moves no embedding and has no gap."
+    )
+    return " ".join(lines)
+
+
 def _recall_blocks(found: Mapping[str, Measured], resampling: Resampling) -> list[str]:
     blocks = ["## Retrieval"]
     for each in sorted(next(iter(found.values())).ranks):
@@ -144,7 +176,8 @@ def _measured_data(found: Measured, resampling: Resampling) -> dict[str, Any]:
         }
         for each, ranks in found.ranks.items()
     }
-    data: dict[str, Any] = {"gap": found.gap, "retrieval": recalls}
+    gap = None if found.gap is None else found.gap.to_dict()
+    data: dict[str, Any] = {"gap": gap, "retrieval": recalls}
     if found.classification is not None:
         data["classification"] = {
             "n": len(found.classification.labels),

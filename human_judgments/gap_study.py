@@ -17,11 +17,13 @@ from i0tscore.gap import (
     centroid_distance,
     dot,
     expected_residual_gap,
+    normalize,
 )
 from i0tscore.results import Resampling
 from i0tscore.results.agreement import Resampled, resample
 from i0tscore.results.classification import Classification, classify
 from i0tscore.results.comparison import Difference, compare_means, compare_resampled
+from i0tscore.results.gap import GapMeasures, measure_gap
 from i0tscore.results.intervals import Estimate
 from i0tscore.results.retrieval import CrossModalRanks, cross_modal_ranks
 from i0tscore.samples.ratings import RatingSet
@@ -72,13 +74,13 @@ class Measured:
     """What was found under one condition.
 
     Attributes:
-        gap: Measures of the gap between the images and their first captions, by name.
+        gap: Between the images and their first captions; None where nothing is moved (``nnn``).
         ranks: By captions an image: 1, and all if there are more.
         classification: None without classes.
         agreement: By ``FORMS``; empty without ratings.
     """
 
-    gap: dict[str, float | None]
+    gap: GapMeasures | None
     ranks: dict[int, CrossModalRanks]
     classification: Classification | None
     agreement: dict[str, Resampled]
@@ -103,11 +105,6 @@ class Size:
     to_image: tuple[float, ...]
 
 
-def gap_measures(images: NDArray[Any], captions: NDArray[Any]) -> dict[str, float | None]:
-    """The measures of the gap between images (n, d) and captions (n, d), by name."""
-    return {"CD": centroid_distance(images, captions)}
-
-
 def measure(condition: Condition, corpus: Corpus, resampling: Resampling) -> Measured:
     """Everything under one condition."""
 
@@ -127,7 +124,10 @@ def measure(condition: Condition, corpus: Corpus, resampling: Resampling) -> Mea
         for form, values in zip(FORMS, (scores, scores.clip(0)), strict=True):
             rows = values[ratings.item]
             agreement[form] = resample(rows, ratings.rating, ratings.clusters, ["tau_c"], resampling)
-    return Measured(gap_measures(images, captions[:: corpus.each]), ranks, found, agreement)
+    gap = None
+    if not condition.standardizer.across_only:
+        gap = measure_gap(normalize(images), normalize(captions[:: corpus.each]), resampling=resampling)
+    return Measured(gap, ranks, found, agreement)
 
 
 def differences(found: Mapping[str, Measured], resampling: Resampling) -> dict[str, dict[str, Difference]]:

@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders.base import Encoder
-from i0tscore.encoders.cache import EmbeddingCache
-from i0tscore.encoders.loop import embed_captions, embed_images
+from human_judgments.embedder import Embedder
 from i0tscore.errors import InputError
 from i0tscore.gap import (
     NONE,
@@ -83,13 +81,11 @@ class Condition:
         return name if self.standardizer.need is None else f"{name}, {self.source}"
 
 
-def encode_ratings(encoder: Encoder, ratings: RatingSet, cache: EmbeddingCache | None = None) -> RatedVectors:
-    """Encode a rating set's images, captions and references, each distinct one once."""
-    images = embed_images(encoder, [sample.image for sample in ratings.samples], cache=cache)
-    rated = [sample.caption for sample in ratings.samples]
-    captions = embed_captions(encoder, rated, prefix=PREFIX, cache=cache)
-    flat = [text for sample in ratings.samples for text in sample.references]
-    references = embed_captions(encoder, flat, prefix=PREFIX, cache=cache)
+def encode_ratings(embedder: Embedder, ratings: RatingSet) -> RatedVectors:
+    """Encode a rating set's images, captions and references."""
+    images = embedder.images([sample.image for sample in ratings.samples])
+    captions = embedder.captions([sample.caption for sample in ratings.samples])
+    references = embedder.captions([text for sample in ratings.samples for text in sample.references])
     ends = np.cumsum([len(sample.references) for sample in ratings.samples])[:-1]
     rows = np.split(references.index, ends)
     first = np.unique(images.index, return_index=True)[1]
@@ -103,17 +99,17 @@ def encode_ratings(encoder: Encoder, ratings: RatingSet, cache: EmbeddingCache |
     )
 
 
-def all_conditions(encoder: Encoder, rated: RatedVectors, folder: Path) -> Iterator[Condition]:
+def all_conditions(embedder: Embedder, rated: RatedVectors, folder: Path) -> Iterator[Condition]:
     """Every standardizer with the statistics it is to be tried with."""
-    builtin = builtin_statistics(encoder.fingerprint)
+    builtin = builtin_statistics(embedder.fingerprint)
     if builtin is None:
         raise InputError(
-            f"no statistics are shipped for {encoder.fingerprint.name}: this study compares with them"
+            f"no statistics are shipped for {embedder.fingerprint.name}: this study compares with them"
         )
     yield Condition(NONE, builtin, "")
     yield Condition(POST, builtin, BUILTIN)
     for count in SAMPLES:
-        yield Condition(POST, _train_sample(encoder, folder, count), f"{count} training pairs")
+        yield Condition(POST, _train_sample(embedder, folder, count), f"{count} training pairs")
     own = Statistics("test", "", "", PREFIX, Moments.of(rated.images), Moments.of(rated.z))
     yield Condition(POST, own, "the test set's own")
     for standardizer in all_standardizers():
@@ -130,11 +126,11 @@ def all_conditions(encoder: Encoder, rated: RatedVectors, folder: Path) -> Itera
             warnings.warn(f"{standardizer} is left out: {lacking}", UserWarning, stacklevel=2)
 
 
-def _train_sample(encoder: Encoder, folder: Path, count: int) -> Statistics:
+def _train_sample(embedder: Embedder, folder: Path, count: int) -> Statistics:
     split = read_split(folder, "train")
     rows = np.random.default_rng(0).choice(len(split.images), count, replace=False)
-    images = embed_images(encoder, [split.images[i] for i in rows])
-    captions = embed_captions(encoder, [split.captions[5 * i] for i in rows], prefix=PREFIX)
+    images = embedder.images([split.images[i] for i in rows])
+    captions = embedder.captions([split.captions[5 * i] for i in rows])
     return Statistics("sample", "", "", PREFIX, Moments.of(images.vectors), Moments.of(captions.vectors))
 
 

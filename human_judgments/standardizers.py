@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from human_judgments.arguments import Arguments, script
+from human_judgments.embedder import open_embedder
 from human_judgments.plot import Chart
 from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import UNDEFINED, Report, bullets, p_value, percent, resampling_note, table
@@ -21,7 +22,6 @@ from human_judgments.standardizer_study import (
     residual_gap,
     score_forms,
 )
-from i0tscore.encoders import load_encoder
 from i0tscore.errors import InputError
 from i0tscore.results.comparison import Difference
 from i0tscore.results.intervals import Estimate
@@ -49,13 +49,12 @@ def main(arguments: Arguments) -> Report:
     file = arguments.local_file(EXPERT_FILES, known.origin)
     if file is None or arguments.model is None:
         raise InputError("this study needs the files of Flickr8k and a model")
-    encoder = load_encoder(
-        arguments.model.model, weights=arguments.model.weights, precision=arguments.model.precision
-    )
     ratings = read_flickr8k_expert(file, arguments.images)
     ratings = ratings if arguments.limit is None else ratings.limited(arguments.limit)
-    rated = encode_ratings(encoder, ratings)
-    conditions = list(all_conditions(encoder, rated, arguments.folder()))
+    with open_embedder(arguments.model) as embedder:
+        rated = encode_ratings(embedder, ratings)
+        conditions = list(all_conditions(embedder, rated, arguments.folder()))
+    fingerprint = embedder.fingerprint
     scores = {
         f"{condition.name}; {form}": values
         for condition in conditions
@@ -77,12 +76,12 @@ def main(arguments: Arguments) -> Report:
         _half_table(chosen, differences, arguments.resampling.resamples),
         "## What it says",
         bullets([*_reading(found, chosen, differences, recalls), ALIKE]),
-        f"## Conditions\n\nEncoder {encoder.fingerprint.name}, weights {encoder.fingerprint.weights}, "
-        f"{encoder.fingerprint.preprocess}, {encoder.fingerprint.precision}.",
+        f"## Conditions\n\nEncoder {fingerprint.name}, weights {fingerprint.weights}, "
+        f"{fingerprint.preprocess}, {fingerprint.precision}.",
     ]
     data = {
         "command": arguments.command,
-        "encoder": asdict(encoder.fingerprint),
+        "encoder": asdict(fingerprint),
         "resampling": asdict(arguments.resampling),
         "tau_c": {name: estimate.to_dict() for name, (estimate, _) in found.items()},
         "difference": {name: d.to_dict() for name, (_, d) in found.items() if d is not None},

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 from test_retrieval import normal
 
-from human_judgments import gap, gap_pairs
+from human_judgments import embedder, gap, gap_pairs
 from human_judgments.gap_blocks import OPEN, OTHER, SAME, replication_blocks, size_reading, verdicts
 from human_judgments.gap_conditions import conditions, held_out_statistics, pair_statistics
 from human_judgments.gap_published import CHANGES, ROWS, SAMPLE_SIZES
@@ -73,7 +73,8 @@ def test_every_standardizer_is_tried_and_published_ones_also_with_own_statistics
 
 
 def test_own_means_close_the_gap_best(measured) -> None:
-    gaps = {name: one.gap["CD"] for name, one in measured[1].items()}
+    gaps = {name: one.gap["centroid_distance"].value for name, one in measured[1].items() if one.gap}
+    assert set(measured[1]) - set(gaps) == {f"nnn({strength}), others" for strength in (0.25, 0.5, 0.75)}
     assert gaps["none"] > 0.63 > gaps["post, others"] > gaps["post, own"]
     assert gaps["shift(-0.5), own"] > gaps["none"]
 
@@ -151,8 +152,9 @@ def test_pairs_of_a_file_give_a_report(tmp_path: Path) -> None:
     images, captions = pairs(80)
     held = np.random.default_rng(0).permutation(80)[40:]
     none = data["conditions"]["none"]
-    assert none["gap"]["CD"] == pytest.approx(centroid_distance(images[held], captions[held]), abs=1e-6)
-    assert f"{none['gap']['CD']:.3f}" in text
+    distance = centroid_distance(images[held], captions[held])
+    assert none["gap"]["measures"]["centroid_distance"]["value"] == pytest.approx(distance, abs=1e-6)
+    assert f"{distance:.3f}" in text
     assert [size["count"] for size in data["sample_sizes"]] == [32, 40]
     expected = [
         task for change in CHANGES for task, _ in change.points() if task in ("to_caption", "to_image")
@@ -200,7 +202,7 @@ def test_photographs_give_a_report_with_all_tasks(flickr8k: Path, tmp_path: Path
     (tmp_path / "configs").mkdir()
     tiny_models.register(tmp_path / "configs")
     encoder = tiny_models.encoder()
-    monkeypatch.setattr(gap, "load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr(embedder, "load_encoder", lambda *_, **__: encoder)
     out = (
         "--data",
         flickr8k,
@@ -216,7 +218,7 @@ def test_photographs_give_a_report_with_all_tasks(flickr8k: Path, tmp_path: Path
     run(gap.main, *out, "--no-plot")
     data = json.loads((tmp_path / "gap-tiny.json").read_text())
     labelled = [i for i in range(40) if i % 3 < 2]
-    found = data["conditions"]["post, 40 training pairs"]
+    found = data["conditions"]["post, 40 train pairs"]
     assert found["classification"]["n"] == len(labelled)
     assert set(found["retrieval"]) == {"1 captions", "5 captions"}
     assert found["expert"]["value"] is not None
