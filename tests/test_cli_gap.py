@@ -73,7 +73,7 @@ def test_json_follows_the_schema_and_gives_the_measures(pairs):
     assert (none["images"], none["captions"], none["severity"]) == (140, 280, "severe")
     assert none["measures"]["centroid_distance"]["value"] == pytest.approx(centroid_distance(x, y), abs=1e-6)
     assert found["statistics"]["in_sample"] is True
-    assert found["encoder"] == {}
+    assert none["signature"].startswith("gap|m:embeddings|w:")
 
 
 def test_tables_say_what_was_done_and_what_was_not(pairs):
@@ -151,7 +151,8 @@ def test_photographs_are_encoded_and_measured(tmp_path, monkeypatch):
     )
     assert run.code == 0
     found = json.loads(run.out)
-    assert found["encoder"]["m"] == "lite"
+    assert "|m:lite|" in found["standardizers"]["post"]["signature"]
+    assert "|stats:flickr8k-train-f0ef|" in found["standardizers"]["post"]["signature"]
     assert found["statistics"]["name"] == "flickr8k-train"
     values = {name: f["measures"]["centroid_distance"]["value"] for name, f in found["standardizers"].items()}
     assert values["none"] > 0.63 > values["post"]

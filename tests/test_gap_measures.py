@@ -16,10 +16,12 @@ from i0tscore.gap.picture import panel
 from i0tscore.gap.separability import separability
 from i0tscore.metrics.encoded import EncodedRun
 from i0tscore.metrics.gap import gap_panels, report_gap
+from i0tscore.metrics.signing import Settings
 from i0tscore.results import Resampling
 from i0tscore.results.gap import MEASURES, measure_gap
 
 QUICK = Resampling(resamples=200)
+SETTINGS = Settings((), (), QUICK)
 
 
 def made(images: int = 12, captions: int = 3, d: int = 6, seed: int = 0, apart: float = 1.0):
@@ -238,11 +240,14 @@ def test_a_report_says_whether_statistics_are_of_the_measured_samples() -> None:
     own = Statistics("own", "", "", "", *(Moments.of(side) for side in run.pairs))
     other = Statistics("other", "", "", "", *(Moments.of(side[:50]) for side in run.pairs))
     for statistics, in_sample, said in ((own, True, "in-sample"), (other, False, "held-out")):
-        report = report_gap(run, statistics, resampling=QUICK)
+        report = report_gap(run, statistics, settings=SETTINGS)
         assert report.in_sample is in_sample
         assert any(note.startswith(said) for note in report.notes)
     names = ["none", "post", "dn(0.25)", "shift(0.5)", "shift_raw(0.5)", "clip(0.1)", "color(0.2)"]
     assert list(report.measures) == names
+    assert len({str(signature) for signature in report.signatures.values()}) == len(names)
+    assert report.signatures["post"]["stats"] == f"other-{other.digest[:4]}"
+    assert report.signatures["clip(0.1)"]["stats"] == "none"
     left_out = [note for note in report.notes if "left out" in note]
     assert len(left_out) == 2, "async and nnn"
     assert (
@@ -255,10 +260,10 @@ def test_a_report_says_whether_statistics_are_of_the_measured_samples() -> None:
 def test_a_report_refuses_what_was_asked_for_and_cannot_be() -> None:
     run = run_of(*made())
     with pytest.raises(InputError, match="moves no embedding"):
-        report_gap(run, None, [Standardizer.parse("nnn")], resampling=QUICK)
+        report_gap(run, None, [Standardizer.parse("nnn")], settings=SETTINGS)
     with pytest.raises(StatisticsError, match="post needs reference means"):
-        report_gap(run, None, [POST], resampling=QUICK)
-    alone = report_gap(run, None, resampling=QUICK)
+        report_gap(run, None, [POST], settings=SETTINGS)
+    alone = report_gap(run, None, settings=SETTINGS)
     assert list(alone.measures) == ["none", "clip(0.1)"]
     assert alone.to_dict()["statistics"] is None
 

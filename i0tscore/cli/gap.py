@@ -70,6 +70,7 @@ def gap(**options: Any) -> None:
     from i0tscore.metrics.encoded import EncodedRun
     from i0tscore.metrics.gap import gap_panels, report_gap
     from i0tscore.metrics.metric import PRESETS, Metric
+    from i0tscore.metrics.signing import Settings
     from i0tscore.metrics.statistics import choose_statistics
     from i0tscore.render.gap import gap_csv, gap_document
 
@@ -84,8 +85,7 @@ def gap(**options: Any) -> None:
         run,
         statistics,
         chosen,
-        encoder=encoder.signature_fields,
-        resampling=asked.resampling,
+        settings=Settings(encoder.signature_fields, encoder.encoding_fields, asked.resampling),
         skipped=found.skipped,
         notes=[*found.notes, *notes],
     )

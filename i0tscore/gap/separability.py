@@ -57,7 +57,7 @@ def separability(images: NDArray[Any], captions: NDArray[Any], *, seed: int = 0)
 
     Pairs are split whole, so that both modalities are equally frequent on both sides. The paper states
     neither labels nor split; 0 and 1 are the labels that its figures fit (±1 would put I0T_post's .54 at
-    −.84). The figure depends on n/d: compare it only at equal n and d, and with ``without_gap``.
+    −.85). The figure depends on n/d: compare it only at equal n and d, and with ``without_gap``.
 
     Args:
         images: Unit embeddings (n, d).

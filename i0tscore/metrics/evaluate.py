@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,9 @@ from i0tscore.metrics.encoded import EncodedRun, Index, References, Vectors
 from i0tscore.metrics.functional import breakdown, max_similarity
 from i0tscore.metrics.metric import Metric
 from i0tscore.metrics.ranks import rank_captions, rank_with_references
-from i0tscore.results import MetricResult, Resampling, Result, Scale, Signature, bootstrap_mean
+from i0tscore.metrics.signing import Settings as Settings
+from i0tscore.metrics.signing import sign
+from i0tscore.results import MetricResult, Result, Scale, Signature, bootstrap_mean
 
 RANKED_PAIRS = 4_000_000_000
 """Above this many image–caption pairs, ranks are left out."""
@@ -31,23 +31,6 @@ NO_DIRECTION = (
     "(the same caption for every image does this under batch statistics)"
 )
 NO_REFERENCE = "percentiles and p_match are null: {reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a signature says besides the metric and the counts.
-
-    Attributes:
-        encoder: Signature fields of the encoder, ``m``, ``act``, ``w``, ``prep``; empty for embeddings.
-        encoding: Fields of how texts were encoded, ``prefix``, ``prec``, ``long``; empty for embeddings.
-        resampling: Of the intervals.
-        ranks: Whether to rank captions.
-    """
-
-    encoder: tuple[tuple[str, str], ...]
-    encoding: tuple[tuple[str, str], ...]
-    resampling: Resampling
-    ranks: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,27 +204,10 @@ def _notes(metrics: Sequence[Metric], statistics: Statistics | None, too_many: b
 def _signature(
     run: EncodedRun, metric: Metric, statistics: Statistics | None, settings: Settings
 ) -> Signature:
-    stats = "none"
-    if metric.standardizer.need is not None and statistics is not None:
-        stats = f"{statistics.name}-{statistics.digest_of(metric.standardizer)[:4]}"
-    bootstrap = settings.resampling
-    fields = [
-        *(settings.encoder or (("m", "embeddings"), ("w", _digest(run)))),
-        ("std", str(metric.standardizer)),
-        ("stats", stats),
+    own = [
         ("sim", metric.standardizer.similarity),
         ("weight", shortest(metric.weight)),
         ("clip", "yes" if metric.clip else "no"),
         *([("ref", str(metric.reference_rule))] if metric.needs_references else []),
-        ("n", str(run.n)),
-        ("skipped", str(len(run.skipped))),
-        *settings.encoding,
-        *([("bs", str(bootstrap.resamples)), ("seed", str(bootstrap.seed))] if bootstrap.resamples else []),
-        ("v", version("i0tscore")),
     ]
-    return Signature(metric.base, tuple(fields))
-
-
-def _digest(run: EncodedRun) -> str:
-    """Identifies given embeddings, whose encoder nobody knows."""
-    return hashlib.sha256(run.images.tobytes() + run.texts.tobytes()).hexdigest()[:12]
+    return sign(metric.base, run, metric.standardizer, statistics, settings, *own)

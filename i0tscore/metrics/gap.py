@@ -15,7 +15,8 @@ from i0tscore.gap.picture import Panel, panel
 from i0tscore.gap.standardizers import default_standardizers
 from i0tscore.gap.vectors import normalize
 from i0tscore.metrics.encoded import EncodedRun
-from i0tscore.results import Resampling, SkippedSample
+from i0tscore.metrics.signing import Settings, sign
+from i0tscore.results import Resampling, Signature, SkippedSample
 from i0tscore.results.gap import GapMeasures, measure_gap
 
 SCHEMA = "i0tscore.gap/1"
@@ -36,7 +37,7 @@ class GapReport:
         measures: By standardizer, ``none`` first.
         statistics: What the standardizers used, or None.
         in_sample: Whether the statistics are of the measured samples; None without statistics.
-        encoder: Signature fields of the encoder; empty for embeddings.
+        signatures: By standardizer.
         resampling: Of the intervals.
         skipped: Samples left out.
         notes: What a reader should know.
@@ -45,7 +46,7 @@ class GapReport:
     measures: dict[str, GapMeasures]
     statistics: Statistics | None
     in_sample: bool | None
-    encoder: tuple[tuple[str, str], ...]
+    signatures: dict[str, Signature]
     resampling: Resampling
     skipped: tuple[SkippedSample, ...]
     notes: tuple[str, ...]
@@ -56,7 +57,6 @@ class GapReport:
         settings = self.resampling
         return {
             "schema": SCHEMA,
-            "encoder": dict(self.encoder),
             "statistics": None
             if known is None
             else {
@@ -71,7 +71,10 @@ class GapReport:
                 "resamples": settings.resamples,
                 "seed": settings.seed,
             },
-            "standardizers": {name: found.to_dict() for name, found in self.measures.items()},
+            "standardizers": {
+                name: {**found.to_dict(), "signature": str(self.signatures[name])}
+                for name, found in self.measures.items()
+            },
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.skipped],
             "notes": list(self.notes),
         }
@@ -82,8 +85,7 @@ def report_gap(
     statistics: Statistics | None,
     standardizers: Sequence[Standardizer] = (),
     *,
-    encoder: tuple[tuple[str, str], ...] = (),
-    resampling: Resampling | None = None,
+    settings: Settings | None = None,
     skipped: Sequence[SkippedSample] = (),
     notes: Sequence[str] = (),
 ) -> GapReport:
@@ -94,8 +96,7 @@ def report_gap(
         statistics: What standardizers need, or None.
         standardizers: Which; if left out, each of the table once. Of those left out, those that the
             statistics do not suffice for are skipped with a note, and so is ``nnn``, which moves nothing.
-        encoder: Signature fields of the encoder.
-        resampling: Of the intervals.
+        settings: For signatures and intervals; those of embeddings if left out.
         skipped: Samples left out before the run.
         notes: What to tell the reader besides.
 
@@ -103,13 +104,14 @@ def report_gap(
         InputError: Fewer than two images, or a standardizer that moves nothing was asked for.
         StatisticsError: The statistics lack what a standardizer that was asked for needs.
     """
-    settings = resampling or Resampling()
+    settings = settings or Settings((), (), Resampling())
     said = [*notes]
     wanted = list(standardizers) or _usable(statistics, said)
-    measures = {}
+    measures, signatures = {}, {}
     for standardizer in dict.fromkeys([NONE, *wanted]):
         x, y, owners = _standardized(run, statistics, standardizer)
-        measures[str(standardizer)] = measure_gap(x, y, owners, settings)
+        measures[str(standardizer)] = measure_gap(x, y, owners, settings.resampling)
+        signatures[str(standardizer)] = sign("gap", run, standardizer, statistics, settings)
     in_sample = None if statistics is None else _is_of(run, statistics)
     if in_sample is not None:
         said.append(IN_SAMPLE if in_sample else HELD_OUT)
@@ -119,9 +121,8 @@ def report_gap(
     scaled = [str(s) for s in wanted if s.similarity == "dot"]
     if scaled:
         said.append(f"{', '.join(scaled)}: measured on vectors scaled to unit length")
-    return GapReport(
-        measures, statistics, in_sample, encoder, settings, (*skipped, *run.skipped), tuple(said)
-    )
+    left_out = (*skipped, *run.skipped)
+    return GapReport(measures, statistics, in_sample, signatures, settings.resampling, left_out, tuple(said))
 
 
 def gap_panels(

@@ -44,7 +44,8 @@ def gap_document(report: GapReport) -> Document:
     if report.skipped:
         rows = [[one_line(s.id), one_line(s.reason)] for s in report.skipped]
         tables.append(("", Table(["skipped", "reason"], rows, ["left", "left"])))
-    return Document(tables, [LEGEND, *_remarks(report, before)], [])
+    signatures = [str(signature) for signature in report.signatures.values()]
+    return Document(tables, [LEGEND, *_remarks(report, before)], signatures)
 
 
 def gap_csv(report: GapReport) -> str:
@@ -88,7 +89,7 @@ def _remarks(report: GapReport, before: GapMeasures) -> list[str]:
     if report.statistics is not None:
         known = report.statistics
         source = f" ({known.source})" if known.source else ""
-        lines.append(f"statistics: {known.name}-{known.digest[:4]}{source}")
+        lines.append(f"statistics: {known.name}{source}")
     return [*lines, *report.notes, *_notes(report)]
 
 

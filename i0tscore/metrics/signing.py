@@ -1,0 +1,60 @@
+"""How a number of an encoded run is signed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from i0tscore.gap import Standardizer, Statistics
+from i0tscore.metrics.encoded import EncodedRun
+from i0tscore.results import Resampling, Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a signature says besides the metric and the counts.
+
+    Attributes:
+        encoder: Signature fields of the encoder, ``m``, ``act``, ``w``, ``prep``; empty for embeddings.
+        encoding: Fields of how texts were encoded, ``prefix``, ``prec``, ``long``; empty for embeddings.
+        resampling: Of the intervals.
+        ranks: Whether to rank captions.
+    """
+
+    encoder: tuple[tuple[str, str], ...]
+    encoding: tuple[tuple[str, str], ...]
+    resampling: Resampling
+    ranks: bool = True
+
+
+def sign(
+    name: str,
+    run: EncodedRun,
+    standardizer: Standardizer,
+    statistics: Statistics | None,
+    settings: Settings,
+    *own: tuple[str, str],
+) -> Signature:
+    """The signature of a number that comes from a run under a standardizer, with fields of its ``own``."""
+    stats = "none"
+    if standardizer.need is not None and statistics is not None:
+        stats = f"{statistics.name}-{statistics.digest_of(standardizer)[:4]}"
+    bootstrap = settings.resampling
+    fields = [
+        *(settings.encoder or (("m", "embeddings"), ("w", _digest(run)))),
+        ("std", str(standardizer)),
+        ("stats", stats),
+        *own,
+        ("n", str(run.n)),
+        ("skipped", str(len(run.skipped))),
+        *settings.encoding,
+        *([("bs", str(bootstrap.resamples)), ("seed", str(bootstrap.seed))] if bootstrap.resamples else []),
+        ("v", version("i0tscore")),
+    ]
+    return Signature(name, tuple(fields))
+
+
+def _digest(run: EncodedRun) -> str:
+    """Identifies given embeddings, whose encoder nobody knows."""
+    return hashlib.sha256(run.images.tobytes() + run.texts.tobytes()).hexdigest()[:12]
