@@ -1,0 +1,44 @@
+"""Self-critical training (Rennie et al. 2017) with I0TScore as the reward."""
+
+from __future__ import annotations
+
+import torch
+from captioner import Captioner
+from corpus import Corpus
+
+from i0tscore.encoders.base import Encoder
+from i0tscore.integrations.reward import I0TReward
+
+RATE = 2e-4
+
+
+def step(
+    model: Captioner, optimizer: torch.optim.Optimizer, reward: I0TReward, features: torch.Tensor
+) -> float:
+    """One step; returns the mean reward of the captions that were drawn.
+
+    A drawn caption counts by how much better it is than the one the model would write anyway, so that
+    what is hard about an image drops out. The encoder sees both in one call.
+    """
+    model.train()
+    with torch.no_grad():
+        usual = model.greedy(features)
+    drawn, log_probabilities = model.sample(features)
+    baseline, rewards = reward(features, list(zip(usual, drawn, strict=True))).unbind(dim=1)
+    optimizer.zero_grad()
+    (-(rewards - baseline) * log_probabilities).mean().backward()
+    optimizer.step()
+    return float(rewards.mean())
+
+
+def train(
+    model: Captioner, corpus: Corpus, encoder: Encoder, *, steps: int, batch: int = 64, seed: int = 0
+) -> list[float]:
+    """Train on the corpus's images without their captions; returns each step's mean reward."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0)
+    reward = I0TReward(encoder)
+    features = corpus.train.features
+    chosen = [torch.randint(len(features), (batch,), generator=generator) for _ in range(steps)]
+    return [step(model, optimizer, reward, features[rows]) for rows in chosen]

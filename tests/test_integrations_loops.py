@@ -1,0 +1,401 @@
+"""Training loops: the example's three, what the callbacks log, and the reward."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from examples_on_disk import EXAMPLES, write_examples
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.data import DataLoader, TensorDataset
+
+import i0tscore
+from i0tscore.errors import InputError, StatisticsError
+from i0tscore.gap import Moments, Statistics
+from i0tscore.integrations import lightning as ours_lightning
+from i0tscore.integrations import transformers as ours_transformers
+from i0tscore.integrations.reward import I0TReward
+from i0tscore.integrations.validation import Validation, evaluating
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:statistics come from"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec"),
+]
+
+CAPTIONS = json.loads((EXAMPLES / "captions.json").read_text())
+REFERENCES = json.loads((EXAMPLES / "references.json").read_text())
+GOOD = list(CAPTIONS.values())
+SAME = ["a man in a shirt"] * len(GOOD)
+EMPTY = [" "] * len(GOOD)
+
+
+class Counting:
+    """The encoder itself, with a count of what it encodes."""
+
+    def __init__(self, encoder):
+        self._encoder = encoder
+        self.images = self.texts = 0
+
+    def __getattr__(self, name):
+        return getattr(self._encoder, name)
+
+    def encode_pixels(self, pixels):
+        self.images += len(pixels)
+        return self._encoder.encode_pixels(pixels)
+
+    def encode_tokens(self, tokens):
+        self.texts += len(tokens)
+        return self._encoder.encode_tokens(tokens)
+
+
+@pytest.fixture(scope="module")
+def lite():
+    return i0tscore.load_encoder("lite")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    tiny_models.register(tmp_path_factory.mktemp("configs"))
+    return tiny_models.encoder("tiny")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = write_examples(tmp_path_factory.mktemp("loops")) / "images"
+    return [next(folder.glob(f"{name}.*")) for name in CAPTIONS]
+
+
+@pytest.fixture(scope="module")
+def embeddings(lite, photographs):
+    return I0TReward(lite).embed(photographs)
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The modules of examples/captioner, which is no package."""
+    names = ("captioner", "corpus", "loops", "self_critical", "train")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES / "captioner")
+        yield {name: importlib.import_module(name) for name in names}
+        for name in names:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def corpus(example, embeddings):
+    captions = [[CAPTIONS[name], *REFERENCES[name]] for name in CAPTIONS]
+    return example["corpus"].Corpus.of((embeddings, captions), (embeddings, captions), least=1)
+
+
+def schedule(*epochs):
+    """What a model writes: one list of captions after the other."""
+    pending = iter(epochs)
+    return lambda model, images: next(pending)
+
+
+class Module(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch, _):
+        return (self.weight - 1).square().sum()
+
+    def validation_step(self, batch, _):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def run_lightning(validation, epochs, folder, *callbacks, prefix="val/"):
+    """A few epochs of next to nothing with the callback; the trainer."""
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        callbacks=[ours_lightning.I0TScoreCallback(validation, prefix=prefix), *callbacks],
+        logger=CSVLogger(folder),
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=bool(callbacks),
+    )
+    data = DataLoader(TensorDataset(torch.zeros(2)))
+    trainer.fit(Module(), data, data)
+    return trainer
+
+
+def logged_by(trainer, name):
+    """What the logger got under a name, epoch by epoch."""
+    rows = (Path(trainer.logger.log_dir) / "metrics.csv").read_text().splitlines()
+    table = [dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in rows[1:]]
+    return [float(row[name]) for row in table if row.get(name)]
+
+
+class Regression(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, labels):
+        return {"loss": (self.weight - 1).square().sum()}
+
+
+def trainer_of_transformers(validation, epochs, folder, callbacks=(), **settings):
+    from transformers import Trainer as HuggingFaceTrainer
+    from transformers import TrainingArguments
+
+    arguments = {
+        "num_train_epochs": epochs,
+        "eval_strategy": "epoch",
+        "save_strategy": "no",
+        "prediction_loss_only": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    rows = [{"x": torch.zeros(1), "labels": torch.zeros(1)}] * 2
+    return HuggingFaceTrainer(
+        Regression(),
+        TrainingArguments(str(folder), **{**arguments, **settings}),
+        train_dataset=rows,
+        eval_dataset=rows,
+        callbacks=[ours_transformers.I0TScoreCallback(validation), *callbacks],
+    )
+
+
+def history(trainer, name):
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+def test_the_three_loops_learn_and_log_the_same_scores(example, corpus, lite):
+    logs = {name: loop(corpus, lite, epochs=6)[1] for name, loop in example["loops"].LOOPS.items()}
+    losses = [epoch["loss"] for epoch in logs["plain"]]
+    assert len(losses) == 6
+    assert losses[-1] < losses[0] - 0.5
+    for name in ("loss", "I0TScore", "I0TScore_low", "I0TScore_high"):
+        figures = [[epoch[name] for epoch in log] for log in logs.values()]
+        np.testing.assert_allclose(figures[1], figures[0], atol=1e-5)
+        np.testing.assert_allclose(figures[2], figures[0], atol=1e-5)
+
+
+def test_self_critical_training_raises_the_reward(example, corpus, lite):
+    model, _ = example["loops"].plain(corpus, lite, epochs=10)
+    before = [p.detach().clone() for p in model.parameters()]
+    rewards = example["self_critical"].train(model, corpus, lite, steps=12, batch=32)
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert np.mean(rewards[-4:]) > np.mean(rewards[:4])
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("loop", ["plain", "lightning", "transformers"])
+def test_the_example_runs_on_flickr8k(
+    example, lite, data_dir, loop, capsys, monkeypatch, tmp_path_factory
+):
+    cache = tmp_path_factory.getbasetemp() / "captioner-cache"
+    options = ["--images", "16", "--validation", "6", "--steps", "4", "--cache-dir", str(cache)]
+    monkeypatch.setattr(
+        "sys.argv", ["train.py", "--loop", loop, "--data", str(data_dir), "--reward", "1", *options]
+    )
+    monkeypatch.setattr(example["train"], "load_encoder", lambda name: lite)
+    example["train"].main()
+    lines = capsys.readouterr().out.splitlines()
+    epochs = [line for line in lines if line.startswith("|")][2:]
+    assert len(epochs) == 3  # 80 pairs in batches of 64: 4 steps are nearest to 3 epochs
+    assert any("stats:flickr8k-train" in line and "|n:6|" in line for line in lines)
+
+
+def test_the_logged_score_is_that_of_i0t_score_and_images_are_encoded_once(lite, photographs, tmp_path):
+    expected = i0tscore.i0t_score(photographs, GOOD, model=lite, statistics="builtin")["I0TScore"]
+    shuffled = GOOD[1:] + GOOD[:1]
+    encoder = Counting(lite)
+    trainer = run_lightning(Validation(photographs, schedule(shuffled, GOOD), model=encoder), 2, tmp_path)
+    assert encoder.images == len(photographs)
+    scores = logged_by(trainer, "val/I0TScore")
+    assert len(scores) == 2
+    assert scores[0] < 0.2 < scores[1]
+    assert scores[1] == pytest.approx(expected.mean, abs=1e-5)
+    assert logged_by(trainer, "val/I0TScore_low")[1] == pytest.approx(expected.interval[0], abs=1e-4)
+    assert logged_by(trainer, "val/I0TScore_n") == [7, 7]
+
+    encoder = Counting(lite)
+    validation = Validation(photographs, schedule(shuffled, GOOD, GOOD), model=encoder)
+    trainer = trainer_of_transformers(validation, 2, tmp_path)
+    trainer.train()
+    assert history(trainer, "eval_I0TScore") == pytest.approx(scores, abs=1e-5)
+    assert trainer.evaluate()["eval_I0TScore_high"] == pytest.approx(expected.interval[1], abs=1e-4)
+    assert encoder.images == len(photographs)
+    assert str(validation.result["I0TScore"].signature) == str(expected.signature)
+
+
+def test_collapsed_captions_have_a_score_under_fixed_statistics_and_none_under_their_own(lite, embeddings):
+    fixed = Validation(embeddings, schedule(SAME), model=lite)(nn.Identity())
+    expected = i0tscore.i0t_score(embeddings, SAME, model=lite, statistics="builtin")["I0TScore"].mean
+    assert fixed["I0TScore"] == pytest.approx(expected)
+    assert fixed["I0TScore_n"] == 7
+    batch = Validation(embeddings, schedule(SAME), model=lite, statistics="batch")
+    with pytest.warns(UserWarning, match="7 undefined, first 0: no score: an embedding equals its reference"):
+        scores = batch(nn.Identity())
+    assert scores == {"I0TScore": None, "I0TScore_low": None, "I0TScore_high": None, "I0TScore_n": 0}
+    assert batch.result["I0TScore"].mean is None
+
+
+def test_empty_captions_are_left_out_with_a_warning(lite, embeddings):
+    validation = Validation(embeddings, schedule(GOOD[:6] + [""], EMPTY), model=lite)
+    with pytest.warns(UserWarning, match="1 left out, first 6: the caption is empty"):
+        scores = validation(nn.Identity())
+    assert scores["I0TScore_n"] == 6
+    with pytest.warns(UserWarning, match="every caption is empty"):
+        scores = validation(nn.Identity())
+    assert scores["I0TScore"] is None
+    assert validation.result is None
+
+
+def test_lightning_passes_over_undefined_epochs(lite, embeddings, tmp_path):
+    validation = Validation(embeddings, schedule(EMPTY, GOOD, SAME, EMPTY), model=lite)
+    best = ModelCheckpoint(tmp_path, monitor="I0TScore", mode="max", filename="{epoch}")
+    stop = EarlyStopping("I0TScore", mode="max", patience=2)
+    with pytest.warns(UserWarning, match="every caption is empty"):
+        trainer = run_lightning(validation, 4, tmp_path, best, stop, prefix="")
+    scores = logged_by(trainer, "I0TScore")
+    assert len(scores) == 2
+    assert float(best.best_model_score) == pytest.approx(scores[0])
+    assert best.best_model_path.endswith("epoch=1.ckpt")
+    assert stop.stopped_epoch == 3
+    assert float(trainer.callback_metrics["I0TScore"]) == -1
+
+
+def test_the_trainer_of_transformers_passes_over_undefined_epochs(lite, embeddings, tmp_path):
+    validation = Validation(embeddings, schedule(EMPTY, GOOD, SAME, EMPTY), model=lite)
+    trainer = trainer_of_transformers(
+        validation,
+        3,
+        tmp_path,
+        save_strategy="best",
+        metric_for_best_model="I0TScore",
+        greater_is_better=True,
+    )
+    with pytest.warns(UserWarning, match="every caption is empty"):
+        trainer.train()
+    scores = history(trainer, "eval_I0TScore")
+    assert len(scores) == 2
+    assert trainer.state.best_metric == pytest.approx(scores[0])
+    assert trainer.state.best_global_step == trainer.state.max_steps * 2 // 3
+    trainer.args.metric_for_best_model = None
+    with pytest.warns(UserWarning, match="every caption is empty"):
+        assert "eval_I0TScore" not in trainer.evaluate()
+
+
+def test_reporters_of_transformers_get_the_score_through_log(lite, embeddings, tmp_path):
+    from transformers import TrainerCallback
+
+    class Reporter(TrainerCallback):
+        seen = ()
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            self.seen = (*self.seen, *logs)
+
+    reporter = Reporter()
+    trainer = trainer_of_transformers(
+        Validation(embeddings, schedule(GOOD, GOOD), model=lite), 2, tmp_path, [reporter]
+    )
+    callback = next(
+        c for c in trainer.callback_handler.callbacks if isinstance(c, ours_transformers.I0TScoreCallback)
+    )
+    callback.log = trainer.log
+    trainer.train()
+    assert reporter.seen.count("eval_I0TScore") == 2
+    assert len(history(trainer, "eval_I0TScore")) == 2
+
+
+def test_validation_refuses_what_are_not_captions_of_the_images(lite, tiny, embeddings, photographs):
+    with pytest.raises(InputError, match="6 captions for 7 images"):
+        Validation(embeddings, schedule(GOOD[:6]), model=lite)(nn.Identity())
+    with pytest.raises(InputError, match="there is NoneType among them"):
+        Validation(embeddings, schedule([*GOOD[:6], None]), model=lite)(nn.Identity())
+    with pytest.raises(InputError, match="missing.png"):
+        Validation([*photographs, "missing.png"], schedule(GOOD), model=lite).prepare()
+    with pytest.raises(StatisticsError, match="no statistics are shipped"):
+        Validation(embeddings, schedule(GOOD), model=tiny).prepare()
+
+
+def test_the_model_is_evaluated_and_then_as_before():
+    model = nn.Sequential(nn.Dropout(), nn.Linear(2, 2))
+    model.train()
+    model[0].eval()
+    with evaluating(model):
+        assert not any(part.training for part in model.modules())
+        assert not model[1](torch.ones(1, 2)).requires_grad
+    assert [part.training for part in model.modules()] == [True, False, True]
+
+
+def test_the_reward_is_i0t_score_of_each_distinct_caption_once(lite, embeddings):
+    encoder = Counting(lite)
+    reward = I0TReward(encoder, batch_size=2)
+    captions = [[GOOD[i], GOOD[i], SAME[0]] for i in range(7)]
+    rewards = reward(embeddings, captions)
+    assert encoder.texts == 8
+    assert rewards.shape == (7, 3)
+    result = i0tscore.i0t_score(embeddings, GOOD, model=lite, statistics="builtin")["I0TScore"]
+    np.testing.assert_allclose(rewards[:, 0], result.values, atol=1e-5)
+    assert torch.equal(rewards[:, 0], rewards[:, 1])
+    y = lite.encode_tokens(lite.tokenize(["A photo depicts " + SAME[0]] * 7))
+    means = reward.statistics.image.mean, reward.statistics.caption.mean
+    expected = i0tscore.functional.i0t_score(embeddings, y, *means)
+    torch.testing.assert_close(rewards[:, 2], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(reward(embeddings, GOOD), rewards[:, 0], atol=1e-5, rtol=0)
+
+
+class OnTheDevice(TorchFunctionMode):
+    """Refuses everything that takes a tensor to the processor's side as numbers or arrays."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        assert function.__name__ not in {"cpu", "numpy", "tolist", "item", "__array__"}, function.__name__
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_the_reward_stays_a_tensor_without_gradient(lite, embeddings, dtype):
+    reward = I0TReward(lite)
+    images = embeddings.to(dtype).requires_grad_()
+    with OnTheDevice():
+        rewards = reward(images, GOOD)
+    assert (rewards.dtype, rewards.device, rewards.requires_grad) == (dtype, images.device, False)
+    weight = torch.ones(7, dtype=dtype, requires_grad=True)
+    (rewards * weight).sum().backward()
+    assert torch.equal(weight.grad, rewards)
+    assert reward(images[:0], []).shape == (0,)
+
+
+def test_undefined_rewards_have_the_value_that_was_chosen(lite, embeddings):
+    empty = GOOD[:6] + [" "]
+    assert float(I0TReward(lite)(embeddings, empty)[6]) == -1
+    rewards = I0TReward(lite, undefined=0.25)(embeddings, empty)
+    assert float(rewards[6]) == 0.25
+    assert bool((rewards[:6] != 0.25).all())
+    alone, texts = embeddings[:1].numpy(), lite.encode_tokens(lite.tokenize(GOOD)).numpy()
+    means = Moments.of(np.repeat(alone, 2, axis=0)), Moments.of(texts)
+    at_mean = Statistics("one", "lite", lite.fingerprint.space, "A photo depicts ", *means)
+    assert I0TReward(lite, at_mean)(embeddings, GOOD).eq(-1).tolist() == [True] + [False] * 6
+
+
+def test_the_reward_refuses_statistics_that_move_and_captions_that_do_not_match(lite, tiny, embeddings):
+    with pytest.raises(StatisticsError, match="fixed statistics, not 'batch'"):
+        I0TReward(lite, "batch")
+    with pytest.raises(StatisticsError, match="belong to lite"):
+        I0TReward(tiny, I0TReward(lite).statistics)
+    for captions in (GOOD[:6], [GOOD[:2]] * 6 + [GOOD[:1]], "a dog"):
+        with pytest.raises(InputError, match="7 images need as many captions"):
+            I0TReward(lite)(embeddings, captions)
+
