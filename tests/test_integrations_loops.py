@@ -191,18 +191,16 @@ def test_the_three_loops_learn_and_log_the_same_scores(example, corpus, lite):
 
 
 def test_self_critical_training_raises_the_reward(example, corpus, lite):
-    model, _ = example["loops"].plain(corpus, lite, epochs=10)
+    model, _ = example["loops"].plain(corpus, lite, epochs=8)
     before = [p.detach().clone() for p in model.parameters()]
-    rewards = example["self_critical"].train(model, corpus, lite, steps=12, batch=32)
+    rewards = example["self_critical"].train(model, corpus, lite, steps=15, batch=24, rate=2e-3)
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    assert np.mean(rewards[-4:]) > np.mean(rewards[:4])
+    assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 0.02
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("loop", ["plain", "lightning", "transformers"])
-def test_the_example_runs_on_flickr8k(
-    example, lite, data_dir, loop, capsys, monkeypatch, tmp_path_factory
-):
+def test_the_example_runs_on_flickr8k(example, lite, data_dir, loop, capsys, monkeypatch, tmp_path_factory):
     cache = tmp_path_factory.getbasetemp() / "captioner-cache"
     options = ["--images", "16", "--validation", "6", "--steps", "4", "--cache-dir", str(cache)]
     monkeypatch.setattr(
@@ -252,7 +250,7 @@ def test_collapsed_captions_have_a_score_under_fixed_statistics_and_none_under_t
 
 
 def test_empty_captions_are_left_out_with_a_warning(lite, embeddings):
-    validation = Validation(embeddings, schedule(GOOD[:6] + [""], EMPTY), model=lite)
+    validation = Validation(embeddings, schedule([*GOOD[:6], ""], EMPTY), model=lite)
     with pytest.warns(UserWarning, match="1 left out, first 6: the caption is empty"):
         scores = validation(nn.Identity())
     assert scores["I0TScore_n"] == 6
@@ -264,7 +262,7 @@ def test_empty_captions_are_left_out_with_a_warning(lite, embeddings):
 
 def test_lightning_passes_over_undefined_epochs(lite, embeddings, tmp_path):
     validation = Validation(embeddings, schedule(EMPTY, GOOD, SAME, EMPTY), model=lite)
-    best = ModelCheckpoint(tmp_path, monitor="I0TScore", mode="max", filename="{epoch}")
+    best = ModelCheckpoint(tmp_path / "best", monitor="I0TScore", mode="max", filename="{epoch}")
     stop = EarlyStopping("I0TScore", mode="max", patience=2)
     with pytest.warns(UserWarning, match="every caption is empty"):
         trainer = run_lightning(validation, 4, tmp_path, best, stop, prefix="")
@@ -324,7 +322,7 @@ def test_validation_refuses_what_are_not_captions_of_the_images(lite, tiny, embe
         Validation(embeddings, schedule(GOOD[:6]), model=lite)(nn.Identity())
     with pytest.raises(InputError, match="there is NoneType among them"):
         Validation(embeddings, schedule([*GOOD[:6], None]), model=lite)(nn.Identity())
-    with pytest.raises(InputError, match="missing.png"):
+    with pytest.raises(InputError, match=r"missing\.png"):
         Validation([*photographs, "missing.png"], schedule(GOOD), model=lite).prepare()
     with pytest.raises(StatisticsError, match="no statistics are shipped"):
         Validation(embeddings, schedule(GOOD), model=tiny).prepare()
@@ -368,7 +366,7 @@ class OnTheDevice(TorchFunctionMode):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_the_reward_stays_a_tensor_without_gradient(lite, embeddings, dtype):
     reward = I0TReward(lite)
-    images = embeddings.to(dtype).requires_grad_()
+    images = embeddings.clone().to(dtype).requires_grad_()
     with OnTheDevice():
         rewards = reward(images, GOOD)
     assert (rewards.dtype, rewards.device, rewards.requires_grad) == (dtype, images.device, False)
@@ -379,7 +377,7 @@ def test_the_reward_stays_a_tensor_without_gradient(lite, embeddings, dtype):
 
 
 def test_undefined_rewards_have_the_value_that_was_chosen(lite, embeddings):
-    empty = GOOD[:6] + [" "]
+    empty = [*GOOD[:6], " "]
     assert float(I0TReward(lite)(embeddings, empty)[6]) == -1
     rewards = I0TReward(lite, undefined=0.25)(embeddings, empty)
     assert float(rewards[6]) == 0.25
@@ -398,4 +396,3 @@ def test_the_reward_refuses_statistics_that_move_and_captions_that_do_not_match(
     for captions in (GOOD[:6], [GOOD[:2]] * 6 + [GOOD[:1]], "a dog"):
         with pytest.raises(InputError, match="7 images need as many captions"):
             I0TReward(lite)(embeddings, captions)
-

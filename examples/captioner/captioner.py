@@ -61,7 +61,6 @@ class Captioner(nn.Module):
         self.begin = nn.Linear(dimension, width)
         self.embedding = nn.Embedding(len(vocabulary), width, padding_idx=PAD)
         self.gru = nn.GRU(width, width, batch_first=True)
-        self.dropout = nn.Dropout(0.3)
         self.words = nn.Linear(width, len(vocabulary))
 
     def forward(self, features: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -75,8 +74,8 @@ class Captioner(nn.Module):
             ``loss``, a scalar, in a dictionary, as the trainer of transformers wants it.
         """
         given = functional.pad(labels[:, :-1], (1, 0), value=BEGIN)
-        states, _ = self.gru(self.dropout(self.embedding(given)), self._start(features))
-        logits = self.words(self.dropout(states))
+        states, _ = self.gru(self.embedding(given), self._start(features))
+        logits = self.words(states)
         return {"loss": functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PAD)}
 
     def greedy(self, features: torch.Tensor) -> list[str]:

@@ -148,7 +148,6 @@ def transformers(corpus: Corpus, encoder: Encoder, *, epochs: int, seed: int = 0
             eval_dataset=corpus.validation,
             callbacks=[I0TScoreCallback(scores)],
         )
-        torch.manual_seed(seed)
         trainer.train()
     log = [
         {name.removeprefix("eval_"): v for name, v in entry.items()}

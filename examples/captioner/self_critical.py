@@ -9,8 +9,6 @@ from corpus import Corpus
 from i0tscore.encoders.base import Encoder
 from i0tscore.integrations.reward import I0TReward
 
-RATE = 2e-4
-
 
 def step(
     model: Captioner, optimizer: torch.optim.Optimizer, reward: I0TReward, features: torch.Tensor
@@ -32,12 +30,19 @@ def step(
 
 
 def train(
-    model: Captioner, corpus: Corpus, encoder: Encoder, *, steps: int, batch: int = 64, seed: int = 0
+    model: Captioner,
+    corpus: Corpus,
+    encoder: Encoder,
+    *,
+    steps: int,
+    batch: int = 64,
+    rate: float = 5e-4,
+    seed: int = 0,
 ) -> list[float]:
     """Train on the corpus's images without their captions; returns each step's mean reward."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0)
+    optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0)
     reward = I0TReward(encoder)
     features = corpus.train.features
     chosen = [torch.randint(len(features), (batch,), generator=generator) for _ in range(steps)]

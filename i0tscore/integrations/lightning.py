@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from i0tscore.errors import MissingExtraError
 from i0tscore.integrations.validation import Validation
 
@@ -53,8 +55,9 @@ class I0TScoreCallback(Callback):  # type: ignore[misc]
             return
         values = self.validation(pl_module) if trainer.is_global_zero else None
         values = trainer.strategy.broadcast(values)
-        defined = {self.prefix + name: value for name, value in values.items() if value is not None}
-        worst = {self.prefix + name: value for name, value in self.validation.worst.items()}
-        pl_module.log_dict(defined, on_epoch=True, batch_size=1)
-        missing = {name: value for name, value in worst.items() if name not in defined}
-        pl_module.log_dict(missing, on_epoch=True, batch_size=1, logger=False)
+        for name, value in values.items():
+            if value is not None:
+                pl_module.log(self.prefix + name, value, on_epoch=True, batch_size=1)
+            elif name in self.validation.worst:
+                # Not by `log`, which must not reach the logger in one epoch and not in another.
+                trainer.callback_metrics[self.prefix + name] = torch.tensor(self.validation.worst[name])

@@ -157,13 +157,13 @@ class RunEncoder:
             bad |= {i: "no references; give at least one" for i, r in enumerate(references) if not len(r)}
         self._refuse(bad, ids)
         keep = [i for i in range(len(ids)) if i not in bad]
-        x = self._side([images[i] for i in keep] if bad else images, "image")
+        x = self._side(_rows(images, keep) if bad else images, "image")
         bad |= {keep[i]: why for i, why in x.failures.items()}
         self._refuse(bad, ids)
         good = x.index >= 0
         keep = [i for i, ok in zip(keep, good, strict=True) if ok]
-        kept_captions = [captions[i] for i in keep]
-        y = self._side(np.stack(kept_captions) if isinstance(captions, np.ndarray) else kept_captions, "text")
+        kept_captions = _rows(captions, keep)
+        y = self._side(kept_captions, "text")
         if x.vectors.shape[1] != y.vectors.shape[1]:
             raise InputError(f"images have {x.vectors.shape[1]} dimensions, captions {y.vectors.shape[1]}")
         image_index = x.index[good]
@@ -242,3 +242,8 @@ class RunEncoder:
 
             self._cache = EmbeddingCache(self.encoder, self._cache_dir)
         return self._cache
+
+
+def _rows(items: Any, keep: Sequence[int]) -> Any:
+    """Some of the items, in an array if they are rows of one: a list of rows is not seen as embeddings."""
+    return items[list(keep)] if isinstance(items, np.ndarray) else [items[i] for i in keep]
