@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from i0tscore.encoders.base import Tokens
+from i0tscore.encoders.prefix import attention_after
 from i0tscore.encoders.text import TextTower
 from i0tscore.errors import ModelError
 
@@ -40,14 +41,20 @@ class PseudoInputs:
         path, embedding = self._token_embedding
         ids = self.pad([prompt])
         places = ids[0] == placeholder
-        template = embedding(ids)
+        model, known = self.model, int(places.int().argmax())
+        text = TextTower(model)
+        parts = attention_after(text, ids[:, :known])
+        for name, part in parts.items():
+            model = with_part(model, name if text.module is self.model else f"text.{name}", part)
+        after = known if parts else 0
+        template, places = embedding(ids[:, after:]), places[after:]
 
         def tower(vectors: torch.Tensor) -> torch.Tensor:
             n = len(vectors)
             embedded = template.expand(n, -1, -1).clone()
             embedded[:, places] = vectors.to(device=self.device, dtype=embedded.dtype)
-            twin = with_part(self.model, path, _Given(embedded))
-            return TextTower(twin)(ids.expand(n, -1))
+            twin = with_part(model, path, _Given(embedded))
+            return TextTower(twin)(ids.expand(n, -1), after=after)
 
         return tower
 

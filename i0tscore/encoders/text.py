@@ -113,22 +113,26 @@ class TextTower:
         self.module: nn.Module = getattr(model, "text", model)
         self.padding = _padding(self.module)
 
-    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
-        """Encode token ids (n, length) to text features (n, d), not yet of unit length."""
+    def __call__(self, ids: torch.Tensor, *, after: int = 0) -> torch.Tensor:
+        """Encode token ids (n, length) to text features (n, d), not yet of unit length.
+
+        ``after`` is how many positions at the beginning the attention has seen (``attention_after``).
+        """
         if self.padding is Padding.LONGEST_CAUSAL:
-            return self._causal(ids)
+            return self._causal(ids, after)
         features: torch.Tensor = self._model.encode_text(ids)
         return features
 
-    def _causal(self, ids: torch.Tensor) -> torch.Tensor:
+    def _causal(self, ids: torch.Tensor, after: int) -> torch.Tensor:
         # open_clip's CLIP.encode_text takes the full context length only, hence this shorter way.
         from open_clip.transformer import text_global_pool
 
         tower: Any = self.module
         length = ids.shape[1]
         dtype = tower.transformer.get_cast_dtype()
-        x = tower.token_embedding(ids).to(dtype) + tower.positional_embedding[:length].to(dtype)
-        x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
+        ids = ids[:, after:]
+        x = tower.token_embedding(ids).to(dtype) + tower.positional_embedding[after:length].to(dtype)
+        x = tower.transformer(x, attn_mask=tower.attn_mask[after:length, :length])
         x = tower.ln_final(x)
         pool_type, eos_id = _pooling(tower)
         features: torch.Tensor = text_global_pool(x, ids, pool_type, eos_token_id=eos_id)
