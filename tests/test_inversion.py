@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,18 @@ import open_clip
 import pytest
 import tiny_models
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch.nn import functional
 
 from i0tscore.encoders import load_encoder
+from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.encoders.precomputed import read_embeddings
 from i0tscore.errors import InputError, ModelError, SampleFileError, UsageError
 from i0tscore.inversion import Inverted, invert_captions, invert_images
 from i0tscore.inversion.descent import initial, losses_of
 from i0tscore.inversion.prompt import place_tokens
+from i0tscore.training.flickr8k import read_split
 
 CURVE = (0, 1, 5, 20)
 TEXT_TOWERS = [*tiny_models.CAUSAL, *tiny_models.FULL_LENGTH]
@@ -69,6 +73,77 @@ def plain_text_features(model: Any, ids: torch.Tensor, vectors: torch.Tensor) ->
     x = torch.cat([x[:, :4], vectors, x[:, 4 + vectors.shape[1] :]], dim=1) + model.positional_embedding
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask))
     return x[:, ids[0].argmax()] @ model.text_projection
+
+
+def plain_image_features(visual: Any, patches: torch.Tensor) -> torch.Tensor:
+    """open_clip's ``VisionTransformer``, written out, from patches (n, rows · columns, width)."""
+    start = visual.class_embedding.expand(len(patches), 1, -1)
+    x = visual.ln_pre(torch.cat([start, patches], dim=1) + visual.positional_embedding)
+    return visual.ln_post(visual.transformer(x))[:, 0] @ visual.proj
+
+
+@pytest.mark.parametrize(("patches", "bands"), [(1, [16]), (3, [6, 5, 5])])
+def test_captions_are_inverted_as_a_plain_implementation_does(patches: int, bands: list[int]) -> None:
+    stock = tiny_models.stock("tiny").requires_grad_(True)
+    found = invert_captions(
+        tiny_models.encoder("tiny"), targets(3), patches=patches, steps=20, curve=tuple(range(21))
+    )
+    start = initial(found.ids, 32, found.settings)
+    spread = torch.repeat_interleave(torch.arange(patches), torch.tensor(bands))
+    plain = plain_descent(lambda v: plain_image_features(stock.visual, v[:, spread]), start, targets(3), 20)
+    np.testing.assert_allclose(found.curve, plain, atol=1e-4)
+    assert (plain[:, 0] - plain[:, -1] > 0.1).all()
+    assert found.settings.signature.startswith("inv:ovi|m:tiny|space:")
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-large-images", "tiny-coca", "tiny-timm"])
+def test_a_models_own_patches_as_pseudo_patches_are_that_image(name: str) -> None:
+    encoder = timm_encoder() if name == "tiny-timm" else tiny_models.encoder(name)
+    visual = encoder.model.visual
+    pixels = torch.rand(2, 3, *visual.image_size, generator=torch.Generator().manual_seed(0))
+    first = visual.trunk.patch_embed.proj if name == "tiny-timm" else visual.conv1
+    patches = first(pixels)
+    assert patches.shape[1:] == (encoder.patch_width, *encoder.patch_grid)
+    expected = encoder.image_features(pixels)
+    torch.testing.assert_close(encoder.patch_features(patches), expected, atol=1e-6, rtol=1e-5)
+
+
+def timm_encoder() -> OpenClipEncoder:
+    """A model with a vision transformer of timm, as SigLIP has."""
+    torch.manual_seed(0)
+    model = open_clip.CustomTextCLIP(
+        embed_dim=16,
+        vision_cfg={"timm_model_name": "test_vit", "timm_pool": "", "timm_proj": "linear", "image_size": 160},
+        text_cfg=tiny_models.TEXT,
+    )
+    settings = PreprocessCfg(size=160)
+    open_clip.model.set_model_preprocess_cfg(model, vars(settings))
+    transform = image_transform_v2(settings, is_train=False)
+    return OpenClipEncoder(model, open_clip.get_tokenizer("tiny"), transform, name="tiny-timm")
+
+
+def test_lites_own_features_of_a_stage_as_pseudo_patches_are_that_image(lite: OpenClipEncoder) -> None:
+    trunk = lite.model.visual.trunk
+    pixels = torch.rand(1, 3, 260, 260, generator=torch.Generator().manual_seed(0))
+    stages = int(lite.patch_stage.removeprefix("blocks.")) + 1
+    patches = trunk.blocks[:stages](trunk.bn1(trunk.conv_stem(pixels)))
+    assert patches.shape[1:] == (lite.patch_width, *lite.patch_grid)
+    torch.testing.assert_close(lite.patch_features(patches), lite.image_features(pixels))
+
+
+def test_gradients_by_pseudo_patches_equal_finite_differences() -> None:
+    encoder = tiny_models.encoder()
+    encoder.model.double()
+    goals = torch.from_numpy(targets(2)).double()
+    start = torch.randn(2, 32, 4, 4, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(
+        lambda v: losses_of(encoder.patch_features(v), goals)[1], start.requires_grad_(), fast_mode=True
+    )
+
+
+def test_there_are_at_most_as_many_pseudo_patches_as_patches() -> None:
+    with pytest.raises(UsageError, match="patches must be at most 16"):
+        invert_captions(tiny_models.encoder(), targets(1), patches=17)
 
 
 def plain_descent(tower: Any, start: torch.Tensor, target: np.ndarray, steps: int) -> np.ndarray:
@@ -272,3 +347,18 @@ def test_features_that_are_not_finite_are_an_error() -> None:
     encoder.model.text_projection.fill_(float("nan"))
     with pytest.raises(ModelError, match="not finite"):
         invert_images(encoder, targets(1), steps=2)
+
+
+@pytest.mark.data
+def test_inverted_features_come_closer_than_any_real_one(lite: OpenClipEncoder, data_dir: Path) -> None:
+    """Closer to their targets than any caption (image) of the split's first forty images."""
+    split = read_split(data_dir, "test")
+    images = embed_images(lite, list(split.images[:40])).vectors
+    captions = embed_captions(lite, list(split.captions[: 5 * 40])).vectors
+    cosines = images @ captions.T
+    texts = invert_images(lite, images[:4], tokens=4, curve=(0, 10, 50, 150))
+    assert (1 - texts.losses > cosines[:4].max(axis=1)).all()
+    assert (np.diff(texts.curve, axis=1) < 0).all()
+    pictures = invert_captions(lite, captions[:20:5], steps=100, curve=(0, 10, 100))
+    assert (1 - pictures.losses > cosines[:, :20:5].max(axis=0)).all()
+    assert (np.diff(pictures.curve, axis=1) < 0).all()

@@ -116,8 +116,9 @@ class _Given(nn.Module):
 class _Rows(nn.Module):
     """Brings patches (n, width, rows, columns) into the order of a timm vision transformer."""
 
-    def __init__(self, *, as_grid: bool) -> None:
+    def __init__(self, grid_size: tuple[int, int], *, as_grid: bool) -> None:
         super().__init__()
+        self.grid_size = grid_size  # looked up where position embeddings are resampled
         self.as_grid = as_grid
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
@@ -146,8 +147,10 @@ def _patches(model: Any) -> _Patches:
         twin = with_part(model, "visual.conv1", nn.Identity())
         return _Patches(twin, trunk.conv1.out_channels, tuple(trunk.grid_size), "conv1")
     if isinstance(trunk, TimmTransformer):
-        twin = with_part(model, "visual.trunk.patch_embed", _Rows(as_grid=trunk.dynamic_img_size))
-        return _Patches(twin, trunk.embed_dim, tuple(trunk.patch_embed.grid_size), "patch_embed")
+        grid = tuple(trunk.patch_embed.grid_size)
+        rows = _Rows(grid, as_grid=trunk.dynamic_img_size)
+        twin = with_part(model, "visual.trunk.patch_embed", rows)
+        return _Patches(twin, trunk.embed_dim, grid, "patch_embed")
     if isinstance(trunk, EfficientNet):
         return _efficientnet_patches(model, visual.image_size)
     raise ModelError(
