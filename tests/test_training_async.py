@@ -23,7 +23,7 @@ from i0tscore.gap import Statistics, centroid_distance
 from i0tscore.training import async_ablation
 from i0tscore.training.async_ablation import clip_rows
 from i0tscore.training.async_fit import CHECKPOINT, fit_async
-from i0tscore.training.async_pairs import CachedPairs, DropoutPairs, Passes, Rows, draw_batches
+from i0tscore.training.async_pairs import CachedPairs, DropoutPairs, Pairs, Passes, Rows, draw_batches
 from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer, learning_rate
 from i0tscore.training.evaluation import ExpertRatings
 from i0tscore.training.flickr8k import Flickr8kSplit
@@ -160,41 +160,47 @@ def test_a_seed_decides_everything() -> None:
     assert not np.array_equal(first.mean, other.mean)
 
 
-class Killed(CachedPairs):
+class Killed:
     """Pairs in the midst of which a run is killed."""
 
-    left = 0
+    def __init__(self, pairs: Pairs, steps: int) -> None:
+        self._pairs, self._left = pairs, steps
+        self.groups, self.dimension, self.identity = pairs.groups, pairs.dimension, pairs.identity
 
     def passes(self, rows: Rows, seed: int) -> Passes:
-        type(self).left -= 1
-        if type(self).left < 0:
+        if not self._left:
             raise KeyboardInterrupt
-        return super().passes(rows, seed)
+        self._left -= 1
+        return self._pairs.passes(rows, seed)
+
+
+def check_resuming(folder: Path, pairs: Pairs, recipe: AsyncRecipe, steps: int) -> None:
+    whole = AsyncTrainer(pairs, recipe, seed=1).run(folder / "whole", every=10)
+    with pytest.raises(KeyboardInterrupt):
+        AsyncTrainer(Killed(pairs, steps), recipe, seed=1).run(folder / "part", every=10)
+    assert (folder / "part").read_bytes() != (folder / "whole").read_bytes()
+    found = AsyncTrainer(pairs, recipe, seed=1).run(folder / "part", every=10)
+    for one, other in zip(whole, found, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one.arrays(), other.arrays(), strict=True))
+    assert (folder / "part").read_bytes() == (folder / "whole").read_bytes()
 
 
 @pytest.mark.parametrize("steps", [20, 25, 47])
 def test_a_resumed_run_gives_the_same_bytes(tmp_path: Path, steps: int) -> None:
-    pairs = gapped_pairs()
-    recipe = AsyncRecipe(mcsie=False, learning_rate=1e-3)
-    whole = AsyncTrainer(pairs, recipe, seed=1).run(tmp_path / "whole", every=10)
-    Killed.left = steps
-    killed = Killed(pairs.images, pairs.captions, pairs.groups)
-    with pytest.raises(KeyboardInterrupt):
-        AsyncTrainer(killed, recipe, seed=1).run(tmp_path / "part", every=10)
-    assert (tmp_path / "part").read_bytes() != (tmp_path / "whole").read_bytes()
-    resumed = AsyncTrainer(pairs, recipe, seed=1)
-    found = resumed.run(tmp_path / "part", every=10)
-    assert resumed.total == 69
-    for one, other in zip(whole, found, strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(one.arrays(), other.arrays(), strict=True))
-    assert (tmp_path / "part").read_bytes() == (tmp_path / "whole").read_bytes()
+    check_resuming(tmp_path, gapped_pairs(), AsyncRecipe(mcsie=False, learning_rate=1e-3), steps)
+
+
+def test_a_resumed_run_drops_the_same_too(photographs: list[Path], tmp_path: Path) -> None:
+    encoder = tiny_models.encoder("tiny")
+    rows = np.zeros((8, 16), np.float32)
+    pairs = DropoutPairs(encoder, photographs, CAPTIONS, CachedPairs(rows, rows, np.arange(8)))
+    check_resuming(tmp_path, pairs, AsyncRecipe(epochs=7, batch_size=4, momentum=None), steps=11)
 
 
 def test_a_finished_run_is_not_run_again_and_another_one_refused(tmp_path: Path) -> None:
     pairs, file = gapped_pairs(), tmp_path / "folder" / "state"
     first = AsyncTrainer(pairs, PAPER, seed=1).run(file)
-    Killed.left = 0
-    again = AsyncTrainer(Killed(pairs.images, pairs.captions, pairs.groups), PAPER, seed=1).run(file)
+    again = AsyncTrainer(Killed(pairs, steps=0), PAPER, seed=1).run(file)
     assert np.array_equal(first[1].mean, again[1].mean)
     with pytest.raises(InputError, match="other epochs, seed: give another folder"):
         AsyncTrainer(pairs, AsyncRecipe(mcsie=False, epochs=4), seed=2).run(file)
