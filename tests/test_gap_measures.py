@@ -282,3 +282,5 @@ def test_pictures_show_points_on_the_sphere_and_every_kind_of_cosine() -> None:
     both = np.concatenate([x, y[np.unique(owners, return_index=True)[1]]])
     assert shown.share == pytest.approx((np.linalg.svd(both)[1][:3] ** 2).sum() / (both**2).sum())
     assert set(gap_panels(run_of(x, y, owners), None, [NONE])) == {"none"}
+    with pytest.raises(InputError, match="three dimensions"):
+        panel(x[:, :2], y[:, :2], owners)

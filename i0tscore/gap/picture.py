@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.errors import InputError
 from i0tscore.gap.vectors import dot, normalize
 
 SHOWN = 400
@@ -45,12 +46,17 @@ def panel(
         image_of: For each caption the row of its image (n,).
         seed: Of the choice.
 
+    Raises:
+        InputError: Fewer than three dimensions.
+
     Example:
         >>> rng = np.random.default_rng(0)
         >>> shown = panel(rng.normal(size=(9, 5)), rng.normal(size=(9, 5)), np.arange(9))
         >>> shown.images.shape, shown.cosines["image_image"].shape
         ((9, 3), (36,))
     """
+    if images.shape[1] < 3:
+        raise InputError(f"a picture needs embeddings of three dimensions or more, not {images.shape[1]}")
     owners, first = np.unique(image_of, return_index=True)
     chosen = np.random.default_rng(seed).permutation(len(owners))[:SHOWN]
     x, y = (v.astype(np.float64) for v in (images[owners[chosen]], captions[first[chosen]]))
