@@ -15,6 +15,7 @@ from human_judgments.gap_conditions import (
     conditions,
     held_out_statistics,
     pair_statistics,
+    published_conditions,
 )
 from human_judgments.gap_report import SIZES, Study, report
 from human_judgments.gap_study import Corpus, Labelled, Vectors
@@ -71,7 +72,7 @@ def main(arguments: Arguments, fit_on: Split) -> Report:
     held_out = f"{len(pairs[0]):,} {fit_on} pairs"
     known = held_out_statistics(*pairs, held_out)
     own = pair_statistics(corpus.images, corpus.captions[:: corpus.each], IN_SAMPLE)
-    tried = list(conditions(known, own))
+    tried = [*conditions(known), *published_conditions(own)]
     fingerprint = embedder.fingerprint
     name = f"gap-{arguments.label.replace('/', '--')}"
     return report(

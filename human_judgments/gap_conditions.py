@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,21 +27,24 @@ SETTLED = 1000
 would leave these near where they began, every batch weighs the same."""
 
 
-def conditions(held_out: Statistics, own: Statistics) -> Iterator[Condition]:
-    """Every standardizer with statistics of other pairs, then those that were published with their own.
+def conditions(held_out: Statistics) -> Iterator[Condition]:
+    """Every standardizer, ``none`` first, with statistics of other pairs; what these lack is left out."""
+    yield from _usable([*all_standardizers(), *_published()], held_out)
 
-    Args:
-        held_out: Statistics of other pairs; what they lack leaves standardizers out.
-        own: Of what is measured on: the paper's way.
-    """
-    published = [Standardizer.parse(name) for name in dict.fromkeys(c.standardizer for c in CHANGES)]
-    for statistics, standardizers in (
-        (held_out, dict.fromkeys([*all_standardizers(), *published])),
-        (own, published),
-    ):
-        for standardizer in standardizers:
-            if statistics.known.has(standardizer.need):
-                yield Condition(standardizer, statistics, statistics.name)
+
+def published_conditions(own: Statistics) -> Iterator[Condition]:
+    """The standardizers of the paper's tables with statistics of what is measured, as there."""
+    yield from _usable(_published(), own)
+
+
+def _published() -> list[Standardizer]:
+    return [Standardizer.parse(change.standardizer) for change in CHANGES]
+
+
+def _usable(standardizers: Sequence[Standardizer], statistics: Statistics) -> Iterator[Condition]:
+    for standardizer in dict.fromkeys(standardizers):
+        if statistics.known.has(standardizer.need):
+            yield Condition(standardizer, statistics, statistics.name)
 
 
 def pair_statistics(images: Vectors, captions: Vectors, name: str) -> Statistics:

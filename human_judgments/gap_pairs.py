@@ -11,12 +11,14 @@ from human_judgments.gap_conditions import (
     conditions,
     held_out_statistics,
     pair_statistics,
+    published_conditions,
 )
 from human_judgments.gap_report import SIZES, Study, report
 from human_judgments.gap_study import Corpus, Vectors
 from human_judgments.report import Report
+from human_judgments.standardizer_study import Condition
 from i0tscore.errors import InputError
-from i0tscore.gap import normalize
+from i0tscore.gap import NONE, normalize
 
 FILE = Path("clip_vitb32_pairs", "image_text_500.npy")
 HELD_OUT, IN_SAMPLE = "the other half", "the scored half"
@@ -46,7 +48,7 @@ def main(arguments: Arguments) -> Report:
     corpus = Corpus(images[held], captions[held])
     known = held_out_statistics(images[fit], captions[fit], HELD_OUT)
     own = pair_statistics(corpus.images, corpus.captions, IN_SAMPLE)
-    tried = list(conditions(known, own))
+    tried = [*conditions(known), *published_conditions(own)]
     sizes = [*(size for size in SIZES if size < len(fit)), len(fit)]
     return report(
         Study(
@@ -63,9 +65,16 @@ def main(arguments: Arguments) -> Report:
             sizes=sizes,
             notes=NOTES,
             signature={"file": file.name},
+            whole=_whole(images, captions),
         ),
         arguments,
     )
+
+
+def _whole(images: Vectors, captions: Vectors) -> tuple[Corpus, list[Condition]]:
+    """All pairs with their own statistics: enough rows for the linear separability."""
+    statistics = pair_statistics(images, captions, f"all {len(images)}")
+    return Corpus(images, captions), [Condition(NONE, statistics, ""), *published_conditions(statistics)]
 
 
 def _read(file: Path) -> tuple[Vectors, Vectors]:

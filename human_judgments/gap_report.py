@@ -59,6 +59,7 @@ class Study:
         sizes: How many pairs are tried.
         notes: What a reader should know.
         signature: What decides the embeddings.
+        whole: All pairs and standardizers with their own statistics, where ``corpus`` is too small for LS.
     """
 
     stem: str
@@ -72,6 +73,7 @@ class Study:
     sizes: Sequence[int]
     notes: Sequence[str]
     signature: Mapping[str, str] = field(default_factory=dict)
+    whole: tuple[Corpus, Sequence[Condition]] | None = None
 
 
 def report(study: Study, arguments: Arguments) -> Report:
@@ -81,14 +83,17 @@ def report(study: Study, arguments: Arguments) -> Report:
     ablation = {one.name: measure(one, study.corpus, resampling) for one in study.ablation}
     compared = differences(found, resampling)
     sizes = sample_sizes(*study.pairs, study.corpus, study.sizes, DRAWS)
-    banded, bands = band_blocks(found, study.condition_of)
+    whole = _whole(study, resampling)
+    banded, bands = band_blocks({**found, **whole}, {**study.condition_of, **_names(study.whole)})
     paragraph, replicated = replication_blocks(compared, study.condition_of)
     blocks = [
         f"{study.introduction} Made by\n\n```console\n$ {arguments.command}\n```",
         f"Recalls, accuracies and τ-c × 100. {resampling_note(resampling, 'images')}",
         "## The gap, as in Tables 1 and 2 of An et al. 2025",
         gap_table(found),
-        _gap_legend(found),
+        f"Between the images and their first captions. {LEGEND}. {_gap_notes(found)} `dn` is measured on "
+        "vectors scaled to unit length; `nnn` moves no embedding and has no gap.",
+        *_whole_blocks(study, whole),
         "## The tasks, as in the same tables\n\nRetrieval with one caption an image.",
         task_table(found, resampling),
         *_recall_blocks(found, resampling),
@@ -122,6 +127,7 @@ def report(study: Study, arguments: Arguments) -> Report:
         "resampling": asdict(resampling),
         "conditions": {name: _measured_data(one, resampling) for name, one in found.items()},
         "ablation": {name: _measured_data(one, resampling) for name, one in ablation.items()},
+        "whole": {name: _measured_data(one, resampling) for name, one in whole.items()},
         "difference": {
             task: {name: d.to_dict() for name, d in by_name.items()} for task, by_name in compared.items()
         },
@@ -135,28 +141,47 @@ def report(study: Study, arguments: Arguments) -> Report:
     return Report(study.stem, study.title, blocks, data, chart)
 
 
+def _whole(study: Study, resampling: Resampling) -> dict[str, Measured]:
+    if study.whole is None:
+        return {}
+    corpus, conditions = study.whole
+    return {condition.name: measure(condition, corpus, resampling) for condition in conditions}
+
+
+def _names(whole: tuple[Corpus, Sequence[Condition]] | None) -> dict[str, str]:
+    return {} if whole is None else {str(c.standardizer): c.name for c in whole[1]}
+
+
+def _whole_blocks(study: Study, whole: Mapping[str, Measured]) -> list[str]:
+    if study.whole is None:
+        return []
+    count = len(study.whole[0].images)
+    return [
+        f"All {count} pairs, with their own statistics (in-sample). {_gap_notes(whole)}",
+        gap_table(whole),
+    ]
+
+
 def _ablation_blocks(ablation: Mapping[str, Measured], resampling: Resampling) -> list[str]:
     if not ablation:
         return []
     return [
         "## I0T_async\n\nTwo batch normalizations behind the frozen encoder, trained on embeddings of the "
-        "statistics' pairs and therefore without MCSIE, which encodes anew. `trained BN` is else the paper's "
+        "statistics' pairs and therefore without MCSIE, which encodes anew "
+        "(`python -m i0tscore.training.async_ablation` has it). `trained BN` is else the paper's "
         f"recipe, seed {SEED}; the others change one thing.",
         gap_table(ablation),
         task_table(ablation, resampling),
     ]
 
 
-def _gap_legend(found: Mapping[str, Measured]) -> str:
-    """What the measures are, and what is undefined."""
+def _gap_notes(found: Mapping[str, Measured]) -> str:
+    """What LS is to be compared with, and what is undefined."""
     gaps = [one.gap for one in found.values() if one.gap is not None]
-    lines = [f"Between the images and their first captions. {LEGEND}."]
+    lines = []
     if gaps[0].separability_without_gap is not None:
         lines.append(f"LS without any gap, at this n and d: {gaps[0].separability_without_gap:.3f}.")
     lines += [f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(n for gap in gaps for n in gap.notes)]
-    lines.append(
-        "`dn` is measured on vectors scaled to unit length; `nnn` moves no embedding and has no gap."
-    )
     return " ".join(lines)
 
 

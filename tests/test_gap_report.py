@@ -14,7 +14,12 @@ from test_retrieval import normal
 
 from human_judgments import embedder, gap, gap_pairs
 from human_judgments.gap_blocks import OPEN, OTHER, SAME, replication_blocks, size_reading, verdicts
-from human_judgments.gap_conditions import conditions, held_out_statistics, pair_statistics
+from human_judgments.gap_conditions import (
+    conditions,
+    held_out_statistics,
+    pair_statistics,
+    published_conditions,
+)
 from human_judgments.gap_published import CHANGES, ROWS, SAMPLE_SIZES
 from human_judgments.gap_study import (
     Corpus,
@@ -58,7 +63,7 @@ def measured():
     labelled = Labelled(images, own, captions[:4])
     corpus = Corpus(images, captions, labelled)
     held_out = held_out_statistics(*pairs(60, seed=7), "others")
-    tried = list(conditions(held_out, pair_statistics(images, captions, "own")))
+    tried = [*conditions(held_out), *published_conditions(pair_statistics(images, captions, "own"))]
     return tried, {c.name: measure(c, corpus, FEW) for c in tried}
 
 
@@ -155,6 +160,9 @@ def test_pairs_of_a_file_give_a_report(tmp_path: Path) -> None:
     distance = centroid_distance(images[held], captions[held])
     assert none["gap"]["measures"]["centroid_distance"]["value"] == pytest.approx(distance, abs=1e-6)
     assert f"{distance:.3f}" in text
+    before, after = (data["whole"][name]["gap"]["measures"] for name in ("none", "post, all 80"))
+    assert before["linear_separability"]["value"] > after["linear_separability"]["value"]
+    assert before["centroid_distance"]["value"] > after["centroid_distance"]["value"]
     assert [size["count"] for size in data["sample_sizes"]] == [32, 40]
     expected = [
         task for change in CHANGES for task, _ in change.points() if task in ("to_caption", "to_image")
