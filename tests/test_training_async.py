@@ -23,10 +23,11 @@ from i0tscore.gap import Statistics, centroid_distance
 from i0tscore.training import async_ablation
 from i0tscore.training.async_ablation import clip_rows
 from i0tscore.training.async_fit import CHECKPOINT, fit_async
-from i0tscore.training.async_pairs import CachedPairs, DropoutPairs, Pairs, Passes, Rows, draw_batches
-from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer, learning_rate
+from i0tscore.training.async_pairs import CachedPairs, DropoutPairs, Pairs, Passes
+from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer
 from i0tscore.training.evaluation import ExpertRatings
 from i0tscore.training.flickr8k import Flickr8kSplit
+from i0tscore.training.schedule import Rows, draw_batches, learning_rate
 
 PAPER = AsyncRecipe(mcsie=False)
 
@@ -81,12 +82,12 @@ def test_each_image_comes_once_before_any_comes_twice() -> None:
 
 
 def test_the_rate_warms_up_and_goes_to_nought() -> None:
-    rates = [learning_rate(PAPER, step, 1404) for step in range(1404)]
+    rates = [learning_rate(PAPER.learning_rate, PAPER.warmup, step, 1404) for step in range(1404)]
     assert rates[0] == pytest.approx(1e-6 / 200)
     assert max(rates) == rates[200] == pytest.approx(1e-6)
     assert rates[802] == pytest.approx(0.5e-6)
     assert rates[-1] < 1e-11
-    assert learning_rate(PAPER, 99, 100) == pytest.approx(0.5e-6)
+    assert learning_rate(PAPER.learning_rate, PAPER.warmup, 99, 100) == pytest.approx(0.5e-6)
 
 
 def test_running_buffers_are_the_momentum_average_by_hand() -> None:

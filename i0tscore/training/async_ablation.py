@@ -24,11 +24,12 @@ from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import I0TScoreError
 from i0tscore.gap import NONE, POST, Moments, Normalization, Reference, Standardizer, centroid_distance
 from i0tscore.results.retrieval import recall
-from i0tscore.training.async_pairs import CachedPairs, DropoutPairs, Pairs, Passes, Rows
+from i0tscore.training.async_pairs import CachedPairs, DropoutPairs, Pairs, Passes
 from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer
 from i0tscore.training.evaluation import expert_ratings
 from i0tscore.training.features import PREFIX
 from i0tscore.training.flickr8k import CAPTIONS_PER_IMAGE, Flickr8kSplit, Split, read_split
+from i0tscore.training.schedule import Rows
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder

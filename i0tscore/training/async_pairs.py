@@ -15,11 +15,10 @@ from torch import nn
 from i0tscore.encoders.attention import attention_dropout, attention_layers
 from i0tscore.encoders.images import ImageInput, decode
 from i0tscore.errors import UsageError
+from i0tscore.training.schedule import Rows
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
-
-Rows = NDArray[np.int64]
 
 
 class Passes(NamedTuple):
@@ -137,33 +136,6 @@ class DropoutPairs:
                 images = [_plain(self._encoder.encode_pixels(pixels)) for _ in range(2)]
             captions = [_plain(self._encoder.encode_tokens(tokens)) for _ in range(2)]
         return Passes(images, captions)
-
-
-def draw_batches(groups: Rows, size: int, seed: int, epoch: int) -> list[Rows]:
-    """The batches of one epoch: all pairs in an order drawn from seed and epoch, without an incomplete rest.
-
-    Captions of one image are kept apart: each image comes once before any comes twice. Otherwise the
-    contrastive loss would count an image's other captions as wrong ones.
-
-    Args:
-        groups: Which image each pair has (n,), n ≥ ``size``.
-        size: Pairs a batch.
-        seed: Of the run.
-        epoch: From 0.
-
-    Example:
-        >>> groups = np.array([7, 7, 8, 8])
-        >>> [sorted(groups[rows].tolist()) for rows in draw_batches(groups, 2, seed=0, epoch=0)]
-        [[7, 8], [7, 8]]
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(len(groups))
-    drawn = groups[order]
-    by_group = np.argsort(drawn, kind="stable")
-    first = np.unique(drawn[by_group], return_index=True, return_counts=True)
-    turn = np.empty(len(order), dtype=np.int64)
-    turn[by_group] = np.arange(len(order)) - np.repeat(first[1], first[2])
-    order = order[np.argsort(turn, kind="stable")]
-    return [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
 
 
 def _plain(vectors: torch.Tensor) -> torch.Tensor:

@@ -21,14 +21,15 @@ from tqdm import tqdm
 
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Normalization
-from i0tscore.training.async_checkpoint import read_checkpoint, write_checkpoint
-from i0tscore.training.async_pairs import Pairs, Passes, draw_batches
+from i0tscore.training.async_pairs import Pairs, Passes
+from i0tscore.training.checkpoint import read_checkpoint, write_checkpoint
 from i0tscore.training.losses import (
     contrastive_loss,
     cross_modal_cyclic_loss,
     in_modal_cyclic_loss,
     mcsie_loss,
 )
+from i0tscore.training.schedule import draw_batches, learning_rate
 
 _UNSETTLED = 0.01
 
@@ -156,8 +157,9 @@ class AsyncTrainer:
             self._batches = draw_batches(self._pairs.groups, self._size, self._seed, epoch)
         seed = int(np.random.SeedSequence([self._seed, self.step]).generate_state(1)[0])
         loss = self._loss(self._pairs.passes(self._batches[place], seed))
+        highest, warmup = self._recipe.learning_rate, self._recipe.warmup
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self._recipe, self.step, self.total)
+            group["lr"] = learning_rate(highest, warmup, self.step, self.total)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -188,20 +190,6 @@ class AsyncTrainer:
                 UserWarning,
                 stacklevel=3,
             )
-
-
-def learning_rate(recipe: AsyncRecipe, step: int, total: int) -> float:
-    """The learning rate of a step (from 0) of ``total``: up linearly, then down along half a cosine.
-
-    Example:
-        >>> recipe = AsyncRecipe(learning_rate=1.0, warmup=2)
-        >>> [round(learning_rate(recipe, step, 6), 2) for step in range(6)]
-        [0.5, 1.0, 1.0, 0.85, 0.5, 0.15]
-    """
-    if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / (total - recipe.warmup)
-    return recipe.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
 
 def _normalization(norm: nn.Module) -> Normalization:

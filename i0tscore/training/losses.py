@@ -34,14 +34,17 @@ def soft_targets(captions: torch.Tensor, *, hard_weight: float, temperature: flo
 
 
 def contrastive_loss(
-    images: torch.Tensor, captions: torch.Tensor, scale: float, targets: torch.Tensor | None = None
+    images: torch.Tensor,
+    captions: torch.Tensor,
+    scale: float | torch.Tensor,
+    targets: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Symmetric cross-entropy over the batch's similarities (Radford et al. 2021).
 
     Args:
         images: Unit embeddings, shape (n, d).
         captions: Unit embeddings, shape (n, d), row i belonging to image i.
-        scale: Logit scale (inverse temperature) on the cosines.
+        scale: Logit scale (inverse temperature) on the cosines, a number or learned.
         targets: Probabilities, shape (n, n); by default row i is caption i alone.
 
     Example:
@@ -49,7 +52,7 @@ def contrastive_loss(
         0.3133
     """
     logits = scale * images @ captions.T
-    wanted = torch.arange(len(logits)) if targets is None else targets
+    wanted = torch.arange(len(logits), device=logits.device) if targets is None else targets
     return (functional.cross_entropy(logits, wanted) + functional.cross_entropy(logits.T, wanted)) / 2
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from i0tscore.errors import InputError
 
-SCHEMA = "i0tscore.async-checkpoint/1"
+SCHEMA = "i0tscore.checkpoint/1"
 
 
 def write_checkpoint(

@@ -1,0 +1,234 @@
+"""Stage 1 of I0T: stretched positions, training that learns, resumes and spreads over processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from PIL import Image
+
+from i0tscore.encoders import load_encoder
+from i0tscore.errors import I0TScoreError, InputError, UsageError
+from i0tscore.samples import read_samples
+from i0tscore.training import stage1
+from i0tscore.training.positions import WEIGHTS_FILE, stretch_positions, write_stretched
+from i0tscore.training.stage1_model import PairTowers, Stage1Recipe, stage1_loss
+from i0tscore.training.stage1_run import fine_tune, long_captions
+
+COLORS = {
+    "red": (200, 30, 30),
+    "green": (30, 160, 40),
+    "blue": (40, 60, 200),
+    "white": (250, 250, 250),
+    "black": (5, 5, 5),
+    "yellow": (240, 220, 20),
+}
+QUICK = Stage1Recipe(epochs=25, batch_size=6, learning_rate=3e-3, warmup=2, context_length=120, mcsie=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny(tmp_path_factory):
+    tiny_models.register(tmp_path_factory.mktemp("configs"))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """Coloured squares with two captions each, as a caption file."""
+    folder = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    captions = {}
+    for number in range(12):
+        name = list(COLORS)[number % 6]
+        pixels = np.clip(rng.normal(COLORS[name], 12, (32, 32, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}{number}.png")
+        captions[f"{name}{number}"] = [f"A {name} square", f"Everything is {name}."]
+    (folder / "captions.json").write_text(json.dumps(captions))
+    return folder
+
+
+def samples_of(folder: Path):
+    return read_samples(folder / "captions.json", images=folder).samples
+
+
+def train(photographs: Path, output: Path, recipe: Stage1Recipe = QUICK, **options) -> str:
+    return fine_tune("tiny", samples_of(photographs), output, recipe, from_scratch=True, **options)
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / stage1.LOG).read_text().splitlines()]
+
+
+def test_the_first_positions_stay_and_the_others_lie_between_their_old_neighbours() -> None:
+    old = torch.randn(77, 8, generator=torch.Generator().manual_seed(0))
+    new = stretch_positions(old)
+    assert new.shape == (248, 8)
+    assert torch.equal(new[:20], old[:20])
+    torch.testing.assert_close(new[20::4], old[20:])
+    for step in (1, 2, 3):
+        expected = (1 - step / 4) * old[20:76].double() + step / 4 * old[21:77].double()
+        torch.testing.assert_close(new[20 + step : -4 : 4].double(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(new[-1], old[-1] + 0.75 * (old[-1] - old[-2]))
+
+
+@pytest.mark.parametrize(("length", "keep"), [(76, 20), (248, 76), (248, -1)])
+def test_positions_that_cannot_be_stretched_are_refused(length: int, keep: int) -> None:
+    with pytest.raises(UsageError, match="77 positions cannot"):
+        stretch_positions(torch.zeros(77, 4), length, keep)
+
+
+def test_a_stretched_model_encodes_short_captions_as_before_and_reads_long_ones(tmp_path: Path) -> None:
+    encoder = tiny_models.encoder("tiny")
+    torch.save(encoder.model.state_dict(), tmp_path / "tiny.pt")
+    with pytest.warns(UserWarning, match="which activation"):
+        start = load_encoder("tiny", weights=tmp_path / "tiny.pt")
+    name = write_stretched(start, "tiny", tmp_path / "long", length=248, keep=20)
+    long = load_encoder(name)
+    assert long.context_length == 248
+    short = long.tokenize(["A dog runs over the grass."])
+    torch.testing.assert_close(long.encode_tokens(short), start.encode_tokens(short), atol=1e-6, rtol=0)
+    words = "one two three four five six seven eight nine ten " * 12
+    first, second = long.tokenize([words + "dog", words + "cat"])
+    assert first.cut == 0
+    assert float(long.encode_tokens([first]) @ long.encode_tokens([second]).T) < 1 - 1e-6
+    assert start.tokenize([words + "dog"])[0].ids == start.tokenize([words + "cat"])[0].ids
+
+
+@pytest.mark.parametrize("name", ["tiny-two-way", "tiny-coca"])
+def test_towers_without_causal_positions_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(I0TScoreError):
+        write_stretched(tiny_models.encoder(name), name, tmp_path, length=248, keep=20)
+
+
+def test_captions_of_an_image_are_joined_into_a_long_one(photographs: Path) -> None:
+    images, captions, groups = long_captions(samples_of(photographs), join=True)
+    assert len(images) == len(captions) == 12
+    assert captions[0] == "A red square. Everything is red."
+    assert groups.tolist() == list(range(12))
+    apart = long_captions(samples_of(photographs), join=False)
+    assert len(apart[1]) == 24
+    assert apart[2].tolist() == np.repeat(np.arange(12), 2).tolist()
+    with pytest.raises(InputError, match="two images"):
+        long_captions(samples_of(photographs)[:1], join=False)
+
+
+def test_training_learns_what_belongs_together(photographs: Path, tmp_path: Path) -> None:
+    name = train(photographs, tmp_path / "model")
+    found = losses(tmp_path / "model")
+    assert np.mean(found[-4:]) < 0.7 * np.mean(found[:4])
+    encoder = load_encoder(name)
+    images, captions, _ = long_captions(samples_of(photographs)[:12], join=True)
+    pixels = torch.stack(
+        [encoder.preprocess(Image.open(photographs / f"{i.name}").convert("RGB")) for i in images]
+    )
+    right = encoder.encode_pixels(pixels) @ encoder.encode_tokens(encoder.tokenize(captions)).T
+    assert (right.argmax(dim=1) == torch.arange(6)).float().mean() > 0.5, "chance is 1 in 6"
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Stage1Recipe(cyclic_weight=0, mcsie=False),
+        Stage1Recipe(mcsie=False),
+        Stage1Recipe(),
+        Stage1Recipe(layer_norm=True),
+    ],
+    ids=["LCO", "LCCO", "LCCOM", "LCCOM + LN"],
+)
+def test_each_row_of_the_paper_is_a_loss_of_its_own(recipe: Stage1Recipe, photographs: Path) -> None:
+    torch.manual_seed(0)
+    towers = PairTowers(tiny_models.encoder("tiny"), recipe)
+    data = stage1.PairDataset(
+        towers._encoder, [s.image for s in samples_of(photographs)[::2]], ["a dog"] * 12
+    )
+    pixels = torch.stack([data[i][0] for i in range(12)])
+    ids = towers._encoder.pad([towers._encoder.tokenize([f"a {i}"])[0] for i in range(12)])
+    torch.manual_seed(1)
+    encoded = towers(pixels, ids)
+    x, y = (side[:12].double() for side in encoded[:2])
+    logits = (encoded.scale.double() * x @ y.T).detach().numpy()
+    log_sum = np.log(np.exp(logits).sum(axis=1)), np.log(np.exp(logits).sum(axis=0))
+    plain = float(np.mean([each - logits.diagonal() for each in log_sum]))
+    loss = stage1_loss(encoded, recipe)
+    loss.backward()
+    assert towers.model.visual.conv1.weight.grad.abs().sum() > 0
+    passes = len(encoded.images) // 12
+    assert passes == (2 if recipe.mcsie else 1)
+    if recipe.mcsie:
+        assert not torch.equal(encoded.captions[:12], encoded.captions[12:]), "dropout differs"
+    elif recipe.cyclic_weight:
+        assert loss.item() > plain
+    else:
+        assert loss.item() == pytest.approx(plain, abs=1e-5)
+    assert len(list(towers.norms)) == (2 if recipe.layer_norm else 0)
+
+
+def test_a_run_broken_off_goes_on_as_if_it_had_not_been(photographs: Path, tmp_path: Path) -> None:
+    recipe = Stage1Recipe(epochs=2, batch_size=6, learning_rate=1e-3, warmup=2, context_length=77)
+    train(photographs, tmp_path / "whole", recipe)
+    for steps in (3, None):
+        images, captions, groups = long_captions(samples_of(photographs), join=False)
+        if not (tmp_path / "parts").exists():
+            _begin(tmp_path / "parts", recipe)
+        encoder = load_encoder(f"local-dir:{tmp_path / 'parts'}")
+        trainer = stage1.Stage1Trainer(
+            encoder, images, captions, groups, recipe, seed=7, folder=tmp_path / "parts"
+        )
+        trainer.run(every=2, stop_after=steps)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    whole, parts = ((tmp_path / name / WEIGHTS_FILE).read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def _begin(folder: Path, recipe: Stage1Recipe) -> None:
+    from i0tscore.training.stage1_run import _random
+
+    write_stretched(_random("tiny", 7), "tiny", folder, length=recipe.context_length, keep=20)
+
+
+def test_another_recipe_does_not_go_on_from_a_checkpoint(photographs: Path, tmp_path: Path) -> None:
+    train(photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77))
+    with pytest.raises(InputError, match="learning_rate"):
+        train(
+            photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77, learning_rate=1.0)
+        )
+
+
+def test_bf16_trains_too(photographs: Path, tmp_path: Path) -> None:
+    train(photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77), autocast=True)
+    assert np.isfinite(losses(tmp_path)).all()
+
+
+def test_two_processes_train_as_one_with_their_batches_together(photographs: Path, tmp_path: Path) -> None:
+    """Under torchrun, without dropout, which is drawn for each process apart."""
+    common = [
+        str(photographs / "captions.json"), str(photographs), "--model", "tiny", "--from-scratch",
+        "--no-mcsie", "--epochs", "2", "--learning-rate", "1e-3", "--warmup", "2", "--context-length", "77",
+    ]  # fmt: skip
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, pathlib\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import tempfile, tiny_models\n"
+        "tiny_models.register(pathlib.Path(tempfile.mkdtemp()))\n"
+        "from i0tscore.training.stage1_run import main\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    one = [sys.executable, str(script), *common, "--batch-size", "8", "--output", str(tmp_path / "one")]
+    two = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+        *common, "--batch-size", "4", "--output", str(tmp_path / "two"),
+    ]  # fmt: skip
+    for command in (one, two):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "local-dir:" in done.stdout
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), atol=1e-4)
+    assert len(losses(tmp_path / "one")) == 6
