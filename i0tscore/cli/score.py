@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,12 @@ from i0tscore.cli.options import (
     output_option,
 )
 from i0tscore.cli.scoring import make_scorer, read_inputs, refuse_unused
+from i0tscore.cli.shards import score_shards
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
     from i0tscore.results import Result
+    from i0tscore.results.serialise import CorpusFigures
 
 SHORT_RUN = 50
 """Up to so many samples the table of samples is shown unless asked otherwise."""
@@ -38,6 +41,8 @@ class ReportOptions(MeasureOptions):
     per_sample: bool | None
     save_per_instance: Path | None
     fail_below: tuple[tuple[str, float], ...]
+    engine: str
+    actors: int | None
 
 
 report_options = add_options(
@@ -56,6 +61,19 @@ report_options = add_options(
         multiple=True,
         help="Repeatable: exit with 1 if the mean of a metric is lower.",
     ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="ray: score shards (.parquet, .tar, or a folder of them) on a Ray cluster, into the folder "
+        "--output.",
+    ),
+    click.option(
+        "--actors",
+        type=click.IntRange(min=1),
+        help="Of --engine ray: how many processes; as many as the cluster has room for if left out.",
+    ),
 )
 
 
@@ -71,6 +89,11 @@ def score(**options: Any) -> int:
     """
     inputs, model = InputOptions.take(options), ModelOptions.take(options)
     report = ReportOptions.take(options)
+    if report.engine == "ray":
+        metrics = score_shards(inputs, model, report)
+        return _judge(metrics, _thresholds(report.fail_below, metrics))
+    if report.actors is not None:
+        raise UsageError("--actors is of --engine ray: give both")
     check_output(report.output)
     check_output(report.save_per_instance)
     if report.per_sample is False and report.form in ("jsonl", "csv"):
@@ -97,7 +120,7 @@ def score(**options: Any) -> int:
     return _judge(result, thresholds)
 
 
-def _thresholds(wanted: tuple[tuple[str, float], ...], result: Result) -> dict[str, float]:
+def _thresholds(wanted: tuple[tuple[str, float], ...], result: Mapping[str, Any]) -> dict[str, float]:
     """Bounds by the name that the result has for each metric."""
     from i0tscore.metrics.metric import Metric
 
@@ -145,7 +168,7 @@ def _mention_skipped(result: Result, form: str) -> None:
             say("warning", f"skipped {skipped.id}: {skipped.reason}")
 
 
-def _judge(result: Result, thresholds: dict[str, float]) -> int:
+def _judge(result: Mapping[str, CorpusFigures], thresholds: dict[str, float]) -> int:
     """Exit code, with a message for every mean below its bound."""
     failed = False
     for name, bound in thresholds.items():

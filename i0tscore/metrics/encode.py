@@ -12,6 +12,7 @@ import numpy as np
 from i0tscore.errors import InputError, UsageError
 from i0tscore.metrics.encoded import EncodedRun, References, Vectors
 from i0tscore.metrics.inputs import (
+    SKIP_HINT,
     as_embeddings,
     caption_problems,
     default_ids,
@@ -185,8 +186,7 @@ class RunEncoder:
     def _refuse(self, bad: dict[int, str], ids: Sequence[str]) -> None:
         if bad and not self._skip:
             lines = [f"{ids[i]}: {why}" for i, why in sorted(bad.items())]
-            hint = "on_error='skip' (--on-error skip) scores the rest"
-            raise InputError(f"{listing(lines)}\n{hint}")
+            raise InputError(f"{listing(lines)}\n{SKIP_HINT}")
 
     def _side(self, items: Any, kind: str) -> Embedded:
         from i0tscore.encoders.loop import Embedded

@@ -119,7 +119,7 @@ def _metric_result(
         mean=float(defined.mean()) if len(defined) else None,
         interval=bootstrap_mean(values, run.image_index, settings.resampling),
         confidence=settings.resampling.confidence,
-        signature=_signature(run, metric, statistics, settings),
+        signature=metric_signature(run, metric, statistics, settings),
         percentile_matched=None if distribution is None else distribution.percentile_matched(view.similarity),
         percentile_mismatched=None
         if distribution is None
@@ -201,9 +201,10 @@ def _notes(metrics: Sequence[Metric], statistics: Statistics | None, too_many: b
     return notes
 
 
-def _signature(
+def metric_signature(
     run: EncodedRun, metric: Metric, statistics: Statistics | None, settings: Settings
 ) -> Signature:
+    """How a metric of a run is made."""
     own = [
         ("sim", metric.standardizer.similarity),
         ("weight", shortest(metric.weight)),

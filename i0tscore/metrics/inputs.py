@@ -18,6 +18,8 @@ STREAM = 512
 
 LISTED = 20
 
+SKIP_HINT = "on_error='skip' (--on-error skip) scores the rest"
+
 
 def as_embeddings(items: Any) -> Vectors | None:
     """A float array or tensor (n, d) as unit float32 rows, None for anything else."""

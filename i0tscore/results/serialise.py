@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
-from i0tscore.results.result import MetricResult, Result, SampleResult
+from i0tscore.results.result import Result, SampleResult, Scale
+from i0tscore.results.signature import Signature
 
 RESULT_SCHEMA = "i0tscore.result/1"
+
+
+class CorpusFigures(Protocol):
+    """What is written of a metric besides its scores; ``MetricResult`` has it."""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean of the defined scores."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Interval of the mean."""
+
+    @property
+    def confidence(self) -> float:
+        """Coverage of the interval."""
+
+    @property
+    def zeros(self) -> float:
+        """Share of scores that are exactly 0."""
+
+    @property
+    def scale(self) -> Scale | None:
+        """Usual scores."""
+
+    @property
+    def signature(self) -> Signature:
+        """How the number was made."""
 
 
 def result_to_dict(result: Result, *, per_sample: bool = True) -> dict[str, Any]:
@@ -25,7 +54,7 @@ def result_to_dict(result: Result, *, per_sample: bool = True) -> dict[str, Any]
     return data
 
 
-def metric_to_dict(metric: MetricResult) -> dict[str, Any]:
+def metric_to_dict(metric: CorpusFigures) -> dict[str, Any]:
     """Plain data of one metric's corpus figures."""
     return {
         "mean": metric.mean,

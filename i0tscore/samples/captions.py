@@ -64,12 +64,12 @@ def read_captions(path: Path, form: str, findings: Findings) -> list[Row]:
     fields = CaptionFields("object has the key" if form in ("json", "jsonl") else "column")
     records = read_records(path, findings, fields, form)
     if form in DELIMITERS:
-        return [_row(place, _filled(record)) for place, record in records]
-    return [_row(place, record) for place, record in records]
+        return [caption_row(place, _filled(record)) for place, record in records]
+    return [caption_row(place, record) for place, record in records]
 
 
-def _row(place: Place, record: dict[str, object]) -> Row:
-    """Make a row; the first field that is filled counts."""
+def caption_row(place: Place, record: dict[str, object]) -> Row:
+    """The row of an object with named fields; of several names of a field the first that is filled counts."""
     image = first_filled(record, (*IMAGE_FIELDS, "image_id", "id"))
     return Row(
         identified(place, record),

@@ -100,6 +100,11 @@ class Findings:
         self._refused.append(what)
 
     @property
+    def rejections(self) -> list[str]:
+        """What is wrong with single rows, in the order found."""
+        return [what for _, what in self._rejected]
+
+    @property
     def any(self) -> bool:
         """Whether anything is wrong."""
         return bool(self._refused or self._rejected)

@@ -1,0 +1,150 @@
+"""What the steps of a run over shards cost, for the arithmetic of docs/large-runs.md.
+
+    python benchmarks/large_runs.py --images FOLDER      # any photographs, e.g. Flickr8k's
+
+Times are processor seconds of one thread, so that other work on the machine disturbs them little. The
+model is open_clip's ViT-B-32 with random weights: its speed is that of trained ones. What follows the
+encoder is timed on random embeddings of 512 dimensions, in a shard of 5,120 pairs without references.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pyarrow
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from pyarrow import parquet
+from tabulate import tabulate
+
+from i0tscore.encoders.hub import quiet
+from i0tscore.encoders.images import decode
+from i0tscore.encoders.loop import embed_captions
+from i0tscore.encoders.openclip import OpenClipEncoder
+from i0tscore.gap import Moments, Statistics, normalize
+from i0tscore.integrations.shard_files import read_entries
+from i0tscore.integrations.shard_parts import PART_ROWS, Part, part_columns, restored_part
+from i0tscore.integrations.shard_settings import Job, ShardSettings
+from i0tscore.integrations.shard_store import read_parts, write_shard
+from i0tscore.integrations.shard_summary import ShardSummary
+from i0tscore.integrations.shard_worker import _scored
+from i0tscore.metrics.encoded import EncodedRun
+from i0tscore.metrics.metric import parse_metrics
+from i0tscore.metrics.signing import Settings
+from i0tscore.results import Resampling
+
+DIMENSION = 512
+ROWS = 10 * PART_ROWS
+METRICS = parse_metrics(["I0TScore", "CLIPScore"])
+
+
+def timed(work: Callable[[], Any], count: int) -> float:
+    """Microseconds of processor time for each of ``count``, the least of three runs."""
+    spent = []
+    for _ in range(3):
+        start = time.process_time()
+        work()
+        spent.append(time.process_time() - start)
+    return 1e6 * min(spent) / count
+
+
+def encoding(folder: Path, scratch: Path) -> dict[str, float]:
+    """Times up to the embeddings."""
+    with quiet():
+        model = open_clip.create_model("ViT-B-32", load_weights=False, pretrained_text=False).eval()
+    transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    encoder = OpenClipEncoder(model, open_clip.get_tokenizer("ViT-B-32"), transform, name="ViT-B-32")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})[:32]
+    images = [decode(file) for file in files]
+    shard = Path(tempfile.mkdtemp(dir=scratch)) / "shard.parquet"
+    rows = [{"id": file.stem, "image": file.read_bytes(), "caption": "A dog runs."} for file in files]
+    parquet.write_table(pyarrow.Table.from_pylist(rows * 16), shard)
+    pixels = torch.stack([encoder.preprocess(image) for image in images])
+    captions = [f"A photo depicts {n} people who walk along a street in the rain" for n in range(32)]
+    return {
+        "read a row of a shard": timed(lambda: list(read_entries(shard)), 16 * len(files)),
+        "decode an image": timed(lambda: [decode(file) for file in files], len(files)),
+        "preprocess an image": timed(lambda: [encoder.preprocess(image) for image in images], len(files)),
+        "encode an image, fp32": timed(lambda: encoder.encode_pixels(pixels), len(files)),
+        "tokenize a caption": timed(lambda: encoder.tokenize(captions), len(captions)),
+        "encode a caption, fp32": timed(lambda: embed_captions(encoder, captions), len(captions)),
+    }
+
+
+def parts() -> list[Part]:
+    """An encoded shard of random embeddings."""
+    generator = np.random.default_rng(0)
+    found = []
+    for start in range(0, ROWS, PART_ROWS):
+        ids = [f"{start + i:012}" for i in range(PART_ROWS)]
+        rows = np.arange(PART_ROWS)
+        x, y = (normalize(generator.normal(size=(PART_ROWS, DIMENSION)).astype(np.float32)) for _ in "xy")
+        keys = tuple(f"{start + i:032x}" for i in rows)
+        run = EncodedRun(tuple(ids), (), x, rows, keys, y, rows, keys)
+        found.append(Part(ids, [None] * PART_ROWS, rows, run))
+    return found
+
+
+def after_encoding(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Times from the embeddings on, and sizes."""
+    given = parts()
+    sides = [np.concatenate([getattr(p.run, side) for p in given]) for side in ("images", "texts")]
+    moments = [Moments.of(side) for side in sides]
+    statistics = Statistics("batch", "ViT-B-32", "", "", *moments)
+    settings = ShardSettings(model="lite")
+    made_by = Settings((("m", "ViT-B-32"),), (), Resampling())
+    job = Job(settings, METRICS, made_by, folder, statistics=statistics)
+    kept, scores = folder / "kept.parquet", folder / "scores.parquet"
+
+    def keep() -> None:
+        with write_shard(kept) as writer:
+            for part in given:
+                writer.write(part_columns(part, DIMENSION, references=False))
+
+    def score() -> ShardSummary:
+        summary, seen = ShardSummary(), (set[str](), set[str]())
+        with write_shard(scores) as writer:
+            for part in given:
+                columns, figures = _scored(job, part, seen)
+                writer.write(columns)
+                summary = summary.merge(figures)
+            writer.header = {"summary": summary.to_data()}
+        return summary
+
+    summary = score()
+    times = {
+        "keep a pair's embeddings": timed(keep, ROWS),
+        "restore a pair": timed(lambda: list(map(restored_part, read_parts(kept))), ROWS),
+        "moments of a pair": timed(lambda: [Moments.of(side) for side in sides], ROWS),
+        "score a pair and write it": timed(score, ROWS),
+        "merge a shard's moments": timed(lambda: [m.merge(m) for m in moments], 1),
+        "merge a shard's summary": timed(lambda: summary.merge(summary), 1),
+    }
+    sizes = {
+        "kept embeddings of a pair": kept.stat().st_size / ROWS,
+        "scores of a pair": (scores.stat().st_size - len(json.dumps(summary.to_data()))) / ROWS,
+        "summary of a shard": len(json.dumps(summary.to_data())),
+        "moments of a shard": sum(m.mean.nbytes + m.covariance.nbytes for m in moments),
+    }
+    return times, sizes
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, required=True)
+    torch.set_num_threads(1)
+    folder = parser.parse_args().images
+    with tempfile.TemporaryDirectory() as scratch:
+        times = encoding(folder, Path(scratch))
+        more, sizes = after_encoding(Path(scratch))
+    print(tabulate((times | more).items(), ["step", "µs of one core"], floatfmt=",.0f"))
+    print()
+    print(tabulate(sizes.items(), ["what", "bytes"], floatfmt=",.0f"))

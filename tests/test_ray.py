@@ -1,0 +1,141 @@
+"""Corpora in shards on a local Ray cluster; the runs themselves are those of ray_runs.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shards_on_disk as on_disk
+import tiny_models
+
+from i0tscore import I0TScorer
+from i0tscore.cli.main import main
+from i0tscore.errors import MissingExtraError, SampleFileError, UsageError
+from i0tscore.integrations.ray import _attempted, _received, score
+
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ray")
+
+
+@pytest.fixture(scope="module")
+def facts(folder):
+    large = on_disk.make_rows(8, captions_an_image=1, side=256)
+    on_disk.write_parquet(folder / "many", large * 48, 48)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, str(TESTS / "ray_runs.py"), str(folder)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "facts.json").read_text())
+
+
+@needs_ray
+def test_a_run_whose_worker_is_killed_has_the_numbers_of_one_process(facts, folder):
+    assert int((folder / "killed.txt").read_text()) > 0
+    tiny_models.register(folder)
+    at_once = on_disk.single(tiny_models.encoder(), on_disk.make_rows(264))
+    summary = facts["batch"]["summary"]
+    assert summary["n"] == 264
+    columns = on_disk.written(folder / "out")
+    assert columns["id"] == list(at_once.ids)
+    assert len(at_once) == 4
+    for name, metric in at_once.items():
+        assert summary["scores"][name]["mean"] == pytest.approx(metric.mean, abs=1e-6)
+        np.testing.assert_allclose(columns[name], metric.values, atol=1e-6)
+    for name, distance in at_once.gap.items():
+        assert summary["gap"][name] == pytest.approx(distance, abs=1e-6)
+    assert not list(folder.glob("out/.*"))
+
+
+@needs_ray
+def test_finished_shards_are_not_encoded_again(facts):
+    batch = facts["batch"]
+    assert batch["same"]
+    assert batch["kept"] == [f"shard-{n:05}.parquet" for n in (0, 2, 3, 5)]
+    assert batch["encoded_again"] == 44  # two shards of 22 images
+
+
+@needs_ray
+def test_the_drivers_memory_does_not_grow_with_the_corpus(facts, folder):
+    if facts["memory"] is None:
+        pytest.skip("the system does not tell the peak of a process's memory")
+    size = sum(file.stat().st_size for file in (folder / "many").iterdir())
+    assert size > 70_000_000
+    assert facts["memory"] < size / 2
+
+
+def test_errors_of_workers_are_raised_with_their_class_and_message():
+    def work(error):
+        raise error
+
+    problems = SampleFileError("shard.tar", ["row 1: empty", "row 2: empty"])
+    missing = MissingExtraError("a package", "extra", "this")
+    for error in (problems, missing, UsageError("no such thing")):
+        reply = pickle.loads(pickle.dumps(_attempted(work, error)))
+        with pytest.raises(type(error)) as raised:
+            _received(reply)
+        assert str(raised.value) == str(error)
+    assert _received(_attempted(str, 7)) == "7"
+
+
+@needs_ray
+def test_the_command_starts_a_cluster_and_shuts_it_down(facts, folder):
+    command = facts["command"]
+    assert command["code"] == 0
+    assert not command["left_running"]
+    assert facts["left_running"]
+    rows = on_disk.make_rows(6)
+    result = I0TScorer("lite").score(
+        [row["image"]["bytes"] for row in rows],
+        [row["caption"] for row in rows],
+        [row["references"] for row in rows],
+    )
+    scores = command["result"]["scores"]
+    assert list(scores) == list(result)
+    for name, metric in result.items():
+        assert scores[name]["mean"] == pytest.approx(metric.mean, abs=1e-6)
+    assert on_disk.written(folder / "photographs.scores")["id"] == [row["id"] for row in rows]
+
+
+def test_without_ray_the_command_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "ray.data", raising=False)
+    assert main(["score", "shards", "--engine", "ray", "--model", "lite"]) == 1
+    assert 'pip install "i0tscore[ray]"' in capsys.readouterr().err
+    with pytest.raises(MissingExtraError):
+        score("shards", output="out")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--engine", "ray", "--references", "r.json"], "--references"),
+        (["--engine", "ray", "--format", "csv"], "--format csv"),
+        (["--engine", "ray", "--per-sample"], "--per-sample"),
+        (["--actors", "2"], "--engine ray"),
+    ],
+)
+def test_options_that_shards_have_no_use_for_are_refused(options, named, capsys):
+    assert main(["score", "shards", *options]) == UsageError.exit_code
+    assert named in capsys.readouterr().err

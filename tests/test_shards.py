@@ -1,0 +1,307 @@
+"""Corpora in shards, scored one by one in this process."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import numpy as np
+import pyarrow
+import pytest
+import shards_on_disk as on_disk
+import tiny_models
+from examples_on_disk import ROOT
+from pyarrow import parquet
+
+from i0tscore.errors import InputError, SampleFileError, StatisticsError, UsageError
+from i0tscore.integrations import shard_worker, shards
+from i0tscore.integrations.shard_files import find_shards, read_entries
+from i0tscore.integrations.shard_summary import ShardSummary, poisson_weights
+from i0tscore.results import Resampling
+
+METRICS = ("I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    tiny_models.register(tmp_path_factory.mktemp("configurations"))
+    return tiny_models.encoder()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return on_disk.make_rows(280)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, rows):
+    return on_disk.write_parquet(tmp_path_factory.mktemp("corpus") / "shards", rows, 7)
+
+
+@pytest.fixture(scope="module")
+def at_once(encoder, rows):
+    return on_disk.single(encoder, rows)
+
+
+@pytest.fixture(scope="module")
+def fitted(encoder, rows):
+    import i0tscore
+
+    half = rows[:140]
+    return i0tscore.fit(
+        [row["image"]["bytes"] for row in half], [row["caption"] for row in half], model=encoder
+    )
+
+
+def assert_alike(summary, result):
+    assert list(summary.metrics) == list(result)
+    assert summary.n == result.n
+    for name, metric in result.items():
+        assert summary.metrics[name].mean == pytest.approx(metric.mean, abs=1e-6)
+        mine, theirs = summary.metrics[name].signature, metric.signature
+        assert [key for key, _ in mine.fields] == [key for key, _ in theirs.fields]
+        own = {"bs", "stats"}  # means of merged moments differ in their last bits, and so do digests
+        assert [f for f in mine.fields if f[0] not in own] == [f for f in theirs.fields if f[0] not in own]
+    assert summary.gap == pytest.approx(result.gap, abs=1e-6)
+
+
+def test_two_passes_give_the_numbers_of_one_run(encoder, rows, corpus, at_once, tmp_path):
+    summary = shards.score(corpus, output=tmp_path / "out", model=encoder, statistics="batch")
+    assert_alike(summary, at_once)
+    columns = on_disk.written(tmp_path / "out")
+    assert columns["id"] == [row["id"] for row in rows]
+    assert list(columns) == ["id", *METRICS, "skipped"]
+    for name in METRICS:
+        np.testing.assert_allclose(columns[name], at_once[name].values, atol=1e-6)
+    assert not list(tmp_path.glob("out/.*"))
+
+
+def test_fixed_statistics_take_one_pass(encoder, rows, corpus, fitted, tmp_path):
+    summary = shards.score(corpus, output=tmp_path / "out", model=encoder, statistics=fitted)
+    at_once = on_disk.single(encoder, rows, fitted)
+    assert_alike(summary, at_once)
+    assert summary.metrics["I0TScore"].signature["stats"] == at_once["I0TScore"].signature["stats"]
+    assert summary.metrics["I0TScore"].scale == at_once["I0TScore"].scale
+
+
+def test_the_interval_is_that_of_the_bootstrap_however_the_rows_are_divided(
+    encoder, rows, corpus, at_once, tmp_path
+):
+    divided = shards.score(corpus, output=tmp_path / "seven", model=encoder, statistics="batch")
+    whole_corpus = on_disk.write_parquet(tmp_path / "whole", rows, 1)
+    whole = shards.score(whole_corpus, output=tmp_path / "one", model=encoder, statistics="batch")
+    for name in METRICS:
+        assert divided.metrics[name].interval == pytest.approx(whole.metrics[name].interval, abs=1e-6)
+        low, high = divided.metrics[name].interval
+        expected_low, expected_high = at_once[name].interval
+        assert high - low == pytest.approx(expected_high - expected_low, rel=0.15)
+        assert low < divided.metrics[name].mean < high
+
+
+def test_an_image_weighs_the_same_in_every_shard():
+    together = poisson_weights([b"one", b"two"], Resampling(resamples=500))
+    alone = poisson_weights([b"two"], Resampling(resamples=500))
+    assert (together[1] == alone[0]).all()
+    assert (together[0] != together[1]).any()
+    assert (poisson_weights([b"two"], Resampling(resamples=500, seed=1)) != alone).any()
+
+
+def test_archives_score_like_tables(encoder, rows, corpus, fitted, tmp_path):
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    for number in range(7):
+        part = rows[40 * number : 40 * (number + 1)]
+        on_disk.write_tar(folder / f"{number}.tar", on_disk.tar_members(part))
+    ours = {"model": encoder, "statistics": fitted}
+    assert shards.score(folder, output=tmp_path / "a", **ours).metrics["RefI0TScore"].mean == pytest.approx(
+        shards.score(corpus, output=tmp_path / "b", **ours).metrics["RefI0TScore"].mean, abs=1e-9
+    )
+    assert on_disk.written(tmp_path / "a")["id"] == [row["id"] for row in rows]
+
+
+def test_finished_shards_are_not_encoded_again(encoder, corpus, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    encoded = []
+    encode = shard_worker.encode_part
+
+    def counted(encoder, shard, *arguments, **settings):
+        encoded.append(shard.name)
+        if len(encoded) == 4 and not list(out.glob("*.parquet")):
+            raise KeyboardInterrupt
+        return encode(encoder, shard, *arguments, **settings)
+
+    monkeypatch.setattr(shard_worker, "encode_part", counted)
+    with pytest.raises(KeyboardInterrupt):
+        shards.score(corpus, output=out, model=encoder, statistics="batch")
+    assert not (out / "shard-00003.parquet").exists()
+    summary = shards.score(corpus, output=out, model=encoder, statistics="batch")
+    assert encoded == [f"shard-{n:05}.parquet" for n in (0, 1, 2, 3, 3, 4, 5, 6)]
+    kept = {file.name: file.stat().st_mtime_ns for file in out.glob("*.parquet")}
+    (out / "shard-00005.parquet").unlink()
+    again = shards.score(corpus, output=out, model=encoder, statistics="batch")
+    assert encoded[8:] == ["shard-00005.parquet"]
+    assert again == summary
+    del kept["shard-00005.parquet"]
+    assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_scores_of_other_settings_are_not_mixed(encoder, rows, corpus, fitted, tmp_path):
+    out = tmp_path / "out"
+    shards.score(corpus, output=out, model=encoder, statistics=fitted)
+    (out / "shard-00003.parquet").unlink()
+    for other in (
+        {"statistics": "batch"},
+        {"statistics": fitted, "metrics": ["CLIPScore"]},
+        {"statistics": fitted, "resamples": 100},
+        {"statistics": fitted, "model": tiny_models.encoder(seed=1)},
+    ):
+        with pytest.raises((UsageError, StatisticsError), match=r"another output folder|belong to"):
+            shards.score(corpus, output=out, **{"model": encoder, **other})
+        assert not (out / "shard-00003.parquet").exists()
+    changed = on_disk.write_parquet(tmp_path / "changed", rows[:200], 7)
+    with pytest.raises(UsageError, match="other bytes"):
+        shards.score(changed, output=out, model=encoder, statistics=fitted)
+
+
+def test_statistics_of_other_shards_are_refused(encoder, rows, corpus, tmp_path):
+    shards.score(corpus, output=tmp_path / "out", model=encoder, statistics="batch")
+    more = on_disk.write_parquet(tmp_path / "more", rows, 8)
+    with pytest.raises(UsageError, match="fitted to other shards"):
+        shards.score(more, output=tmp_path / "out", model=encoder, statistics="batch")
+
+
+def test_bad_rows_are_named_or_skipped_in_their_place(encoder, fitted, tmp_path):
+    rows = on_disk.make_rows(12, captions_an_image=1)
+    rows[2]["caption"] = " "
+    rows[5]["image"]["bytes"] = b"not an image"
+    rows[7]["references"] = []
+    rows[9]["image"] = {"bytes": None, "path": "../secret.png"}
+    corpus = on_disk.write_parquet(tmp_path / "shards", rows, 2)
+    ours = {"model": encoder, "statistics": fitted}
+    with pytest.raises(InputError, match=r"shard-00000(?s:.)*row 3 \(id \"row-2\"\): the caption is empty"):
+        shards.score(corpus, output=tmp_path / "out", **ours)
+    assert not list((tmp_path / "out").iterdir())
+    summary = shards.score(corpus, output=tmp_path / "out", on_error="skip", **ours)
+    columns = on_disk.written(tmp_path / "out")
+    reasons = {i: reason for i, reason in enumerate(columns["skipped"]) if reason is not None}
+    assert list(reasons) == [2, 5, 7, 9]
+    assert "text, not an image" in reasons[5]
+    assert "no references" in reasons[7]
+    assert "outside" in reasons[9]
+    assert [i for i, value in enumerate(columns["I0TScore"]) if value is None] == [2, 5, 7, 9]
+    assert columns["id"] == [row["id"] for row in rows]
+    assert (summary.n, summary.n_skipped) == (8, 4)
+    assert summary.metrics["CLIPScore"].signature["skipped"] == "4"
+    batch = {"model": encoder, "statistics": "batch", "on_error": "skip"}
+    two_passes = shards.score(corpus, output=tmp_path / "batch", **batch)
+    assert (two_passes.n, two_passes.n_skipped) == (8, 4)
+    assert on_disk.written(tmp_path / "batch")["skipped"] == columns["skipped"]
+    good = [row for i, row in enumerate(rows) if i not in reasons]
+    with pytest.warns(UserWarning, match="statistics come from"):
+        assert_means(two_passes, on_disk.single(encoder, good))
+
+
+def assert_means(summary, result):
+    for name, metric in result.items():
+        assert summary.metrics[name].mean == pytest.approx(metric.mean, abs=1e-6)
+
+
+def test_images_are_found_in_their_folder(encoder, fitted, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in "ab":
+        (images / f"{name}.png").write_bytes(on_disk.png(ord(name)))
+    table = pyarrow.table({"image": ["a.png", "b", "a.png"], "caption": ["one", "two", "three"]})
+    parquet.write_table(table, tmp_path / "paths.parquet")
+    summary = shards.score(
+        tmp_path / "paths.parquet", output=tmp_path / "out", images=images, model=encoder, statistics=fitted
+    )
+    assert summary.n == 3
+    assert on_disk.written(tmp_path / "out")["id"] == ["a", "b", "a"]
+    assert list(summary.metrics) == ["I0TScore", "CLIPScore"]
+
+
+def test_the_summary_follows_the_schema(encoder, corpus, fitted, tmp_path):
+    summary = shards.score(corpus, output=tmp_path / "out", model=encoder, statistics=fitted)
+    data = json.loads((tmp_path / "out" / "summary.json").read_text())
+    schema = json.loads((ROOT / "docs" / "result.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(data)
+    assert data == json.loads(json.dumps(summary.to_dict()))
+
+
+def test_summaries_survive_their_plain_data(encoder, corpus, fitted, tmp_path):
+    shards.score(corpus, output=tmp_path / "out", model=encoder, statistics=fitted)
+    header = json.loads(parquet.read_metadata(tmp_path / "out" / "shard-00000.parquet").metadata[b"i0tscore"])
+    summary = ShardSummary.from_data(header["summary"])
+    assert json.loads(json.dumps(summary.to_data())) == header["summary"]
+    assert (summary.n, summary.images) == (40, 20)
+
+
+def test_what_is_no_sample_of_an_archive_says_why(tmp_path):
+    shard = on_disk.write_tar(
+        tmp_path / "odd.tar",
+        [
+            ("./a/1.jpg", b"image"),
+            ("./a/1.txt", "café\n".encode()),
+            ("./a/1.cls", b"7"),
+            ("2.txt", b"no image"),
+            ("3.jpg", b"image"),
+            ("3.json", b"{broken"),
+            ("4.jpg", b"image"),
+            ("4.json", b'{"caption": ["one", ""], "image": "/etc/passwd"}'),
+            ("5.jpg", b"image"),
+            ("5.txt", b"\xff"),
+            ("6.txt", b"x" * 1_000_001),
+            ("6.jpg", b"image"),
+        ],
+    )
+    entries = list(read_entries(shard))
+    assert [entry.sample is not None for entry in entries] == [True, False, False, True, False, False, False]
+    assert (entries[0].id, entries[0].sample.caption) == ("a/1", "café")
+    assert entries[3].sample.image.read_bytes() == b"image"
+    for entry, reason in zip(
+        entries[1:3] + entries[4:],
+        ["no image of this name", "JSON cannot be parsed", "empty", "not UTF-8", "1,000,001 bytes"],
+        strict=True,
+    ):
+        assert reason in entry.reason
+    assert len({entry.label for entry in entries}) == len(entries)
+
+
+@pytest.mark.parametrize("name", ["bad.tar", "bad.parquet"])
+def test_damaged_shards_are_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"nothing of the kind" * 100)
+    with pytest.raises(SampleFileError, match=name):
+        list(read_entries(tmp_path / name))
+
+
+def test_paths_that_name_no_shards_are_refused(encoder, corpus, tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "shard-00000.tar").write_bytes(b"")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(InputError, match="no shards"):
+        find_shards(tmp_path / "nothing")
+    with pytest.raises(InputError, match="no such file"):
+        find_shards(tmp_path / "missing.parquet")
+    with pytest.raises(UsageError, match=r"\.parquet or \.tar"):
+        find_shards(tmp_path / "notes.txt")
+    with pytest.raises(UsageError, match="one file"):
+        find_shards([corpus, tmp_path / "shard-00000.tar"])
+    with pytest.raises(UsageError, match="as paths"):
+        find_shards(7)
+    with pytest.raises(UsageError, match="another folder"):
+        shards.score(corpus, output=corpus, model=encoder)
+
+
+def test_a_column_that_is_missing_is_named(encoder, tmp_path):
+    parquet.write_table(pyarrow.table({"id": ["1"], "text": ["a"]}), tmp_path / "shard.parquet")
+    with pytest.raises(SampleFileError, match='"caption"'):
+        shards.score(tmp_path / "shard.parquet", output=tmp_path / "out", model=encoder)
+
+
+def test_auto_does_not_take_two_passes_unasked(encoder, corpus, tmp_path):
+    with pytest.raises(StatisticsError, match="statistics='batch'"):
+        shards.score(corpus, output=tmp_path / "out", model=encoder)
+    summary = shards.score(corpus, output=tmp_path / "out", model=encoder, metrics="CLIPScore")
+    assert summary.gap["post"] is None
+    assert summary.metrics["CLIPScore"].signature["stats"] == "none"
