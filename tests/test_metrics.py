@@ -168,6 +168,16 @@ def test_equal_rows_of_embeddings_are_one_image() -> None:
     assert repeated.interval == pytest.approx(clip_score(x, y)["CLIPScore"].interval, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [("I0TScore(std=nnn)", "images with captions only"), ("RefI0TScore", "needs references")],
+)
+def test_similarity_within_a_modality_refuses_what_says_nothing_there(metric: str, said: str) -> None:
+    items = np.eye(3, dtype=np.float32)
+    with pytest.raises(UsageError, match=said):
+        I0TScorer().similarity(items, items, kinds=("caption", "caption"), metric=metric)
+
+
 def test_similarity_puts_all_kinds_on_one_scale() -> None:
     x, y = _pairs(200)
     statistics = fit(x, y)

@@ -121,6 +121,22 @@ class Metric:
         """Whether a run must have reference statistics: under every standardizer but ``none``."""
         return self.standardizer != NONE
 
+    def for_pairs(self, first: str, second: str) -> Metric:
+        """Self, if it compares any item of one kind with any of another.
+
+        Args:
+            first: ``image`` or ``caption``.
+            second: The same.
+
+        Raises:
+            UsageError: It needs references, or its standardizer compares images with captions only.
+        """
+        if self.needs_references:
+            raise UsageError(f"{self} needs references; similarity takes metrics without")
+        if first == second and self.standardizer.across_only:
+            raise UsageError(f"{self} compares images with captions only, not {first}s with {second}s")
+        return self
+
     def value(self, similarity: ArrayT, nearest: ArrayT | None = None) -> ArrayT:
         """The metric from image–caption similarities and, for Ref- metrics, the nearest references'.
 

@@ -182,10 +182,9 @@ class I0TScorer:
 
         Raises:
             StatisticsError: The metric needs fixed statistics.
+            UsageError: The metric needs references, or says nothing within a modality.
         """
-        chosen = parse_metrics([metric])[0]
-        if chosen.needs_references:
-            raise UsageError(f"{chosen} needs references; similarity takes metrics without")
+        chosen = parse_metrics([metric])[0].for_pairs(*kinds)
         sides = [
             self._encoder.vectors(items, kind) for items, kind in zip((first, second), kinds, strict=True)
         ]
