@@ -359,6 +359,6 @@ def test_inverted_features_come_closer_than_any_real_one(lite: OpenClipEncoder, 
     texts = invert_images(lite, images[:4], tokens=4, curve=(0, 10, 50, 150))
     assert (1 - texts.losses > cosines[:4].max(axis=1)).all()
     assert (np.diff(texts.curve, axis=1) < 0).all()
-    pictures = invert_captions(lite, captions[:20:5], steps=100, curve=(0, 10, 100))
-    assert (1 - pictures.losses > cosines[:, :20:5].max(axis=0)).all()
+    pictures = invert_captions(lite, captions[:15:5], steps=200, curve=(0, 50, 200))
+    assert (1 - pictures.losses > cosines[:, :15:5].max(axis=0)).all()
     assert (np.diff(pictures.curve, axis=1) < 0).all()
