@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def main(arguments: Arguments) -> Report:
     folder = arguments.folder()
     file = folder if folder.is_file() else folder / FILE
     images, captions = _read(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     count = len(images)
     order = np.random.default_rng(0).permutation(count)
     fit, held = order[: count // 2], order[count // 2 :]
@@ -63,8 +65,8 @@ def main(arguments: Arguments) -> Report:
             condition_of={str(c.standardizer): c.name for c in tried},
             pairs=(images[fit], captions[fit]),
             sizes=sizes,
-            notes=NOTES,
-            signature={"file": file.name},
+            notes=[*NOTES, f"file {file.name}, SHA-256 {digest}"],
+            signature={"file": file.name, "sha256": digest},
             whole=_whole(images, captions),
         ),
         arguments,
