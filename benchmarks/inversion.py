@@ -41,7 +41,7 @@ def main() -> None:
     began = time.process_time()
     encoder = _encoder()
     invert_images(encoder, targets, batch_size=options.n, steps=1)  # what is only done once
-    print(f"{ARCHITECTURE}, random weights, {options.n} images, {torch.get_num_threads()} threads")
+    print(f"{ARCHITECTURE}, random weights, {options.n} images, {torch.get_num_threads()} thread(s)")
     print(f"loading and first call: {time.process_time() - began:.1f} s")
     began = time.process_time()
     ours = invert_images(

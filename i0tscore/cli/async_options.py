@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from i0tscore.cli.options import OptionGroup, add_options
 from i0tscore.errors import UsageError
-
-if TYPE_CHECKING:
-    from i0tscore.training.async_training import AsyncRecipe
-
-_RECIPE = {"epochs": "epochs", "learning_rate": "learning_rate", "train_batch": "batch_size"}
-_RECIPE |= {"cyclic_weight": "cyclic_weight", "mcsie": "mcsie"}
 
 
 @dataclass(frozen=True)
@@ -36,21 +30,27 @@ class AsyncOptions(OptionGroup):
         Raises:
             UsageError: Naming them.
         """
-        given = [f"--{name.replace('_', '-')}" for name, value in asdict(self).items() if value is not None]
+        given = [f"--{name.replace('_', '-')}" for name in _given(asdict(self))]
         if given:
             raise UsageError(f"{', '.join(given)}: only with --method async")
 
     def arguments(self, *, embedded: bool) -> dict[str, Any]:
         """Arguments of ``fit_async``; embeddings are trained on without MCSIE unless it is asked for."""
-        mcsie = not embedded if self.mcsie is None else self.mcsie
-        arguments: dict[str, Any] = {"recipe": self._recipe(mcsie), "checkpoints": self.checkpoints}
-        return arguments if self.seed is None else {**arguments, "seed": self.seed}
-
-    def _recipe(self, mcsie: bool) -> AsyncRecipe:
         from i0tscore.training.async_training import AsyncRecipe
 
-        given = {_RECIPE[key]: value for key, value in asdict(self).items() if key in _RECIPE}
-        return AsyncRecipe(**{k: v for k, v in given.items() if v is not None} | {"mcsie": mcsie})
+        recipe = {
+            "epochs": self.epochs,
+            "learning_rate": self.learning_rate,
+            "batch_size": self.train_batch,
+            "cyclic_weight": self.cyclic_weight,
+            "mcsie": not embedded if self.mcsie is None else self.mcsie,
+        }
+        run = {"seed": self.seed, "checkpoints": self.checkpoints}
+        return {"recipe": AsyncRecipe(**_given(recipe)), **_given(run)}
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 async_options = add_options(

@@ -20,7 +20,7 @@ from i0tscore.encoders.prefix import attention_after
 from i0tscore.encoders.text import TextTower
 from i0tscore.errors import ModelError
 
-EFFICIENTNET_STAGE = 5
+EFFICIENTNET_STAGE = 6
 """Pseudo-patches of an EfficientNet are the input of this stage; ``docs/inversion.md`` says why."""
 
 

@@ -29,8 +29,9 @@ from i0tscore.training.losses import (
     in_modal_cyclic_loss,
     mcsie_loss,
 )
-from i0tscore.training.schedule import draw_batches, learning_rate
+from i0tscore.training.schedule import Rows, draw_batches, learning_rate
 
+_ARRAYS = ("running_mean", "running_var", "weight", "bias")
 _UNSETTLED = 0.01
 
 
@@ -108,6 +109,7 @@ class AsyncTrainer:
             nn.BatchNorm1d(pairs.dimension, eps=recipe.eps, momentum=recipe.momentum) for _ in range(2)
         )
         self.optimizer = torch.optim.AdamW(self.norms.parameters(), weight_decay=recipe.weight_decay)
+        self._batches: list[Rows] = []
         self.step = 0
         self.total = recipe.epochs * self._a_epoch
 
@@ -148,12 +150,17 @@ class AsyncTrainer:
 
     def normalizations(self) -> tuple[Normalization, Normalization]:
         """The normalization of images and that of captions as they are now."""
-        image, caption = (_normalization(norm) for norm in self.norms)
+        image, caption = (self._normalization(norm) for norm in self.norms)
         return image, caption
+
+    def _normalization(self, norm: nn.Module) -> Normalization:
+        state = norm.state_dict()
+        mean, variance, weight, bias = (state[name].double().numpy() for name in _ARRAYS)
+        return Normalization(mean, variance, weight, bias, eps=self._recipe.eps)
 
     def _advance(self) -> float:
         epoch, place = divmod(self.step, self._a_epoch)
-        if place == 0 or not hasattr(self, "_batches"):
+        if place == 0 or not self._batches:
             self._batches = draw_batches(self._pairs.groups, self._size, self._seed, epoch)
         seed = int(np.random.SeedSequence([self._seed, self.step]).generate_state(1)[0])
         loss = self._loss(self._pairs.passes(self._batches[place], seed))
@@ -190,9 +197,3 @@ class AsyncTrainer:
                 UserWarning,
                 stacklevel=3,
             )
-
-
-def _normalization(norm: nn.Module) -> Normalization:
-    state = {name: tensor.detach().double().numpy() for name, tensor in norm.state_dict().items()}
-    eps = float(norm.eps) if isinstance(norm, nn.BatchNorm1d) else 0.0
-    return Normalization(state["running_mean"], state["running_var"], state["weight"], state["bias"], eps=eps)

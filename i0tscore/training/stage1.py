@@ -5,6 +5,7 @@ The result is a folder that ``--model local-dir:FOLDER`` scores with, like any o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -91,6 +92,8 @@ class Stage1Trainer:
         self._encoder, self._recipe, self._seed, self._folder = encoder, recipe, seed, folder
         self._data, self._groups, self._workers = PairDataset(encoder, images, captions), groups, workers
         self._autocast = autocast
+        told = "\n".join(captions).encode() + np.ascontiguousarray(groups).tobytes()
+        self._pairs = hashlib.sha256(told).hexdigest()[:16]
         self._rank, self._world = rank(), world()
         self._size = recipe.batch_size * self._world
         if len(images) < self._size:
@@ -118,7 +121,7 @@ class Stage1Trainer:
         """
         file = self._folder / CHECKPOINT
         identity = {
-            "pairs": len(self._data),
+            "pairs": self._pairs,
             "seed": self._seed,
             "world": self._world,
             **asdict(self._recipe),
