@@ -130,14 +130,13 @@ class Stage1Trainer:
             self.step = read_checkpoint(file, identity, self.towers, self._optimizer)
         end = self.total if stop_after is None else min(self.total, self.step + stop_after)
         bar = tqdm(total=self.total, initial=self.step, unit=" steps", file=sys.stderr, disable=not progress)
-        with bar, (self._folder / LOG).open("a", encoding="utf-8") as log:
+        with bar, (self._folder / LOG).open("a", buffering=1, encoding="utf-8") as log:
             for pixels, ids in self._batches(end):
                 line = {"step": self.step + 1, **self._advance(pixels, ids)}
                 bar.update()
                 if self._rank == 0:
                     log.write(json.dumps(line) + "\n")
                     if self.step % every == 0 or self.step == end:
-                        log.flush()
                         write_checkpoint(file, identity, self.towers, self._optimizer, self.step)
         if self._rank == 0 and self.step == self.total:
             self._write()
