@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from human_judgments.plot import Chart, draw
+from human_judgments.plot import Picture
 from i0tscore.cli.console import replace_file
 from i0tscore.errors import I0TScoreError
 from i0tscore.render.document import intervals_said
@@ -37,7 +37,7 @@ class Report:
     title: str
     blocks: Sequence[str]
     data: Mapping[str, Any]
-    chart: Chart | None = field(default=None)
+    chart: Picture | None = field(default=None)
 
 
 def write_report(report: Report, folder: Path, *, plot: bool) -> list[Path]:
@@ -49,7 +49,7 @@ def write_report(report: Report, folder: Path, *, plot: bool) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         blocks, written = list(report.blocks), []
-        if plot and report.chart is not None and (picture := draw(report.chart)) is not None:
+        if plot and report.chart is not None and (picture := report.chart.draw()) is not None:
             written.append(folder / f"{report.stem}.svg")
             replace_file(written[-1], picture)
             blocks.insert(1, f"![{escape(report.chart.title)}]({written[-1].name})")

@@ -31,6 +31,10 @@ class HeadRecipe:
         caption_dropout: The same in the caption head.
         class_pairs: Pairs of class and class caption added to each batch, where there are any.
         hidden: Width of the heads' hidden layer.
+        image_intra: Weight of an intra-modal term as in SLIP (Mu et al. 2022): a contrastive loss between
+            two views of each photograph, drawn apart and with dropout apart. 0 for none, as CLIP is trained.
+        caption_intra: The same between two captions of each photograph.
+        intra_scale: Logit scale of both terms, by default SLIP's.
     """
 
     epochs: int = 40
@@ -44,6 +48,14 @@ class HeadRecipe:
     caption_dropout: float = 0.3
     class_pairs: int = 100
     hidden: int = 1024
+    image_intra: float = 0.0
+    caption_intra: float = 0.0
+    intra_scale: float = 10.0
+
+    @property
+    def intra_modal(self) -> bool:
+        """Whether there is an intra-modal term."""
+        return self.image_intra > 0 or self.caption_intra > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +110,14 @@ def train_heads(
     for epoch in range(recipe.epochs):
         order = torch.randperm(count, generator=generator)
         for start in range(0, count - size + 1, size):
-            batch = features.draw(order[start : start + size], generator)
+            own = order[start : start + size]
+            batch = features.draw(own, generator)
             if classes is not None:
                 rows = torch.randint(len(classes.images), (recipe.class_pairs,), generator=generator)
                 drawn = zip(batch, classes.draw(rows, generator), strict=True)
                 batch = tuple(torch.cat(parts) for parts in drawn)
-            loss = _loss(heads, batch, recipe)
+            other = features.draw(own, generator) if recipe.intra_modal else None
+            loss = _loss(heads, batch, recipe, other)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -117,7 +131,7 @@ def train_heads(
 @torch.inference_mode()
 def embed(head: LiteHead, features: torch.Tensor) -> NDArray[np.float32]:
     """Unit embeddings (n, d) of features (n, f)."""
-    vectors: NDArray[np.float32] = functional.normalize(head(features), dim=-1).numpy()
+    vectors: NDArray[np.float32] = _unit(head, features).numpy()
     return vectors
 
 
@@ -129,10 +143,24 @@ def embed_pairs(
 
 
 def _loss(
-    heads: tuple[LiteHead, LiteHead], batch: tuple[torch.Tensor, ...], recipe: HeadRecipe
+    heads: tuple[LiteHead, LiteHead],
+    batch: tuple[torch.Tensor, ...],
+    recipe: HeadRecipe,
+    other: tuple[torch.Tensor, ...] | None,
 ) -> torch.Tensor:
+    """The loss of a batch; ``other`` has further views and captions of its first photographs."""
     images, captions, meanings = batch
     targets = soft_targets(meanings, hard_weight=recipe.hard_weight, temperature=recipe.target_temperature)
-    x = functional.normalize(heads[0](images), dim=-1)
-    y = functional.normalize(heads[1](captions), dim=-1)
-    return contrastive_loss(x, y, recipe.logit_scale, targets)
+    x, y = _unit(heads[0], images), _unit(heads[1], captions)
+    loss = contrastive_loss(x, y, recipe.logit_scale, targets)
+    if other is not None:
+        for weight, head, one, again in (
+            (recipe.image_intra, heads[0], x, other[0]),
+            (recipe.caption_intra, heads[1], y, other[1]),
+        ):
+            loss = loss + weight * contrastive_loss(one[: len(again)], _unit(head, again), recipe.intra_scale)
+    return loss
+
+
+def _unit(head: LiteHead, features: torch.Tensor) -> torch.Tensor:
+    return functional.normalize(head(features), dim=-1)
