@@ -32,12 +32,12 @@ from i0tscore.training.flickr8k_labels import AGREEING, CLASSES, OTHERS, TEMPLAT
 
 IN_SAMPLE = "the test set's own"
 LITE = (
-    "`lite` is trained on Flickr8k's training photographs with the contrastive loss: its figures are not "
+    "lite is trained on Flickr8k's training photographs with the contrastive loss: its figures are not "
     "zero-shot, and statistics of training pairs are of pairs the model has seen"
 )
 NOTES = (
-    "the paper measures Flickr30k, CIFAR-100 and Birdsnap with CLIP ViT-B/32 that it fine-tunes; other data "
-    "and, if so, another model are measured here, so that changes are compared by direction, not by size",
+    "the paper measures CLIP ViT-B/32, most often fine-tuned, on Flickr30k, CIFAR-100 and Birdsnap; other "
+    "data are measured here, so that changes are compared by direction, not by size",
     f"classes: {len(CLASSES)}, read off the captions (i0tscore/training/flickr8k_labels.py): a photograph is "
     f"of a class that at least {AGREEING} of its captions name while no other is named by {OTHERS} or more. "
     f"{len(TEMPLATES)} templates a class, averaged, then normalised, then standardized as captions are; the "

@@ -168,7 +168,7 @@ def _ablation_blocks(ablation: Mapping[str, Measured], resampling: Resampling) -
     return [
         "## I0T_async\n\nTwo batch normalizations behind the frozen encoder, trained on embeddings of the "
         "statistics' pairs and therefore without MCSIE, which encodes anew "
-        "(docs/i0t-async.md has it). `trained BN` is else the paper's "
+        "([with it](../docs/i0t-async.md)). `trained BN` is else the paper's "
         f"recipe, seed {SEED}; the others change one thing.",
         gap_table(ablation),
         task_table(ablation, resampling),
