@@ -117,7 +117,7 @@ def test_images_inside_a_data_set_are_grouped_by_their_names(rows, tmp_path, cap
         ]
         features = datasets.Features({**datasets.Dataset.from_list(rows).features, "image": datasets.Image()})
         datasets.Dataset.from_list(content, features=features).to_parquet(str(tmp_path / "t.parquet"))
-        arguments = [str(tmp_path / "t.parquet"), "--score", "good", "--repeats", "--resamples", "10"]
+        arguments = [str(tmp_path / "t.parquet"), "--score", "good", "--repeats", "--resamples", "40"]
         assert main(["correlate", *arguments, "--format", "csv"]) == code
         shown = capsys.readouterr()
     assert "row 1: the image has no name: name a column" in shown.err

@@ -140,6 +140,21 @@ def test_lites_own_features_of_a_stage_as_pseudo_patches_are_that_image(lite: Op
     torch.testing.assert_close(lite.patch_features(patches), lite.image_features(pixels))
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_pseudo_patches_of_lite_give_what_they_give_on_the_whole_grid(
+    lite: OpenClipEncoder, count: int
+) -> None:
+    rows, columns = lite.patch_grid
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.rand(3, count, lite.patch_width, generator=generator).requires_grad_()
+    nearest = torch.arange(rows * columns) * count // (rows * columns)
+    whole = lite.patch_features(patches[:, nearest].transpose(1, 2).reshape(3, -1, rows, columns))
+    found = lite.patch_tower(count)(patches)
+    torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+    slopes = [torch.autograd.grad(f.square().sum(), patches)[0] for f in (found, whole)]
+    torch.testing.assert_close(*slopes, atol=1e-5, rtol=1e-4)
+
+
 def test_gradients_by_pseudo_patches_equal_finite_differences() -> None:
     encoder = tiny_models.encoder()
     encoder.model.double()
@@ -301,7 +316,7 @@ class _Bare:
         self.encoder = encoder
 
     def __getattr__(self, name: str) -> Any:
-        if name in {"device", "prompt_tower", "token_width", "patch_features", "patch_grid", "patch_width"}:
+        if name in {"device", "prompt_tower", "token_width", "patch_tower", "patch_grid", "patch_width"}:
             raise AttributeError(name)
         return getattr(self.encoder, name)
 

@@ -103,8 +103,9 @@ def test_items_are_compared_with_the_others_of_their_kind() -> None:
     given = material()
     heads = train_heads(given.train, RECIPE, 0)
     images, captions = sides(heads, given)
-    np.testing.assert_array_equal(images.vectors, embed(heads[0], given.test.images[4:16, 0]))
-    np.testing.assert_array_equal(captions.vectors[5:10], embed(heads[1], given.test.captions[5]))
+    # Sums over other batches differ in their last bits.
+    np.testing.assert_allclose(images.vectors, embed(heads[0], given.test.images[4:16, 0]), atol=1e-6)
+    np.testing.assert_allclose(captions.vectors[5:10], embed(heads[1], given.test.captions[5]), atol=1e-6)
     assert captions.labels.tolist() == np.repeat(np.arange(4, 16), 5).tolist()
     expected = image_precisions(images.vectors, images.vectors, images.labels, np.arange(12)).mean()
     assert measure(heads, given, FEW)["images"]["value"] == pytest.approx(expected)

@@ -126,9 +126,14 @@ class PseudoPatchEncoder(Encoder, Protocol):
     def patch_stage(self) -> str:
         """The part of the image tower after which patches enter."""
 
-    def patch_features(self, patches: torch.Tensor) -> torch.Tensor:
-        """The image tower's output (n, d) for patch embeddings (n, patch_width, rows, columns).
+    def patch_tower(self, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The image tower on a few pseudo-patches.
 
-        Positions and the class token are still to be added; the output carries gradients and is not of
-        unit length.
+        Args:
+            count: How many there are, at most one for each patch of the grid.
+
+        Returns:
+            From pseudo-patches (n, count, patch_width), which are spread over the grid by nearest
+            neighbour in reading order, to the tower's output (n, d), with gradients and not of unit
+            length. Positions and the class token are added by the tower.
         """

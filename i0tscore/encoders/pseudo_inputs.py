@@ -75,7 +75,23 @@ class PseudoInputs:
 
     def patch_features(self, patches: torch.Tensor) -> torch.Tensor:
         """The image tower's output (n, d) for patch embeddings (n, patch_width, rows, columns)."""
-        twin = self._patches.twin
+        return self._run(self._patches.twin, patches)
+
+    def patch_tower(self, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The image tower on spread pseudo-patches, from (n, count, patch_width) to features (n, d)."""
+        known = self._patches
+        (rows, columns), twin = known.grid, known.twin
+        if count == 1 and known.uniform is not None:
+            (rows, columns), twin = known.uniform
+        nearest = torch.arange(rows * columns) * count // (rows * columns)
+
+        def tower(vectors: torch.Tensor) -> torch.Tensor:
+            spread = vectors[:, nearest].transpose(1, 2)
+            return self._run(twin, spread.reshape(len(vectors), -1, rows, columns))
+
+        return tower
+
+    def _run(self, twin: Any, patches: torch.Tensor) -> torch.Tensor:
         dtype = next(twin.visual.parameters()).dtype
         features: torch.Tensor = twin.encode_image(patches.to(device=self.device, dtype=dtype))
         return features
@@ -113,6 +129,17 @@ class _Given(nn.Module):
         return self.output
 
 
+class _WeightedPool(nn.Module):
+    """Average over locations (n, c, rows, columns) to (n, c), each with its weight (rows, columns)."""
+
+    def __init__(self, weights: torch.Tensor) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return (features * self.weights.to(features)).sum(dim=(2, 3))
+
+
 class _Rows(nn.Module):
     """Brings patches (n, width, rows, columns) into the order of a timm vision transformer."""
 
@@ -127,12 +154,22 @@ class _Rows(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Patches:
-    """An image tower from its patch embeddings on: a twin of the model whose first layers do nothing."""
+    """An image tower from its patch embeddings on: a twin of the model whose first layers do nothing.
+
+    Attributes:
+        twin: That twin.
+        width: Length of a patch embedding.
+        grid: Rows and columns of patches.
+        stage: The part of the tower after which they enter.
+        uniform: For patches that are all equal, a smaller grid and a twin that gives the same features
+            from it; None where there is none.
+    """
 
     twin: Any
     width: int
     grid: tuple[int, int]
     stage: str
+    uniform: tuple[tuple[int, int], Any] | None = None
 
 
 def _patches(model: Any) -> _Patches:
@@ -169,4 +206,32 @@ def _efficientnet_patches(model: Any, image_size: tuple[int, int]) -> _Patches:
     twin = model
     for path in ("conv_stem", "bn1", *(f"blocks.{stage}" for stage in range(len(stages)))):
         twin = with_part(twin, f"visual.trunk.{path}", nn.Identity())
-    return _Patches(twin, width, (rows, columns), f"blocks.{len(stages) - 1}")
+    uniform = _efficientnet_uniform(twin, (rows, columns))
+    return _Patches(twin, width, (rows, columns), f"blocks.{len(stages) - 1}", uniform)
+
+
+def _efficientnet_uniform(twin: Any, grid: tuple[int, int]) -> tuple[tuple[int, int], Any] | None:
+    """The smallest grid on which equal patches give what they give on the whole grid, and its twin.
+
+    Convolutions that reach r locations from where they are tell equal patches apart only within r of the
+    border, by zeros beyond it. So 2r + 1 rows and columns hold every different location; the average over
+    the whole grid counts the middle one as often as it is there. Exact, and 9 times fewer locations in
+    ``lite``. Not so where a stage looks at the whole grid (squeeze-and-excitation) or leaves locations out.
+    """
+    from timm.layers import SqueezeExcite
+
+    trunk = twin.visual.trunk
+    parts = [m for stage in (trunk.blocks[EFFICIENTNET_STAGE:], trunk.conv_head) for m in stage.modules()]
+    convolutions = [part for part in parts if isinstance(part, nn.Conv2d)]
+    if any(isinstance(part, SqueezeExcite) for part in parts) or any(
+        part.stride != (1, 1) for part in convolutions
+    ):
+        return None
+    side = 1 + sum(part.kernel_size[0] - 1 for part in convolutions)
+    if side >= min(grid):
+        return None
+    counts = [torch.ones(side) for _ in grid]
+    for ones, length in zip(counts, grid, strict=True):
+        ones[side // 2] = length - side + 1
+    pool = _WeightedPool(torch.outer(*counts) / (grid[0] * grid[1]))
+    return (side, side), with_part(twin, "visual.trunk.global_pool", pool)

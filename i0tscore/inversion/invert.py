@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import torch
 from numpy.typing import ArrayLike
 
 from i0tscore.encoders.base import Encoder, PseudoPatchEncoder, PseudoTokenEncoder
@@ -79,9 +78,10 @@ def invert_images(
         Mistretta et al., "Cross the Gap", ICLR 2025 (optimization-based textual inversion).
 
     Example:
+        >>> import numpy as np
         >>> from i0tscore.encoders import load_encoder
         >>> encoder = load_encoder("lite")
-        >>> inverted = invert_images(encoder, torch.ones(1, encoder.dimension), steps=5)
+        >>> inverted = invert_images(encoder, np.ones((1, encoder.dimension)), steps=5)
         >>> inverted.vectors.shape, inverted.losses[0] < 1
         ((1, 256), np.True_)
     """
@@ -140,9 +140,10 @@ def invert_captions(
         The inverted features, in the images' region of the space.
 
     Example:
+        >>> import numpy as np
         >>> from i0tscore.encoders import load_encoder
         >>> encoder = load_encoder("lite")
-        >>> inverted = invert_captions(encoder, torch.ones(1, encoder.dimension), steps=5)
+        >>> inverted = invert_captions(encoder, np.ones((1, encoder.dimension)), steps=5)
         >>> inverted.vectors.shape
         (1, 256)
     """
@@ -157,13 +158,7 @@ def invert_captions(
     settings = Settings(
         "ovi", *_identity(encoder), count, entry, steps, lr, weight_decay, seed, tuple(curve), patience
     )
-    nearest = torch.arange(rows * columns) * count // (rows * columns)
-
-    def tower(vectors: torch.Tensor) -> torch.Tensor:
-        grid = vectors[:, nearest].transpose(1, 2).reshape(len(vectors), -1, rows, columns)
-        return encoder.patch_features(grid)
-
-    run = Run(settings, tower, encoder.patch_width, encoder.dimension, encoder.device)
+    run = Run(settings, encoder.patch_tower(count), encoder.patch_width, encoder.dimension, encoder.device)
     return run(caption_vectors, ids, batch_size=batch_size, progress=progress, resume=resume)
 
 
