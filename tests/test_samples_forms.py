@@ -262,6 +262,23 @@ def test_the_format_is_told_by_suffix_and_content(tmp_path, name, content, form)
     assert detect_format(path) == form
 
 
+def test_numbered_captions_are_read_with_their_images(tmp_path, images):
+    path = tmp_path / "Flickr8k.token.txt"
+    lines = ["dog.jpg#0\tA dog.", "dog.jpg#1\tA brown dog .", "", "sub/cat.PNG#0\t# cat, tab"]
+    path.write_text("\r\n".join(lines), encoding="utf-8")
+    found = read_samples(path, images=images).samples
+    assert [(sample.id, sample.image, sample.caption) for sample in found] == [
+        ("dog", images / "dog.jpg", "A dog."),
+        ("dog", images / "dog.jpg", "A brown dog ."),
+        ("sub/cat", images / "sub" / "cat.PNG", "# cat, tab"),
+    ]
+    path.write_text("dog.jpg#0\tA dog.\nowl.JPEG#0\nrat.jpg#0\tA rat.\n")
+    with pytest.raises(InputError) as refused:
+        read_samples(path, images=images)
+    for said in ("line 2: 1 columns, where there are 2", 'line 3: no image "rat.jpg"'):
+        assert said in str(refused.value)
+
+
 def test_the_format_can_be_given(tmp_path, images):
     path = tmp_path / "captions.json"
     path.write_text("id,caption\ndog,x\n")

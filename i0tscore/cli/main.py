@@ -21,6 +21,7 @@ from i0tscore.cli.correlate import correlate
 from i0tscore.cli.doctor import doctor
 from i0tscore.cli.fit import fit
 from i0tscore.cli.gap import gap
+from i0tscore.cli.retrieve import retrieve
 from i0tscore.cli.score import score
 from i0tscore.errors import I0TScoreError, UsageError
 
@@ -82,7 +83,7 @@ def cli() -> None:
     """  # noqa: D301
 
 
-for verb in (score, compare, correlate, fit, gap, doctor):
+for verb in (score, compare, correlate, fit, gap, retrieve, doctor):
     cli.add_command(verb)
 
 

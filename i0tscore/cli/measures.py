@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ViewOptions(OptionGroup):
-    """With which statistics and intervals, and where it is written in which form."""
+class OutputOptions(OptionGroup):
+    """With which intervals, and where it is written in which form."""
 
-    statistics: str
     confidence: float
     resamples: int
     seed: int
@@ -35,6 +34,13 @@ class ViewOptions(OptionGroup):
         from i0tscore.results import Resampling
 
         return Resampling(self.confidence, self.resamples, self.seed)
+
+
+@dataclass(frozen=True)
+class ViewOptions(OutputOptions):
+    """The same, and with which statistics."""
+
+    statistics: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ view_options = add_options(measure_options, format_option("text", "json", "csv",
 
 def write_view(
     document: Document,
-    asked: ViewOptions,
+    asked: OutputOptions,
     *,
     as_data: Callable[[], dict[str, Any]],
     as_csv: Callable[[], str],

@@ -100,13 +100,20 @@ def make_scorer(options: ModelOptions, *, on_error: str, **settings: Any) -> I0T
     return I0TScorer(**encoding_settings(options, on_error=on_error), **settings)
 
 
-def make_encoder(options: ModelOptions, *, on_error: str) -> RunEncoder:
-    """Make what encodes, for verbs that score nothing; arguments as for ``make_scorer``."""
+def make_encoder(options: ModelOptions, *, on_error: str, prefix: str | None = None) -> RunEncoder:
+    """Make what encodes, for verbs that score nothing.
+
+    Args:
+        options: How to encode.
+        on_error: ``raise`` or ``skip``.
+        prefix: Before each text; that of the preset if None.
+    """
     from i0tscore.metrics.encode import RunEncoder
     from i0tscore.metrics.metric import PRESETS
 
     settings = encoding_settings(options, on_error=on_error)
-    return RunEncoder(prefix=PRESETS[settings.pop("preset")].prefix, **settings)
+    preset = PRESETS[settings.pop("preset")]
+    return RunEncoder(prefix=preset.prefix if prefix is None else prefix, **settings)
 
 
 def encoding_settings(options: ModelOptions, *, on_error: str) -> dict[str, Any]:

@@ -106,8 +106,7 @@ class RunEncoder:
         given = as_embeddings(items)
         if given is not None:
             return given
-        listed = list(items)
-        embedded = self._embed_images(listed) if kind == "image" else self._embed_texts(listed)
+        embedded = self.side(list(items), kind)
         if embedded.failures:
             raise InputError(listing([f"item {i}: {why}" for i, why in embedded.failures.items()]))
         vectors: Vectors = embedded.vectors[embedded.index]
@@ -158,13 +157,13 @@ class RunEncoder:
             bad |= {i: "no references; give at least one" for i, r in enumerate(references) if not len(r)}
         self._refuse(bad, ids)
         keep = [i for i in range(len(ids)) if i not in bad]
-        x = self._side(_rows(images, keep) if bad else images, "image")
+        x = self.side(_rows(images, keep) if bad else images, "image")
         bad |= {keep[i]: why for i, why in x.failures.items()}
         self._refuse(bad, ids)
         good = x.index >= 0
         keep = [i for i, ok in zip(keep, good, strict=True) if ok]
         kept_captions = _rows(captions, keep)
-        y = self._side(kept_captions, "text")
+        y = self.side(kept_captions, "text")
         if x.vectors.shape[1] != y.vectors.shape[1]:
             raise InputError(f"images have {x.vectors.shape[1]} dimensions, captions {y.vectors.shape[1]}")
         image_index = x.index[good]
@@ -188,7 +187,8 @@ class RunEncoder:
             lines = [f"{ids[i]}: {why}" for i, why in sorted(bad.items())]
             raise InputError(f"{listing(lines)}\n{SKIP_HINT}")
 
-    def _side(self, items: Any, kind: str) -> Embedded:
+    def side(self, items: Any, kind: str) -> Embedded:
+        """Embed images or, of any other kind, captions; equal ones and equal embeddings once."""
         from i0tscore.encoders.loop import Embedded
 
         given = as_embeddings(items)
@@ -206,7 +206,7 @@ class RunEncoder:
         lists = [[r] if isinstance(r, str) else r for r in references]
         counts = np.array([len(r) for r in lists], dtype=np.int64)
         flat = [text for r in lists for text in r]
-        embedded = self._side(np.stack(flat) if isinstance(flat[0], np.ndarray) else flat, "text")
+        embedded = self.side(np.stack(flat) if isinstance(flat[0], np.ndarray) else flat, "text")
         return References(embedded.vectors, tuple(np.split(embedded.index, np.cumsum(counts)[:-1])))
 
     def _embed_images(self, images: Sequence[Any]) -> Embedded:

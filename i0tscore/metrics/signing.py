@@ -6,6 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from importlib.metadata import version
 
+import numpy as np
+from numpy.typing import NDArray
+
 from i0tscore.gap import Standardizer, Statistics
 from i0tscore.metrics.encoded import EncodedRun
 from i0tscore.results import Resampling, Signature
@@ -42,7 +45,7 @@ def sign(
         stats = f"{statistics.name}-{statistics.digest_of(standardizer)[:4]}"
     bootstrap = settings.resampling
     fields = [
-        *(settings.encoder or (("m", "embeddings"), ("w", _digest(run)))),
+        *(settings.encoder or embeddings_fields(run.images, run.texts)),
         ("std", str(standardizer)),
         ("stats", stats),
         *own,
@@ -55,6 +58,7 @@ def sign(
     return Signature(name, tuple(fields))
 
 
-def _digest(run: EncodedRun) -> str:
-    """Identifies given embeddings, whose encoder nobody knows."""
-    return hashlib.sha256(run.images.tobytes() + run.texts.tobytes()).hexdigest()[:12]
+def embeddings_fields(*vectors: NDArray[np.float32]) -> tuple[tuple[str, str], ...]:
+    """What a signature says of given embeddings, whose encoder nobody knows."""
+    digest = hashlib.sha256(b"".join(part.tobytes() for part in vectors))
+    return (("m", "embeddings"), ("w", digest.hexdigest()[:12]))

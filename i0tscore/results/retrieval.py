@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean
 
 DEPTHS = (1, 5, 10)
-LABEL_MEASURES = ("mAP", "mAP@R", "R-precision", "R@1")
+LABEL_MEASURES = ("mAP", "mAP@R", "R-precision", *(f"R@{depth}" for depth in DEPTHS))
 
 _CELLS = 4_000_000
 """Similarities held at once."""
@@ -133,9 +133,9 @@ def retrieve_by_label(
 
     With R relevant items: average precision is the mean of the precision at the place of each; mAP@R sums
     the precision at the places up to R that hold one and divides by R (Musgrave et al. 2020, "A Metric
-    Learning Reality Check"); R-precision is the share of relevant ones among the first R; R@1 says
-    whether the first is relevant. Negative similarities count as any other (some versions of torchmetrics
-    take them for irrelevant, which would favour spaces with a gap).
+    Learning Reality Check"); R-precision is the share of relevant ones among the first R; R@1, R@5 and
+    R@10 say whether any of the first so many is relevant. Negative similarities count as any other (some
+    versions of torchmetrics take them for irrelevant, which would favour spaces with a gap).
 
     Args:
         queries: Shape (n, d).
@@ -175,7 +175,7 @@ def retrieve_by_label(
 
 
 def _label_measures(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The measures (4, c) of ranked lists (c, m), best first; NaN where a list has nothing relevant."""
+    """The measures (6, c) of ranked lists (c, m), best first; NaN where a list has nothing relevant."""
     total = relevant.sum(axis=1)
     within = np.arange(relevant.shape[1]) < total[:, None]
     precision = relevant.cumsum(axis=1) / np.arange(1, relevant.shape[1] + 1)
@@ -184,7 +184,7 @@ def _label_measures(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
             (precision * relevant).sum(axis=1),
             (precision * (relevant & within)).sum(axis=1),
             (relevant & within).sum(axis=1),
-            relevant[:, 0] * total,
+            *(relevant[:, :depth].any(axis=1) * total for depth in DEPTHS),
         ]
     )
     return np.where(total > 0, sums / np.maximum(total, 1), np.nan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from i0tscore.samples.rating_files import columns
 from i0tscore.samples.records import DELIMITERS, read_records
 from i0tscore.samples.rows import (
     FIELDS,
@@ -66,6 +67,14 @@ def read_captions(path: Path, form: str, findings: Findings) -> list[Row]:
     if form in DELIMITERS:
         return [caption_row(place, _filled(record)) for place, record in records]
     return [caption_row(place, record) for place, record in records]
+
+
+def read_numbered(path: Path, findings: Findings) -> list[Row]:
+    """Read lines of ``image#number``, a tab and a caption, as Flickr8k's captions are written."""
+    return [
+        Row(place, None, name.rpartition("#")[0] or name, caption)
+        for place, (name, caption) in columns(path, findings, ("image#number", "caption"))
+    ]
 
 
 def caption_row(place: Place, record: dict[str, object]) -> Row:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Final, Literal
 
 from i0tscore.errors import InputError, UsageError
 from i0tscore.samples.assemble import Assembler, ReferenceFile
-from i0tscore.samples.captions import read_captions
+from i0tscore.samples.captions import read_captions, read_numbered
 from i0tscore.samples.coco import read_coco
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.json_files import read_mapping, read_references
@@ -16,10 +17,11 @@ from i0tscore.samples.records import SUFFIXES
 from i0tscore.samples.rows import Findings, few
 from i0tscore.samples.sample import SampleSet
 
-INPUT_FORMATS: Final = ("clipscore", "json", "jsonl", "csv", "tsv", "coco", "datasets")
+INPUT_FORMATS: Final = ("clipscore", "json", "jsonl", "csv", "tsv", "coco", "flickr8k", "datasets")
 
 _METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _HEAD_BYTES: Final = 1 << 16
+_NUMBERED: Final = re.compile(r"[^\t]+#\d+\t")
 
 
 def read_samples(
@@ -73,6 +75,8 @@ def read_samples(
         rows = read_coco(file, Path(annotations), findings)
     elif form == "clipscore":
         rows = read_mapping(file, findings)
+    elif form == "flickr8k":
+        rows = read_numbered(file, findings)
     else:
         rows = read_captions(file, form, findings)
     joined = None
@@ -156,6 +160,8 @@ def _told_by_content(head: str, suffix: str) -> str | None:
         return "jsonl" if rest.strip() and _is_object(first) else "clipscore"
     if head.startswith("[") or suffix == ".json":
         return "json"
+    if _NUMBERED.match(first):
+        return "flickr8k"
     if "caption" in first:
         return "tsv" if "\t" in first else "csv" if "," in first else None
     return None

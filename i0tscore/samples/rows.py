@@ -111,20 +111,29 @@ class Findings:
 
     def conclude(self, path: Path, samples: list[Sample], *, skip: bool) -> SampleSet:
         """Return the samples, or raise ``SampleFileError`` with every problem."""
-        if not samples and not self.any:
+        return SampleSet(samples, self.skipped(path, len(samples), skip=skip), self.notes)
+
+    def skipped(self, path: Path, usable: int, *, skip: bool) -> list[Skipped]:
+        """The rows that are left out, or raise ``SampleFileError`` with every problem.
+
+        Args:
+            path: The file.
+            usable: How many entries can be used.
+            skip: Whether rows may be left out.
+        """
+        if not usable and not self.any:
             self.refuse("no captions in it")
         rejected = sorted(self._rejected, key=lambda item: item[0].position)
-        if self._refused or not samples or (rejected and not skip):
+        if self._refused or not usable or (rejected and not skip):
             lines = [f"{place.label}: {what}" for place, what in rejected]
             raise SampleFileError(path, [*self._refused, *lines])
         reasons: dict[Place, list[str]] = {}
         for place, what in rejected:
             reasons.setdefault(place, []).append(what)
-        skipped = [
+        return [
             Skipped(place.id or place.label, f"{place.label}: {'; '.join(what)}")
             for place, what in reasons.items()
         ]
-        return SampleSet(samples, skipped, self.notes)
 
 
 class Wanted(Protocol):

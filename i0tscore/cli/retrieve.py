@@ -1,0 +1,137 @@
+"""``i0tscore retrieve``: retrieval between and within modalities, with inversion."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from i0tscore.cli.console import check_output
+from i0tscore.cli.measures import OutputOptions, resampling_options, write_view
+from i0tscore.cli.options import (
+    InputOptions,
+    ModelOptions,
+    format_option,
+    input_options,
+    model_options,
+    output_option,
+)
+from i0tscore.cli.retrieve_options import InvertOptions, SearchOptions, invert_options, search_options
+from i0tscore.cli.scoring import make_encoder, read_inputs, refuse_unused
+from i0tscore.errors import UsageError
+
+if TYPE_CHECKING:
+    from i0tscore.inversion import Inverted
+    from i0tscore.inversion.collection import Collection, Items
+    from i0tscore.inversion.search import Search
+    from i0tscore.metrics.encode import RunEncoder
+    from i0tscore.results import SkippedSample
+
+
+@click.command(short_help="Retrieve between and within modalities, as is and inverted.")
+@input_options
+@search_options
+@invert_options
+@resampling_options
+@format_option("text", "json", "csv", "md")
+@output_option
+@model_options
+def retrieve(**options: Any) -> None:
+    """Search images or texts by images or texts, and measure what is found.
+
+    CAPTIONS and IMAGES are given as for score: captions of one image are relevant to it and to one another.
+    CAPTIONS may also be a folder with a sub-folder of images for each label, or a table with --label.
+    """
+    inputs, model = InputOptions.take(options), ModelOptions.take(options)
+    asked, inversion = SearchOptions.take(options), InvertOptions.take(options)
+    view = OutputOptions.take(options)
+    check_output(view.output)
+    check_output(inversion.save)
+    inversion.check(asked.task)
+    if inversion.invert is None:
+        refuse_unused(inputs, model)
+
+    from i0tscore.inversion.retrieval import report_retrieval
+    from i0tscore.inversion.search import Search
+    from i0tscore.metrics.signing import embeddings_fields
+    from i0tscore.render.retrieval import retrieval_csv, retrieval_document
+
+    collection, skipped, notes = _read(inputs, asked)
+    encoder = make_encoder(model, on_error=inputs.on_error, prefix="" if collection.prompts else None)
+    first, second = _embed(collection, asked.task, encoder, inputs.on_error == "skip", skipped)
+    search = Search.of(asked.task, first, second, count=asked.queries, seed=view.seed)
+    inverted = _inverted(search, inversion, encoder, model)
+    if inverted is not None and inversion.save is not None:
+        inverted.save(inversion.save)
+    encoding = [*encoder.signature_fields, *encoder.encoding_fields]
+    report = report_retrieval(
+        search,
+        inverted,
+        inversion.inverted_side,
+        encoding=encoding or embeddings_fields(first.vectors, second.vectors),
+        resampling=view.resampling,
+        skipped=skipped,
+        notes=notes,
+    )
+    document = retrieval_document(report)
+    write_view(document, view, as_data=report.to_dict, as_csv=lambda: retrieval_csv(report))
+
+
+def _read(inputs: InputOptions, asked: SearchOptions) -> tuple[Collection, list[SkippedSample], list[str]]:
+    """What is retrieved, what could not be read, and notes."""
+    from i0tscore.inversion.collection import Collection
+    from i0tscore.results import SkippedSample
+    from i0tscore.samples.labelled import is_labelled_folder, read_labelled_folder, read_labelled_table
+
+    if inputs.references_file:
+        raise UsageError("references are not retrieved: leave --references out")
+    path = inputs.captions
+    if path is not None and asked.label is not None:
+        on_error: Literal["raise", "skip"] = "skip" if inputs.on_error == "skip" else "raise"
+        read = read_labelled_table(path, asked.label, images=inputs.folder, on_error=on_error)
+    elif path is not None and is_labelled_folder(path):
+        read = read_labelled_folder(path)
+    else:
+        found = read_inputs(inputs)
+        pairs = Collection.of_pairs(found.images, found.captions, found.ids)
+        return pairs, list(found.skipped), list(found.notes)
+    skipped = [SkippedSample(one.id, one.reason) for one in read.skipped]
+    return Collection.of_labelled(read.items, asked.template), skipped, list(read.notes)
+
+
+def _embed(
+    collection: Collection, task: str, encoder: RunEncoder, skip: bool, skipped: list[SkippedSample]
+) -> tuple[Items, Items]:
+    """Queries and gallery; what cannot be embedded is added to what is skipped."""
+    from i0tscore.inversion.search import TASKS
+
+    embedded = {}
+    for kind in dict.fromkeys(TASKS[task]):
+        embedded[kind], failed = collection.side(kind).embedded(encoder.side, skip=skip)
+        skipped += failed
+    query, gallery = TASKS[task]
+    return embedded[query], embedded[gallery]
+
+
+def _inverted(
+    search: Search, asked: InvertOptions, encoder: RunEncoder, model: ModelOptions
+) -> Inverted | None:
+    """The inverted features of the side that is inverted."""
+    if asked.invert is None:
+        return None
+    from i0tscore.inversion import invert_captions, invert_images
+
+    items = search.side(asked.inverted_side)
+    common: dict[str, Any] = {
+        "ids": items.ids,
+        "curve": tuple(sorted(set(asked.curve))),
+        "patience": asked.patience,
+        "seed": asked.inversion_seed,
+        "resume": asked.resume,
+        "progress": sys.stderr.isatty() and not model.quiet,
+        **({} if asked.steps is None else {"steps": asked.steps}),
+    }
+    if asked.invert == "oti":
+        return invert_images(encoder.encoder, items.vectors, tokens=asked.pseudo_inputs, **common)
+    return invert_captions(encoder.encoder, items.vectors, patches=asked.pseudo_inputs, **common)

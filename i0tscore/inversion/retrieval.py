@@ -1,0 +1,183 @@
+"""Retrieval between and within modalities, as embeddings are and with one side inverted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.inversion.inverted import Inverted
+from i0tscore.inversion.search import Search, Side
+from i0tscore.results import Resampling, Signature, SkippedSample
+from i0tscore.results.intervals import Estimate
+from i0tscore.results.retrieval import LABEL_MEASURES, LabelRetrieval
+
+SCHEMA = "i0tscore.retrieval/1"
+NATIVE = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of comparing.
+
+    Attributes:
+        measures: By name of ``LABEL_MEASURES``, in [0, 1].
+        differences: From ``native``, query by query; empty for ``native`` itself.
+    """
+
+    measures: dict[str, Estimate]
+    differences: dict[str, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "measures": {name: value.to_dict() for name, value in self.measures.items()},
+            "differences": {name: value.to_dict() for name, value in self.differences.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalReport:
+    """What retrieval finds.
+
+    Attributes:
+        task: One of ``TASKS``.
+        queries: How many were asked.
+        gallery: How many items there are to be found.
+        left_out: Queries without anything relevant, which are in no mean.
+        ways: ``native`` first, then the inversion after each number of updates, ``oti@17``, and at its end.
+        inverted: Which side was inverted; None where none was.
+        cosine: Mean cosine of inverted features with their targets; None where nothing was inverted.
+        signature: How the figures were made.
+        over: What was resampled for the intervals, in words.
+        resampling: Of the intervals.
+        skipped: What was left out before.
+        notes: What a reader should know.
+    """
+
+    task: str
+    queries: int
+    gallery: int
+    left_out: int
+    ways: dict[str, Way]
+    inverted: Side | None
+    cosine: float | None
+    signature: Signature
+    over: str
+    resampling: Resampling
+    skipped: tuple[SkippedSample, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as in docs/retrieval.schema.json."""
+        settings = self.resampling
+        return {
+            "schema": SCHEMA,
+            "task": self.task,
+            "queries": self.queries,
+            "gallery": self.gallery,
+            "left_out": self.left_out,
+            "inverted": self.inverted,
+            "cosine": self.cosine,
+            "ways": {name: way.to_dict() for name, way in self.ways.items()},
+            "resampling": {
+                "over": self.over,
+                "confidence": settings.confidence,
+                "resamples": settings.resamples,
+                "seed": settings.seed,
+            },
+            "signature": str(self.signature),
+            "skipped": [{"id": s.id, "reason": s.reason} for s in self.skipped],
+            "notes": list(self.notes),
+        }
+
+
+def report_retrieval(
+    search: Search,
+    inverted: Inverted | None = None,
+    side: Side = "query",
+    *,
+    encoding: Sequence[tuple[str, str]] = (),
+    resampling: Resampling | None = None,
+    skipped: Sequence[SkippedSample] = (),
+    notes: Sequence[str] = (),
+) -> RetrievalReport:
+    """Measure a search as embeddings are, and with one side inverted.
+
+    Args:
+        search: Queries and gallery.
+        inverted: Inverted features of that side's items, in their order; None for none.
+        side: Which side was inverted.
+        encoding: Fields of the signature that say how the items were encoded.
+        resampling: Of the intervals.
+        skipped: What was left out before.
+        notes: What to tell the reader besides.
+
+    Source:
+        Mistretta et al., "Cross the Gap", ICLR 2025: within a modality the query is inverted and the gallery
+        stays native.
+
+    Example:
+        >>> from i0tscore.inversion.collection import Items
+        >>> vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
+        >>> items = Items(tuple("abcd"), vectors, np.array([0, 0, 1, 1]), np.arange(4))
+        >>> report = report_retrieval(Search.of("image-image", items, items))
+        >>> report.ways["native"].measures["R@1"].value
+        1.0
+    """
+    settings = resampling or Resampling()
+    native = search.found()
+    ways = {NATIVE: _way(native, None, search, settings)}
+    if inverted is not None:
+        for name, vectors in _stages(inverted):
+            ways[name] = _way(search.found(vectors, side), native, search, settings)
+    fields = [
+        *encoding,
+        ("task", search.task),
+        *([] if inverted is None else [("inverted", side), *_inversion_fields(inverted)]),
+        ("queries", str(len(search.queries))),
+        ("gallery", str(len(search.gallery))),
+        ("skipped", str(len(skipped))),
+        *([("bs", str(settings.resamples)), ("seed", str(settings.seed))] if settings.resamples else []),
+        ("v", version("i0tscore")),
+    ]
+    return RetrievalReport(
+        search.task,
+        len(search.queries),
+        len(search.gallery),
+        native.left_out,
+        ways,
+        None if inverted is None else side,
+        None if inverted is None else float(1 - inverted.losses.mean()),
+        Signature("retrieval", tuple(fields)),
+        search.queries.over,
+        settings,
+        tuple(skipped),
+        tuple(notes),
+    )
+
+
+def _stages(inverted: Inverted) -> list[tuple[str, NDArray[Any]]]:
+    """Inverted features after each number of updates of the curve, and at the end."""
+    method, curve = inverted.settings.method, inverted.settings.curve
+    stages = [(f"{method}@{step}", inverted.curve_vectors[:, k]) for k, step in enumerate(curve)]
+    return [*stages, (method, inverted.vectors)]
+
+
+def _inversion_fields(inverted: Inverted) -> list[tuple[str, str]]:
+    parts = (part.partition(":") for part in inverted.settings.signature.split("|"))
+    return [(key, value) for key, _, value in parts if key not in ("m", "prec")]
+
+
+def _way(found: LabelRetrieval, native: LabelRetrieval | None, search: Search, resampling: Resampling) -> Way:
+    def estimates(values: dict[str, NDArray[np.float64]]) -> dict[str, Estimate]:
+        return LabelRetrieval(values).estimates(search.queries.clusters, resampling)
+
+    if native is None:
+        return Way(estimates(found.values), {})
+    changed = {name: found.values[name] - native.values[name] for name in LABEL_MEASURES}
+    return Way(estimates(found.values), estimates(changed))

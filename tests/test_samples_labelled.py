@@ -1,0 +1,111 @@
+"""Labelled folders and tables are read as what they say, and their problems listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from i0tscore.errors import InputError, SampleFileError
+from i0tscore.inversion.collection import Collection
+from i0tscore.samples.labelled import (
+    Labelled,
+    is_labelled_folder,
+    read_labelled_folder,
+    read_labelled_table,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in (
+        "cat/b.JPG",
+        "cat/a.png",
+        "cat/notes.txt",
+        "cat/._a.png",
+        "dog/a.png",
+        "empty/read.me",
+        "c.png",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"not decoded here")
+    return tmp_path
+
+
+def test_sub_folders_are_labels(folder):
+    found = read_labelled_folder(folder)
+    assert [(item.id, item.label) for item in found.items] == [
+        ("cat/a.png", "cat"),
+        ("cat/b.JPG", "cat"),
+        ("dog/a.png", "dog"),
+    ]
+    assert found.items[0].image == folder / "cat" / "a.png"
+    assert found.notes == ['images of no sub-folder, left aside: 1 ("c.png")']
+    assert is_labelled_folder(folder)
+    (folder / "metadata.csv").write_text("file_name,caption\n")
+    assert not is_labelled_folder(folder), "it describes its images itself"
+    assert not is_labelled_folder(folder / "empty")
+    with pytest.raises(InputError, match="no sub-folders with images"):
+        read_labelled_folder(folder / "cat")
+
+
+def test_tables_have_images_captions_or_both(folder):
+    table = folder / "t.csv"
+    table.write_text("id,image,caption,kind\n1,cat/a.png,A cat.,cat\n2,dog/a.png,A dog.,7\n")
+    (first, second), skipped = read_labelled_table(table, "kind").items, []
+    assert first == Labelled("1", folder / "cat" / "a.png", "A cat.", "cat")
+    assert second.label == "7"
+    table.write_text("image,kind\ncat/a.png,cat\n")
+    assert read_labelled_table(table, "kind").items == [
+        Labelled("a.png", folder / "cat" / "a.png", None, "cat")
+    ]
+    lines = folder / "t.jsonl"
+    lines.write_text('{"caption": "A cat.", "kind": 3}\n{"caption": "A dog.", "kind": "dog"}\n')
+    items = read_labelled_table(lines, "kind").items
+    assert [(item.image, item.caption, item.label) for item in items] == [
+        (None, "A cat.", "3"),
+        (None, "A dog.", "dog"),
+    ]
+    assert not skipped
+
+
+def test_all_problems_of_a_table_are_listed(folder):
+    table = folder / "t.csv"
+    table.write_text("image,caption,kind\n../x.png,A cat.,cat\ncat/a.png,,cat\ndog/a.png,A dog.,\n,A.,b\n")
+    with pytest.raises(SampleFileError) as refused:
+        read_labelled_table(table, "kind")
+    problems = "\n".join(refused.value.problems)
+    for said in ("is outside", "the caption is empty", "the label is missing", "the image is missing"):
+        assert said in problems
+    with table.open("a") as file:
+        file.write("cat/b.JPG,A grey cat.,cat\n")
+    found = read_labelled_table(table, "kind", on_error="skip")
+    assert [item.caption for item in found.items] == ["A grey cat."]
+    assert len(found.skipped) == 4
+
+
+def test_tables_without_anything_to_retrieve_are_refused(folder):
+    (folder / "t.csv").write_text("name,kind\na,b\n")
+    with pytest.raises(SampleFileError, match="none of the columns"):
+        read_labelled_table(folder / "t.csv", "kind")
+    (folder / "t.csv").write_text("caption,kind\n")
+    with pytest.raises(SampleFileError, match="no captions in it"):
+        read_labelled_table(folder / "t.csv", "kind")
+
+
+def test_one_image_under_several_ids_is_one_item():
+    images = [Path("a.jpg"), Path("b.jpg"), Path("a.jpg")]
+    pairs = Collection.of_pairs(images, ["one", "two", "three"], ["1", "2", "3"])
+    assert pairs.images is not None
+    assert pairs.texts is not None
+    assert pairs.images.contents == images[:2]
+    assert pairs.texts.labels.tolist() == [0, 1, 0]
+    assert pairs.texts.ids == ("1#0", "2#0", "1#1")
+
+
+def test_labels_without_captions_become_prompts():
+    items = [Labelled(str(i), Path(f"{i}.jpg"), None, label) for i, label in enumerate(["b_c", "a", "b_c"])]
+    found = Collection.of_labelled(items, "see {}!")
+    assert found.texts is not None
+    assert found.prompts
+    assert (found.texts.contents, found.texts.ids) == (["see a!", "see b c!"], ("a", "b_c"))
