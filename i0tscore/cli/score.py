@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from i0tscore.cli.console import check_output, say, terminal_width, wants_color, write_output
-from i0tscore.cli.measures import MeasureOptions, measure_options
-from i0tscore.cli.options import (
-    InputOptions,
-    ModelOptions,
-    Threshold,
-    add_options,
-    format_option,
-    input_options,
-    model_options,
-    output_option,
-)
+from i0tscore.cli.options import InputOptions, ModelOptions, input_options, model_options
+from i0tscore.cli.score_options import SHORT_RUN, ReportOptions, report_options
 from i0tscore.cli.scoring import make_scorer, read_inputs, refuse_unused
 from i0tscore.cli.shards import score_shards
 from i0tscore.errors import UsageError
@@ -29,52 +19,6 @@ from i0tscore.errors import UsageError
 if TYPE_CHECKING:
     from i0tscore.results import Result
     from i0tscore.results.serialise import CorpusFigures
-
-SHORT_RUN = 50
-"""Up to so many samples the table of samples is shown unless asked otherwise."""
-
-
-@dataclass(frozen=True)
-class ReportOptions(MeasureOptions):
-    """What is computed and how it is shown."""
-
-    per_sample: bool | None
-    save_per_instance: Path | None
-    fail_below: tuple[tuple[str, float], ...]
-    engine: str
-    actors: int | None
-
-
-report_options = add_options(
-    measure_options,
-    format_option("text", "json", "jsonl", "csv", "md"),
-    output_option,
-    click.option(
-        "--per-sample/--no-per-sample",
-        default=None,
-        help=f"Show every sample; by default in text and md up to {SHORT_RUN} samples, in json always.",
-    ),
-    click.option("--save_per_instance", type=click.Path(path_type=Path), hidden=True),
-    click.option(
-        "--fail-below",
-        type=Threshold(),
-        multiple=True,
-        help="Repeatable: exit with 1 if the mean of a metric is lower.",
-    ),
-    click.option(
-        "--engine",
-        type=click.Choice(["local", "ray"]),
-        default="local",
-        show_default=True,
-        help="ray: score shards (.parquet, .tar, or a folder of them) on a Ray cluster, into the folder "
-        "--output.",
-    ),
-    click.option(
-        "--actors",
-        type=click.IntRange(min=1),
-        help="Of --engine ray: how many processes; as many as the cluster has room for if left out.",
-    ),
-)
 
 
 @click.command(short_help="Score a caption file (the default).")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from i0tscore.cli.console import terminal_width, wants_color, write_output
 from i0tscore.cli.options import InputOptions, ModelOptions
+from i0tscore.cli.score_options import ReportOptions
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.cli.score import ReportOptions
     from i0tscore.integrations.shard_corpus import CorpusMetric, CorpusSummary
 
 
