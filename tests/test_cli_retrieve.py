@@ -157,6 +157,20 @@ def in_order(folder: Path) -> list[tuple[str, Path]]:
 
 
 @lite
+def test_another_folder_is_searched(photographs, tmp_path):
+    other = tmp_path / "other" / "person"
+    other.mkdir(parents=True)
+    for file in (photographs / "person").iterdir():
+        shutil.copy(file, other)
+    options = ["--task", "image-image", "--model", "lite", "--no-cache", "--resamples", "0"]
+    found = data_of(photographs, "--gallery", tmp_path / "other", *options)
+    assert (found["queries"], found["gallery"], found["left_out"]) == (5, 2, 3)
+    assert found["ways"]["native"]["measures"]["R@1"]["value"] == 1, "its own copy is not left out"
+    run = retrieve(tmp_path / "captions.json", "--gallery", tmp_path / "other", *options)
+    assert (run.code, "--gallery: what is relevant" in run.err) == (2, True)
+
+
+@lite
 def test_labels_become_prompts_for_images(photographs, tmp_path):
     options = ["--model", "lite", "--no-cache", "--resamples", "0"]
     found = data_of(photographs, *options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from i0tscore.inversion.search import Search
     from i0tscore.metrics.encode import RunEncoder
     from i0tscore.results import SkippedSample
+    from i0tscore.samples.labelled import LabelledSet
 
 
 @click.command(short_help="Retrieve between and within modalities, as is and inverted.")
@@ -57,9 +59,9 @@ def retrieve(**options: Any) -> None:
     from i0tscore.metrics.signing import embeddings_fields
     from i0tscore.render.retrieval import retrieval_csv, retrieval_document
 
-    collection, skipped, notes = _read(inputs, asked)
-    encoder = make_encoder(model, on_error=inputs.on_error, prefix="" if collection.prompts else None)
-    first, second = _embed(collection, asked.task, encoder, inputs.on_error == "skip", skipped)
+    asking, searched, skipped, notes = _read(inputs, asked)
+    encoder = make_encoder(model, on_error=inputs.on_error, prefix="" if asking.prompts else None)
+    first, second = _embed(asking, searched, asked.task, encoder, inputs.on_error == "skip", skipped)
     search = Search.of(asked.task, first, second, count=asked.queries, seed=view.seed)
     inverted = _inverted(search, inversion, encoder, model)
     if inverted is not None and inversion.save is not None:
@@ -78,40 +80,61 @@ def retrieve(**options: Any) -> None:
     write_view(document, view, as_data=report.to_dict, as_csv=lambda: retrieval_csv(report))
 
 
-def _read(inputs: InputOptions, asked: SearchOptions) -> tuple[Collection, list[SkippedSample], list[str]]:
-    """What is retrieved, what could not be read, and notes."""
+def _read(
+    inputs: InputOptions, asked: SearchOptions
+) -> tuple[Collection, Collection, list[SkippedSample], list[str]]:
+    """What has the queries, what is searched, what could not be read, and notes."""
     from i0tscore.inversion.collection import Collection
     from i0tscore.results import SkippedSample
-    from i0tscore.samples.labelled import is_labelled_folder, read_labelled_folder, read_labelled_table
 
     if inputs.references_file:
         raise UsageError("references are not retrieved: leave --references out")
-    path = inputs.captions
-    if path is not None and asked.label is not None:
-        on_error: Literal["raise", "skip"] = "skip" if inputs.on_error == "skip" else "raise"
-        read = read_labelled_table(path, asked.label, images=inputs.folder, on_error=on_error)
-    elif path is not None and is_labelled_folder(path):
-        read = read_labelled_folder(path)
-    else:
+    parts = [_labelled(path, inputs, asked) for path in (inputs.captions, asked.gallery) if path is not None]
+    read = [part for part in parts if part is not None]
+    if asked.gallery is not None and len(read) < 2:
+        raise UsageError(
+            "--gallery: what is relevant in another place is told by labels: give two folders with a "
+            "sub-folder for each label, or tables and --label COLUMN"
+        )
+    if not read:
         found = read_inputs(inputs)
         pairs = Collection.of_pairs(found.images, found.captions, found.ids)
-        return pairs, list(found.skipped), list(found.notes)
-    skipped = [SkippedSample(one.id, one.reason) for one in read.skipped]
-    return Collection.of_labelled(read.items, asked.template), skipped, list(read.notes)
+        return pairs, pairs, list(found.skipped), list(found.notes)
+    skipped = [SkippedSample(one.id, one.reason) for part in read for one in part.skipped]
+    notes = [note for part in read for note in part.notes]
+    collections = [Collection.of_labelled(part.items, asked.template) for part in read]
+    return collections[0], collections[-1], skipped, notes
+
+
+def _labelled(path: Path, inputs: InputOptions, asked: SearchOptions) -> LabelledSet | None:
+    """A labelled folder or table; None if it is something else."""
+    from i0tscore.samples.labelled import is_labelled_folder, read_labelled_folder, read_labelled_table
+
+    if asked.label is not None:
+        on_error: Literal["raise", "skip"] = "skip" if inputs.on_error == "skip" else "raise"
+        return read_labelled_table(path, asked.label, images=inputs.folder, on_error=on_error)
+    return read_labelled_folder(path) if is_labelled_folder(path) else None
 
 
 def _embed(
-    collection: Collection, task: str, encoder: RunEncoder, skip: bool, skipped: list[SkippedSample]
+    asking: Collection,
+    searched: Collection,
+    task: str,
+    encoder: RunEncoder,
+    skip: bool,
+    skipped: list[SkippedSample],
 ) -> tuple[Items, Items]:
     """Queries and gallery; what cannot be embedded is added to what is skipped."""
     from i0tscore.inversion.search import TASKS
 
-    embedded = {}
-    for kind in dict.fromkeys(TASKS[task]):
-        embedded[kind], failed = collection.side(kind).embedded(encoder.side, skip=skip)
-        skipped += failed
     query, gallery = TASKS[task]
-    return embedded[query], embedded[gallery]
+    first, failed = asking.side(query).embedded(encoder.side, skip=skip)
+    skipped += failed
+    if query == gallery and searched is asking:
+        return first, first
+    second, failed = searched.side(gallery).embedded(encoder.side, skip=skip)
+    skipped += failed
+    return first, second
 
 
 def _inverted(

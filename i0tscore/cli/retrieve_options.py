@@ -22,6 +22,7 @@ class SearchOptions(OptionGroup):
     """What is searched by what."""
 
     task: str
+    gallery: Path | None
     label: str | None
     template: str
     queries: int | None
@@ -77,6 +78,12 @@ search_options = add_options(
         default="image-text",
         show_default=True,
         help="Kind of the queries, and of what they are to find.",
+    ),
+    click.option(
+        "--gallery",
+        type=_FILE,
+        metavar="PATH",
+        help="Another folder or table with labels, to be searched instead of CAPTIONS itself.",
     ),
     click.option(
         "--label",

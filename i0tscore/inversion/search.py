@@ -36,7 +36,7 @@ class Search:
         task: One of ``TASKS``.
         queries: What is asked for.
         gallery: What is searched.
-        own: Of each query its own row in the gallery (q,), which is left out; None between modalities.
+        own: Of each query its own row in the gallery (q,), which is left out; None where it has none.
     """
 
     task: str
@@ -52,8 +52,9 @@ class Search:
 
         Args:
             task: One of ``TASKS``.
-            queries: The items that are queries; within a modality those of the gallery, in its order.
-            gallery: The items searched.
+            queries: The items that are queries.
+            gallery: The items searched. The very same object as ``queries`` searches them among
+                themselves: a query is then not in its own gallery.
             count: How many queries; all if None.
             seed: Of the draw.
 
@@ -63,8 +64,7 @@ class Search:
         rows = np.arange(len(queries))
         if count is not None and count < len(rows):
             rows = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
-        first, second = TASKS[task]
-        search = cls(task, queries.take(rows), gallery, rows if first == second else None)
+        search = cls(task, queries.take(rows), gallery, rows if gallery is queries else None)
         if not search._answerable().any():
             raise InputError(NOTHING_RELEVANT)
         return search
