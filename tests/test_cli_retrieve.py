@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from examples_on_disk import ROOT, write_examples
 
-from i0tscore import encoders
+from i0tscore import encoders, fit
 from i0tscore.cli.main import main
 from i0tscore.encoders.precomputed import read_embeddings
-from i0tscore.gap import normalize
+from i0tscore.gap import POST, Statistics, normalize
 from i0tscore.inversion import Inverted
 from i0tscore.results.retrieval import retrieve_by_label
 
@@ -106,6 +106,23 @@ def test_some_queries_search_the_whole_gallery(vectors, pairs):
     assert (found["queries"], found["gallery"]) == (7, 60)
     mean = found["ways"]["native"]["measures"]["mAP"]["value"]
     assert mean == pytest.approx(expected.values["mAP"].mean())
+
+
+def test_standardizers_are_ways_of_comparing(vectors, pairs, tmp_path):
+    x, y = vectors
+    fit(x, y[::3], name="own").save(tmp_path / "s.safetensors")
+    options = ["--standardizer", "post", "--statistics", tmp_path / "s.safetensors"]
+    found = data_of(*pairs, "--task", "image-text", *options)
+    statistics = Statistics.load(tmp_path / "s.safetensors")
+    labels = np.arange(20), np.repeat(np.arange(20), 3)
+    expected = retrieve_by_label(*statistics.standardize(POST, x, y), *labels)
+    assert list(found["ways"]) == ["native", "post"]
+    assert found["ways"]["post"]["measures"]["mAP"]["value"] == pytest.approx(expected.values["mAP"].mean())
+    assert "|stats:own-" in found["signature"]
+    within = data_of(*pairs, "--task", "text-text", *options)
+    z = statistics.standardize(POST, x, y)[1]
+    expected = retrieve_by_label(z, z, labels[1], labels[1], own=np.arange(60))
+    assert within["ways"]["post"]["measures"]["mAP"]["value"] == pytest.approx(expected.values["mAP"].mean())
 
 
 def test_csv_has_a_row_and_markdown_a_table(pairs):
@@ -226,6 +243,9 @@ def test_unreadable_images_are_listed_or_left_out(photographs):
         (["--task", "image-image"], 1, "no query has anything relevant"),
         (["--save", "nowhere/x.safetensors", "--invert", "oti"], 2, "does not exist"),
         (["--weights", "w.safetensors"], 2, "encoded already"),
+        (["--standardizer", "post"], 1, "post needs"),
+        (["--standardizer", "nnn(0.5)", "--task", "text-text"], 2, "leave it out of text-text"),
+        (["--standardizer", "post", "--statistics", "batch"], 2, "fixed statistics"),
     ],
 )
 def test_what_cannot_be_done_is_said(pairs, options, code, message):

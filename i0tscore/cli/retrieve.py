@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ from i0tscore.cli.scoring import make_encoder, read_inputs, refuse_unused
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
+    from i0tscore.gap import Standardizer, Statistics
     from i0tscore.inversion import Inverted
     from i0tscore.inversion.collection import Collection, Items
     from i0tscore.inversion.search import Search
@@ -54,13 +56,18 @@ def retrieve(**options: Any) -> None:
     if inversion.invert is None:
         refuse_unused(inputs, model)
 
+    from i0tscore.gap import Standardizer
     from i0tscore.inversion.retrieval import report_retrieval
     from i0tscore.inversion.search import Search
+    from i0tscore.metrics.metric import PRESETS
     from i0tscore.metrics.signing import embeddings_fields
     from i0tscore.render.retrieval import retrieval_csv, retrieval_document
 
+    standardizers = [Standardizer.parse(name) for name in asked.standardizer]
     asking, searched, skipped, notes = _read(inputs, asked)
-    encoder = make_encoder(model, on_error=inputs.on_error, prefix="" if asking.prompts else None)
+    # Prompts of labels are whole as they are; nothing else is searched by or for where they are.
+    prefix = "" if asking.prompts and "text" in asked.task else PRESETS[model.preset].prefix
+    encoder = make_encoder(model, on_error=inputs.on_error, prefix=prefix)
     first, second = _embed(asking, searched, asked.task, encoder, inputs.on_error == "skip", skipped)
     search = Search.of(asked.task, first, second, count=asked.queries, seed=view.seed)
     inverted = _inverted(search, inversion, encoder, model)
@@ -71,6 +78,8 @@ def retrieve(**options: Any) -> None:
         search,
         inverted,
         inversion.inverted_side,
+        standardizers=standardizers,
+        statistics=_statistics(standardizers, asked.statistics, encoder, prefix),
         encoding=encoding or embeddings_fields(first.vectors, second.vectors),
         resampling=view.resampling,
         skipped=skipped,
@@ -78,6 +87,17 @@ def retrieve(**options: Any) -> None:
     )
     document = retrieval_document(report)
     write_view(document, view, as_data=report.to_dict, as_csv=lambda: retrieval_csv(report))
+
+
+def _statistics(
+    standardizers: Sequence[Standardizer], choice: str, encoder: RunEncoder, prefix: str
+) -> Statistics | None:
+    """What the standardizers need, which does not depend on what is searched."""
+    from i0tscore.metrics.statistics import fixed_statistics
+
+    if choice == "batch":
+        raise UsageError("--statistics batch: retrieval takes fixed statistics: fit them with i0tscore fit")
+    return fixed_statistics(choice, encoder.used_fingerprint, prefix) if standardizers else None
 
 
 def _read(

@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from i0tscore.cli.measures import statistics_option
 from i0tscore.cli.options import OptionGroup, add_options
 from i0tscore.errors import UsageError
 
@@ -26,6 +27,8 @@ class SearchOptions(OptionGroup):
     label: str | None
     template: str
     queries: int | None
+    standardizer: tuple[str, ...]
+    statistics: str
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,13 @@ search_options = add_options(
         show_default=True,
         help="Text of a label, where there are labels and no captions.",
     ),
+    click.option(
+        "--standardizer",
+        multiple=True,
+        metavar="NAME",
+        help="Repeatable: search under it as well: post, dn(0.25), shift(0.5), …",
+    ),
+    statistics_option,
     click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Only N queries, at random."),
 )
 """The options of ``SearchOptions``."""

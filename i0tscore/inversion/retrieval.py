@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.gap import Standardizer, Statistics
 from i0tscore.inversion.inverted import Inverted
 from i0tscore.inversion.search import Search, Side
 from i0tscore.results import Resampling, Signature, SkippedSample
@@ -49,7 +50,8 @@ class RetrievalReport:
         queries: How many were asked.
         gallery: How many items there are to be found.
         left_out: Queries without anything relevant, which are in no mean.
-        ways: ``native`` first, then the inversion after each number of updates, ``oti@17``, and at its end.
+        ways: ``native`` first, then standardizers, then the inversion after each number of updates,
+            ``oti@17``, and at its end.
         inverted: Which side was inverted; None where none was.
         cosine: Mean cosine of inverted features with their targets; None where nothing was inverted.
         signature: How the figures were made.
@@ -101,17 +103,21 @@ def report_retrieval(
     inverted: Inverted | None = None,
     side: Side = "query",
     *,
+    standardizers: Sequence[Standardizer] = (),
+    statistics: Statistics | None = None,
     encoding: Sequence[tuple[str, str]] = (),
     resampling: Resampling | None = None,
     skipped: Sequence[SkippedSample] = (),
     notes: Sequence[str] = (),
 ) -> RetrievalReport:
-    """Measure a search as embeddings are, and with one side inverted.
+    """Measure a search as embeddings are, under standardizers, and with one side inverted.
 
     Args:
         search: Queries and gallery.
         inverted: Inverted features of that side's items, in their order; None for none.
         side: Which side was inverted.
+        standardizers: Under which to search as well, the native embeddings of both sides.
+        statistics: What they need, or None.
         encoding: Fields of the signature that say how the items were encoded.
         resampling: Of the intervals.
         skipped: What was left out before.
@@ -132,12 +138,16 @@ def report_retrieval(
     settings = resampling or Resampling()
     native = search.found()
     ways = {NATIVE: _way(native, None, search, settings)}
+    for standardizer in standardizers:
+        found = search.standardized(standardizer, statistics)
+        ways[str(standardizer)] = _way(found, native, search, settings)
     if inverted is not None:
         for name, vectors in _stages(inverted):
             ways[name] = _way(search.found(vectors, side), native, search, settings)
     fields = [
         *encoding,
         ("task", search.task),
+        *([] if not standardizers or statistics is None else [("stats", _digest(statistics))]),
         *([] if inverted is None else [("inverted", side), *_inversion_fields(inverted)]),
         ("queries", str(len(search.queries))),
         ("gallery", str(len(search.gallery))),
@@ -166,6 +176,10 @@ def _stages(inverted: Inverted) -> list[tuple[str, NDArray[Any]]]:
     method, curve = inverted.settings.method, inverted.settings.curve
     stages = [(f"{method}@{step}", inverted.curve_vectors[:, k]) for k, step in enumerate(curve)]
     return [*stages, (method, inverted.vectors)]
+
+
+def _digest(statistics: Statistics) -> str:
+    return f"{statistics.name}-{statistics.digest[:4]}"
 
 
 def _inversion_fields(inverted: Inverted) -> list[tuple[str, str]]:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.errors import InputError
+from i0tscore.errors import InputError, UsageError
+from i0tscore.gap import Reference, Standardizer, Statistics
 from i0tscore.inversion.collection import Items, Kind
 from i0tscore.results.retrieval import LabelRetrieval, retrieve_by_label
 
@@ -78,6 +79,26 @@ class Search:
         x, y = self.queries.vectors, self.gallery.vectors
         if vectors is not None:
             x, y = (vectors, y) if side == "query" else (x, vectors)
+        return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
+
+    def standardized(self, standardizer: Standardizer, statistics: Statistics | None) -> LabelRetrieval:
+        """What is found under a standardizer.
+
+        Raises:
+            UsageError: It compares images with captions only, and this is a search within a modality.
+            StatisticsError: The statistics lack what it needs.
+        """
+        first, second = TASKS[self.task]
+        if standardizer.across_only and first == second:
+            raise UsageError(
+                f"{standardizer} compares images with captions only: leave it out of {self.task}"
+            )
+        known = Reference() if statistics is None else statistics.known
+        apply = {"image": standardizer.images, "text": standardizer.captions}
+        x, y = (
+            apply[kind](items.vectors, known)
+            for kind, items in ((first, self.queries), (second, self.gallery))
+        )
         return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
 
     def _answerable(self) -> NDArray[np.bool_]:
