@@ -194,3 +194,22 @@ def test_memory_does_not_grow_with_the_number_of_rows() -> None:
         n, peaks[rows] = json.loads(done.stdout.splitlines()[-1])
         assert n == rows
     assert peaks[20_000] - peaks[200] < 400
+
+
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [
+        (None, "no references; give at least one"),
+        ([], "no references; give at least one"),
+        (["one", None], "a reference is NoneType, not a string"),
+        ([3], "a reference is int, not a string"),
+        (["one", " "], "a reference is empty"),
+    ],
+)
+def test_references_that_are_no_texts_are_named_or_skipped(encoder, photographs, own, reason) -> None:
+    given = photographs[:2], CAPTIONS[:2], [["one"], own]
+    with pytest.raises(InputError, match=f"été 1: {reason}"):
+        _scorer(encoder, metrics="RefCLIPScore").score(*given)
+    result = _scorer(encoder, metrics="RefCLIPScore", on_error="skip").score(*given)
+    assert result.n == 1
+    assert tuple(result.skipped) == (("été 1", reason),)

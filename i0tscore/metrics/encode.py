@@ -19,6 +19,7 @@ from i0tscore.metrics.inputs import (
     keys,
     listing,
     parts,
+    reference_problems,
     same_length,
     strings,
 )
@@ -154,7 +155,7 @@ class RunEncoder:
     ) -> EncodedRun:
         bad = {} if isinstance(captions, np.ndarray) else caption_problems(captions)
         if references is not None:
-            bad |= {i: "no references; give at least one" for i, r in enumerate(references) if not len(r)}
+            bad |= reference_problems(references)
         self._refuse(bad, ids)
         keep = [i for i in range(len(ids)) if i not in bad]
         x = self.side(_rows(images, keep) if bad else images, "image")

@@ -54,6 +54,20 @@ def caption_problems(captions: Sequence[Any]) -> dict[int, str]:
     return problems
 
 
+def reference_problems(references: Sequence[Any]) -> dict[int, str]:
+    """What is wrong with references, by position of their caption; embeddings pass for texts."""
+    problems = {}
+    for i, own in enumerate(references):
+        texts = [own] if isinstance(own, str) else own
+        if own is None or not len(own):
+            problems[i] = "no references; give at least one"
+        elif wrong := [text for text in texts if not isinstance(text, str | np.ndarray)]:
+            problems[i] = f"a reference is {type(wrong[0]).__name__}, not a string"
+        elif any(isinstance(text, str) and not text.strip() for text in texts):
+            problems[i] = "a reference is empty"
+    return problems
+
+
 def parts(images: Iterable[Any]) -> Iterator[Sequence[Any]]:
     """A sequence whole; anything else in lists of ``STREAM``, so that they need not all be held."""
     if isinstance(images, str | PurePath):
