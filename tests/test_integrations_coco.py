@@ -127,13 +127,24 @@ def test_everything_that_cannot_be_scored_is_listed(coco, lite, tmp_path) -> Non
         f"{first}: give a list of one caption, not ['a', 'b']",
         f"{second}: give a list of one caption, not ()",
         f"{third}: no image of this id in the mapping",
-        "other: among the captions",
+        "'other': among the captions",
     ):
         assert part in str(error.value)
     (tmp_path / "empty").mkdir()
     elsewhere = CocoScorer("CLIPScore", tmp_path / "empty", annotations, model=lite)
     with pytest.raises(InputError, match=r"no image \".*\" in .*empty"):
         elsewhere.compute_score(annotations.imgToAnns, results.imgToAnns)
+    with pytest.raises(InputError, match=f"{first}: give a list of one caption, not None"):
+        scorer.compute_score({first: []}, {first: None})
+    with pytest.raises(InputError, match="ids of captions are str, those of references int: make them alike"):
+        scorer.compute_score(gts, {str(first): ["a"]})
+    with pytest.raises(InputError) as error:
+        CocoScorer("CLIPScore", folder / "images", annotations, model=lite).compute_score(
+            {first: []}, {first: [""]}
+        )
+    assert (
+        str(error.value) == f"{first}: the caption is empty"
+    )  # and no word of skipping, which it does not do
     needy = CocoScorer("RefCLIPScore", folder / "images", annotations, model=lite)
     with pytest.raises(InputError, match="no references; give at least one"):
         needy.compute_score({first: []}, {first: ["a"]})

@@ -12,7 +12,7 @@ import numpy as np
 from i0tscore.encoders import DEFAULT_MODEL
 from i0tscore.errors import InputError, UsageError
 from i0tscore.metrics.evaluate import NO_DIRECTION
-from i0tscore.metrics.inputs import listing
+from i0tscore.metrics.inputs import SKIP_HINT, listing
 from i0tscore.metrics.metric import Metric, parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.samples.images import ImageFolder
@@ -104,7 +104,10 @@ class CocoScorer:
         if any(metric.needs_references for metric in self._metrics):
             references = [[_text(item) for item in items] for items in gts.values()]
         ids = [str(identifier) for identifier in gts]
-        self.result = self._scorer.score(images, captions, references, ids)
+        try:
+            self.result = self._scorer.score(images, captions, references, ids)
+        except InputError as error:
+            raise InputError(str(error).removesuffix(f"\n{SKIP_HINT}")) from error
         means, scores = [], []
         for name, metric in self.result.items():
             undefined = int(np.isnan(metric.values).sum())
@@ -117,20 +120,22 @@ class CocoScorer:
 
     def _checked(self, gts: Captions, res: Captions) -> tuple[list[str], list[Any]]:
         """Captions and images in the order of ``gts``."""
-        problems = [
-            f"{identifier}: among the captions, not the references" for identifier in res.keys() - gts.keys()
-        ]
+        others = [identifier for identifier in res if identifier not in gts]
+        if others and {str(identifier) for identifier in others} <= {str(identifier) for identifier in gts}:
+            kinds = (type(next(iter(ids))).__name__ for ids in (others, gts))
+            raise InputError("ids of captions are {}, those of references {}: make them alike".format(*kinds))
+        problems = [f"{identifier!r}: among the captions, not the references" for identifier in others]
         captions, images = [], []
         for identifier in gts:
             found = res.get(identifier, ())
-            if isinstance(found, str) or len(found) != 1:
-                problems.append(f"{identifier}: give a list of one caption, not {found!r}")
+            if found is None or isinstance(found, str) or len(found) != 1:
+                problems.append(f"{identifier!r}: give a list of one caption, not {found!r}")
                 continue
             captions.append(_text(found[0]))
             try:
                 images.append(self._image(identifier))
             except UnusableError as error:
-                problems.append(f"{identifier}: {error}")
+                problems.append(f"{identifier!r}: {error}")
         if problems:
             raise InputError(f"{len(problems)} images cannot be scored\n{listing(problems)}")
         return captions, images
