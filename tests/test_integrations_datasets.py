@@ -155,6 +155,10 @@ def test_what_is_wrong_is_said(dataset):
         dataset.map(score_batch, fn_kwargs={"model": "lite"})
     with pytest.raises(InputError, match=r"row 1: no\.png: there is no such file"):
         score_batch({"image": [dataset[0]["image"], "no.png"], "caption": CAPTIONS[:2]}, model="lite")
+    with pytest.raises(TypeError, match="modle"):
+        score_batch(dataset[:2], modle="lite")
+    with pytest.raises(InputError, match="row 1: no references"):
+        score_batch({**dataset[:2], "references": [["A cat."], None]}, model="lite", references="references")
     with pytest.raises(InputError, match="row 0, caption 1: the caption is empty"):
         score_batch({"image": dataset["image"][:1], "caption": [["A cat.", " "]]}, model="lite")
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import documents
 import evaluate
 import numpy as np
@@ -139,6 +140,37 @@ def test_combined_with_itself_the_names_are_told_apart(metric, images):
     assert scores["CLIPScore(clip=no,weight=1)_interval"] is None
 
 
+class Captioning(evaluate.Evaluator):
+    """An evaluator of captioners, as evaluate has them for other tasks."""
+
+    def __init__(self):
+        super().__init__("image-to-text")
+
+    def prepare_data(self, data, input_column, label_column, *_, **__):
+        self.check_required_columns(data, {"input_column": input_column, "label_column": label_column})
+        return {"references": data[label_column], "images": data[input_column]}, list(data[input_column])
+
+    def prepare_pipeline(self, model_or_pipeline, **_):
+        return model_or_pipeline
+
+    def predictions_processor(self, predictions, _):
+        return {"predictions": predictions}
+
+
+def test_an_evaluator_uses_it(metric, images, expected):
+    captions = dict(zip(images, CAPTIONS, strict=True))
+    rows = datasets.Dataset.from_dict({"image": images, "references": REFERENCES})
+    scores = Captioning().compute(
+        lambda paths, **_: [captions[path] for path in paths],
+        rows,
+        metric=metric,
+        input_column="image",
+        label_column="references",
+    )
+    assert scores["RefI0TScore"] == pytest.approx(expected["RefI0TScore"].mean, abs=1e-6)
+    assert scores["samples_per_second"] > 0
+
+
 def test_what_is_wrong_is_said(metric, images):
     for given, words in [
         ({"predictions": CAPTIONS, "images": images[:2]}, "3 captions but 2 images"),
@@ -162,6 +194,9 @@ def test_what_is_wrong_is_said(metric, images):
         metric.add_batch(predictions=["A cat."], images=[np.zeros((4, 4, 3))])
     with pytest.raises(TypeError, match="modle"):
         metric.compute(predictions=CAPTIONS, images=images, modle="lite")
+    # Said before the default model, which is not to be had here, is asked for.
+    with pytest.raises(TypeError, match="modle"):
+        evaluate.load(path(), modle="lite").compute(predictions=CAPTIONS, images=images)
 
 
 def test_skipped_samples_keep_their_places(metric, images, expected):

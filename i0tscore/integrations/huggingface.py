@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from functools import lru_cache
+from inspect import signature
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,11 @@ def cached_scorer(
         device: See ``I0TScorer``.
         offline: See ``I0TScorer``.
         **options: Anything else that ``I0TScorer`` takes.
+
+    Raises:
+        TypeError: It does not take one of them; said before a model is fetched.
     """
+    signature(I0TScorer).bind(model, **options)
     if isinstance(model, str):
         file = None if weights is None else fspath(weights)
         model = _encoder(model, file, _state(file), precision, device, offline)
