@@ -157,7 +157,7 @@ def test_what_is_saved_holds_no_weights(encoder, images, statistics) -> None:
     assert module.state_dict() == {}
     assert list(module.parameters()) == list(module.buffers()) == []
     module.score.persistent(True)
-    assert sum(state.numel() for state in module.state_dict().values()) == 3
+    assert sum(state.numel() for state in module.state_dict().values()) == 4
 
 
 def test_copies_share_the_encoder_and_not_the_scores(encoder, images, statistics) -> None:
@@ -229,6 +229,55 @@ def test_negative_similarities_are_clipped_sample_by_sample(encoder) -> None:
     assert values.min() < -0.5
     assert values.max() > 0.5
     assert CLIPScore(encoder)(*embeddings).item() == pytest.approx(values.clip(0).mean().item(), abs=1e-6)
+
+
+def test_a_collection_does_not_take_metrics_for_one_that_agree_on_the_first_batch(encoder, images) -> None:
+    """MetricCollection compares states after one batch, and updates but one of equal ones."""
+    x = np.random.default_rng(0).normal(size=(6, 16)).astype(np.float32)
+
+    def metrics():
+        return {"clipped": CLIPScore(encoder), "raw": CaptionScores("CLIPScore(clip=no)", encoder)}
+
+    collection, alone = MetricCollection(metrics()), metrics()
+    for captions in (x, -x):
+        collection.update(x, captions)
+        for metric in alone.values():
+            metric.update(x, captions)
+    scores = collection.compute()
+    assert scores["clipped"] == alone["clipped"].compute() == pytest.approx(1.25)
+    assert scores["CLIPScore(clip=no)"].item() == pytest.approx(0, abs=1e-6)
+    long = MetricCollection({way: CLIPScore(encoder, long_captions=way) for way in ("truncate", "split")})
+    long.update(images[:2], CAPTIONS[:2])
+    assert len(long.compute_groups) == 2
+
+
+def test_equal_metrics_of_a_collection_are_encoded_once(encoder, images, calls) -> None:
+    collection = MetricCollection({"a": CLIPScore(encoder), "b": CLIPScore(encoder)})
+    for rows in BATCHES:
+        collection.update(images[rows], CAPTIONS[rows])
+    assert calls["images"] == COUNT + BATCHES[0].stop  # both see the first batch, one of them the others
+    scores = collection.compute()
+    assert scores["a"] == scores["b"]
+
+
+@pytest.mark.parametrize("way", ["fixed", "batch"])
+@pytest.mark.filterwarnings("ignore:statistics come from")
+def test_samples_can_be_skipped(encoder, images, statistics, way) -> None:
+    choice = statistics if way == "fixed" else way
+    whole = I0TScore(encoder, statistics=choice)
+    whole.update(images[:8], CAPTIONS[:8])
+    for options in ({}, {"per_sample": True}):
+        metric = I0TScore(encoder, statistics=choice, on_error="skip", **options)
+        with pytest.warns(
+            UserWarning, match="1 of 9 samples of a batch left out, first 8: the caption is empty"
+        ):
+            metric.update(images[:9], [*CAPTIONS[:8], " "])
+        with pytest.warns(UserWarning, match="2 of 2 samples of a batch left out"):
+            metric.update(images[:2], ["", ""])
+        assert metric.compute().mean().item() == pytest.approx(whole.compute().item(), abs=1e-6)
+    silent = I0TScore(encoder, statistics=choice, on_error="skip")
+    with pytest.warns(UserWarning, match="2 of 2 samples"):
+        assert silent(images[:2], ["", ""]).isnan()
 
 
 def test_metrics_plot_within_their_bounds(encoder, images, statistics) -> None:

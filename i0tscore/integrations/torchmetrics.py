@@ -1,7 +1,7 @@
 """I0TScore and CLIPScore as metrics of torchmetrics, for training and evaluation loops.
 
-Every batch is encoded once, without gradients, also by ``forward``. Means need no more state than sums,
-which torchmetrics adds up over processes; the encoder is no sub-module, so no ``state_dict`` holds it.
+Every batch is encoded once, without gradients, also by ``forward``. Means need no more state than sums, which
+torchmetrics adds up over processes; the encoder is no sub-module, so no ``state_dict`` holds it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import torch
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
     from i0tscore.gap import Statistics
 
-SCORER_OPTIONS = ("preset", "batch_size", "workers", "long_captions", "cache_dir")
+SCORER_OPTIONS = ("preset", "batch_size", "workers", "long_captions", "on_error", "cache_dir")
 """What is passed on to ``I0TScorer``."""
 
 
@@ -46,11 +47,9 @@ class CaptionScores(Metric):  # type: ignore[misc]
             file or ``Statistics``. ``batch`` takes the means of everything since the last ``reset``:
             then all embeddings are kept, 8·d bytes a sample, and gathered from all processes.
         per_sample: Return the score of every sample instead of the mean; they are kept and gathered.
-        weights: A file to use instead of the hub's.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
-        offline: Never ask a hub.
-        **options: ``preset``, ``batch_size``, ``workers``, ``long_captions`` and ``cache_dir`` of
-            ``I0TScorer``, and what any metric of torchmetrics takes.
+        weights, precision, offline: As for ``I0TScorer``.
+        **options: ``preset``, ``batch_size``, ``workers``, ``long_captions``, ``on_error`` and ``cache_dir``
+            of ``I0TScorer``, and what any metric of torchmetrics takes.
 
     Raises:
         UsageError: An unknown metric or option value, or statistics that are not fixed.
@@ -117,6 +116,10 @@ class CaptionScores(Metric):  # type: ignore[misc]
             self.add_state("sums", torch.zeros(count), dist_reduce_fx="sum")
             self.add_state("defined", torch.zeros(count, dtype=torch.int64), dist_reduce_fx="sum")
             self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+        # A MetricCollection takes metrics whose states are alike after one batch for one metric. Those that
+        # may differ later (clipped or not, long captions cut or split) differ by the name of this state.
+        made = self._settings.get("long_captions"), *([] if self._from_batch else map(str, self._formulas))
+        self.add_state(f"made_{crc32(repr(made).encode()):08x}", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -133,7 +136,7 @@ class CaptionScores(Metric):  # type: ignore[misc]
             references: For Ref- metrics: for each caption a string or a list of strings.
 
         Raises:
-            InputError: Lengths differ, an image cannot be read, a caption is empty or not a string.
+            InputError: Lengths differ, or (``on_error="skip"`` warns instead) a sample cannot be scored.
             StatisticsError: No statistics are shipped for the model, or they are of another one.
         """
         if references is not None and self._from_batch:
@@ -141,6 +144,11 @@ class CaptionScores(Metric):  # type: ignore[misc]
         scorer = self._ready()
         with torch.inference_mode():
             run = scorer.encode(images, captions, references)
+        if count := len(run.skipped):
+            first = f"first {run.skipped[0].id}: {run.skipped[0].reason}"
+            warnings.warn(f"{count} of {run.n + count} samples of a batch left out, {first}", stacklevel=2)
+        if not run.n:
+            return
         if self._from_batch:
             pairs = torch.from_numpy(run.pairs[0]), torch.from_numpy(run.pairs[1])
             self.width = torch.tensor(pairs[0].shape[1], device=self.device)
@@ -194,8 +202,7 @@ class CaptionScores(Metric):  # type: ignore[misc]
 
     def _ready(self) -> I0TScorer:
         encoder = self._backbone.on(self.device)
-        if self._scorer is None:
-            self._scorer = I0TScorer(encoder, **self._settings)
+        self._scorer = self._scorer or I0TScorer(encoder, **self._settings)
         return self._scorer
 
     def __getstate__(self) -> dict[str, Any]:
