@@ -320,6 +320,8 @@ def test_reporters_of_transformers_get_the_score_through_log(lite, embeddings, t
 def test_validation_refuses_what_are_not_captions_of_the_images(lite, tiny, embeddings, photographs):
     with pytest.raises(InputError, match="6 captions for 7 images"):
         Validation(embeddings, schedule(GOOD[:6]), model=lite)(nn.Identity())
+    with pytest.raises(InputError, match="what generate gives must be a list of strings, not one string"):
+        Validation(embeddings, schedule("7 words"), model=lite)(nn.Identity())
     with pytest.raises(InputError, match="there is NoneType among them"):
         Validation(embeddings, schedule([*GOOD[:6], None]), model=lite)(nn.Identity())
     with pytest.raises(InputError, match=r"missing\.png"):

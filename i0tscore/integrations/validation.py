@@ -17,6 +17,7 @@ from i0tscore.encoders.base import Encoder
 from i0tscore.errors import InputError
 from i0tscore.gap import Statistics
 from i0tscore.metrics.encode import RunEncoder
+from i0tscore.metrics.inputs import strings
 from i0tscore.metrics.metric import PREFIX, Metric, parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.results import Result
@@ -130,7 +131,7 @@ class Validation:
         """
         self.prepare()
         with evaluating(model):
-            captions = list(self._generate(model, self.images))
+            captions = strings(self._generate(model, self.images), "what generate gives")
         if wrong := [type(caption).__name__ for caption in captions if not isinstance(caption, str)]:
             raise InputError(f"generate must give strings, one an image; there is {wrong[0]} among them")
         if len(captions) != len(self.images):
