@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, TensorDataset
 
 import i0tscore
-from i0tscore.errors import InputError, StatisticsError
+from i0tscore.errors import InputError, MissingExtraError, StatisticsError
 from i0tscore.gap import Moments, Statistics
 from i0tscore.integrations import lightning as ours_lightning
 from i0tscore.integrations import transformers as ours_transformers
@@ -328,6 +328,21 @@ def test_validation_refuses_what_are_not_captions_of_the_images(lite, tiny, embe
         Validation([*photographs, "missing.png"], schedule(GOOD), model=lite).prepare()
     with pytest.raises(StatisticsError, match="no statistics are shipped"):
         Validation(embeddings, schedule(GOOD), model=tiny).prepare()
+
+
+@pytest.mark.parametrize(
+    ("module", "missing"),
+    [
+        ("lightning", "lightning.pytorch"),
+        ("transformers", "transformers"),
+        ("transformers", "accelerate.utils"),
+    ],
+)
+def test_without_its_extra_a_callback_says_what_to_install(monkeypatch, module, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, f"i0tscore.integrations.{module}")
+    with pytest.raises(MissingExtraError, match=rf'pip install "i0tscore\[{module}\]"'):
+        importlib.import_module(f"i0tscore.integrations.{module}")
 
 
 def test_the_model_is_evaluated_and_then_as_before():
