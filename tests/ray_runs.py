@@ -22,7 +22,9 @@ import tiny_models
 
 from i0tscore.cli.main import main
 from i0tscore.encoders.openclip import OpenClipEncoder
+from i0tscore.errors import UsageError
 from i0tscore.integrations.ray import score
+from i0tscore.integrations.ray_dataset import score_dataset
 
 SHARDS = 6
 
@@ -102,6 +104,26 @@ def command(folder: Path) -> dict[str, Any]:
     return {"code": code, "result": json.loads(out.getvalue()), "left_running": ray.is_initialized()}
 
 
+def dataset(folder: Path) -> dict[str, Any]:
+    """A Ray dataset with columns of scores, and what is said of a row that cannot be scored."""
+    rows = ray.data.read_parquet(str(folder / "photographs")).rename_columns({"caption": "text"})
+    options: dict[str, Any] = {"model": "lite", "caption": "text", "references": "references"}
+    scored = score_dataset(rows, batch_size=4, **options)
+    columns = scored.columns()
+    names = [name for name in columns if name.endswith("Score")]
+    found = {row["id"]: [float(row[name]) for name in names] for row in scored.take_all()}
+    facts: dict[str, Any] = {"columns": columns, "scores": found}
+    try:
+        score_dataset(rows.map(lambda row: {**row, "text": " "}), actors=1, **options).take_all()
+    except ray.exceptions.RayTaskError as error:
+        facts["error"] = str(error)
+    try:
+        score(rows, output=folder / "nowhere", model="lite")
+    except UsageError as error:
+        facts["refused"] = str(error)
+    return facts
+
+
 def run(folder: Path) -> None:
     facts: dict[str, Any] = {"command": command(folder)}
     encoder = observed(folder)
@@ -109,6 +131,7 @@ def run(folder: Path) -> None:
     try:
         facts["batch"] = killed_and_resumed(folder, encoder)
         facts["memory"] = memory(folder, encoder)
+        facts["dataset"] = dataset(folder)
         facts["left_running"] = ray.is_initialized()
     finally:
         ray.shutdown()

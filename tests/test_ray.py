@@ -18,7 +18,7 @@ import tiny_models
 from i0tscore import I0TScorer
 from i0tscore.cli.main import main
 from i0tscore.errors import MissingExtraError, SampleFileError, UsageError
-from i0tscore.integrations.ray import _attempted, _received, score
+from i0tscore.integrations.ray import _attempted, _busy, _received, score
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
 TESTS = Path(__file__).parent
@@ -116,6 +116,29 @@ def test_the_command_starts_a_cluster_and_shuts_it_down(facts, folder):
     for name, metric in result.items():
         assert scores[name]["mean"] == pytest.approx(metric.mean, abs=1e-6)
     assert on_disk.written(folder / "photographs.scores")["id"] == [row["id"] for row in rows]
+
+
+@needs_ray
+def test_a_dataset_gets_columns_of_scores(facts):
+    dataset = facts["dataset"]
+    names = ["I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore"]
+    assert dataset["columns"] == ["id", "image", "text", "references", *names]
+    rows = on_disk.make_rows(6)
+    result = I0TScorer("lite").score(
+        [row["image"]["bytes"] for row in rows],
+        [row["caption"] for row in rows],
+        [row["references"] for row in rows],
+    )
+    found = [dataset["scores"][row["id"]] for row in rows]
+    np.testing.assert_allclose(found, np.transpose([result[name].values for name in names]), atol=1e-6)
+    assert "the caption is empty" in dataset["error"]
+    assert "score_dataset" in dataset["refused"]
+
+
+def test_workers_that_will_have_nothing_to_do_are_told_of():
+    assert _busy(2, 7) == 2
+    with pytest.warns(UserWarning, match="3 shards keep no more than 3 of 8 workers busy"):
+        assert _busy(8, 3) == 3
 
 
 def test_without_ray_the_command_says_what_to_install(monkeypatch, capsys):

@@ -7,6 +7,7 @@ handed to Ray Data. All machines must see the shards and the output folder under
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,11 +62,15 @@ def score(
         0.437
     """
     try:
-        import ray.data  # noqa: F401
+        import ray.data
     except ImportError as error:
         raise MissingExtraError("ray", "ray", "scoring on several machines") from error
     if (actors is not None and actors < 1) or cpus <= 0 or (gpus or 0) < 0:
         raise UsageError("actors must be at least 1, cpus above 0 and gpus not below 0")
+    if isinstance(paths, ray.data.Dataset):
+        raise UsageError(
+            "shards are given as paths: give a Ray dataset to i0tscore.integrations.ray_dataset.score_dataset"
+        )
     with _cluster():
         engine = RayEngine(actors, cpus, gpus)
         return shards.score(paths, output=output, images=images, engine=engine, progress=progress, **settings)
@@ -83,7 +88,7 @@ class RayEngine:
         """Load the model on some machine, so that what is wrong with it is known before any pass."""
         import ray
 
-        needs = self._needs(settings)
+        needs = needs_of(self._cpus, self._gpus, settings.device)
         prepare = ray.remote(**needs)(_prepare)
         prepared: Prepared = _received(ray.get(prepare.remote(settings)))
         return prepared
@@ -92,8 +97,8 @@ class RayEngine:
         """Hand shards to a pool of actors; only a few results are held at a time."""
         import ray
 
-        needs = self._needs(job.settings)
-        actors = min(self._actors or _room(needs), len(shards))
+        needs = needs_of(self._cpus, self._gpus, job.settings.device)
+        actors = _busy(self._actors or room_for(needs), len(shards))
         with ray.data.DataContext.current(_quiet_context()):
             items = ray.data.from_items(
                 [{"shard": str(shard)} for shard in shards],
@@ -108,14 +113,6 @@ class RayEngine:
             )
             for row in replies.iter_rows():
                 yield _received(row["reply"])
-
-    def _needs(self, settings: ShardSettings) -> dict[str, float]:
-        import ray
-
-        gpus = self._gpus
-        if gpus is None:
-            gpus = 0 if settings.device == "cpu" else min(1, ray.cluster_resources().get("GPU", 0))
-        return {"num_cpus": self._cpus, "num_gpus": gpus}
 
 
 @dataclass(frozen=True)
@@ -156,7 +153,28 @@ def _received(reply: Any) -> Any:
     raise kind.__new__(kind, reply.message)  # the message is composed already
 
 
-def _room(needs: dict[str, float]) -> int:
+def needs_of(cpus: float, gpus: float | None, device: str) -> dict[str, float]:
+    """What an actor takes of the cluster."""
+    import ray
+
+    if gpus is None:
+        gpus = 0 if device == "cpu" else min(1, ray.cluster_resources().get("GPU", 0))
+    return {"num_cpus": cpus, "num_gpus": gpus}
+
+
+def _busy(actors: int, shards: int) -> int:
+    """How many actors have something to do, with a warning if that is not all of them."""
+    if actors > shards:
+        warnings.warn(
+            f"{shards} shards keep no more than {shards} of {actors} workers busy, since a shard goes to one "
+            "worker: divide large files",
+            UserWarning,
+            stacklevel=3,
+        )
+    return min(actors, shards)
+
+
+def room_for(needs: dict[str, float]) -> int:
     """How many actors the cluster has room for, at least one."""
     import ray
 
