@@ -166,8 +166,8 @@ def _busy(actors: int, shards: int) -> int:
     """How many actors have something to do, with a warning if that is not all of them."""
     if actors > shards:
         warnings.warn(
-            f"{shards} shards keep no more than {shards} of {actors} workers busy, since a shard goes to one "
-            "worker: divide large files",
+            f"there are more workers ({actors}) than shards ({shards}), and a shard goes to one worker: "
+            "divide large files to keep all busy",
             UserWarning,
             stacklevel=3,
         )
