@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, TensorDataset
 
 import i0tscore
-from i0tscore.errors import InputError, MissingExtraError, StatisticsError
+from i0tscore.errors import InputError, MissingExtraError, StatisticsError, UsageError
 from i0tscore.gap import Moments, Statistics
 from i0tscore.integrations import lightning as ours_lightning
 from i0tscore.integrations import transformers as ours_transformers
@@ -413,3 +413,21 @@ def test_the_reward_refuses_statistics_that_move_and_captions_that_do_not_match(
     for captions in (GOOD[:6], [GOOD[:2]] * 6 + [GOOD[:1]], "a dog"):
         with pytest.raises(InputError, match="7 images need as many captions"):
             I0TReward(lite)(embeddings, captions)
+
+
+@pytest.mark.parametrize(
+    ("captions", "message"),
+    [(["a dog", None], "there is NoneType among them"), ([["a dog"], [3]], "there is int among them")],
+)
+def test_the_reward_takes_tensors_and_strings_only(lite, embeddings, captions, message):
+    reward = I0TReward(lite)
+    with pytest.raises(InputError, match=message):
+        reward(embeddings[:2], captions)
+    with pytest.raises(InputError, match="not ndarray: see embed"):
+        reward(embeddings[:2].numpy(), ["a dog", "a cat"])
+
+
+def test_validation_refuses_statistics_that_epochs_may_not_share(embeddings):
+    with pytest.raises(UsageError, match="epochs could not be compared"):
+        Validation(embeddings, print, model="lite", statistics="auto")
+    Validation(embeddings, print, model="lite", statistics="auto", metrics="CLIPScore")

@@ -89,14 +89,21 @@ class I0TReward:
             dtype of ``images`` (computed in float32), without gradient.
 
         Raises:
-            InputError: Not one caption, or not the same number of captions, an image.
+            InputError: Not one caption, or not the same number of captions, an image; something else than
+                a tensor or strings.
         """
+        if not isinstance(images, torch.Tensor):
+            raise InputError(f"images are embeddings in a tensor, not {type(images).__name__}: see embed")
         alone = all(isinstance(caption, str) for caption in captions)
-        rows: list[Sequence[str]] = [[c] if isinstance(c, str) else c for c in captions]
+        rows: list[Sequence[str]] = [[c] if isinstance(c, str) or c is None else c for c in captions]
         k = len(rows[0]) if rows else 1
         if isinstance(captions, str) or len(rows) != len(images) or any(len(row) != k for row in rows):
             raise InputError(f"{len(images)} images need as many captions, or lists of k captions each")
         flat = [caption for row in rows for caption in row]
+        if wrong := [type(caption).__name__ for caption in flat if not isinstance(caption, str)]:
+            raise InputError(
+                f"captions are strings; there is {wrong[0]} among them: write it, or an empty one"
+            )
         shape = (len(rows),) if alone else (len(rows), k)
         if not flat:
             return images.new_empty(shape)

@@ -14,7 +14,7 @@ from torch import nn
 
 from i0tscore.encoders import DEFAULT_MODEL, load_encoder
 from i0tscore.encoders.base import Encoder
-from i0tscore.errors import InputError
+from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Statistics
 from i0tscore.metrics.encode import RunEncoder
 from i0tscore.metrics.inputs import strings
@@ -75,6 +75,11 @@ class Validation:
         self._ids = ids
         self._model = model
         self._metrics = parse_metrics(metrics)
+        if statistics == "auto" and any(metric.needs_statistics for metric in self._metrics):
+            raise UsageError(
+                'statistics="auto" may take each epoch\'s own, and epochs could not be compared: give '
+                '"builtin" or a file of `i0tscore fit`, or say "batch"'
+            )
         self._statistics = statistics
         self._cache_dir = cache_dir
         self._resamples = resamples
