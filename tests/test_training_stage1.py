@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,52 @@ def _begin(folder: Path, recipe: Stage1Recipe) -> None:
     from i0tscore.training.stage1_run import _random
 
     write_stretched(_random("tiny", 7), "tiny", folder, length=recipe.context_length, keep=20)
+
+
+def test_a_killed_run_leaves_no_trace_of_the_steps_it_made_in_vain(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Stage1Recipe(epochs=2, batch_size=6, learning_rate=1e-3, warmup=2, context_length=77)
+    train(photographs, tmp_path / "whole", recipe)
+    rate = stage1.learning_rate
+
+    def killed_at(last: int, highest: float, warmup: int, step: int, total: int) -> float:
+        if step == last:
+            raise KeyboardInterrupt
+        return rate(highest, warmup, step, total)
+
+    for last in (1, 4):  # before the first checkpoint, and between two
+        monkeypatch.setattr(stage1, "learning_rate", partial(killed_at, last))
+        with pytest.raises(KeyboardInterrupt):
+            train(photographs, tmp_path / "killed", recipe, every=3)
+        with (tmp_path / "killed" / stage1.LOG).open("a") as log:
+            log.write('{"step":')
+    monkeypatch.setattr(stage1, "learning_rate", rate)
+    train(photographs, tmp_path / "killed", recipe, every=3)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    whole, killed = ((tmp_path / name / WEIGHTS_FILE).read_bytes() for name in ("whole", "killed"))
+    assert whole == killed
+
+
+def test_without_its_checkpoint_a_run_begins_anew_and_not_from_what_it_trained(
+    photographs: Path, tmp_path: Path
+) -> None:
+    recipe = Stage1Recipe(epochs=1, batch_size=6, learning_rate=1e-2, context_length=77)
+    train(photographs, tmp_path, recipe)
+    once = losses(tmp_path)
+    (tmp_path / stage1.CHECKPOINT).unlink()
+    train(photographs, tmp_path, recipe)
+    assert losses(tmp_path) == once
+
+
+def test_other_models_are_not_trained_over(photographs: Path, tmp_path: Path) -> None:
+    recipe = Stage1Recipe(epochs=1, batch_size=6, context_length=77)
+    train(photographs, tmp_path / "run", recipe)
+    with pytest.raises(InputError, match="other model"):
+        fine_tune("tiny-quickgelu", samples_of(photographs), tmp_path / "run", recipe, from_scratch=True)
+    _begin(tmp_path / "mine", recipe)
+    with pytest.raises(UsageError, match="holds a model that was not made here"):
+        train(photographs, tmp_path / "mine", recipe)
 
 
 def test_another_recipe_does_not_go_on_from_a_checkpoint(photographs: Path, tmp_path: Path) -> None:

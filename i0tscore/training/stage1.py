@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -69,6 +70,7 @@ class Stage1Trainer:
         recipe: How.
         seed: Of order and dropout.
         folder: Where log, checkpoint and weights go; the model's own folder.
+        model: What the run began from, in words: a checkpoint of a run from something else is refused.
         workers: Processes that prepare images; 0 for none.
         autocast: Whether the towers compute in bf16 where that is safe; weights stay fp32.
 
@@ -86,10 +88,12 @@ class Stage1Trainer:
         *,
         seed: int,
         folder: Path,
+        model: str = "",
         workers: int = 0,
         autocast: bool = False,
     ) -> None:
         self._encoder, self._recipe, self._seed, self._folder = encoder, recipe, seed, folder
+        self._model = model
         self._data, self._groups, self._workers = PairDataset(encoder, images, captions), groups, workers
         self._autocast = autocast
         told = "\n".join(captions).encode() + np.ascontiguousarray(groups).tobytes()
@@ -118,9 +122,13 @@ class Stage1Trainer:
             every: Steps between two checkpoints.
             progress: Whether to show a bar on stderr.
             stop_after: Steps after which to break off with a checkpoint, for runs in parts.
+
+        Raises:
+            InputError: The checkpoint is damaged or of another run; the loss is not finite.
         """
         file = self._folder / CHECKPOINT
         identity = {
+            "model": self._model,
             "pairs": self._pairs,
             "seed": self._seed,
             "world": self._world,
@@ -130,16 +138,22 @@ class Stage1Trainer:
             self.step = read_checkpoint(file, identity, self.towers, self._optimizer)
         end = self.total if stop_after is None else min(self.total, self.step + stop_after)
         bar = tqdm(total=self.total, initial=self.step, unit=" steps", file=sys.stderr, disable=not progress)
-        with bar, (self._folder / LOG).open("a", buffering=1, encoding="utf-8") as log:
+        with bar, self._open_log() as log:
             for pixels, ids in self._batches(end):
                 line = {"step": self.step + 1, **self._advance(pixels, ids)}
                 bar.update()
-                if self._rank == 0:
-                    log.write(json.dumps(line) + "\n")
-                    if self.step % every == 0 or self.step == end:
-                        write_checkpoint(file, identity, self.towers, self._optimizer, self.step)
+                log.write(json.dumps(line) + "\n")
+                if self._rank == 0 and (self.step % every == 0 or self.step == end):
+                    write_checkpoint(file, identity, self.towers, self._optimizer, self.step)
         if self._rank == 0 and self.step == self.total:
             self._write()
+
+    def _open_log(self) -> TextIO:
+        """The log without the lines of steps that are made again; none but the first process has one."""
+        file = self._folder / LOG if self._rank == 0 else Path(os.devnull)
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        file.write_text("".join(lines[: self.step]), encoding="utf-8")
+        return file.open("a", buffering=1, encoding="utf-8")
 
     def _advance(self, pixels: torch.Tensor, ids: torch.Tensor) -> dict[str, float]:
         rate = learning_rate(self._recipe.learning_rate, self._recipe.warmup, self.step, self.total)

@@ -20,7 +20,7 @@ from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.samples import Sample, read_samples
 from i0tscore.training.positions import CONFIG_FILE, write_stretched
 from i0tscore.training.schedule import Rows
-from i0tscore.training.stage1 import Stage1Trainer, process_group, rank
+from i0tscore.training.stage1 import CHECKPOINT, LOG, Stage1Trainer, process_group, rank
 from i0tscore.training.stage1_model import Stage1Recipe
 
 _PATH = click.Path(path_type=Path)
@@ -46,7 +46,7 @@ def fine_tune(
     Args:
         model: As ``load_encoder`` takes it.
         samples: Images with captions, as ``read_samples`` gives them.
-        output: Folder of the result; a run broken off there goes on.
+        output: Folder of the result; a run broken off there goes on from its last checkpoint.
         recipe: How.
         weights: A file to begin from instead of the model's own.
         from_scratch: Begin from random weights.
@@ -64,17 +64,23 @@ def fine_tune(
         I0TScoreError: The model, the captions or the folder cannot be used; the message says what.
     """
     name = f"local-dir:{output}"
-    if rank() == 0 and not (output / CONFIG_FILE).is_file():
+    if rank() == 0 and not (output / CHECKPOINT).is_file():
+        if (output / CONFIG_FILE).is_file() and not (output / LOG).is_file():
+            raise UsageError(f"{output} holds a model that was not made here: give another folder")
         start = (
             _random(model, seed) if from_scratch else _trainable(load_encoder(model, weights=weights), model)
         )
         length, keep = recipe.context_length, recipe.kept_positions
         write_stretched(start, model, output, length=length, keep=keep)
+        (output / LOG).touch()
     if distributed.is_initialized():
         distributed.barrier()
     encoder = _trainable(load_encoder(name, device=device, offline=True), name)
     images, captions, groups = long_captions(samples, join=join)
-    trainer = Stage1Trainer(encoder, images, captions, groups, recipe, seed=seed, folder=output, **options)
+    begun_from = f"{model} from scratch" if from_scratch else model
+    trainer = Stage1Trainer(
+        encoder, images, captions, groups, recipe, seed=seed, folder=output, model=begun_from, **options
+    )
     trainer.run(every=every, progress=progress and rank() == 0)
     return name
 
