@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,12 +14,13 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from i0tscore.encoders import load_encoder
 from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.samples import read_samples
-from i0tscore.training import stage1
+from i0tscore.training import stage1, stage1_recall
 from i0tscore.training.positions import WEIGHTS_FILE, stretch_positions, write_stretched
 from i0tscore.training.stage1_model import PairTowers, Stage1Recipe, stage1_loss
 from i0tscore.training.stage1_run import fine_tune, long_captions
@@ -130,6 +132,32 @@ def test_training_learns_what_belongs_together(photographs: Path, tmp_path: Path
     )
     right = encoder.encode_pixels(pixels) @ encoder.encode_tokens(encoder.tokenize(captions)).T
     assert (right.argmax(dim=1) == torch.arange(6)).float().mean() > 0.5, "chance is 1 in 6"
+
+
+def test_what_was_learned_is_measured_beside_chance(photographs: Path, tmp_path: Path) -> None:
+    name = train(photographs, tmp_path / "model")
+    arguments = [str(photographs / "captions.json"), str(photographs), "--model", name]
+    done = CliRunner().invoke(stage1_recall.main, arguments, catch_exceptions=False)
+    lines = done.output.splitlines()
+    assert lines[0].startswith("12 images, 24 captions")
+    # Of 24 captions two are right: 1 − 22/24 · 21/23 · … of five.
+    chance = 100 * (1 - math.comb(22, 5) / math.comb(24, 5))
+    assert lines[-2].split()[-2:] == [f"{chance:.1f}", f"{500 / 12:.1f}"]
+    encoder = load_encoder(name)
+    images, captions, _ = long_captions(samples_of(photographs), join=False)
+    pixels = [encoder.preprocess(Image.open(photographs / i.name).convert("RGB")) for i in images[::2]]
+    similarity = (
+        encoder.encode_tokens(encoder.tokenize(captions)) @ encoder.encode_pixels(torch.stack(pixels)).T
+    )
+    better = (similarity > similarity[torch.arange(24), torch.arange(24) // 2][:, None]).sum(dim=1)
+    assert f"{100 * (better < 5).float().mean():.1f} (" in lines[-2]
+    joined = CliRunner().invoke(stage1_recall.main, [*arguments, "--join"]).output
+    assert joined.startswith("12 images, 12 captions")
+
+
+def test_recall_needs_equally_many_captions_an_image(photographs: Path) -> None:
+    with pytest.raises(InputError, match="equally many captions"):
+        stage1_recall.cross_modal_recall("tiny", samples_of(photographs)[1:], join=False)
 
 
 @pytest.mark.parametrize(
