@@ -6,12 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from i0tscore.cli.options import ModelOptions
 from i0tscore.encoders import load_encoder
 from i0tscore.encoders.base import Encoder, Fingerprint
 from i0tscore.encoders.cache import EmbeddingCache
 from i0tscore.encoders.images import ImageInput
 from i0tscore.encoders.loop import Embedded, embed_captions, embed_images
+from i0tscore.encoders.openclip import OpenClipEncoder
+from i0tscore.errors import UsageError
 from i0tscore.metrics.metric import PREFIX
 
 
@@ -47,6 +53,20 @@ class Embedder:
         return embed_captions(
             self.encoder, captions, prefix=PREFIX, batch_size=self.batch_size, cache=self.cache
         )
+
+    def text_features(self, captions: Sequence[str]) -> NDArray[np.float32]:
+        """What the text tower puts out for a few captions with the prefix (n, d), not of unit length.
+
+        Raises:
+            UsageError: The encoder gives unit vectors only.
+        """
+        if not isinstance(self.encoder, OpenClipEncoder):
+            raise UsageError(f"{self.fingerprint.name} gives embeddings of unit length only")
+        tokens = self.encoder.tokenize([PREFIX + caption for caption in captions])
+        with torch.inference_mode():
+            features = self.encoder.text_features(self.encoder.pad(tokens)).float().cpu()
+        found: NDArray[np.float32] = features.numpy()
+        return found
 
 
 @contextmanager

@@ -40,8 +40,9 @@ NOTES = (
     "data are measured here, so that changes are compared by direction, not by size",
     f"classes: {len(CLASSES)}, read off the captions (i0tscore/training/flickr8k_labels.py): a photograph is "
     f"of a class that at least {AGREEING} of its captions name while no other is named by {OTHERS} or more. "
-    f"{len(TEMPLATES)} templates a class, averaged, then normalised, then standardized as captions are; the "
-    "paper's two rules of averaging are the same on unit vectors, which is what the encoder puts out",
+    f"{len(TEMPLATES)} templates a class, averaged, then normalised, then standardized as captions are. As "
+    "in the paper's code, what is averaged is either of unit length (theirs for Birdsnap; class accuracy) or "
+    "what the text tower puts out (theirs for CIFAR-100; class accuracy, features averaged)",
     "class accuracy is class-balanced, as theirs",
     "retrieval resamples queries; the gallery stays whole. Of equally similar items the wrong come first",
 )
@@ -119,9 +120,12 @@ def _corpus(embedder: Embedder, folder: Path, ratings: RatingSet, limit: int | N
     ]
     rows = np.array([row for row, label in enumerate(labels) if label is not None], dtype=np.int64)
     places = {name: place for place, name in enumerate(CLASSES)}
-    prompts = embedder.captions([template.format(name) for name in CLASSES for template in TEMPLATES])
-    classes = class_vectors(prompts.vectors[prompts.index].reshape(len(CLASSES), len(TEMPLATES), -1))
-    labelled = Labelled(images[rows], np.array([places[labels[row] or ""] for row in rows]), classes)
+    prompts = [template.format(name) for name in CLASSES for template in TEMPLATES]
+    features = embedder.text_features(prompts).reshape(len(CLASSES), len(TEMPLATES), -1)
+    own = np.array([places[labels[row] or ""] for row in rows])
+    labelled = Labelled(
+        images[rows], own, class_vectors(features, "directions"), class_vectors(features, "features")
+    )
     rated = encode_ratings(embedder, ratings)
     return Corpus(images, captions, labelled if len(rows) else None, (rated, ratings))
 

@@ -51,13 +51,14 @@ def task_table(found: Mapping[str, Measured], resampling: Resampling) -> str:
     first = next(iter(found.values()))
     header = ["standardizer", TASKS["to_caption"], TASKS["to_image"]]
     header += ["class accuracy"] * (first.classification is not None)
+    header += ["class accuracy, features averaged"] * (first.by_features is not None)
     header += ["Expert τ-c", "Expert τ-c, clipped"] * bool(first.agreement)
     rows = []
     for name, one in found.items():
         recall = one.ranks[1].recall(1, resampling)
         row = [name, *map(percent, recall)]
-        if one.classification is not None:
-            row.append(percent(one.classification.balanced_accuracy(resampling)))
+        classified = (each for each in (one.classification, one.by_features) if each is not None)
+        row += [percent(each.balanced_accuracy(resampling)) for each in classified]
         row += [percent(expert_estimate(one, form, resampling)) for form in FORMS if one.agreement]
         rows.append(row)
     return table(header, rows)

@@ -8,6 +8,7 @@ from typing import Any
 
 from human_judgments.arguments import Arguments
 from human_judgments.gap_blocks import (
+    Differences,
     band_blocks,
     difference_table,
     gap_table,
@@ -98,7 +99,7 @@ def report(study: Study, arguments: Arguments) -> Report:
         task_table(found, resampling),
         *_recall_blocks(found, resampling),
         "## Difference from none\n\nOn the same resamples of images; p two-sided, Holm-corrected for the "
-        "comparisons of a column.",
+        f"comparisons of a column. {_floor_of_p(compared, resampling.resamples)}",
         difference_table(compared, resampling.resamples),
         *_ablation_blocks(ablation, resampling),
         "## How many pairs the means need, as Table 3\n\n`post` with the means of that many pairs, of which "
@@ -175,6 +176,18 @@ def _ablation_blocks(ablation: Mapping[str, Measured], resampling: Resampling) -
     ]
 
 
+def _floor_of_p(compared: Differences, resamples: int) -> str:
+    """How low p can be at all: what is so low may be lower."""
+    if not resamples:
+        return ""
+    count = max(len(by_name) for by_name in compared.values())
+    least = min(1.0, count * 2 / (resamples + 1))
+    return (
+        f"With {count} comparisons and {resamples:,} resamples no p is lower than about {least:.2f}, "
+        "however far from 0 the interval."
+    )
+
+
 def _gap_notes(found: Mapping[str, Measured]) -> str:
     """What LS is to be compared with, and what is undefined."""
     gaps = [one.gap for one in found.values() if one.gap is not None]
@@ -203,12 +216,16 @@ def _measured_data(found: Measured, resampling: Resampling) -> dict[str, Any]:
     }
     gap = None if found.gap is None else found.gap.to_dict()
     data: dict[str, Any] = {"gap": gap, "retrieval": recalls}
-    if found.classification is not None:
-        data["classification"] = {
-            "n": len(found.classification.labels),
-            "accuracy": found.classification.accuracy(resampling).to_dict(),
-            "balanced_accuracy": found.classification.balanced_accuracy(resampling).to_dict(),
-        }
+    for key, classified in (
+        ("classification", found.classification),
+        ("classification_features_averaged", found.by_features),
+    ):
+        if classified is not None:
+            data[key] = {
+                "n": len(classified.labels),
+                "accuracy": classified.accuracy(resampling).to_dict(),
+                "balanced_accuracy": classified.balanced_accuracy(resampling).to_dict(),
+            }
     estimates = {form: expert_estimate(found, form, resampling) for form in FORMS}
     data |= {form: estimate.to_dict() for form, estimate in estimates.items() if estimate is not None}
     return data

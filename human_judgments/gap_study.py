@@ -40,11 +40,13 @@ class Labelled:
         images: Shape (n, d).
         labels: Row of each one's class (n,), int64.
         classes: Shape (c, d), as ``class_vectors`` makes them.
+        by_features: The same by its other rule of templates, or None.
     """
 
     images: Vectors
     labels: NDArray[np.int64]
     classes: Vectors
+    by_features: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,12 +80,14 @@ class Measured:
         ranks: By captions an image: 1, and all if there are more.
         classification: None without classes.
         agreement: By ``FORMS``; empty without ratings.
+        by_features: Classification by the other rule of templates, or None.
     """
 
     gap: GapMeasures | None
     ranks: dict[int, CrossModalRanks]
     classification: Classification | None
     agreement: dict[str, Resampled]
+    by_features: Classification | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +117,13 @@ def measure(condition: Condition, corpus: Corpus, resampling: Resampling) -> Mea
 
     images, captions = standardize(corpus.images, corpus.captions)
     ranks = {each: cross_modal_ranks(images, captions[:: corpus.each // each]) for each in {1, corpus.each}}
-    found = None
-    if corpus.labelled is not None:
-        seen, classes = standardize(corpus.labelled.images, corpus.labelled.classes)
-        found = classify(seen, classes, corpus.labelled.labels)
+
+    def classified(labelled: Labelled, classes: Vectors | None) -> Classification | None:
+        return None if classes is None else classify(*standardize(labelled.images, classes), labelled.labels)
+
+    found = by_features = None
+    if (labelled := corpus.labelled) is not None:
+        found, by_features = (classified(labelled, c) for c in (labelled.classes, labelled.by_features))
     agreement = {}
     if corpus.rated is not None:
         rated, ratings = corpus.rated
@@ -127,7 +134,7 @@ def measure(condition: Condition, corpus: Corpus, resampling: Resampling) -> Mea
     gap = None
     if not condition.standardizer.across_only:
         gap = measure_gap(normalize(images), normalize(captions[:: corpus.each]), resampling=resampling)
-    return Measured(gap, ranks, found, agreement)
+    return Measured(gap, ranks, found, agreement, by_features)
 
 
 def differences(found: Mapping[str, Measured], resampling: Resampling) -> dict[str, dict[str, Difference]]:

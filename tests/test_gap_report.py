@@ -29,7 +29,11 @@ from human_judgments.gap_study import (
     measure,
     sample_sizes,
 )
-from i0tscore.gap import POST, centroid_distance, normalize
+from i0tscore import i0t_score
+from i0tscore.cli.main import main
+from i0tscore.errors import UsageError
+from i0tscore.gap import POST, Standardizer, centroid_distance, normalize
+from i0tscore.gap.formulas import KINDS, Kind
 from i0tscore.results import Resampling
 from i0tscore.results.comparison import Difference
 from i0tscore.results.intervals import Estimate
@@ -60,7 +64,7 @@ def run(command: object, *arguments: object, code: int = 0) -> str:
 def measured():
     images, captions = pairs(80)
     own = np.arange(80) % 4
-    labelled = Labelled(images, own, captions[:4])
+    labelled = Labelled(images, own, captions[:4], by_features=captions[4:8])
     corpus = Corpus(images, captions, labelled)
     held_out = held_out_statistics(*pairs(60, seed=7), "others")
     tried = [*conditions(held_out), *published_conditions(pair_statistics(images, captions, "own"))]
@@ -77,11 +81,45 @@ def test_every_standardizer_is_tried_and_published_ones_also_with_own_statistics
     assert len(found) == len(tried)
 
 
+def test_a_new_standardizer_is_one_line_of_one_table(monkeypatch, tmp_path: Path, capsys) -> None:
+    """Metrics, the gap verb and the studies know it by that line."""
+    toward = Kind(lambda v, side, share: normalize(v - share * side.mean), "means", "λ", 0.8, (0.7, 0.8))
+    monkeypatch.setitem(KINDS, "toward", toward)
+    images, captions = pairs(130)
+    held_out = held_out_statistics(*pairs(60, seed=7), "others")
+    assert {"toward(0.7), others", "toward(0.8), others"} <= {c.name for c in conditions(held_out)}
+    result = i0t_score(images, captions, metrics=("I0TScore(std=toward)",), statistics="batch")
+    expected = [normalize(v - 0.8 * v.mean(axis=0)) for v in (images, captions)]
+    found = result["I0TScore(std=toward(0.8))"].values
+    np.testing.assert_allclose(found, (expected[0] * expected[1]).sum(axis=1), atol=1e-5)
+    options = []
+    for kind, vectors in (("image", images), ("caption", captions)):
+        np.save(tmp_path / f"{kind}.npy", vectors)
+        (tmp_path / f"{kind}.ids.txt").write_text("\n".join(map(str, range(130))))
+        options += [f"--{kind}-embeddings", str(tmp_path / f"{kind}.npy")]
+    assert main(["gap", *options, "--resamples", "0", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)["standardizers"]["toward(0.8)"]
+    distance = told["measures"]["centroid_distance"]["value"]
+    assert distance == pytest.approx(centroid_distance(*expected), abs=1e-5)
+    with pytest.raises(UsageError, match=r"toward\(λ\)"):
+        Standardizer.parse("nothing")
+
+
 def test_own_means_close_the_gap_best(measured) -> None:
     gaps = {name: one.gap["centroid_distance"].value for name, one in measured[1].items() if one.gap}
     assert set(measured[1]) - set(gaps) == {f"nnn({strength}), others" for strength in (0.25, 0.5, 0.75)}
     assert gaps["none"] > 0.63 > gaps["post, others"] > gaps["post, own"]
     assert gaps["shift(-0.5), own"] > gaps["none"]
+
+
+def test_both_rules_of_templates_are_classified_by(measured) -> None:
+    tried, found = measured
+    images, captions = pairs(80)
+    condition = next(c for c in tried if c.name == "post, own")
+    x, y = condition.statistics.standardize(POST, images, captions[:8])
+    for classes, one in ((y[:4], "classification"), (y[4:], "by_features")):
+        right = (x @ classes.T).argmax(axis=1) == np.arange(80) % 4
+        assert getattr(found["post, own"], one).right.tolist() == right.tolist()
 
 
 def test_differences_are_of_the_figures_shown(measured) -> None:
@@ -228,11 +266,18 @@ def test_photographs_give_a_report_with_all_tasks(flickr8k: Path, tmp_path: Path
     labelled = [i for i in range(40) if i % 3 < 2]
     found = data["conditions"]["post, 40 train pairs"]
     assert found["classification"]["n"] == len(labelled)
+    assert found["classification_features_averaged"]["n"] == len(labelled)
     assert set(found["retrieval"]) == {"1 captions", "5 captions"}
     assert found["expert"]["value"] is not None
     assert data["difference"]["expert"]["post, the test set's own"]["from"] == "none"
     text = (tmp_path / "gap-tiny.md").read_text()
     assert "240 expert ratings" in text
+    assert "class accuracy, features averaged" in text
+    count = len(data["difference"]["to_caption"])
+    assert (
+        f"With {count} comparisons and 60 resamples no p is lower than about {min(1.0, 2 * count / 61):.2f}"
+        in text
+    )
     assert f"classes: {len(CLASSES)}" in text
     assert "lite is trained" not in text
     # A second run takes every embedding from the cache and so gives the same bytes.

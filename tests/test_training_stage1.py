@@ -267,6 +267,15 @@ def test_other_models_are_not_trained_over(photographs: Path, tmp_path: Path) ->
         train(photographs, tmp_path / "mine", recipe)
 
 
+@pytest.mark.parametrize("model", ["tiny/openai", "local-dir:nowhere"])
+def test_what_cannot_be_built_with_random_weights_is_said(
+    model: str, photographs: Path, tmp_path: Path
+) -> None:
+    recipe = Stage1Recipe(epochs=1, batch_size=6)
+    with pytest.raises(UsageError, match="without a tag, or local-dir: with a folder"):
+        fine_tune(model, samples_of(photographs), tmp_path, recipe, from_scratch=True)
+
+
 def test_another_recipe_does_not_go_on_from_a_checkpoint(photographs: Path, tmp_path: Path) -> None:
     train(photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77))
     with pytest.raises(InputError, match="learning_rate"):
