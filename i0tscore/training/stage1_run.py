@@ -125,9 +125,15 @@ def _random(model: str, seed: int) -> OpenClipEncoder:
     import open_clip
 
     torch.manual_seed(seed)
-    built, _, transform = open_clip.create_model_and_transforms(
-        model, load_weights=False, pretrained_text=False
-    )
+    try:
+        built, _, transform = open_clip.create_model_and_transforms(
+            model, load_weights=False, pretrained_text=False
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise UsageError(
+            f"{model} cannot be built with random weights: take an architecture that open_clip lists, "
+            "without a tag, or local-dir: with a folder that has an open_clip_config.json"
+        ) from error
     return OpenClipEncoder(built, open_clip.get_tokenizer(model), transform, name=model)
 
 
