@@ -34,7 +34,7 @@ from human_judgments.gap_study import (
 from human_judgments.plot import Chart
 from human_judgments.report import Report, bullets, resampling_note
 from human_judgments.standardizer_study import Condition
-from i0tscore.render.gap import LEGEND
+from i0tscore.render.gap import LEGEND, separability_said
 from i0tscore.results import Resampling
 from i0tscore.results.retrieval import DEPTHS
 
@@ -192,8 +192,8 @@ def _gap_notes(found: Mapping[str, Measured]) -> str:
     """What LS is to be compared with, and what is undefined."""
     gaps = [one.gap for one in found.values() if one.gap is not None]
     lines = []
-    if gaps[0].separability_without_gap is not None:
-        lines.append(f"LS without any gap, at this n and d: {gaps[0].separability_without_gap:.3f}.")
+    if gaps[0].separability_rows is not None:
+        lines.append(f"{separability_said(gaps[0])}.")
     lines += [f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(n for gap in gaps for n in gap.notes)]
     return " ".join(lines)
 

@@ -71,6 +71,7 @@ def test_json_follows_the_schema_and_gives_the_measures(pairs):
     assert not validator.is_valid({**found, "standardizers": {"post": found["standardizers"]["post"]}})
     none = found["standardizers"]["none"]
     assert (none["images"], none["captions"], none["severity"]) == (140, 280, "severe")
+    assert (none["dimensions"], none["separability_rows"]) == (12, 196)
     assert none["measures"]["centroid_distance"]["value"] == pytest.approx(centroid_distance(x, y), abs=1e-6)
     assert found["statistics"]["in_sample"] is True
     assert none["signature"].startswith("gap|m:embeddings|w:")
@@ -83,6 +84,7 @@ def test_tables_say_what_was_done_and_what_was_not(pairs):
         "modality gap, 140 images, 280 captions",
         "RMG",
         "image–image",
+        "LS is of images as 0 and texts as 1, fitted to 196 rows of 12 dimensions, 70 % of the pairs",
         "in-sample: ",
         "async is left out: the statistics have no normalization",
         "nnn(0.5) is left out: it moves no embedding",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from i0tscore.gap.separability import TRAINED_SHARE
 from i0tscore.metrics.gap import GapReport
 from i0tscore.render.document import Document, csv_text, figure, interval_cells, intervals_said
 from i0tscore.render.strings import number, one_line
@@ -79,8 +80,8 @@ def _coordinates(found: GapMeasures) -> Table:
 
 def _remarks(report: GapReport, before: GapMeasures) -> list[str]:
     lines = []
-    if before.separability_without_gap is not None:
-        lines.append(f"LS without any gap, at this n and d: {number(before.separability_without_gap)}")
+    if before.separability_rows is not None:
+        lines.append(separability_said(before))
     if before.peaks.peaks:
         lines.append(f"the peaks leave room for a cosine of at most {number(before.peaks.ceiling)}")
     if report.resampling.resamples:
@@ -91,6 +92,15 @@ def _remarks(report: GapReport, before: GapMeasures) -> list[str]:
         source = f" ({known.source})" if known.source else ""
         lines.append(f"statistics: {known.name}{source}")
     return [*lines, *report.notes, *_notes(report)]
+
+
+def separability_said(found: GapMeasures) -> str:
+    """What the linear separability was fitted to, where there is one, and what it is to be compared with."""
+    return (
+        f"LS is of images as 0 and texts as 1, fitted to {found.separability_rows:,} rows of "
+        f"{found.dimensions} dimensions, {100 * TRAINED_SHARE:.0f} % of the pairs; without any gap it would be "
+        f"{number(found.separability_without_gap)}"
+    )
 
 
 def _notes(report: GapReport) -> list[str]:

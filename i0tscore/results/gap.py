@@ -46,7 +46,9 @@ class GapMeasures:
         images: Distinct images that were measured.
         captions: Their captions.
         estimates: A figure with its interval for each of ``MEASURES``; see ``measure_gap``.
+        dimensions: Of an embedding.
         severity: Band of the centroid distance, ``low``, ``moderate`` or ``severe``.
+        separability_rows: Rows that the linear separability was fitted to, two a pair; None if undefined.
         separability_without_gap: What the linear separability would be without any gap; None if undefined.
         peaks: Which coordinates carry the gap.
         notes: What is undefined, and why.
@@ -54,8 +56,10 @@ class GapMeasures:
 
     images: int
     captions: int
+    dimensions: int
     estimates: dict[str, Estimate]
     severity: str
+    separability_rows: int | None
     separability_without_gap: float | None
     peaks: Peaks
     notes: tuple[str, ...]
@@ -69,8 +73,10 @@ class GapMeasures:
         return {
             "images": self.images,
             "captions": self.captions,
+            "dimensions": self.dimensions,
             "severity": self.severity,
             "measures": {name: self.estimates[name].to_dict() for name in MEASURES},
+            "separability_rows": self.separability_rows,
             "separability_without_gap": self.separability_without_gap,
             "peaks": {
                 "largest": [peak._asdict() for peak in self.peaks.largest],
@@ -140,8 +146,10 @@ def measure_gap(
     return GapMeasures(
         images=len(images),
         captions=len(captions),
+        dimensions=images.shape[1],
         estimates=estimates,
         severity=severity(estimates["centroid_distance"].value or 0.0),
+        separability_rows=None if told is None else told.fitted_rows,
         separability_without_gap=None if told is None else told.without_gap,
         peaks=peak_coordinates(images.mean(0, dtype=np.float64), captions.mean(0, dtype=np.float64)),
         notes=tuple(notes),
