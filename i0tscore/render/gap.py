@@ -98,8 +98,8 @@ def separability_said(found: GapMeasures) -> str:
     """What the linear separability was fitted to, where there is one, and what it is to be compared with."""
     return (
         f"LS is of images as 0 and texts as 1, fitted to {found.separability_rows:,} rows of "
-        f"{found.dimensions} dimensions, {100 * TRAINED_SHARE:.0f} % of the pairs; without any gap it would be "
-        f"{number(found.separability_without_gap)}"
+        f"{found.dimensions} dimensions, {100 * TRAINED_SHARE:.0f} % of the pairs; without any gap it would "
+        f"be {number(found.separability_without_gap)}"
     )
 
 
