@@ -330,7 +330,7 @@ def test_the_command_trains_saves_resumes_and_the_metric_uses_it(
 def test_training_options_without_training_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fit", "captions.json", "images", "--output", "s.safetensors", "--epochs", "2", "--no-mcsie"]
     assert main(arguments) == 2
-    assert "--epochs, --mcsie: only with --method async" in capsys.readouterr().err
+    assert "--epochs, --no-mcsie: only with --method async" in capsys.readouterr().err
 
 
 def test_the_ablation_has_a_row_a_variant_with_figures_and_checks(

@@ -30,7 +30,10 @@ class AsyncOptions(OptionGroup):
         Raises:
             UsageError: Naming them.
         """
-        given = [f"--{name.replace('_', '-')}" for name in _given(asdict(self))]
+        given = [
+            f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+            for name, value in _given(asdict(self)).items()
+        ]
         if given:
             raise UsageError(f"{', '.join(given)}: only with --method async")
 
