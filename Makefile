@@ -18,8 +18,8 @@ demo: $(DEMO)  ## score the captions in examples/ with the embedded model
 	$(VENV)/bin/python examples/photographs.py
 	$(VENV)/bin/i0tscore examples/captions.jsonl examples/images --model lite
 
-test: lint  ## format, lint, types, tests with coverage
-	$(VENV)/bin/python -m pytest --cov
+test: lint  ## format, lint, types, tests with coverage, one file of tests after another on each processor
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile --cov
 
 lint: $(DEV)  ## format, lint, types
 	$(VENV)/bin/ruff format --check .

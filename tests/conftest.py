@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+# Workers side by side share the processor: without this each would take all of it, and all would be slower.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Read when evaluate and datasets are imported: what they copy and cache goes where it is deleted at the end.
 _CACHE = tempfile.TemporaryDirectory(prefix="huggingface-")
 for name in ("HF_DATASETS_CACHE", "HF_METRICS_CACHE", "HF_MODULES_CACHE"):

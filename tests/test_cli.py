@@ -18,7 +18,7 @@ from i0tscore.cli.options import PRESETS, Threshold
 from i0tscore.errors import I0TScoreError, SampleFileError, UsageError
 from i0tscore.metrics import metric
 
-VERBS = ("score", "compare", "correlate", "fit", "gap", "doctor")
+VERBS = ("score", "compare", "correlate", "fit", "gap", "retrieve", "doctor")
 
 
 def test_help_is_quick_to_import_and_names_every_verb(capsys):
