@@ -10,6 +10,7 @@ import numpy as np
 
 from human_judgments.arguments import Arguments, script
 from human_judgments.embedder import Embedder, open_embedder
+from human_judgments.flickr8k_classes import class_features
 from human_judgments.gap_conditions import (
     async_variants,
     conditions,
@@ -120,8 +121,7 @@ def _corpus(embedder: Embedder, folder: Path, ratings: RatingSet, limit: int | N
     ]
     rows = np.array([row for row, label in enumerate(labels) if label is not None], dtype=np.int64)
     places = {name: place for place, name in enumerate(CLASSES)}
-    prompts = [template.format(name) for name in CLASSES for template in TEMPLATES]
-    features = embedder.text_features(prompts).reshape(len(CLASSES), len(TEMPLATES), -1)
+    features = class_features(embedder)
     own = np.array([places[labels[row] or ""] for row in rows])
     labelled = Labelled(
         images[rows], own, class_vectors(features, "directions"), class_vectors(features, "features")

@@ -128,7 +128,7 @@ def verdicts(
         for task, points in change.points():
             ours = compared.get(task, {}).get(condition_of.get(change.standardizer, ""))
             if ours is not None and ours.estimate.interval is not None:
-                yield change, task, points, ours, _agreement(points, *ours.estimate.interval)
+                yield change, task, points, ours, direction(points, *ours.estimate.interval)
 
 
 def replication_blocks(compared: Differences, condition_of: Mapping[str, str]) -> list[str]:
@@ -203,7 +203,8 @@ def size_reading(sizes: Sequence[Size]) -> str:
     )
 
 
-def _agreement(points: float, low: float, high: float) -> str:
+def direction(points: float, low: float, high: float) -> str:
+    """How a published change in points and the interval of ours agree: ``SAME``, ``OTHER`` or ``OPEN``."""
     if low <= 0 <= high or points == 0:
         return OPEN
     return SAME if (low > 0) == (points > 0) else OTHER
