@@ -32,6 +32,7 @@ _PLACES = {
     "no_cache",
     "quiet",
     "batch_size",
+    "inverted",
 }
 """Options that say where things are or how fast; the figures do not depend on them."""
 

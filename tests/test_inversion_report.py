@@ -1,0 +1,511 @@
+"""The report on inversion: from made-up embeddings, through a small encoder, and on real photographs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import tiny_models
+import torch
+from scipy.stats import kendalltau
+from test_gap_report import flickr8k, run
+from test_retrieval import normal, positive
+from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_r_precision
+
+from human_judgments import embedder, inversion
+from human_judgments.gap_blocks import OPEN, OTHER, SAME
+from human_judgments.gap_conditions import pair_statistics
+from human_judgments.inversion_blocks import replications, task_blocks
+from human_judgments.inversion_material import Crossed, Material, Rated, cross
+from human_judgments.inversion_published import AVERAGES, BACKBONES, DATA_SETS, command
+from human_judgments.inversion_references import (
+    HARMONIC,
+    MEAN,
+    MULTI,
+    OWN_MEAN,
+    RULES,
+    SIDE,
+    WEIGHT,
+    Agreed,
+    References,
+    Score,
+    compare_references,
+)
+from human_judgments.inversion_tasks import (
+    CAPTIONS,
+    GALLERY,
+    NATIVE,
+    PHOTOGRAPHS,
+    QUERIES,
+    Line,
+    Task,
+    image_to_image,
+    image_to_text,
+    text_to_image,
+    text_to_text,
+)
+from human_judgments.inversion_words import reference_verdict, replication_words, sign
+from human_judgments.inversion_zero_shot import zero_shot
+from i0tscore.cli.retrieve import retrieve
+from i0tscore.cli.retrieve_options import InvertOptions
+from i0tscore.encoders import load_encoder
+from i0tscore.encoders.loop import embed_captions
+from i0tscore.gap import normalize
+from i0tscore.metrics.functional import ref_clip_score, ref_i0t_score
+from i0tscore.metrics.metric import PREFIX
+from i0tscore.results import Resampling
+from i0tscore.results.intervals import Estimate, bootstrap_mean
+from i0tscore.samples.ratings import RatingSet
+from i0tscore.samples.sample import Sample
+from i0tscore.training.flickr8k import read_split
+
+__all__ = ["flickr8k"]
+
+FEW = Resampling(resamples=60)
+N = 24
+
+
+def unit(*shape: int, seed: int) -> np.ndarray:
+    return normalize(normal(*shape, seed=seed)).astype(np.float32)
+
+
+def made_up() -> Material:
+    """Photographs with five captions each around a common direction, each rated three times on a caption."""
+    hidden, d = normal(N, 8), 8
+    images = normalize(hidden + 0.7 * normal(N, d, seed=1) + 1).astype(np.float32)
+    captions = normalize(np.repeat(hidden, 5, axis=0) + 0.9 * normal(5 * N, d, seed=2) - 1).astype(np.float32)
+    samples = tuple(Sample(f"{i}", Path(f"{i % N}.jpg"), f"{i}") for i in range(40))
+    item = np.repeat(np.arange(40), 3)
+    rating = np.random.default_rng(3).integers(1, 5, 120).astype(float)
+    ratings = RatingSet("made up", samples, item, rating, tuple(str(i % N) for i in item))
+    labelled = np.array([i for i in range(N) if i % 4])
+    return Material(
+        tuple(f"{i}.jpg" for i in range(N)),
+        images,
+        captions,
+        labelled,
+        labelled % 3,
+        unit(3, d, seed=4),
+        Rated(unit(40, d, seed=5), np.arange(40) % N, ratings),
+        pair_statistics(unit(30, d, seed=6) + 0.1, unit(30, d, seed=7) - 0.1, "others"),
+    )
+
+
+def crossed(vectors: np.ndarray, method: str, seed: int) -> Crossed:
+    """What comes nearer to its targets with every update."""
+    points = {
+        step: normalize(vectors + noise * normal(*vectors.shape, seed=seed)).astype(np.float32)
+        for step, noise in ((17, 1.0), (50, 0.4))
+    }
+    cosines = {step: (points[step] * vectors).sum(axis=1) for step in points}
+    return Crossed(method, points, {0: np.zeros(len(vectors)), **cosines}, 1, None, "")
+
+
+MATERIAL = made_up()
+OTI, OVI = crossed(MATERIAL.images, "OTI", 8), crossed(MATERIAL.captions, "OVI", 9)
+
+
+def by_torchmetrics(
+    measure: Callable[..., torch.Tensor], queries: np.ndarray, gallery: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """One number a query, its own row of the gallery left out; NaN where nothing is relevant."""
+    found = []
+    for row, query in enumerate(queries):
+        others = np.arange(len(gallery)) != row
+        relevant = torch.from_numpy(labels[others] == labels[row])
+        similarity = positive(gallery[others].astype(np.float64) @ query.astype(np.float64))
+        found.append(measure(similarity, relevant).item() if relevant.any() else np.nan)
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    ("measure", "name"), [(retrieval_average_precision, "mAP"), (retrieval_r_precision, "R-precision")]
+)
+def test_retrieval_within_a_modality_is_as_torchmetrics_has_it(measure, name) -> None:
+    rows, own = MATERIAL.labelled, np.repeat(np.arange(N), 5)
+    for task, native, inverted, labels, clusters in (
+        (text_to_text(MATERIAL, OVI, FEW), MATERIAL.captions, OVI.points, own, own),
+        (
+            image_to_image(MATERIAL, OTI, FEW),
+            MATERIAL.images[rows],
+            {step: vectors[rows] for step, vectors in OTI.points.items()},
+            MATERIAL.labels,
+            rows,
+        ),
+    ):
+        before = by_torchmetrics(measure, native, native, labels)
+        assert task.native.values[name].value == pytest.approx(before.mean(), abs=1e-6)
+        assert task.native.values[name].interval == pytest.approx(
+            bootstrap_mean(before, clusters, FEW), abs=1e-6
+        )
+        assert [(line.what, line.updates) for line in task.lines[1:5]] == [
+            (what, step) for what in (QUERIES, GALLERY) for step in (17, 50)
+        ]
+        for line in task.lines[1:5]:
+            sides = (native, inverted[line.updates])
+            after = by_torchmetrics(measure, *(sides[::-1] if line.what == QUERIES else sides), labels)
+            assert line.values[name].value == pytest.approx(after.mean(), abs=1e-6)
+            assert line.differences[name].value == pytest.approx((after - before).mean(), abs=1e-6)
+            expected = bootstrap_mean(after - before, clusters, FEW)
+            assert line.differences[name].interval == pytest.approx(expected, abs=1e-6)
+            cosine = (native * inverted[line.updates]).sum(axis=1).mean()
+            assert line.cosine == pytest.approx(cosine, abs=1e-6)
+
+
+def test_what_belongs_to_the_queries_in_the_other_modality_is_tried_too() -> None:
+    line = text_to_text(MATERIAL, OVI, FEW).lines[-1]
+    assert line.what == PHOTOGRAPHS
+    own = np.repeat(np.arange(N), 5)
+    found = by_torchmetrics(retrieval_average_precision, MATERIAL.images[own], MATERIAL.captions, own)
+    assert line.values["mAP"].value == pytest.approx(found.mean(), abs=1e-6)
+    line = image_to_image(MATERIAL, OTI, FEW).lines[-1]
+    assert line.what == CAPTIONS
+    rows = MATERIAL.labelled
+    means = np.stack([MATERIAL.captions[5 * row : 5 * row + 5].mean(axis=0) for row in rows])
+    found = by_torchmetrics(retrieval_average_precision, means, MATERIAL.images[rows], MATERIAL.labels)
+    assert line.values["mAP"].value == pytest.approx(found.mean(), abs=1e-6)
+
+
+def test_queries_without_anything_to_find_are_counted() -> None:
+    lonely = replace(MATERIAL, labels=np.array([9, *MATERIAL.labels[1:]]))
+    task = image_to_image(lonely, OTI, FEW)
+    assert (task.queries, task.left_out, task.photographs) == (17, 1, 17)
+    assert "n = 17 queries. 1 more have nothing to find." in task_blocks(task)[0]
+    texts = text_to_text(MATERIAL, OVI, FEW)
+    assert (texts.queries, texts.left_out, texts.photographs) == (120, 0, 24)
+
+
+def test_between_modalities_only_the_queries_are_inverted() -> None:
+    x, y, own = MATERIAL.images, MATERIAL.captions, np.repeat(np.arange(N), 5)
+    forth, back = image_to_text(MATERIAL, OTI, FEW), text_to_image(MATERIAL, OVI, FEW)
+    for step, line in zip((None, 17, 50), forth.lines, strict=True):
+        queries = x if step is None else OTI.points[step]
+        hits = own[(queries @ y.T).argmax(axis=1)] == np.arange(N)
+        assert line.values["R@1"].value == pytest.approx(hits.mean())
+    for step, line in zip((None, 17, 50), back.lines, strict=True):
+        queries = y if step is None else OVI.points[step]
+        hits = (queries @ x.T).argmax(axis=1) == own
+        assert line.values["R@1"].value == pytest.approx(hits.mean())
+    assert (forth.queries, back.queries, back.photographs) == (24, 120, 24)
+    assert back.lines[1].differences["R@1"].value == pytest.approx(
+        back.lines[1].values["R@1"].value - back.native.values["R@1"].value
+    )
+
+
+def test_photographs_are_classified_as_they_are_and_inverted() -> None:
+    labels, rows = MATERIAL.labels, MATERIAL.labelled
+    task = zero_shot(MATERIAL, OTI, FEW)
+    rights = [
+        (vectors[rows] @ MATERIAL.classes.T).argmax(axis=1) == labels
+        for vectors in (MATERIAL.images, *OTI.points.values())
+    ]
+    balanced = [np.mean([right[labels == c].mean() for c in range(3)]) for right in rights]
+    for line, right, mean in zip(task.lines, rights, balanced, strict=True):
+        assert line.values["accuracy"].value == pytest.approx(right.mean())
+        assert line.values["balanced accuracy"].value == pytest.approx(mean)
+        if line.what != NATIVE:
+            assert line.differences["accuracy"].value == pytest.approx(right.mean() - rights[0].mean())
+            change = line.differences["balanced accuracy"]
+            assert change.value == pytest.approx(mean - balanced[0])
+            assert change.interval[0] <= change.value <= change.interval[1]
+    # What is inverted perfectly changes nothing, on no resample.
+    same = zero_shot(MATERIAL, replace(OTI, points={17: MATERIAL.images}), FEW).lines[1]
+    assert {change.interval for change in same.differences.values()} == {(0.0, 0.0)}
+
+
+def tau(values: np.ndarray) -> float:
+    ratings = MATERIAL.rated.ratings
+    return kendalltau(values[ratings.item], ratings.rating, variant="c").statistic
+
+
+def test_plain_rules_are_the_packages_own() -> None:
+    found = compare_references(MATERIAL, OVI, FEW)
+    rated, known = MATERIAL.rated, MATERIAL.statistics.known
+    x, y = MATERIAL.images[rated.photographs], rated.captions
+    z = MATERIAL.captions.reshape(N, 5, -1)[rated.photographs]
+    post = (x, y, z, known.image_mean, known.caption_mean)
+    expected = {
+        ("none", HARMONIC): ref_clip_score(x, y, z, weight=WEIGHT),
+        ("none", SIDE): (z @ y[:, :, None]).max(axis=(1, 2)),
+        ("none", MULTI): np.concatenate([x[:, None], z], axis=1).mean(axis=1) @ y.T,
+        ("post", HARMONIC): ref_i0t_score(*post),
+        ("post", MEAN): ref_i0t_score(*post, rule="mean"),
+    }
+    expected["none", MULTI] = expected["none", MULTI].diagonal()
+    for (condition, rule), values in expected.items():
+        agreed = found.scores[Score(condition, rule, None)]
+        assert agreed.tau_c.value == pytest.approx(tau(values), abs=1e-9)
+        assert agreed.from_plain is None
+    assert (found.ratings, found.items, found.photographs) == (120, 40, 24)
+    # Crossed, both sides are cosines of a caption with the images' region: neither has a weight.
+    moved = OVI.points[17].reshape(N, 5, -1)[rated.photographs]
+    crossed = found.scores[Score("none", HARMONIC, 17)].tau_c.value
+    assert crossed == pytest.approx(tau(ref_clip_score(x, y, moved, weight=1.0)), abs=1e-9)
+    assert crossed != pytest.approx(tau(ref_clip_score(x, y, moved, weight=WEIGHT)), abs=1e-9)
+
+
+def test_inverted_references_are_compared_as_images() -> None:
+    # Where captions become their photographs, the reference side is the image side, under post too.
+    perfect = replace(OVI, points={17: OVI.points[17], 50: np.repeat(MATERIAL.images, 5, axis=0)})
+    own = replace(MATERIAL.statistics.image, mean=MATERIAL.images.mean(axis=0, dtype=np.float64))
+    material = replace(MATERIAL, statistics=replace(MATERIAL.statistics, image=own))
+    found = compare_references(material, perfect, FEW)
+    for name in ("none", "post", OWN_MEAN):
+        taus = [found.scores[Score(name, rule, 50)].tau_c.value for rule in (SIDE, MEAN, MULTI)]
+        x, y = MATERIAL.images[MATERIAL.rated.photographs], MATERIAL.rated.captions
+        if name != "none":
+            x = normalize(x - own.mean)
+            y = normalize(y - MATERIAL.statistics.caption.mean)
+        assert taus == pytest.approx([tau((x * y).sum(axis=1))] * 3, abs=1e-6)
+    assert found.distances["inverted"] == pytest.approx(0, abs=1e-6)
+    best = max(RULES, key=lambda rule: found.scores[Score("post", rule, None)].tau_c.value)
+    assert found.best["post"] == Score("post", best, None)
+    for score, agreed in found.scores.items():
+        if score.updates is not None:
+            for other, change in (
+                (score.plain, agreed.from_plain),
+                (found.best[score.plain.condition], agreed.from_best),
+            ):
+                assert change.value == pytest.approx(agreed.tau_c.value - found.scores[other].tau_c.value)
+    assert Score(OWN_MEAN, MEAN, 50).plain == Score("post", MEAN, None)
+    assert Score(OWN_MEAN, MEAN, 17) not in found.scores
+
+
+def test_inverted_captions_are_also_centred_on_their_own_mean() -> None:
+    found = compare_references(MATERIAL, OVI, FEW)
+    moved, known, rated = OVI.points[50], MATERIAL.statistics.known, MATERIAL.rated
+    y = normalize(rated.captions - known.caption_mean)
+    for name, mean in (("post", known.image_mean), (OWN_MEAN, moved.mean(axis=0))):
+        side = normalize(moved - mean).reshape(N, 5, -1)[rated.photographs] @ y[:, :, None]
+        agreed = found.scores[Score(name, SIDE, 50)].tau_c.value
+        assert agreed == pytest.approx(tau(side.max(axis=(1, 2))), abs=1e-4)
+    values = [found.scores[Score(name, SIDE, 50)].tau_c.value for name in ("post", OWN_MEAN)]
+    assert abs(values[0] - values[1]) > 0.005
+
+
+def around(value: float, half: float = 0.01) -> Estimate:
+    return Estimate(value, (value - half, value + half))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(around(0.1), 1), (around(-0.1), -1), (around(0.001), 0), (Estimate(0.1, None), None), (None, None)],
+)
+def test_a_change_is_read_by_its_interval(change, expected) -> None:
+    assert sign(change) == expected
+
+
+def tasks(within: float, across: float = -0.1, partner: float = -0.2) -> dict[str, Task]:
+    """Tasks whose figures change so much."""
+    found = {}
+    for name, change, other in (
+        ("text–text", within, PHOTOGRAPHS),
+        ("image–image", within, CAPTIONS),
+        ("zero-shot", across, None),
+        ("image–text", across, None),
+        ("text–image", across, None),
+    ):
+        measure = {"zero-shot": "accuracy"}.get(name, "R@1" if other is None else "mAP")
+        lines = [Line(NATIVE, None, None, {measure: around(0.5)}, {})]
+        for what in (QUERIES, *[GALLERY] * (other is not None)):
+            for step, part in ((17, 0.5), (150, 1.0)):
+                values = {measure: around(0.5 + part * change)}
+                lines.append(Line(what, step, 0.7, values, {measure: around(part * change)}))
+        if other is not None:
+            lines.append(
+                Line(other, None, None, {measure: around(0.5 + partner)}, {measure: around(partner)})
+            )
+        found[name] = Task(name, (measure,), 100, 0, 20, tuple(lines))
+    return found
+
+
+def test_what_replicates_follows_from_the_intervals() -> None:
+    assert [row[-1] for row in replications(tasks(0.1))] == [SAME] * 3
+    (text,) = replication_words(tasks(0.1), "lite")
+    assert "3 go the same way under lite and 0 the other way" in text
+    assert "Text–text mAP of captions inverted with 150 updates rises by 10.0 (9.0 to 11.0) points" in text
+    assert text.count("points, and is higher after every further update") == 2
+    assert "Zero-shot accuracy falls by 10.0 (9.0 to 11.0) points, as expected." in text
+    assert [row[-1] for row in replications(tasks(-0.1, across=0.001))] == [OTHER, OTHER, OPEN]
+    text, why = replication_words(tasks(-0.1, across=0.001), "lite")
+    assert "0 go the same way under lite and 2 the other way, beyond our interval; 1 cannot be told" in text
+    assert "highest after 17 updates (-5.0 (-6.0 to -4.0))" in text
+    assert "Zero-shot accuracy cannot be told to change, +0.1 (-0.9 to +1.1) points, where a fall" in text
+    assert "EfficientNet-Lite2" in why
+    assert why.count("the reverse of what crossing is to mend") == 2
+    assert (
+        "lost by inversion, whose result has a cosine of 0.70"
+        in replication_words(tasks(-0.1, partner=0.1), "lite")[1]
+    )
+    assert "is not better" in replication_words(tasks(0.001, partner=0.1), "lite")[1]
+    mixed = {**tasks(0.1), "image–image": tasks(-0.1)["image–image"]}
+    # What is said of both towers does not fit where only one side gains nothing.
+    why = replication_words(mixed, "lite")[1]
+    assert why.startswith("Why there is no gain in image–image: Image–image mAP is")
+    coarse = {**tasks(0.1), "zero-shot": tasks(0.1, across=0.001)["zero-shot"]}
+    assert replication_words(coarse, "lite")[1].startswith("Why no fall is seen in zero-shot")
+    assert len(replication_words(tasks(0.1, across=0.001), "lite")) == 1
+    # Of another model's towers nothing is known here.
+    assert "EfficientNet" not in replication_words(tasks(-0.1), "ViT-B-32/openai")[1]
+
+
+def references(crossed: float, early: float = -0.1) -> References:
+    """Two plain rules, and crossed ones that differ so much from both."""
+    scores = {Score(name, MEAN, None): Agreed(around(0.5), None, None) for name in ("none", "post")}
+    for name in ("none", "post"):
+        for step, change in ((17, early), (1000, crossed)):
+            scores[Score(name, MEAN, step)] = Agreed(around(0.5 + change), around(change), around(change))
+    scores[Score(OWN_MEAN, MEAN, 1000)] = Agreed(around(0.4), around(-0.1), around(-0.1))
+    best = {name: Score(name, MEAN, None) for name in ("none", "post")}
+    return References(scores, best, 9, 3, 3, {"inverted": 0.4, "images": 0.05, "captions": 0.8})
+
+
+@pytest.mark.parametrize(
+    ("crossed", "early", "said"),
+    [
+        (0.1, -0.1, "Verdict: keep. mean (none) and mean (post) agree better"),
+        (-0.1, -0.1, "Verdict: not kept. No crossed rule"),
+        (0.001, -0.1, "Verdict: not kept. No crossed rule"),
+        (-0.1, 0.1, "Verdict: not kept as published; with other numbers of updates some agree better"),
+    ],
+)
+def test_the_verdict_on_references_follows_from_the_intervals(crossed, early, said) -> None:
+    text, means = reference_verdict(references(crossed, early))
+    assert said in text
+    better, worse = (2 * (crossed == 0.1), 1 + 2 * (crossed == -0.1))
+    assert f"After 1,000 updates {better} of 3 crossed scores agree better" in text
+    assert f"{worse} agree less, and {3 - better - worse} cannot be told" in text
+    assert "0.40 away from the image mean of the statistics (moderate" in means
+
+
+def test_a_rule_better_than_its_plain_one_but_not_than_the_best_is_not_kept() -> None:
+    found = references(-0.1)
+    better = {
+        score: replace(one, from_plain=around(0.1)) if score.updates == 1000 else one
+        for score, one in found.scores.items()
+    }
+    text = reference_verdict(replace(found, scores=better))[0]
+    assert (
+        "3 of 3 crossed scores agree better with people than the plain rule in whose place they stand: "
+        in text
+    )
+    assert "Verdict: not kept. No crossed rule" in text
+
+
+def test_published_figures_add_up_and_have_commands() -> None:
+    means = np.mean(list(DATA_SETS.values()), axis=0)
+    np.testing.assert_allclose(means, (41.6, 42.9, 49.0), atol=0.05)
+    assert len(AVERAGES) == 7 + 5 + 5
+    for change in AVERAGES:
+        # The paper's claim: within a modality inversion helps, between modalities it hurts.
+        assert (change.points < 0) == (change.task == "zero-shot")
+    known = {f"{model}/{tag}" for model, tag in open_clip.list_pretrained()}
+    assert set(BACKBONES.values()) <= known
+    text = command("text–text", "coco/", BACKBONES["CLIP L/14"])
+    assert text == (
+        "i0tscore retrieve coco/captions.json coco/images/ --task text-text --invert ovi "
+        "--model ViT-L-14-quickgelu/openai"
+    )
+    for change in AVERAGES:
+        words = command(change.task, "folder/", BACKBONES.get(change.model, "lite")).split()[2:]
+        asked = retrieve.make_context("retrieve", words).params
+        InvertOptions.take(asked).check(asked["task"])
+
+
+def inverts(target: np.ndarray, **settings: Any) -> Any:
+    """Stands for an inversion that ends at its target."""
+    curve = settings["curve"]
+    vectors = np.stack([normalize(target + 1 / (1 + step)) for step in curve], axis=1)
+    losses = 1 - (vectors * target[:, None]).sum(axis=-1)
+    made = SimpleNamespace(method="oti", inputs=2, signature="inv:oti")
+    return SimpleNamespace(curve=losses, curve_vectors=vectors, settings=made)
+
+
+def test_the_updates_looked_at_end_with_the_last(tmp_path: Path) -> None:
+    target = unit(6, 4, seed=1)
+    done = cross(inverts, target, list("abcdef"), updates=60, folder=None)
+    assert (list(done.points), list(done.cosines), done.last) == ([17, 50, 60], [0, 17, 50, 60], 60)
+    assert done.to_dict()["cosine"]["60"] == pytest.approx((done.points[60] * target).sum(axis=1).mean())
+    assert done.seconds is not None
+    rows = np.array([4, 1])
+    assert done.part(rows).cosine(17) == pytest.approx(done.cosines[17][rows].mean())
+    assert cross(inverts, target, list("abcdef"), updates=60, folder=tmp_path).seconds is not None
+    (tmp_path / "000000.safetensors").touch()
+    assert cross(inverts, target, list("abcdef"), updates=60, folder=tmp_path).seconds is None
+
+
+def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small encoder in the place of whatever model is asked for."""
+    (folder / "configs").mkdir()
+    tiny_models.register(folder / "configs")
+    encoder = tiny_models.encoder()
+    monkeypatch.setattr(embedder, "load_encoder", lambda *_, **__: encoder)
+
+
+def test_photographs_give_a_report(flickr8k: Path, tmp_path: Path, monkeypatch) -> None:
+    tiny(tmp_path, monkeypatch)
+    folder = tmp_path / "features"
+    options = "--steps 3 --caption-steps 2 --queries 12 --resamples 40 --model tiny --quiet --output"
+    places = (tmp_path, "--data", flickr8k, "--cache-dir", tmp_path, "--inverted", folder)
+    run(inversion.main, *options.split(), *places)
+    text = (tmp_path / "inversion-tiny-12.md").read_text()
+    data = json.loads((tmp_path / "inversion-tiny-12.json").read_text())
+    asked = "--resamples 40 --queries 12 --steps 3 --caption-steps 2 --model tiny"
+    typed = f"python -m human_judgments.inversion {asked}"
+    assert data["command"] == typed
+    assert f"$ {typed}\n" in text
+    assert str(tmp_path) not in text
+    assert data["schema"] == "i0tscore.inversion/1"
+    assert data["inverted"]["OVI"]["n"] == 60
+    assert data["inverted"]["OTI"]["processor_seconds"] > 0
+    assert data["tasks"]["text–text"]["queries"] == 60
+    assert data["tasks"]["image–image"]["queries"] == 8  # every third thing is a cat, which is no class
+    assert data["references"]["photographs"] == 12
+    assert (tmp_path / "inversion-tiny-12.svg").read_bytes().startswith(b"<?xml")
+    # Finished batches are taken up, and everything else is the same.
+    run(inversion.main, *options.split(), *places)
+    again = json.loads((tmp_path / "inversion-tiny-12.json").read_text())
+    assert {one.pop("processor_seconds") for one in again["inverted"].values()} == {None}
+    assert all(one.pop("processor_seconds") for one in data["inverted"].values())
+    assert again == data
+    said = run(inversion.main, *options.replace("--steps 3", "--steps 4").split(), *places, code=2)
+    assert "is of a run with other settings" in said
+
+
+def test_other_references_than_the_photographs_captions_are_refused(
+    flickr8k: Path, tmp_path: Path, monkeypatch
+) -> None:
+    tiny(tmp_path, monkeypatch)
+    folder = flickr8k / "flickr8k"
+    (folder / "ExpertAnnotations.txt").unlink()
+    judged = [{"caption": "A cat.", "rating": rating} for rating in (1, 2, 4)]
+    told = [f"The dog number 3 seen {k} times ." for k in (1, 2, 3, 4, 4)]
+    one = {"image_path": "test3.jpg", "ground_truth": told, "human_judgement": judged}
+    (folder / "flickr8k.json").write_text(json.dumps({"3": one}))
+    places = ("--data", flickr8k, "--output", tmp_path, "--no-cache", "--quiet")
+    said = run(inversion.main, "--model", "tiny", "--steps", 1, *places, code=1)
+    assert "the references of test3.jpg are not its captions" in said
+
+
+@pytest.mark.data
+def test_native_figures_of_lite_are_those_of_its_embeddings(data_dir: Path, tmp_path: Path) -> None:
+    options = "--steps 2 --caption-steps 2 --queries 40 --resamples 40 --model lite --quiet --no-plot"
+    run(inversion.main, *options.split(), "--data", data_dir, "--output", tmp_path, "--cache-dir", tmp_path)
+    data = json.loads((tmp_path / "inversion-lite-40.json").read_text())
+    texts = read_split(data_dir, "test").captions[:200]
+    found = embed_captions(load_encoder("lite"), texts, prefix=PREFIX)
+    own = np.repeat(np.arange(40), 5)
+    vectors = found.vectors[found.index]
+    expected = by_torchmetrics(retrieval_average_precision, vectors, vectors, own).mean()
+    native = data["tasks"]["text–text"]["lines"][0]
+    assert native["values"]["mAP"]["value"] == pytest.approx(expected, abs=1e-5)
+    assert data["references"]["ratings"] == 642
+    start, *_, end = data["inverted"]["OTI"]["cosine"].values()
+    assert start < end
