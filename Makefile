@@ -30,12 +30,13 @@ format: $(DEV)  ## put the code in the project's format
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-reports: $(DEV)  ## measure agreement with people and the gap anew; needs the data that docs/human-judgments.md names
+reports: $(DEV)  ## measure agreement with people, the gap and inversion (an hour) anew; needs the data that docs/human-judgments.md names
 	$(VENV)/bin/python -m human_judgments.flickr8k_expert --model lite
 	$(VENV)/bin/python -m human_judgments.blv_kreiss2022 --model lite
 	$(VENV)/bin/python -m human_judgments.standardizers --model lite
 	$(VENV)/bin/python -m human_judgments.gap --model lite
 	$(VENV)/bin/python -m human_judgments.gap_pairs
+	$(VENV)/bin/python -m human_judgments.inversion --model lite --inverted build/inverted
 
 wheel: $(DEV)  ## build dist/*.whl
 	$(VENV)/bin/python -m build --wheel
