@@ -19,7 +19,7 @@ from human_judgments.inversion_blocks import (
     replications,
     task_blocks,
 )
-from human_judgments.inversion_material import Crossed, Material, cross, read_material
+from human_judgments.inversion_material import TIMED, Crossed, Material, cross, read_material
 from human_judgments.inversion_picture import InversionPicture
 from human_judgments.inversion_published import published_blocks
 from human_judgments.inversion_references import References, compare_references
@@ -170,7 +170,7 @@ def _blocks(
         replication_table(tasks),
         "## How it was inverted",
         inversion_table(inverted),
-        "Processor seconds are not known where finished batches were taken up.",
+        f"Processor seconds were taken of one batch, of {TIMED} items where there are as many.",
         "## Text to text",
         *task_blocks(tasks["text–text"]),
         "## Image to image",

@@ -32,11 +32,17 @@ def inversion_table(inverted: Sequence[Crossed]) -> str:
             f"{len(one.points[one.last]):,}",
             str(one.inputs),
             ", ".join(f".{round(1000 * one.cosine(step)):03d} ({step})" for step in one.cosines),
-            UNDEFINED if one.seconds is None else f"{one.seconds:,.0f}",
+            f"{one.seconds:.2f}",
         ]
         for one in inverted
     ]
-    header = ["", "items", "pseudo-inputs", "mean cosine with its target (updates)", "processor seconds"]
+    header = [
+        "",
+        "items",
+        "pseudo-inputs",
+        "mean cosine with its target (updates)",
+        "processor seconds an item",
+    ]
     return table(header, rows)
 
 

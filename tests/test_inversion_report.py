@@ -421,24 +421,21 @@ def test_published_figures_add_up_and_have_commands() -> None:
 
 def inverts(target: np.ndarray, **settings: Any) -> Any:
     """Stands for an inversion that ends at its target."""
-    curve = settings["curve"]
+    curve = settings.get("curve", (settings["steps"],))
     vectors = np.stack([normalize(target + 1 / (1 + step)) for step in curve], axis=1)
     losses = 1 - (vectors * target[:, None]).sum(axis=-1)
     made = SimpleNamespace(method="oti", inputs=2, signature="inv:oti")
     return SimpleNamespace(curve=losses, curve_vectors=vectors, settings=made)
 
 
-def test_the_updates_looked_at_end_with_the_last(tmp_path: Path) -> None:
+def test_the_updates_looked_at_end_with_the_last() -> None:
     target = unit(6, 4, seed=1)
     done = cross(inverts, target, list("abcdef"), updates=60, folder=None)
     assert (list(done.points), list(done.cosines), done.last) == ([17, 50, 60], [0, 17, 50, 60], 60)
     assert done.to_dict()["cosine"]["60"] == pytest.approx((done.points[60] * target).sum(axis=1).mean())
-    assert done.seconds is not None
+    assert done.seconds > 0
     rows = np.array([4, 1])
     assert done.part(rows).cosine(17) == pytest.approx(done.cosines[17][rows].mean())
-    assert cross(inverts, target, list("abcdef"), updates=60, folder=tmp_path).seconds is not None
-    (tmp_path / "000000.safetensors").touch()
-    assert cross(inverts, target, list("abcdef"), updates=60, folder=tmp_path).seconds is None
 
 
 def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,7 +461,7 @@ def test_photographs_give_a_report(flickr8k: Path, tmp_path: Path, monkeypatch) 
     assert str(tmp_path) not in text
     assert data["schema"] == "i0tscore.inversion/1"
     assert data["inverted"]["OVI"]["n"] == 60
-    assert data["inverted"]["OTI"]["processor_seconds"] > 0
+    assert data["inverted"]["OTI"]["processor_seconds_an_item"] > 0
     assert data["tasks"]["text–text"]["queries"] == 60
     assert data["tasks"]["image–image"]["queries"] == 8  # every third thing is a cat, which is no class
     assert data["references"]["photographs"] == 12
@@ -472,8 +469,8 @@ def test_photographs_give_a_report(flickr8k: Path, tmp_path: Path, monkeypatch) 
     # Finished batches are taken up, and everything else is the same.
     run(inversion.main, *options.split(), *places)
     again = json.loads((tmp_path / "inversion-tiny-12.json").read_text())
-    assert {one.pop("processor_seconds") for one in again["inverted"].values()} == {None}
-    assert all(one.pop("processor_seconds") for one in data["inverted"].values())
+    for found in (again, data):
+        assert all(one.pop("processor_seconds_an_item") > 0 for one in found["inverted"].values())
     assert again == data
     said = run(inversion.main, *options.replace("--steps 3", "--steps 4").split(), *places, code=2)
     assert "is of a run with other settings" in said
