@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -140,7 +141,8 @@ def _invert(
     """Photographs by OTI and captions by OVI."""
     folders = [None if folder is None else folder / name for name in ("oti", "ovi")]
     oti, ovi = (
-        partial(invert, embedder.encoder, progress=not quiet) for invert in (invert_images, invert_captions)
+        partial(invert, embedder.encoder, progress=not quiet and sys.stderr.isatty())
+        for invert in (invert_images, invert_captions)
     )
     return (
         cross(oti, material.images, material.names, updates=updates[0], folder=folders[0]),

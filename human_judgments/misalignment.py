@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from human_judgments.arguments import Arguments, script
 from human_judgments.embedder import Embedder, open_embedder
 from human_judgments.misalignment_heads import estimate, heads_blocks
+from human_judgments.misalignment_words import dynamics_words, heads_words
 from human_judgments.plot import DynamicsPicture
 from human_judgments.report import Report, bullets, percent, resampling_note, table
 from i0tscore.encoders.loop import embed_captions
@@ -140,6 +141,7 @@ def _blocks(found: Mapping[str, Any], arguments: Arguments) -> list[str]:
         f"Flickr8k's test split: {found['photographs']} photographs with a label, {found['queries']} of "
         f"them, drawn at random, inverted with R = 1, 2 and 4 pseudo-tokens. `{arguments.command}`",
         "## Over the steps",
+        dynamics_words(found["dynamics"]),
         _dynamics_table(found["dynamics"]),
         "## Cosines",
         _cosine_table(found),
@@ -147,7 +149,8 @@ def _blocks(found: Mapping[str, Any], arguments: Arguments) -> list[str]:
         _rival_table(found),
     ]
     if found["heads"] is not None:
-        blocks += ["## Heads trained otherwise", *heads_blocks(found["heads"])]
+        words = heads_words(found["heads"]["rows"])
+        blocks += ["## Heads trained otherwise", *words, *heads_blocks(found["heads"])]
     return [*blocks, "## Notes", bullets([*NOTES, resampling_note(arguments.resampling, "queries")])]
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from human_judgments import misalignment as report
+from human_judgments.misalignment_words import dynamics_words, heads_words
 from i0tscore.encoders.lite_heads import IMAGE_FEATURES, TEXT_FEATURES, LiteHeads
 from i0tscore.gap import normalize
 from i0tscore.inversion import invert_images, misalignment
@@ -183,6 +184,33 @@ def test_cosines_of_captions_are_told_apart_by_their_image() -> None:
     found = cross_cosines(images, captions)
     assert found["own"]["5"] == pytest.approx(np.percentile([1, 0.6, 1, 1], 5))
     assert found["other"]["95"] == pytest.approx(np.percentile([0, 0.8, 0, 0], 95))
+
+
+def row_of(scale: float, intra: str, gap: float, low: float, high: float) -> dict[str, Any]:
+    difference = {"value": (low + high) / 2, "interval": [low, high]}
+    return {"logit_scale": scale, "intra": intra, "gap": gap, "oti": {"difference": difference}}
+
+
+def test_words_follow_from_the_figures() -> None:
+    rows = [row_of(1, "none", 0.04, -0.02, -0.01), row_of(100, "none", 0.6, -0.02, 0.01)]
+    first, second = heads_words([*rows, row_of(1, "images", 0.1, 0.01, 0.02)])
+    assert "0.04 at τ = 1, 0.60 at the most, 0.60 at τ = 0.01" in first
+    assert "theirs by -2.8 at that end: the same way." in first
+    assert "theirs by +0.9 at that end: cannot be told." in first
+    assert "none: 0 rise, 1 fall, 1 cannot be told; images: 1 rise, 0 fall, 0 cannot be told." in second
+    steps = [
+        {
+            "tokens": 2,
+            "step": step,
+            "loss": loss,
+            "mAP": {"value": value},
+            "difference": {"value": value - 0.5, "interval": None},
+        }
+        for step, loss, value in ((0, 0.9, 0.1), (17, 0.5, 0.6), (150, 0.2, 0.4))
+    ]
+    said = dynamics_words([{"tokens": 0}, *steps])
+    assert said.startswith("R = 2 retrieves best after 17 of 150 updates, +10.0 points from the images")
+    assert "comes to a cosine of 0.80 in the end" in said
 
 
 @pytest.fixture
