@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
 import subprocess
 import sys
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
 import pytest
 
@@ -18,6 +19,7 @@ from i0tscore.cli.options import PRESETS, Threshold
 from i0tscore.errors import I0TScoreError, SampleFileError, UsageError
 from i0tscore.metrics import metric
 
+doctor = importlib.import_module("i0tscore.cli.doctor")  # whose name is the command's, too
 VERBS = ("score", "compare", "correlate", "fit", "gap", "retrieve", "doctor")
 
 
@@ -196,6 +198,23 @@ def test_doctor_says_what_is_here(capsys):
     assert facts["versions"]["i0tscore"] == version("i0tscore")
     assert facts["models"]["lite"].startswith("ready")
     assert "bf16" in facts["devices"]["cpu"]
+
+
+def test_doctor_knows_the_extras(capsys, monkeypatch):
+    assert set(doctor.EXTRAS) | {"lite", "demo", "dev"} == set(metadata("i0tscore").get_all("Provides-Extra"))
+    needs = "\n".join(requires("i0tscore") or ())
+    assert all(package in needs for package in doctor.EXTRAS.values())
+
+    def without_ray(package: str) -> str:
+        if package == "ray":
+            raise PackageNotFoundError
+        return version(package)
+
+    monkeypatch.setattr(doctor, "version", without_ray)
+    assert main(["doctor", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["extras"]
+    assert found["ray"] == 'missing: pip install "i0tscore[ray]"'
+    assert found["evaluate"] == f"ready, evaluate {version('evaluate')}"
 
 
 def test_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch, tmp_path):

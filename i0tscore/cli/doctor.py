@@ -30,6 +30,16 @@ PACKAGES = (
     "datasets",
     "pycocotools",
 )
+EXTRAS = {
+    "plot": "matplotlib",
+    "classic": "pycocoevalcap",
+    "torchmetrics": "torchmetrics",
+    "lightning": "lightning",
+    "transformers": "accelerate",
+    "evaluate": "evaluate",
+    "ray": "ray",
+}
+"""Extras besides ``lite``, each with a package that it brings."""
 ENVIRONMENT = ("I0TSCORE_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT")
 
 
@@ -51,6 +61,7 @@ def doctor(model_filter: str | None, form: str) -> None:
         return
     facts = {
         "versions": dict(_versions()),
+        "extras": dict(_extras()),
         "devices": _devices(),
         "models": {"lite": _lite(), DEFAULT_MODEL: _default_model()},
         "embedding cache": _cache(),
@@ -75,6 +86,14 @@ def _versions() -> Iterator[tuple[str, str]]:
             yield name, version(name)
         except PackageNotFoundError:
             yield name, "not installed"
+
+
+def _extras() -> Iterator[tuple[str, str]]:
+    for extra, package in EXTRAS.items():
+        try:
+            yield extra, f"ready, {package} {version(package)}"
+        except PackageNotFoundError:
+            yield extra, f'missing: pip install "i0tscore[{extra}]"'
 
 
 def _devices() -> dict[str, str]:
