@@ -47,8 +47,8 @@ def test_version_and_citations(capsys):
     assert capsys.readouterr().out == f"i0tscore {version('i0tscore')}\n"
     assert main(["--cite"]) == 0
     cited = capsys.readouterr().out
-    assert cited.count("@inproceedings{") == 3
-    assert all(number in cited for number in ("2412.14384", "2104.08718", "2103.00020"))
+    assert cited.count("@inproceedings{") == 4
+    assert all(number in cited for number in ("2412.14384", "2104.08718", "2103.00020", "2502.04263"))
     assert cited.count("{") == cited.count("}")
 
 

@@ -33,4 +33,14 @@ BIBTEX = """\
   url       = {https://proceedings.mlr.press/v139/radford21a.html},
   note      = {arXiv:2103.00020}
 }
+
+@inproceedings{mistretta-etal-2025-cross,
+  title     = {Cross the Gap: Exposing the Intra-modal Misalignment in {CLIP} via Modality Inversion},
+  author    = {Mistretta, Marco and Baldrati, Alberto and Agnolucci, Lorenzo and Bertini, Marco
+               and Bagdanov, Andrew D.},
+  booktitle = {The Thirteenth International Conference on Learning Representations},
+  year      = {2025},
+  url       = {https://openreview.net/forum?id=VVVfuIcmKR},
+  note      = {arXiv:2502.04263}
+}
 """
