@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,19 @@ def test_saved_features_come_back_and_are_embeddings(tmp_path) -> None:
             Inverted.load(tmp_path / f"{name}.safetensors")
     with pytest.raises(InputError, match="cannot be written"):
         found.save(tmp_path / "no" / "folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    end = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        invert_images(tiny_models.encoder(), targets(1), steps=1).save(tmp_path / "pipe")
+        assert len(os.read(end, 65536)) > 100
+    finally:
+        os.close(end)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    assert (tmp_path / "pipe").is_fifo(), "so also /dev/null stays what it is"
 
 
 class _KilledError(Exception):

@@ -104,13 +104,19 @@ class Inverted:
         tensors = {"embeddings": self.vectors, **{name: getattr(self, name) for name in ARRAYS}}
         header = {"schema": SCHEMA, "signature": self.settings.signature, "settings": asdict(self.settings)}
         metadata = {"ids": json.dumps(self.ids), "i0tscore": json.dumps(header)}
-        partial = Path(f"{path}.partial")
+        data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata)
+        target, partial = Path(path), Path(f"{path}.partial")
         try:
+            if target.exists() and not target.is_file():  # a device or a pipe, which must stay one
+                target.write_bytes(data)
+                return
             # Renamed when whole, so that a killed run leaves no half of a file behind.
-            partial.write_bytes(save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata))
-            partial.replace(path)
+            partial.write_bytes(data)
+            partial.replace(target)
         except OSError as error:
-            raise errors.InputError(f"inverted features cannot be written to {path}: {error}") from error
+            raise errors.InputError(
+                f"inverted features cannot be written to {path} ({error.strerror}): choose another place"
+            ) from error
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
