@@ -104,6 +104,7 @@ def test_some_queries_search_the_whole_gallery(vectors, pairs):
     labels = np.repeat(np.arange(20), 3)
     expected = retrieve_by_label(y[rows], y, labels[rows], labels, own=rows)
     assert (found["queries"], found["gallery"]) == (7, 60)
+    assert "|drawn:3|" in found["signature"]
     mean = found["ways"]["native"]["measures"]["mAP"]["value"]
     assert mean == pytest.approx(expected.values["mAP"].mean())
 
@@ -194,6 +195,7 @@ def test_labels_become_prompts_for_images(photographs, tmp_path):
     assert (found["task"], found["queries"], found["gallery"]) == ("image-text", 5, 3)
     assert found["ways"]["native"]["measures"]["R@1"]["value"] >= 0.8
     assert "|prefix:|" in found["signature"]
+    assert "|template:a photo of {}|" in found["signature"]
     encoder = encoders.load_encoder("lite")
     texts = [f"a photo of {label.replace('_', ' ')}" for label in sorted(KINDS)]
     gallery = encoder.encode_tokens(encoder.tokenize(texts)).numpy()
@@ -246,6 +248,11 @@ def test_unreadable_images_are_listed_or_left_out(photographs):
         (["--standardizer", "post"], 1, "post needs"),
         (["--standardizer", "nnn(0.5)", "--task", "text-text"], 2, "leave it out of text-text"),
         (["--standardizer", "post", "--statistics", "batch"], 2, "fixed statistics"),
+        (["--template", "a photo"], 2, "says every label alike"),
+        (["--template", "a {}"], 2, "there are captions"),
+        (["--label", "topic"], 2, "where embeddings are given"),
+        (["--invert", "oti", "--steps", "5", "--curve", "6"], 2, "there are only 5 updates: give --steps 6"),
+        (["--invert", "oti", "--curve", "151"], 2, "there are only 150 updates"),
     ],
 )
 def test_what_cannot_be_done_is_said(pairs, options, code, message):
@@ -253,6 +260,49 @@ def test_what_cannot_be_done_is_said(pairs, options, code, message):
     assert run.code == code
     assert message in run.err
     assert run.out == ""
+
+
+def test_dimensions_that_differ_are_refused(vectors, pairs, tmp_path):
+    x, y = vectors
+    fit(x[:, :5], y[::3, :5]).save(tmp_path / "s.safetensors")
+    run = retrieve(*pairs, "--standardizer", "post", "--statistics", tmp_path / "s.safetensors")
+    assert (run.code, "have 5 dimensions, the embeddings 6" in run.err) == (1, True)
+    np.save(tmp_path / "y.npy", y[:, :5])
+    run = retrieve(*pairs)
+    assert (run.code, "the queries have 6 dimensions and what is searched 5" in run.err) == (1, True)
+
+
+@lite
+def test_what_standardizers_lack_is_said_before_anything_is_inverted(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("x", "y"):
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=(3, 256)).astype(np.float32))
+        (tmp_path / f"{name}.ids.txt").write_text("a\nb\nc")
+    saved = tmp_path / "inverted.safetensors"
+    options = ["--image-embeddings", tmp_path / "x.npy", "--caption-embeddings", tmp_path / "y.npy"]
+    options += ["--model", "lite", "--invert", "oti", "--steps", "1", "--resamples", "0", "--save", saved]
+    run = retrieve(*options, "--standardizer", "async")
+    assert (run.code, "async needs" in run.err, saved.exists()) == (1, True, False)
+    found = data_of(*options, "--standardizer", "post")
+    assert found["signature"].startswith("retrieval|m:embeddings|w:"), "the model did not encode them"
+    assert "|prefix:" not in found["signature"]
+    assert "|space:" in found["signature"], "it inverted them"
+
+
+def test_what_nothing_would_be_done_with_is_refused(tmp_path):
+    (tmp_path / "kinds" / "cat").mkdir(parents=True)
+    (tmp_path / "kinds" / "cat" / "a.png").write_bytes(b"not decoded here")
+    (tmp_path / "t.csv").write_text("caption,topic\na dog,dog\n")
+    folder, table = tmp_path / "kinds", [tmp_path / "t.csv", "--label", "topic"]
+    for given, said in (
+        ([folder, tmp_path], "--images: nothing is read so"),
+        ([folder, "--input-format", "csv"], "--input-format: nothing is read so"),
+        ([*table, "--annotations", tmp_path / "a.json"], "--annotations: nothing is read so"),
+        ([folder, "--label", "topic"], "where sub-folders are the labels"),
+        ([*table, "--template", "see {}"], "there are captions"),
+    ):
+        run = retrieve(*given, "--task", "image-text", "--model", "lite")
+        assert (run.code, said in run.err) == (2, True), run.err
 
 
 def test_references_and_missing_labels_are_refused(tmp_path):

@@ -10,7 +10,7 @@ from i0tscore.errors import InputError, SampleFileError
 from i0tscore.inversion.collection import Collection
 from i0tscore.samples.labelled import (
     Labelled,
-    is_labelled_folder,
+    is_bare_folder,
     read_labelled_folder,
     read_labelled_table,
 )
@@ -41,12 +41,21 @@ def test_sub_folders_are_labels(folder):
     ]
     assert found.items[0].image == folder / "cat" / "a.png"
     assert found.notes == ['images of no sub-folder, left aside: 1 ("c.png")']
-    assert is_labelled_folder(folder)
+    assert is_bare_folder(folder)
     (folder / "metadata.csv").write_text("file_name,caption\n")
-    assert not is_labelled_folder(folder), "it describes its images itself"
-    assert not is_labelled_folder(folder / "empty")
-    with pytest.raises(InputError, match="no sub-folders with images"):
-        read_labelled_folder(folder / "cat")
+    assert not is_bare_folder(folder), "it describes its images itself"
+    for other in ("cat", "empty"):
+        with pytest.raises(InputError, match="neither captions nor sub-folders with images"):
+            read_labelled_folder(folder / other)
+
+
+def test_hidden_folders_are_no_labels_and_deeper_ones_are_told(folder):
+    for name in (".checkpoints/a.png", "cat/tabby/a.png", "cat/.thumbnails/a.png"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(b"not decoded here")
+    found = read_labelled_folder(folder)
+    assert [item.id for item in found.items] == ["cat/a.png", "cat/b.JPG", "dog/a.png"]
+    assert 'folders in sub-folders, left aside: 1 ("cat/tabby")' in found.notes
 
 
 def test_tables_have_images_captions_or_both(folder):
@@ -101,6 +110,20 @@ def test_one_image_under_several_ids_is_one_item():
     assert pairs.images.contents == images[:2]
     assert pairs.texts.labels.tolist() == [0, 1, 0]
     assert pairs.texts.ids == ("1#0", "2#0", "1#1")
+
+
+def test_an_image_with_several_captions_is_one_item_of_a_labelled_table():
+    rows = [("a.jpg", "x"), ("a.jpg", "x"), ("b.jpg", "x"), ("a.jpg", "y")]
+    items = [Labelled(image, Path(image), f"text {row}", label) for row, (image, label) in enumerate(rows)]
+    found = Collection.of_labelled(items, "{}")
+    assert found.images is not None
+    assert found.texts is not None
+    assert found.images.contents == [Path("a.jpg"), Path("b.jpg"), Path("a.jpg")]
+    assert found.images.labels.tolist() == ["x", "x", "y"]
+    assert (found.images.over, found.texts.over) == ("images", "images")
+    assert found.images.clusters.tolist() == [0, 1, 0], "intervals resample images"
+    assert found.texts.clusters.tolist() == [0, 0, 1, 0]
+    assert len(set(found.images.ids)) == 3
 
 
 def test_labels_without_captions_become_prompts():

@@ -19,11 +19,18 @@ from i0tscore.cli.options import (
     model_options,
     output_option,
 )
-from i0tscore.cli.retrieve_options import InvertOptions, SearchOptions, invert_options, search_options
+from i0tscore.cli.retrieve_options import (
+    TEMPLATE,
+    InvertOptions,
+    SearchOptions,
+    invert_options,
+    search_options,
+)
 from i0tscore.cli.scoring import make_encoder, read_inputs, refuse_unused
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
+    from i0tscore.encoders.base import Fingerprint
     from i0tscore.gap import Standardizer, Statistics
     from i0tscore.inversion import Inverted
     from i0tscore.inversion.collection import Collection, Items
@@ -31,6 +38,8 @@ if TYPE_CHECKING:
     from i0tscore.metrics.encode import RunEncoder
     from i0tscore.results import SkippedSample
     from i0tscore.samples.labelled import LabelledSet
+
+_NO_PROMPTS = "--template is the text of a label, and there are captions: leave it out"
 
 
 @click.command(short_help="Retrieve between and within modalities, as is and inverted.")
@@ -65,22 +74,28 @@ def retrieve(**options: Any) -> None:
 
     standardizers = [Standardizer.parse(name) for name in asked.standardizer]
     asking, searched, skipped, notes = _read(inputs, asked)
-    # Prompts of labels are whole as they are; nothing else is searched by or for where they are.
-    prefix = "" if asking.prompts and "text" in asked.task else PRESETS[model.preset].prefix
+    prompts = _by_prompts(asking, searched, asked.task)
+    # Prompts of labels are whole as they are.
+    prefix = "" if prompts else PRESETS[model.preset].prefix
     encoder = make_encoder(model, on_error=inputs.on_error, prefix=prefix)
     first, second = _embed(asking, searched, asked.task, encoder, inputs.on_error == "skip", skipped)
     search = Search.of(asked.task, first, second, count=asked.queries, seed=view.seed)
+    # Embeddings that were given were not encoded here, also where a model inverts them.
+    encoding = [*encoder.signature_fields, *encoder.encoding_fields]
+    encoding = encoding or list(embeddings_fields(first.vectors, second.vectors))
+    encoding += [("template", asked.template)] if prompts else []
+    fingerprint = encoder.used_fingerprint if inversion.invert is None else encoder.fingerprint
+    statistics = _statistics(search, standardizers, asked.statistics, fingerprint, prefix, notes)
     inverted = _inverted(search, inversion, encoder, model)
     if inverted is not None and inversion.save is not None:
         inverted.save(inversion.save)
-    encoding = [*encoder.signature_fields, *encoder.encoding_fields]
     report = report_retrieval(
         search,
         inverted,
         inversion.inverted_side,
         standardizers=standardizers,
-        statistics=_statistics(standardizers, asked.statistics, encoder, prefix),
-        encoding=encoding or embeddings_fields(first.vectors, second.vectors),
+        statistics=statistics,
+        encoding=encoding,
         resampling=view.resampling,
         skipped=skipped,
         notes=notes,
@@ -89,15 +104,34 @@ def retrieve(**options: Any) -> None:
     write_view(document, view, as_data=report.to_dict, as_csv=lambda: retrieval_csv(report))
 
 
-def _statistics(
-    standardizers: Sequence[Standardizer], choice: str, encoder: RunEncoder, prefix: str
-) -> Statistics | None:
-    """What the standardizers need, which does not depend on what is searched."""
-    from i0tscore.metrics.statistics import fixed_statistics
+def _by_prompts(asking: Collection, searched: Collection, task: str) -> bool:
+    """Whether all texts that are asked for or searched are prompts of labels."""
+    from i0tscore.inversion.search import TASKS
 
-    if choice == "batch":
-        raise UsageError("--statistics batch: retrieval takes fixed statistics: fit them with i0tscore fit")
-    return fixed_statistics(choice, encoder.used_fingerprint, prefix) if standardizers else None
+    sides = zip((asking, searched), TASKS[task], strict=True)
+    texts = [collection.prompts for collection, kind in sides if kind == "text"]
+    return bool(texts) and all(texts)
+
+
+def _statistics(
+    search: Search,
+    standardizers: Sequence[Standardizer],
+    choice: str,
+    fingerprint: Fingerprint | None,
+    prefix: str,
+    notes: list[str],
+) -> Statistics | None:
+    """What the standardizers need, tried before anything takes long; what is to be said is added to notes."""
+    from i0tscore.metrics.statistics import checked_statistics
+
+    if not standardizers:
+        return None
+    dimension = search.gallery.vectors.shape[1]
+    statistics, said = checked_statistics(choice, fingerprint, prefix, dimension)
+    notes += said
+    for standardizer in standardizers:
+        search.check(standardizer, statistics)
+    return statistics
 
 
 def _read(
@@ -107,8 +141,7 @@ def _read(
     from i0tscore.inversion.collection import Collection
     from i0tscore.results import SkippedSample
 
-    if inputs.references_file:
-        raise UsageError("references are not retrieved: leave --references out")
+    _refuse_idle(inputs, asked)
     parts = [_labelled(path, inputs, asked) for path in (inputs.captions, asked.gallery) if path is not None]
     read = [part for part in parts if part is not None]
     if asked.gallery is not None and len(read) < 2:
@@ -118,22 +151,46 @@ def _read(
         )
     if not read:
         found = read_inputs(inputs)
+        if asked.template != TEMPLATE:
+            raise UsageError(_NO_PROMPTS)
         pairs = Collection.of_pairs(found.images, found.captions, found.ids)
         return pairs, pairs, list(found.skipped), list(found.notes)
     skipped = [SkippedSample(one.id, one.reason) for part in read for one in part.skipped]
     notes = [note for part in read for note in part.notes]
     collections = [Collection.of_labelled(part.items, asked.template) for part in read]
+    if asked.template != TEMPLATE and not any(one.prompts for one in collections):
+        raise UsageError(_NO_PROMPTS)
     return collections[0], collections[-1], skipped, notes
+
+
+def _refuse_idle(inputs: InputOptions, asked: SearchOptions) -> None:
+    """Refuse what would do nothing."""
+    from i0tscore.samples.labelled import is_bare_folder
+
+    if inputs.references_file:
+        raise UsageError("references are not retrieved: leave --references out")
+    folders = [is_bare_folder(path) for path in (inputs.captions, asked.gallery) if path is not None]
+    if asked.label is not None and all(folders):
+        where = "where sub-folders are the labels" if folders else "where embeddings are given"
+        raise UsageError(f"--label is the column of a table, and does nothing {where}: leave it out")
+    given = {"--annotations": inputs.annotations, "--input-format": inputs.input_format}
+    if folders and all(folders):
+        given |= {"--images": inputs.folder}
+    idle = ", ".join(name for name, value in given.items() if value is not None)
+    if idle and (asked.label is not None or any(folders)):
+        raise UsageError(f"{idle}: nothing is read so where there are labels: leave it out")
 
 
 def _labelled(path: Path, inputs: InputOptions, asked: SearchOptions) -> LabelledSet | None:
     """A labelled folder or table; None if it is something else."""
-    from i0tscore.samples.labelled import is_labelled_folder, read_labelled_folder, read_labelled_table
+    from i0tscore.samples.labelled import is_bare_folder, read_labelled_folder, read_labelled_table
 
-    if asked.label is not None:
-        on_error: Literal["raise", "skip"] = "skip" if inputs.on_error == "skip" else "raise"
-        return read_labelled_table(path, asked.label, images=inputs.folder, on_error=on_error)
-    return read_labelled_folder(path) if is_labelled_folder(path) else None
+    if is_bare_folder(path):
+        return read_labelled_folder(path)
+    if asked.label is None:
+        return None
+    on_error: Literal["raise", "skip"] = "skip" if inputs.on_error == "skip" else "raise"
+    return read_labelled_table(path, asked.label, images=inputs.folder, on_error=on_error)
 
 
 def _embed(

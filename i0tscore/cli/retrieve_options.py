@@ -14,6 +14,10 @@ from i0tscore.errors import UsageError
 
 KINDS = {"oti": "image", "ovi": "text"}
 """What each inversion inverts."""
+TEMPLATE = "a photo of {}"
+"""The text of a label, where none is given."""
+STEPS = {"oti": 150, "ovi": 1000}
+"""Updates of each, where none are asked for: those of ``invert_images`` and ``invert_captions``."""
 
 _FILE = click.Path(path_type=Path)
 
@@ -29,6 +33,17 @@ class SearchOptions(OptionGroup):
     queries: int | None
     standardizer: tuple[str, ...]
     statistics: str
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be used, before any work."""
+        if self.statistics == "batch":
+            raise UsageError(
+                "--statistics batch: retrieval takes fixed statistics: fit them with i0tscore fit"
+            )
+        if "{}" not in self.template:
+            raise UsageError(
+                f"--template {self.template!r} says every label alike: write {{}} where the label is to stand"
+            )
 
 
 @dataclass(frozen=True)
@@ -58,13 +73,20 @@ class InvertOptions(OptionGroup):
             raise UsageError(f"{', '.join(unused)}: nothing is inverted; give --invert oti or --invert ovi")
 
     def check(self, task: str) -> None:
-        """Refuse an inversion of what the side is not.
+        """Refuse an inversion of what the side is not, and a curve beyond its end.
 
         Raises:
-            UsageError: Naming what would do.
+            UsageError: Naming what would do; or the curve goes on after the last update.
         """
         if self.invert is None:
             return
+        steps = self.steps or STEPS[self.invert]
+        beyond = [step for step in self.curve if step > steps]
+        if beyond:
+            raise UsageError(
+                f"--curve {max(beyond)}: there are only {steps} updates: give --steps {max(beyond)}, or less "
+                "to --curve"
+            )
         query, gallery = task.split("-")
         kind = query if self.inverted_side == "query" else gallery
         if KINDS[self.invert] != kind:
@@ -96,7 +118,7 @@ search_options = add_options(
     ),
     click.option(
         "--template",
-        default="a photo of {}",
+        default=TEMPLATE,
         show_default=True,
         help="Text of a label, where there are labels and no captions.",
     ),

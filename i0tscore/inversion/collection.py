@@ -130,10 +130,7 @@ class Collection:
             ids: Of the samples (n); captions of one image may share one.
         """
         plain = isinstance(images, np.ndarray)
-        keys = [
-            str(image) if not plain and isinstance(image, str | Path) else f"id {name}"
-            for image, name in zip(images, ids, strict=True)
-        ]
+        keys = [_key(image, name) for image, name in zip(images, ids, strict=True)]
         first: dict[str, int] = {}
         for row, key in enumerate(keys):
             first.setdefault(key, row)
@@ -159,24 +156,37 @@ class Collection:
         """Items with labels; where they have no captions, the texts are a prompt for each label.
 
         Args:
-            items: What was read.
+            items: What was read. An image that several have, as in ``of_pairs``, is there once for each
+                label it has.
             template: A text with ``{}`` for the label, whose underscores become spaces.
         """
         labels = np.array([item.label for item in items])
-        each = np.arange(len(items))
         names = _distinct(tuple(item.id for item in items))
+        over, own = "texts", np.arange(len(items))
         images = texts = None
         if all(item.image is not None for item in items):
-            images = Entries("image", [item.image for item in items], names, labels, each)
+            keys = [_key(item.image, item.id) for item in items]
+            over, own = "images", np.unique(keys, return_inverse=True)[1]
+            first: dict[tuple[str, str], int] = {}
+            for row, key in enumerate(zip(keys, labels.tolist(), strict=True)):
+                first.setdefault(key, row)
+            rows = np.array(list(first.values()), dtype=np.int64)
+            known = tuple(names[row] for row in rows)
+            images = Entries("image", [items[row].image for row in rows], known, labels[rows], own[rows])
         prompts = any(item.caption is None for item in items)
         if prompts:
-            known = sorted(set(labels.tolist()))
-            said = [template.replace("{}", label.replace("_", " ")) for label in known]
-            order = np.arange(len(known))
-            texts = Entries("text", said, tuple(known), np.array(known), order, "texts")
+            kinds = sorted(set(labels.tolist()))
+            said = [template.replace("{}", label.replace("_", " ")) for label in kinds]
+            order = np.arange(len(kinds))
+            texts = Entries("text", said, tuple(kinds), np.array(kinds), order, "texts")
         else:
-            texts = Entries("text", [item.caption for item in items], names, labels, each, "texts")
+            texts = Entries("text", [item.caption for item in items], names, labels, own, over)
         return cls(images, texts, prompts)
+
+
+def _key(image: object, name: str) -> str:
+    """What an image is known by: its path, else its id."""
+    return str(image) if isinstance(image, str | Path) else f"id {name}"
 
 
 def _numbered(own: NDArray[np.int64]) -> list[int]:

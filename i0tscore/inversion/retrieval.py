@@ -147,11 +147,12 @@ def report_retrieval(
     fields = [
         *encoding,
         ("task", search.task),
-        *([] if not standardizers or statistics is None else [("stats", _digest(statistics))]),
+        *_statistics_fields(standardizers, statistics),
         *([] if inverted is None else [("inverted", side), *_inversion_fields(inverted)]),
         ("queries", str(len(search.queries))),
         ("gallery", str(len(search.gallery))),
         ("skipped", str(len(skipped))),
+        *([] if search.seed is None else [("drawn", str(search.seed))]),
         *([("bs", str(settings.resamples)), ("seed", str(settings.seed))] if settings.resamples else []),
         ("v", version("i0tscore")),
     ]
@@ -178,8 +179,15 @@ def _stages(inverted: Inverted) -> list[tuple[str, NDArray[Any]]]:
     return [*stages, (method, inverted.vectors)]
 
 
-def _digest(statistics: Statistics) -> str:
-    return f"{statistics.name}-{statistics.digest[:4]}"
+def _statistics_fields(
+    standardizers: Sequence[Standardizer], statistics: Statistics | None
+) -> list[tuple[str, str]]:
+    """Which statistics were used: a digest of what each standardizer takes of them."""
+    needy = [standardizer for standardizer in standardizers if standardizer.need is not None]
+    if statistics is None or not needy:
+        return []
+    digests = dict.fromkeys(statistics.digest_of(standardizer)[:4] for standardizer in needy)
+    return [("stats", f"{statistics.name}-{'-'.join(digests)}")]
 
 
 def _inversion_fields(inverted: Inverted) -> list[tuple[str, str]]:

@@ -25,7 +25,8 @@ TASKS: dict[str, tuple[Kind, Kind]] = {
 
 NOTHING_RELEVANT = (
     "no query has anything relevant in the gallery: images of one label are relevant to one another, and "
-    "captions of one image; give a folder with a sub-folder for each label, or a table and --label COLUMN"
+    "captions of one label or one image; give several of each: a folder with a sub-folder for each label, a "
+    "table and --label COLUMN, or several captions an image"
 )
 
 
@@ -38,12 +39,14 @@ class Search:
         queries: What is asked for.
         gallery: What is searched.
         own: Of each query its own row in the gallery (q,), which is left out; None where it has none.
+        seed: Of the draw of the queries; None where all are asked.
     """
 
     task: str
     queries: Items
     gallery: Items
     own: NDArray[np.int64] | None
+    seed: int | None = None
 
     @classmethod
     def of(
@@ -60,12 +63,20 @@ class Search:
             seed: Of the draw.
 
         Raises:
-            InputError: No query has anything relevant in the gallery.
+            InputError: No query has anything relevant in the gallery, or embeddings differ in dimension.
         """
+        own, theirs = queries.vectors.shape[1], gallery.vectors.shape[1]
+        if own != theirs:
+            raise InputError(
+                f"the queries have {own} dimensions and what is searched {theirs}: "
+                "give embeddings of one encoder"
+            )
         rows = np.arange(len(queries))
-        if count is not None and count < len(rows):
+        drawn = count is not None and count < len(rows)
+        if drawn:
             rows = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
-        search = cls(task, queries.take(rows), gallery, rows if gallery is queries else None)
+        among = rows if gallery is queries else None
+        search = cls(task, queries.take(rows), gallery, among, seed if drawn else None)
         if not search._answerable().any():
             raise InputError(NOTHING_RELEVANT)
         return search
@@ -100,6 +111,12 @@ class Search:
             for kind, items in ((first, self.queries), (second, self.gallery))
         )
         return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
+
+    def check(self, standardizer: Standardizer, statistics: Statistics | None) -> None:
+        """Raise what ``standardized`` would, before anything takes long: one query is tried."""
+        first = np.zeros(1, dtype=np.int64)
+        tried = Search(self.task, self.queries.take(first), self.gallery.take(first), None)
+        tried.standardized(standardizer, statistics)
 
     def _answerable(self) -> NDArray[np.bool_]:
         """Whether there is anything relevant to each query."""

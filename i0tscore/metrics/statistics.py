@@ -89,6 +89,25 @@ def needed_statistics(
     return statistics
 
 
+def checked_statistics(
+    choice: str | Path | Statistics, fingerprint: Fingerprint | None, prefix: str, dimension: int
+) -> tuple[Statistics | None, list[str]]:
+    """Fixed statistics, as ``fixed_statistics`` finds them, of that dimension, with notes for the reader.
+
+    Raises:
+        StatisticsError: As there, or the dimension is another.
+    """
+    fixed = fixed_statistics(choice, fingerprint, prefix)
+    if fixed is None:
+        return None, []
+    if len(fixed.image.mean) != dimension:
+        raise StatisticsError(
+            f"statistics {fixed.name!r} of {fixed.encoder} have {len(fixed.image.mean)} dimensions, "
+            f"the embeddings {dimension}; {_HOW_TO_FIT}"
+        )
+    return fixed, _unchecked(fixed, fingerprint)
+
+
 def choose_statistics(
     choice: str | Path | Statistics,
     fingerprint: Fingerprint | None,
@@ -101,15 +120,9 @@ def choose_statistics(
     Raises:
         StatisticsError: A metric needs statistics and there are none, or the dimension is another.
     """
-    fixed = fixed_statistics(choice, fingerprint, prefix)
+    fixed, notes = checked_statistics(choice, fingerprint, prefix, run.images.shape[1])
     if fixed is not None:
-        dimension = run.images.shape[1]
-        if len(fixed.image.mean) != dimension:
-            raise StatisticsError(
-                f"statistics {fixed.name!r} of {fixed.encoder} have {len(fixed.image.mean)} dimensions, "
-                f"the embeddings {dimension}; {_HOW_TO_FIT}"
-            )
-        return fixed, _unchecked(fixed, fingerprint)
+        return fixed, notes
     needy = [str(m) for m in metrics if m.needs_statistics]
     if choice == "batch" or len(run.images) >= AUTO_MINIMUM:
         statistics = run_statistics(run, fingerprint, prefix)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -85,19 +84,21 @@ class LabelFields:
         return self.label in present and something and each_once(self.names, present, findings)
 
 
-def is_labelled_folder(path: Path) -> bool:
-    """Whether a folder has sub-folders with images and no file that describes them."""
-    described = ("state.json", "dataset_dict.json", "metadata.csv", "metadata.jsonl", "metadata.parquet")
-    if not path.is_dir() or any((path / name).exists() for name in described):
-        return False
-    return any(True for _ in _labelled_files(path))
+_DESCRIBED = ("state.json", "dataset_dict.json", "metadata.csv", "metadata.jsonl", "metadata.parquet")
+_EMBEDDED = ("img_emb", "text_emb")
+
+
+def is_bare_folder(path: Path) -> bool:
+    """Whether a folder has no file that describes its images and no embeddings: only labels can be in it."""
+    return path.is_dir() and not any((path / name).exists() for name in (*_DESCRIBED, *_EMBEDDED))
 
 
 def read_labelled_folder(folder: Path) -> LabelledSet:
     """Read a folder with a sub-folder of images for each label, named after it.
 
     Args:
-        folder: The folder; images directly in it belong to no label and are left aside, with a note.
+        folder: The folder; images directly in it belong to no label, and those deeper than its sub-folders
+            are not looked for: both are left aside, with a note. Hidden folders are none.
 
     Raises:
         InputError: It is no such folder.
@@ -110,11 +111,22 @@ def read_labelled_folder(folder: Path) -> LabelledSet:
         >>> read_labelled_folder(root).items[0].label
         'cat'
     """
-    if not is_labelled_folder(folder):
-        raise InputError(f"{folder}: no sub-folders with images in it, whose names would be the labels")
-    items = [Labelled(f"{label}/{file.name}", file, None, label) for label, file in _labelled_files(folder)]
+    labels = _folders(folder)
+    items = [
+        Labelled(f"{label.name}/{file.name}", file, None, label.name)
+        for label in labels
+        for file in sorted(label.iterdir())
+        if _is_image(file)
+    ]
+    if not items:
+        raise InputError(
+            f"{folder}: neither captions nor sub-folders with images directly in them, whose names would be "
+            "the labels: give a caption file, or the folder right above those of the labels"
+        )
     loose = sorted(file.name for file in folder.iterdir() if _is_image(file))
+    deeper = [f"{label.name}/{inner.name}" for label in labels for inner in _folders(label)]
     notes = [f"images of no sub-folder, left aside: {len(loose)} ({few(loose)})"] if loose else []
+    notes += [f"folders in sub-folders, left aside: {len(deeper)} ({few(deeper)})"] if deeper else []
     return LabelledSet(items, [], notes)
 
 
@@ -171,10 +183,9 @@ def _item(
     return Labelled(own, image, caption, name)
 
 
-def _labelled_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Label and path of every image in a sub-folder, in the order of their names."""
-    for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        yield from ((inner.name, file) for file in sorted(inner.iterdir()) if _is_image(file))
+def _folders(folder: Path) -> list[Path]:
+    """Its sub-folders by name, without hidden ones such as a notebook's ``.ipynb_checkpoints``."""
+    return sorted(inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith("."))
 
 
 def _is_image(file: Path) -> bool:

@@ -80,5 +80,5 @@ def _form(path: Path) -> str:
     if path.is_dir():
         return "datasets"
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: a table of ratings ends in {', '.join(SUFFIXES)}: rename it")
+        raise UsageError(f"{path}: a table ends in {', '.join(SUFFIXES)}: rename it")
     return SUFFIXES[path.suffix.lower()]
