@@ -55,7 +55,7 @@ class Run:
         """Invert targets (n, d); see ``invert_images``."""
         check_positive(batch_size=batch_size)
         _check_settings(self.settings)
-        targets = _targets(vectors, self.dimension)
+        targets = _targets(vectors, self.dimension, self.settings.model)
         names = tuple(str(i) for i in range(len(targets))) if ids is None else tuple(ids)
         _check_ids(names, len(targets))
         parts = Parts.resumed(resume, names, targets, self.settings)
@@ -99,10 +99,13 @@ def _check_settings(settings: Settings) -> None:
         )
 
 
-def _targets(vectors: ArrayLike, dimension: int) -> NDArray[np.float32]:
+def _targets(vectors: ArrayLike, dimension: int, model: str) -> NDArray[np.float32]:
     values = np.asarray(vectors)
     if values.ndim != 2 or not len(values) or values.shape[1] != dimension:
-        raise InputError(f"embeddings must be of shape (n, {dimension}) with n ≥ 1, got {values.shape}")
+        raise InputError(
+            f"embeddings must be of shape (n, {dimension}) with n ≥ 1 for {model}, got {values.shape}: "
+            "invert them with the model that made them"
+        )
     exact = values.astype(np.float64)
     norms = np.linalg.norm(exact, axis=1)
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
