@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from i0tscore.errors import InputError, SampleFileError
@@ -110,6 +111,16 @@ def test_one_image_under_several_ids_is_one_item():
     assert pairs.images.contents == images[:2]
     assert pairs.texts.labels.tolist() == [0, 1, 0]
     assert pairs.texts.ids == ("1#0", "2#0", "1#1")
+
+
+def test_embeddings_of_one_id_that_differ_are_different_images():
+    vectors = np.eye(3, dtype=np.float32)[[0, 0, 1]]
+    pairs = Collection.of_pairs(vectors, vectors, ["1", "1", "1"])
+    assert pairs.images is not None
+    assert pairs.texts is not None
+    assert pairs.images.ids == ("1 (row 1)", "1 (row 2)")
+    assert pairs.texts.labels.tolist() == [0, 0, 1]
+    assert len(set(pairs.texts.ids)) == 3
 
 
 def test_an_image_with_several_captions_is_one_item_of_a_labelled_table():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -125,12 +126,16 @@ class Collection:
 
         Args:
             images: One for each caption, or embeddings (n, d). The same path, or else the same id, is the
-                same image.
+                same image; of embeddings, the same id with the same embedding, since ids may be names of
+                files in several folders.
             captions: Texts (n), or embeddings (n, d).
             ids: Of the samples (n); captions of one image may share one.
         """
         plain = isinstance(images, np.ndarray)
-        keys = [_key(image, name) for image, name in zip(images, ids, strict=True)]
+        keys = [
+            f"id {name} {sha256(image.tobytes()).hexdigest()}" if plain else _key(image, name)
+            for image, name in zip(images, ids, strict=True)
+        ]
         first: dict[str, int] = {}
         for row, key in enumerate(keys):
             first.setdefault(key, row)
