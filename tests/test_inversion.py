@@ -294,6 +294,9 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, monkeypatch) -> None:
     np.testing.assert_array_equal(resumed.curve, whole.curve)
     assert {path: path.stat().st_mtime_ns for path in written} == before
     assert len(list(tmp_path.iterdir())) == 4
+    written[0].unlink()
+    invert_images(encoder, goals, resume=tmp_path, **options)
+    assert sum(len(Inverted.load(path).ids) for path in tmp_path.iterdir()) == 7, "none is written over"
     with pytest.raises(UsageError, match="other settings"):
         invert_images(encoder, goals, resume=tmp_path, **(options | {"steps": 11}))
     with pytest.raises(UsageError, match="other items"):

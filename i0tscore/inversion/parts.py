@@ -64,8 +64,8 @@ class Parts:
     def add(self, part: Inverted) -> None:
         """Keep one more finished batch; raises InputError if it cannot be written."""
         if self.folder is not None:
-            taken = len(list(self.folder.glob("*.safetensors")))
-            part.save(self.folder / f"{taken:06d}.safetensors")
+            taken = [int(path.stem) for path in self.folder.glob("*.safetensors") if path.stem.isdecimal()]
+            part.save(self.folder / f"{max(taken, default=-1) + 1:06d}.safetensors")
         self.parts.append(part)
 
     @property
