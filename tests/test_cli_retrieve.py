@@ -184,6 +184,13 @@ def test_another_folder_is_searched(photographs, tmp_path):
     found = data_of(photographs, "--gallery", tmp_path / "other", *options)
     assert (found["queries"], found["gallery"], found["left_out"]) == (5, 2, 3)
     assert found["ways"]["native"]["measures"]["R@1"]["value"] == 1, "its own copy is not left out"
+    texts = tmp_path / "texts.csv"
+    texts.write_text("caption,topic\nA woman in an orange suit.,person\nA tabby cat.,animal\n")
+    among = [photographs, "--gallery", texts, "--label", "topic", "--task", "image-text", *options[2:]]
+    found = data_of(*among)
+    assert (found["queries"], found["gallery"], found["left_out"]) == (5, 2, 2)
+    assert "|prefix:A photo depicts|" in found["signature"], "captions are searched, not prompts"
+    assert "|template:" not in found["signature"]
     run = retrieve(tmp_path / "captions.json", "--gallery", tmp_path / "other", *options)
     assert (run.code, "--gallery: what is relevant" in run.err) == (2, True)
 
@@ -253,6 +260,7 @@ def test_unreadable_images_are_listed_or_left_out(photographs):
         (["--label", "topic"], 2, "where embeddings are given"),
         (["--invert", "oti", "--steps", "5", "--curve", "6"], 2, "there are only 5 updates: give --steps 6"),
         (["--invert", "oti", "--curve", "151"], 2, "there are only 150 updates"),
+        (["--invert", "oti", "--save", "x.npy"], 2, "give a name ending in .safetensors"),
     ],
 )
 def test_what_cannot_be_done_is_said(pairs, options, code, message):

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from i0tscore.errors import InputError, SampleFileError
-from i0tscore.inversion.collection import Collection
+from i0tscore.inversion import Inverted
+from i0tscore.inversion.collection import Collection, Items
+from i0tscore.inversion.inverted import Settings
+from i0tscore.inversion.retrieval import report_retrieval
+from i0tscore.inversion.search import Search
 from i0tscore.samples.labelled import (
     Labelled,
     is_bare_folder,
@@ -143,3 +147,13 @@ def test_labels_without_captions_become_prompts():
     assert found.texts is not None
     assert found.prompts
     assert (found.texts.contents, found.texts.ids) == (["see a!", "see b c!"], ("a", "b_c"))
+
+
+def test_inverted_features_of_other_items_are_refused():
+    vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
+    items = Items(tuple("abcd"), vectors, np.array([0, 0, 1, 1]), np.arange(4))
+    settings = Settings("oti", "m", "s", "fp32", 1, "{}", 1, 0.1, 0.0, 1)
+    zeros, none = np.zeros(4, dtype=np.float32), np.zeros((4, 0), dtype=np.float32)
+    inverted = Inverted(tuple("abdc"), vectors, zeros, np.ones(4, dtype=np.int64), none, none, settings)
+    with pytest.raises(InputError, match="one for each query item"):
+        report_retrieval(Search.of("image-image", items, items), inverted)

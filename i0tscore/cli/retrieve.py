@@ -74,16 +74,16 @@ def retrieve(**options: Any) -> None:
 
     standardizers = [Standardizer.parse(name) for name in asked.standardizer]
     asking, searched, skipped, notes = _read(inputs, asked)
-    prompts = _by_prompts(asking, searched, asked.task)
+    prompts = _prompts(asking, searched, asked.task)
     # Prompts of labels are whole as they are.
-    prefix = "" if prompts else PRESETS[model.preset].prefix
+    prefix = "" if prompts and all(prompts) else PRESETS[model.preset].prefix
     encoder = make_encoder(model, on_error=inputs.on_error, prefix=prefix)
     first, second = _embed(asking, searched, asked.task, encoder, inputs.on_error == "skip", skipped)
     search = Search.of(asked.task, first, second, count=asked.queries, seed=view.seed)
     # Embeddings that were given were not encoded here, also where a model inverts them.
     encoding = [*encoder.signature_fields, *encoder.encoding_fields]
     encoding = encoding or list(embeddings_fields(first.vectors, second.vectors))
-    encoding += [("template", asked.template)] if prompts else []
+    encoding += [("template", asked.template)] if any(prompts) else []
     fingerprint = encoder.used_fingerprint if inversion.invert is None else encoder.fingerprint
     statistics = _statistics(search, standardizers, asked.statistics, fingerprint, prefix, notes)
     inverted = _inverted(search, inversion, encoder, model)
@@ -104,13 +104,12 @@ def retrieve(**options: Any) -> None:
     write_view(document, view, as_data=report.to_dict, as_csv=lambda: retrieval_csv(report))
 
 
-def _by_prompts(asking: Collection, searched: Collection, task: str) -> bool:
-    """Whether all texts that are asked for or searched are prompts of labels."""
+def _prompts(asking: Collection, searched: Collection, task: str) -> list[bool]:
+    """Whether texts are prompts of labels: of each side that is texts."""
     from i0tscore.inversion.search import TASKS
 
     sides = zip((asking, searched), TASKS[task], strict=True)
-    texts = [collection.prompts for collection, kind in sides if kind == "text"]
-    return bool(texts) and all(texts)
+    return [collection.prompts for collection, kind in sides if kind == "text"]
 
 
 def _statistics(

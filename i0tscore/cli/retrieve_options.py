@@ -73,13 +73,18 @@ class InvertOptions(OptionGroup):
             raise UsageError(f"{', '.join(unused)}: nothing is inverted; give --invert oti or --invert ovi")
 
     def check(self, task: str) -> None:
-        """Refuse an inversion of what the side is not, and a curve beyond its end.
+        """Refuse an inversion of what the side is not, and what could not be kept.
 
         Raises:
-            UsageError: Naming what would do; or the curve goes on after the last update.
+            UsageError: Naming what would do; also of a curve that goes on after the last update, and of a
+                name that could not be read again.
         """
         if self.invert is None:
             return
+        if self.save is not None and self.save.suffix != ".safetensors":
+            raise UsageError(
+                f"--save {self.save}: inverted features are safetensors: give a name ending in .safetensors"
+            )
         steps = self.steps or STEPS[self.invert]
         beyond = [step for step in self.curve if step > steps]
         if beyond:

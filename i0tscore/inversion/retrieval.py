@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.errors import InputError
 from i0tscore.gap import Standardizer, Statistics
 from i0tscore.inversion.inverted import Inverted
 from i0tscore.inversion.search import Search, Side
@@ -123,6 +124,10 @@ def report_retrieval(
         skipped: What was left out before.
         notes: What to tell the reader besides.
 
+    Raises:
+        InputError: ``inverted`` is of other items, or has them in another order.
+        StatisticsError: The statistics lack what a standardizer needs.
+
     Source:
         Mistretta et al., "Cross the Gap", ICLR 2025: within a modality the query is inverted and the gallery
         stays native.
@@ -135,6 +140,7 @@ def report_retrieval(
         >>> report.ways["native"].measures["R@1"].value
         1.0
     """
+    _check_items(search, inverted, side)
     settings = resampling or Resampling()
     native = search.found()
     ways = {NATIVE: _way(native, None, search, settings)}
@@ -170,6 +176,14 @@ def report_retrieval(
         tuple(skipped),
         tuple(notes),
     )
+
+
+def _check_items(search: Search, inverted: Inverted | None, side: Side) -> None:
+    if inverted is not None and inverted.ids != search.side(side).ids:
+        raise InputError(
+            f"the inverted features are not of this search's items: give one for each {side} item, with its "
+            "id and in its order"
+        )
 
 
 def _stages(inverted: Inverted) -> list[tuple[str, NDArray[Any]]]:
