@@ -255,6 +255,7 @@ def test_unreadable_images_are_listed_or_left_out(photographs):
         (["--standardizer", "post"], 1, "post needs"),
         (["--standardizer", "nnn(0.5)", "--task", "text-text"], 2, "leave it out of text-text"),
         (["--standardizer", "post", "--statistics", "batch"], 2, "fixed statistics"),
+        (["--statistics", "builtin"], 2, "give --standardizer as well"),
         (["--template", "a photo"], 2, "says every label alike"),
         (["--template", "a {}"], 2, "there are captions"),
         (["--label", "topic"], 2, "where embeddings are given"),
@@ -306,6 +307,7 @@ def test_what_nothing_would_be_done_with_is_refused(tmp_path):
         ([folder, tmp_path], "--images: nothing is read so"),
         ([folder, "--input-format", "csv"], "--input-format: nothing is read so"),
         ([*table, "--annotations", tmp_path / "a.json"], "--annotations: nothing is read so"),
+        ([folder, "--gallery", folder / "cat" / ".."], "--gallery is CAPTIONS itself"),
         ([folder, "--label", "topic"], "where sub-folders are the labels"),
         ([*table, "--template", "see {}"], "there are captions"),
     ):

@@ -69,7 +69,7 @@ def test_tables_have_images_captions_or_both(folder):
     (first, second), skipped = read_labelled_table(table, "kind").items, []
     assert first == Labelled("1", folder / "cat" / "a.png", "A cat.", "cat")
     assert second.label == "7"
-    table.write_text("image,kind\ncat/a.png,cat\n")
+    table.write_text("image,kind\ncat/a.png, cat \n")
     assert read_labelled_table(table, "kind").items == [
         Labelled("a.png", folder / "cat" / "a.png", None, "cat")
     ]

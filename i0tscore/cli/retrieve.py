@@ -168,6 +168,9 @@ def _refuse_idle(inputs: InputOptions, asked: SearchOptions) -> None:
 
     if inputs.references_file:
         raise UsageError("references are not retrieved: leave --references out")
+    places = [path.resolve() for path in (inputs.captions, asked.gallery) if path is not None]
+    if len(places) != len(set(places)):
+        raise UsageError("--gallery is CAPTIONS itself, where each query would find itself: leave it out")
     folders = [is_bare_folder(path) for path in (inputs.captions, asked.gallery) if path is not None]
     if asked.label is not None and all(folders):
         where = "where sub-folders are the labels" if folders else "where embeddings are given"

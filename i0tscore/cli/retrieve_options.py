@@ -40,6 +40,8 @@ class SearchOptions(OptionGroup):
             raise UsageError(
                 "--statistics batch: retrieval takes fixed statistics: fit them with i0tscore fit"
             )
+        if self.statistics != "auto" and not self.standardizer:
+            raise UsageError("--statistics are what standardizers need: give --standardizer as well")
         if "{}" not in self.template:
             raise UsageError(
                 f"--template {self.template!r} says every label alike: write {{}} where the label is to stand"

@@ -180,7 +180,7 @@ def _item(
     if not whole or ("caption" in record and caption is None) or name is None:
         return None
     own = place.id or (image.name if image is not None else place.label)
-    return Labelled(own, image, caption, name)
+    return Labelled(own, image, caption, name.strip())
 
 
 def _folders(folder: Path) -> list[Path]:
