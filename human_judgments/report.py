@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from human_judgments.plot import Picture
-from i0tscore.cli.console import replace_file
 from i0tscore.errors import I0TScoreError
+from i0tscore.files import replace_file
 from i0tscore.render.document import intervals_said
 from i0tscore.render.markdown import draw_markdown_table, escape
 from i0tscore.render.tables import Table

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from human_judgments.arguments import Arguments
-from i0tscore.cli.console import replace_file
 from i0tscore.cli.options import ModelOptions
 from i0tscore.cli.scoring import make_scorer
 from i0tscore.errors import InputError, MissingExtraError
+from i0tscore.files import replace_file
 from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_signature
 from i0tscore.metrics.metric import Metric
 from i0tscore.metrics.rated import score_with

@@ -31,6 +31,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Bottom to top: a room may import from itself and from the rooms before it.
 ROOMS = (
     "errors",
+    "files",
     "samples",
     "gap",
     "encoders",

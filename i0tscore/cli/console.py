@@ -14,6 +14,7 @@ from typing import TextIO
 import click
 
 from i0tscore.errors import I0TScoreError, UsageError
+from i0tscore.files import replace_file
 
 _COLORS = {"error": "red", "warning": "yellow"}
 
@@ -70,19 +71,6 @@ def write_file(data: bytes, path: Path) -> None:
         replace_file(path, data)
     except OSError as error:
         raise I0TScoreError(f"{path} cannot be written ({error.strerror}): choose another place") from error
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file under another name in its folder first and rename it when it is whole."""
-    if path.exists() and not path.is_file():  # a device or a pipe
-        path.write_bytes(data)
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(data)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from i0tscore import errors
+from i0tscore.files import replace_file
 
 SCHEMA = "i0tscore.inverted/1"
 ARRAYS = ("losses", "updates", "curve", "curve_vectors")
@@ -51,23 +52,26 @@ class Settings:
     patience: int | None = None
 
     @property
-    def signature(self) -> str:
-        """Says in one line how the vectors were made; the curve, which decides nothing, is left out."""
-        return "|".join(
-            [
-                f"inv:{self.method}",
-                f"m:{self.model}",
-                f"space:{self.space}",
-                f"prec:{self.precision}",
-                f"inputs:{self.inputs}",
-                f"entry:{self.entry}",
-                f"steps:{self.steps}",
-                f"lr:{self.lr:g}",
-                f"wd:{self.weight_decay:g}",
-                f"seed:{self.seed}",
-                f"patience:{'no' if self.patience is None else self.patience}",
-            ]
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """What decides the vectors, as keys and values; the curve, which decides nothing, is left out."""
+        return (
+            ("inv", self.method),
+            ("m", self.model),
+            ("space", self.space),
+            ("prec", self.precision),
+            ("inputs", str(self.inputs)),
+            ("entry", self.entry),
+            ("steps", str(self.steps)),
+            ("lr", f"{self.lr:g}"),
+            ("wd", f"{self.weight_decay:g}"),
+            ("seed", str(self.seed)),
+            ("patience", "no" if self.patience is None else str(self.patience)),
         )
+
+    @property
+    def signature(self) -> str:
+        """Says in one line how the vectors were made."""
+        return "|".join(f"{key}:{value}" for key, value in self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +109,8 @@ class Inverted:
         header = {"schema": SCHEMA, "signature": self.settings.signature, "settings": asdict(self.settings)}
         metadata = {"ids": json.dumps(self.ids), "i0tscore": json.dumps(header)}
         data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata)
-        target, partial = Path(path), Path(f"{path}.partial")
         try:
-            if target.exists() and not target.is_file():  # a device or a pipe, which must stay one
-                target.write_bytes(data)
-                return
-            # Renamed when whole, so that a killed run leaves no half of a file behind.
-            partial.write_bytes(data)
-            partial.replace(target)
+            replace_file(Path(path), data)
         except OSError as error:
             raise errors.InputError(
                 f"inverted features cannot be written to {path} ({error.strerror}): choose another place"

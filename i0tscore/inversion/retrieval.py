@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -77,7 +77,6 @@ class RetrievalReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as in docs/retrieval.schema.json."""
-        settings = self.resampling
         return {
             "schema": SCHEMA,
             "task": self.task,
@@ -87,12 +86,7 @@ class RetrievalReport:
             "inverted": self.inverted,
             "cosine": self.cosine,
             "ways": {name: way.to_dict() for name, way in self.ways.items()},
-            "resampling": {
-                "over": self.over,
-                "confidence": settings.confidence,
-                "resamples": settings.resamples,
-                "seed": settings.seed,
-            },
+            "resampling": {"over": self.over, **asdict(self.resampling)},
             "signature": str(self.signature),
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.skipped],
             "notes": list(self.notes),
@@ -205,8 +199,7 @@ def _statistics_fields(
 
 
 def _inversion_fields(inverted: Inverted) -> list[tuple[str, str]]:
-    parts = (part.partition(":") for part in inverted.settings.signature.split("|"))
-    return [(key, value) for key, _, value in parts if key not in ("m", "prec")]
+    return [(key, value) for key, value in inverted.settings.fields if key not in ("m", "prec")]
 
 
 def _way(found: LabelRetrieval, native: LabelRetrieval | None, search: Search, resampling: Resampling) -> Way:

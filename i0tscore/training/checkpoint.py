@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import save
 from torch import nn
 
 from i0tscore.errors import InputError
+from i0tscore.files import replace_file
 
 SCHEMA = "i0tscore.checkpoint/1"
 
@@ -36,17 +36,13 @@ def write_checkpoint(
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{name}": tensor for name, tensor in state.items()}
     header = json.dumps({"schema": SCHEMA, "step": step, **identity}, sort_keys=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(save(tensors, {"i0tscore": header}))
-        draft.replace(path)
+        replace_file(path, save(tensors, {"i0tscore": header}))
     except OSError as error:
         raise InputError(
             f"the checkpoint {path} cannot be written: {error}; choose another folder"
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read_checkpoint(
