@@ -29,7 +29,7 @@ from i0tscore.results.classification import class_vectors
 from i0tscore.samples.rating_flickr8k import EXPERT_FILES, read_flickr8k_expert
 from i0tscore.samples.ratings import RatingSet
 from i0tscore.training.flickr8k import CAPTIONS_PER_IMAGE, Split, read_split
-from i0tscore.training.flickr8k_labels import AGREEING, CLASSES, OTHERS, TEMPLATES, label_of
+from i0tscore.training.flickr8k_labels import AGREEING, CLASSES, OTHERS, TEMPLATES, labels_of
 
 IN_SAMPLE = "the test set's own"
 LITE = (
@@ -115,10 +115,7 @@ def _corpus(embedder: Embedder, folder: Path, ratings: RatingSet, limit: int | N
     """Flickr8k's test split with its captions, classes and ratings."""
     images, captions = _pairs(embedder, folder, "test", CAPTIONS_PER_IMAGE, limit)
     texts = read_split(folder, "test").captions
-    labels = [
-        label_of(texts[start : start + CAPTIONS_PER_IMAGE])
-        for start in range(0, CAPTIONS_PER_IMAGE * len(images), CAPTIONS_PER_IMAGE)
-    ]
+    labels = labels_of(texts[: CAPTIONS_PER_IMAGE * len(images)])
     rows = np.array([row for row, label in enumerate(labels) if label is not None], dtype=np.int64)
     places = {name: place for place, name in enumerate(CLASSES)}
     features = class_features(embedder)

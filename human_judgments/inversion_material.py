@@ -25,7 +25,7 @@ from i0tscore.results.classification import class_vectors
 from i0tscore.samples.rating_flickr8k import EXPERT_FILES, read_flickr8k_expert
 from i0tscore.samples.ratings import RatingSet
 from i0tscore.training.flickr8k import CAPTIONS_PER_IMAGE, read_split
-from i0tscore.training.flickr8k_labels import CLASSES, label_of
+from i0tscore.training.flickr8k_labels import CLASSES, labels_of
 
 Vectors = NDArray[np.float32]
 
@@ -189,10 +189,7 @@ def read_material(embedder: Embedder, arguments: Arguments, count: int | None) -
     )
     seen, said = embedder.images(photographs), embedder.captions(texts)
     images, captions = seen.vectors[seen.index], said.vectors[said.index]
-    found = [
-        label_of(texts[start : start + CAPTIONS_PER_IMAGE])
-        for start in range(0, len(texts), CAPTIONS_PER_IMAGE)
-    ]
+    found = labels_of(texts)
     places = {name: place for place, name in enumerate(CLASSES)}
     labelled = np.array([row for row, label in enumerate(found) if label], dtype=np.int64)
     if len(labelled) < FEWEST:

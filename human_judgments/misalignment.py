@@ -32,7 +32,7 @@ from i0tscore.inversion.dynamics import (
 )
 from i0tscore.results.intervals import Resampling
 from i0tscore.training.flickr8k import CAPTIONS_PER_IMAGE, read_split
-from i0tscore.training.flickr8k_labels import label_of
+from i0tscore.training.flickr8k_labels import labels_of
 from i0tscore.training.imagenet import class_captions
 
 Vectors = NDArray[np.float32]
@@ -97,14 +97,11 @@ def main(arguments: Arguments, queries: int, heads: Path | None) -> Report:
 def _labelled(embedder: Embedder, folder: Path) -> tuple[Vectors, Vectors, NDArray[np.str_]]:
     """The test split's photographs that have a label, their captions, and the labels."""
     split = read_split(folder, "test")
-    said = [
-        split.captions[start : start + CAPTIONS_PER_IMAGE]
-        for start in range(0, len(split.captions), CAPTIONS_PER_IMAGE)
-    ]
-    labels = [label_of(captions) for captions in said]
+    labels = labels_of(split.captions)
     rows = [row for row, label in enumerate(labels) if label is not None]
     seen = embedder.images([split.images[row] for row in rows])
-    texts = embedder.captions([caption for row in rows for caption in said[row]])
+    own = [CAPTIONS_PER_IMAGE * row + k for row in rows for k in range(CAPTIONS_PER_IMAGE)]
+    texts = embedder.captions([split.captions[place] for place in own])
     return (
         seen.vectors[seen.index],
         texts.vectors[texts.index],

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import functools
 import io
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import jsonschema
 import numpy as np
 import pytest
+from commands import run
 from examples_on_disk import ROOT, write_examples
 
 from i0tscore import encoders, fit
-from i0tscore.cli.main import main
 from i0tscore.gap import normalize
 from i0tscore.gap.measures import centroid_distance
 
@@ -27,17 +25,7 @@ lite = pytest.mark.skipif(
 drawing = pytest.mark.skipif(find_spec("matplotlib") is None, reason="the extra plot is not installed")
 
 
-class Run(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def gap(*arguments: object) -> Run:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["gap", *map(str, arguments)])
-    return Run(code, out.getvalue(), err.getvalue())
+gap = functools.partial(run, "gap")
 
 
 def write_pairs(folder: Path, x: np.ndarray, y: np.ndarray, ids: list[str]) -> list[object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import functools
 import io
@@ -10,15 +9,14 @@ import json
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import jsonschema
 import numpy as np
 import pytest
+from commands import run
 from examples_on_disk import ROOT, write_examples
 
 from i0tscore import encoders, fit
-from i0tscore.cli.main import main
 from i0tscore.encoders.precomputed import read_embeddings
 from i0tscore.gap import POST, Statistics, normalize
 from i0tscore.inversion import Inverted
@@ -35,17 +33,7 @@ KINDS = {
 """Some photographs of the demo by what they show."""
 
 
-class Run(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def retrieve(*arguments: object) -> Run:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["retrieve", *map(str, arguments)])
-    return Run(code, out.getvalue(), err.getvalue())
+retrieve = functools.partial(run, "retrieve")
 
 
 def data_of(*arguments: object) -> dict:

@@ -115,7 +115,13 @@ def test_a_models_own_patches_as_pseudo_patches_are_that_image(name: str) -> Non
     patches = first(pixels)
     assert patches.shape[1:] == (encoder.patch_width, *encoder.patch_grid)
     expected = encoder.image_features(pixels)
-    torch.testing.assert_close(encoder.patch_features(patches), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(on_whole_grid(encoder, patches), expected, atol=1e-6, rtol=1e-5)
+
+
+def on_whole_grid(encoder: OpenClipEncoder, patches: torch.Tensor) -> torch.Tensor:
+    """Features of patches (n, width, rows, columns), one for each place of the grid."""
+    flat = patches.flatten(2).transpose(1, 2)
+    return encoder.patch_tower(flat.shape[1])(flat)
 
 
 def timm_encoder() -> OpenClipEncoder:
@@ -138,7 +144,7 @@ def test_lites_own_features_of_a_stage_as_pseudo_patches_are_that_image(lite: Op
     stages = int(lite.patch_stage.removeprefix("blocks.")) + 1
     patches = trunk.blocks[:stages](trunk.bn1(trunk.conv_stem(pixels)))
     assert patches.shape[1:] == (lite.patch_width, *lite.patch_grid)
-    torch.testing.assert_close(lite.patch_features(patches), lite.image_features(pixels))
+    torch.testing.assert_close(on_whole_grid(lite, patches), lite.image_features(pixels))
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -149,7 +155,7 @@ def test_pseudo_patches_of_lite_give_what_they_give_on_the_whole_grid(
     generator = torch.Generator().manual_seed(0)
     patches = torch.rand(3, count, lite.patch_width, generator=generator).requires_grad_()
     nearest = torch.arange(rows * columns) * count // (rows * columns)
-    whole = lite.patch_features(patches[:, nearest].transpose(1, 2).reshape(3, -1, rows, columns))
+    whole = lite.patch_tower(rows * columns)(patches[:, nearest])
     found = lite.patch_tower(count)(patches)
     torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
     slopes = [torch.autograd.grad(f.square().sum(), patches)[0] for f in (found, whole)]
@@ -162,7 +168,7 @@ def test_gradients_by_pseudo_patches_equal_finite_differences() -> None:
     goals = torch.from_numpy(targets(2)).double()
     start = torch.randn(2, 32, 4, 4, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(
-        lambda v: losses_of(encoder.patch_features(v), goals)[1], start.requires_grad_(), fast_mode=True
+        lambda v: losses_of(on_whole_grid(encoder, v), goals)[1], start.requires_grad_(), fast_mode=True
     )
 
 

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from i0tscore.results import SkippedSample
     from i0tscore.samples.labelled import LabelledSet
 
-_NO_PROMPTS = "--template is the text of a label, and there are captions: leave it out"
-
 
 @click.command(short_help="Retrieve between and within modalities, as is and inverted.")
 @input_options
@@ -148,17 +146,15 @@ def _read(
             "--gallery: what is relevant in another place is told by labels: give two folders with a "
             "sub-folder for each label, or tables and --label COLUMN"
         )
-    if not read:
-        found = read_inputs(inputs)
-        if asked.template != TEMPLATE:
-            raise UsageError(_NO_PROMPTS)
-        pairs = Collection.of_pairs(found.images, found.captions, found.ids)
-        return pairs, pairs, list(found.skipped), list(found.notes)
     skipped = [SkippedSample(one.id, one.reason) for part in read for one in part.skipped]
     notes = [note for part in read for note in part.notes]
     collections = [Collection.of_labelled(part.items, asked.template) for part in read]
+    if not read:
+        found = read_inputs(inputs)
+        skipped, notes = list(found.skipped), list(found.notes)
+        collections = [Collection.of_pairs(found.images, found.captions, found.ids)]
     if asked.template != TEMPLATE and not any(one.prompts for one in collections):
-        raise UsageError(_NO_PROMPTS)
+        raise UsageError("--template is the text of a label, and there are captions: leave it out")
     return collections[0], collections[-1], skipped, notes
 
 

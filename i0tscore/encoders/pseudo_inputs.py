@@ -73,10 +73,6 @@ class PseudoInputs:
         """Where patches enter the image tower: after this part of it."""
         return self._patches.stage
 
-    def patch_features(self, patches: torch.Tensor) -> torch.Tensor:
-        """The image tower's output (n, d) for patch embeddings (n, patch_width, rows, columns)."""
-        return self._run(self._patches.twin, patches)
-
     def patch_tower(self, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
         """The image tower on spread pseudo-patches, from (n, count, patch_width) to features (n, d)."""
         known = self._patches
@@ -84,17 +80,14 @@ class PseudoInputs:
         if count == 1 and known.uniform is not None:
             (rows, columns), twin = known.uniform
         nearest = torch.arange(rows * columns) * count // (rows * columns)
+        dtype = next(twin.visual.parameters()).dtype
 
         def tower(vectors: torch.Tensor) -> torch.Tensor:
-            spread = vectors[:, nearest].transpose(1, 2)
-            return self._run(twin, spread.reshape(len(vectors), -1, rows, columns))
+            spread = vectors.to(device=self.device, dtype=dtype)[:, nearest].transpose(1, 2)
+            features: torch.Tensor = twin.encode_image(spread.reshape(len(vectors), -1, rows, columns))
+            return features
 
         return tower
-
-    def _run(self, twin: Any, patches: torch.Tensor) -> torch.Tensor:
-        dtype = next(twin.visual.parameters()).dtype
-        features: torch.Tensor = twin.encode_image(patches.to(device=self.device, dtype=dtype))
-        return features
 
     @cached_property
     def _token_embedding(self) -> tuple[str, nn.Embedding]:

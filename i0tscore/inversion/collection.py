@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from i0tscore.encoders.loop import Embedded
 from i0tscore.errors import InputError
+from i0tscore.metrics.inputs import listing
 from i0tscore.results import SkippedSample
 from i0tscore.samples.labelled import Labelled
 
@@ -84,9 +85,8 @@ class Entries:
         found = embed(self.contents, self.kind)
         failed = [SkippedSample(self.ids[row], why) for row, why in found.failures.items()]
         if failed and (not skip or len(failed) == len(self.ids)):
-            lines = [f"{one.id}: {one.reason}" for one in failed[:20]]
-            more = [f"… and {len(failed) - 20} more"] if len(failed) > 20 else []
-            raise InputError("\n".join([*lines, *more, "leave them out with --on-error skip (on_error)"]))
+            told = listing([f"{one.id}: {one.reason}" for one in failed])
+            raise InputError(f"{told}\nleave them out with --on-error skip (on_error)")
         rows = np.flatnonzero(found.index >= 0)
         ids = tuple(self.ids[row] for row in rows)
         vectors = found.vectors[found.index[rows]]

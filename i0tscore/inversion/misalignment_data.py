@@ -14,7 +14,7 @@ from i0tscore.encoders import lite
 from i0tscore.encoders.lite_heads import ImageHeadInput, LiteHeads
 from i0tscore.training.features import PREFIX, FeatureExtractor
 from i0tscore.training.flickr8k import CAPTIONS_PER_IMAGE, Split, read_split
-from i0tscore.training.flickr8k_labels import label_of
+from i0tscore.training.flickr8k_labels import labels_of
 from i0tscore.training.heads import PairFeatures
 
 
@@ -71,7 +71,6 @@ def prepare(
 
     train, _ = features(split, photographs, views)
     test, texts = features("test", None, ("plain",))
-    starts = range(0, len(texts), CAPTIONS_PER_IMAGE)
-    labels = np.array([label_of(texts[start : start + CAPTIONS_PER_IMAGE]) or "" for start in starts])
+    labels = np.array([label or "" for label in labels_of(texts)])
     labelled = np.flatnonzero(labels != "")
     return Material(shipped.names, shipped.removed, train, test, labelled, labels[labelled])

@@ -90,7 +90,7 @@ class Search:
         x, y = self.queries.vectors, self.gallery.vectors
         if vectors is not None:
             x, y = (vectors, y) if side == "query" else (x, vectors)
-        return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
+        return self._compare(x, y)
 
     def standardized(self, standardizer: Standardizer, statistics: Statistics | None) -> LabelRetrieval:
         """What is found under a standardizer.
@@ -110,13 +110,16 @@ class Search:
             apply[kind](items.vectors, known)
             for kind, items in ((first, self.queries), (second, self.gallery))
         )
-        return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
+        return self._compare(x, y)
 
     def check(self, standardizer: Standardizer, statistics: Statistics | None) -> None:
         """Raise what ``standardized`` would, before anything takes long: one query is tried."""
         first = np.zeros(1, dtype=np.int64)
         tried = Search(self.task, self.queries.take(first), self.gallery.take(first), None)
         tried.standardized(standardizer, statistics)
+
+    def _compare(self, x: NDArray[Any], y: NDArray[Any]) -> LabelRetrieval:
+        return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
 
     def _answerable(self) -> NDArray[np.bool_]:
         """Whether there is anything relevant to each query."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,6 @@ class GapReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as in docs/gap.schema.json."""
         known = self.statistics
-        settings = self.resampling
         return {
             "schema": SCHEMA,
             "statistics": None
@@ -65,12 +64,7 @@ class GapReport:
                 "source": known.source,
                 "in_sample": self.in_sample,
             },
-            "resampling": {
-                "over": "images",
-                "confidence": settings.confidence,
-                "resamples": settings.resamples,
-                "seed": settings.seed,
-            },
+            "resampling": {"over": "images", **asdict(self.resampling)},
             "standardizers": {
                 name: {**found.to_dict(), "signature": str(self.signatures[name])}
                 for name, found in self.measures.items()

@@ -14,7 +14,7 @@ from i0tscore.render.document import (
     p_value,
 )
 from i0tscore.render.strings import UNDEFINED, one_line
-from i0tscore.render.tables import Table
+from i0tscore.render.tables import Table, skipped_table
 from i0tscore.results.systems import Comparison, MetricComparison, Outcomes
 
 
@@ -25,8 +25,7 @@ def comparison_document(comparison: Comparison) -> Document:
         for name, metric in comparison.metrics.items()
     ]
     if comparison.skipped:
-        rows = [[one_line(s.id), one_line(s.reason)] for s in comparison.skipped]
-        tables.append(("", Table(["skipped", "reason"], rows, ["left", "left"])))
+        tables.append(("", skipped_table(comparison.skipped)))
     signatures = [str(m.signature) for m in comparison.metrics.values() if m.signature is not None]
     return Document(tables, [*_remarks(comparison), *comparison.notes], signatures)
 

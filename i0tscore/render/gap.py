@@ -7,8 +7,8 @@ from typing import Any
 from i0tscore.gap.separability import TRAINED_SHARE
 from i0tscore.metrics.gap import GapReport
 from i0tscore.render.document import Document, csv_text, figure, interval_cells, intervals_said
-from i0tscore.render.strings import number, one_line
-from i0tscore.render.tables import Table
+from i0tscore.render.strings import number
+from i0tscore.render.tables import Table, skipped_table
 from i0tscore.results.gap import MEASURES, GapMeasures
 
 HEADINGS = {
@@ -43,8 +43,7 @@ def gap_document(report: GapReport) -> Document:
         ("coordinates that carry most of the gap under none", _coordinates(before)),
     ]
     if report.skipped:
-        rows = [[one_line(s.id), one_line(s.reason)] for s in report.skipped]
-        tables.append(("", Table(["skipped", "reason"], rows, ["left", "left"])))
+        tables.append(("", skipped_table(report.skipped)))
     signatures = [str(signature) for signature in report.signatures.values()]
     return Document(tables, [LEGEND, *_remarks(report, before)], signatures)
 

@@ -31,7 +31,7 @@ def render_markdown(result: Result, *, per_sample: bool) -> str:
     if said := [f"* {escape(line)}" for line in remarks(result)]:
         blocks.append("\n".join(said))
     if result.skipped:
-        blocks.append(draw_markdown_table(skipped_table(result)))
+        blocks.append(draw_markdown_table(skipped_table(result.skipped)))
     signatures = [str(metric.signature) for metric in result.metrics.values()]
     blocks.append("\n".join(["```", *signatures, "```"]))
     return "\n\n".join(blocks) + "\n"

@@ -6,8 +6,8 @@ from typing import Any
 
 from i0tscore.inversion.retrieval import NATIVE, RetrievalReport
 from i0tscore.render.document import Document, csv_text, figure, interval_cells, intervals_said
-from i0tscore.render.strings import number, one_line
-from i0tscore.render.tables import Table
+from i0tscore.render.strings import number
+from i0tscore.render.tables import Table, skipped_table
 from i0tscore.results.intervals import Estimate
 from i0tscore.results.retrieval import LABEL_MEASURES
 
@@ -25,8 +25,7 @@ def retrieval_document(report: RetrievalReport) -> Document:
     if changed:
         tables.append((f"differences from {NATIVE}, query by query", _table(changed, signed=True)))
     if report.skipped:
-        rows = [[one_line(s.id), one_line(s.reason)] for s in report.skipped]
-        tables.append(("", Table(["skipped", "reason"], rows, ["left", "left"])))
+        tables.append(("", skipped_table(report.skipped)))
     return Document(tables, [LEGEND, *_remarks(report)], [str(report.signature)])
 
 

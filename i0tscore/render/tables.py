@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from i0tscore.gap import Quartiles
 from i0tscore.render.strings import UNDEFINED, number, one_line
-from i0tscore.results import MetricResult, Result, SampleResult
+from i0tscore.results import MetricResult, Result, SampleResult, SkippedSample
 
 PARTS = ("semantic", "image_bias", "caption_bias")
 """Parts of the breakdown that differ between samples, in the order shown."""
@@ -76,9 +76,9 @@ def sample_table(result: Result) -> Table:
     return Table(header, rows, ["left"] * left + ["right"] * (len(header) - left))
 
 
-def skipped_table(result: Result) -> Table:
+def skipped_table(skipped: Sequence[SkippedSample]) -> Table:
     """One row a skipped sample."""
-    rows = [[one_line(s.id), one_line(s.reason)] for s in result.skipped]
+    rows = [[one_line(s.id), one_line(s.reason)] for s in skipped]
     return Table(["skipped", "reason"], rows, ["left", "left"])
 
 

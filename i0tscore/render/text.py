@@ -39,7 +39,7 @@ def render_text(
     if said := [*remarks(result)]:
         blocks.append("\n".join(said))
     if result.skipped:
-        blocks.append(draw_table(skipped_table(result), color))
+        blocks.append(draw_table(skipped_table(result.skipped), color))
     signatures = "\n".join(str(metric.signature) for metric in result.metrics.values())
     blocks.append(typed(signatures, DIM, color))
     return "\n\n".join(blocks) + "\n"

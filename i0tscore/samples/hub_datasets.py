@@ -11,6 +11,11 @@ from typing import Any
 from i0tscore.errors import InputError, SampleFileError
 from i0tscore.samples.rows import Findings, Place, Records, Wanted, few
 
+SAVED = ("state.json", "dataset_dict.json")
+"""One of these is in every folder that ``Dataset.save_to_disk`` wrote."""
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""One of these describes an image folder."""
+
 _ROWS_AT_ONCE = 1000
 
 

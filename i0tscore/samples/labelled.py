@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from i0tscore.errors import InputError
+from i0tscore.samples.hub_datasets import METADATA, SAVED
 from i0tscore.samples.images import IMAGE_SUFFIXES, ImageFolder, image_source
 from i0tscore.samples.records import DELIMITERS, SUFFIXES, read_records
 from i0tscore.samples.rows import (
@@ -84,13 +85,12 @@ class LabelFields:
         return self.label in present and something and each_once(self.names, present, findings)
 
 
-_DESCRIBED = ("state.json", "dataset_dict.json", "metadata.csv", "metadata.jsonl", "metadata.parquet")
 _EMBEDDED = ("img_emb", "text_emb")
 
 
 def is_bare_folder(path: Path) -> bool:
     """Whether a folder has no file that describes its images and no embeddings: only labels can be in it."""
-    return path.is_dir() and not any((path / name).exists() for name in (*_DESCRIBED, *_EMBEDDED))
+    return path.is_dir() and not any((path / name).exists() for name in (*SAVED, *METADATA, *_EMBEDDED))
 
 
 def read_labelled_folder(folder: Path) -> LabelledSet:

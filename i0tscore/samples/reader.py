@@ -11,6 +11,7 @@ from i0tscore.errors import InputError, UsageError
 from i0tscore.samples.assemble import Assembler, ReferenceFile
 from i0tscore.samples.captions import read_captions, read_numbered
 from i0tscore.samples.coco import read_coco
+from i0tscore.samples.hub_datasets import METADATA, SAVED
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.json_files import read_mapping, read_references
 from i0tscore.samples.records import SUFFIXES
@@ -19,7 +20,6 @@ from i0tscore.samples.sample import SampleSet
 
 INPUT_FORMATS: Final = ("clipscore", "json", "jsonl", "csv", "tsv", "coco", "flickr8k", "datasets")
 
-_METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _HEAD_BYTES: Final = 1 << 16
 _NUMBERED: Final = re.compile(r"[^\t]+#\d+\t")
 
@@ -94,7 +94,7 @@ def _metadata_of(path: Path) -> Path:
     """Return the metadata file of an image folder; any other path as it is."""
     if not path.is_dir():
         return path
-    found = [name for name in _METADATA if (path / name).is_file()]
+    found = [name for name in METADATA if (path / name).is_file()]
     if len(found) > 1:
         raise UsageError(f"{path}: has {' and '.join(found)}: give the path of the one to be read")
     return path / found[0] if found else path
@@ -128,10 +128,10 @@ def detect_format(path: Path, *, coco: bool = False) -> str:
         UsageError: It cannot be told; the message names the choices.
     """
     if path.is_dir():
-        if not any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        if not any((path / name).is_file() for name in SAVED):
             raise UsageError(
                 f"{path}: a folder without captions: give a caption file, a folder written by "
-                f"Dataset.save_to_disk, or one with {' or '.join(_METADATA)}"
+                f"Dataset.save_to_disk, or one with {' or '.join(METADATA)}"
             )
         return "datasets"
     with path.open("rb") as file:

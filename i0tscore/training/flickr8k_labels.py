@@ -79,6 +79,12 @@ def label_of(captions: Sequence[str]) -> str | None:
     return most if alone and named[most] >= AGREEING else None
 
 
+def labels_of(captions: Sequence[str]) -> list[str | None]:
+    """The class of each photograph or None, from five captions of each in turn."""
+    starts = range(0, len(captions), CAPTIONS_PER_IMAGE)
+    return [label_of(captions[start : start + CAPTIONS_PER_IMAGE]) for start in starts]
+
+
 def flickr8k_labels(data: Path, split: Split) -> tuple[tuple[Path, ...], tuple[str | None, ...]]:
     """The photographs of a split, as ``read_split`` has them, and the class of each or None.
 
@@ -90,6 +96,4 @@ def flickr8k_labels(data: Path, split: Split) -> tuple[tuple[Path, ...], tuple[s
         InputError: A file is missing.
     """
     read = read_split(data, split)
-    starts = range(0, len(read.captions), CAPTIONS_PER_IMAGE)
-    labels = tuple(label_of(read.captions[start : start + CAPTIONS_PER_IMAGE]) for start in starts)
-    return read.images, labels
+    return read.images, tuple(labels_of(read.captions))
