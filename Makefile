@@ -33,10 +33,10 @@ format: $(DEV)  ## put the code in the project's format
 reports: $(DEV)  ## measure agreement with people, the gap and inversion (an hour) anew; needs the data that docs/human-judgments.md names
 	$(VENV)/bin/python -m human_judgments.flickr8k_expert --model lite
 	$(VENV)/bin/python -m human_judgments.blv_kreiss2022 --model lite
-	$(VENV)/bin/python -m human_judgments.standardizers --model lite
-	$(VENV)/bin/python -m human_judgments.gap --model lite
-	$(VENV)/bin/python -m human_judgments.gap_pairs
-	$(VENV)/bin/python -m human_judgments.inversion --model lite --inverted build/inverted
+	$(VENV)/bin/python -m studies.standardizers --model lite
+	$(VENV)/bin/python -m studies.gap --model lite
+	$(VENV)/bin/python -m studies.gap_pairs
+	$(VENV)/bin/python -m studies.inversion --model lite --inverted build/inverted
 
 wheel: $(DEV)  ## build dist/*.whl
 	$(VENV)/bin/python -m build --wheel

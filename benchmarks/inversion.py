@@ -53,9 +53,7 @@ def main() -> None:
     print(f"{ARCHITECTURE}, random weights, {options.n} images, {torch.get_num_threads()} thread(s)")
     print(f"loading and first call: {time.process_time() - began:.1f} s")
     began = time.process_time()
-    ours = invert_images(
-        encoder, targets, batch_size=options.n, steps=options.steps, curve=range(options.steps + 1)
-    )
+    ours = invert_images(encoder, targets, batch_size=options.n, steps=options.steps, curve=range(options.steps + 1))
     fast = time.process_time() - began
     began = time.process_time()
     curve = plain(model, targets, ours)
@@ -126,9 +124,7 @@ def _encoder() -> OpenClipEncoder:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=64, help="items, all in one batch (default: 64)")
     parser.add_argument("--captions", action="store_true", help="invert captions by lite instead")
     parser.add_argument("--steps", type=int, default=5, help="updates (default: 5; the paper does 150)")

@@ -25,6 +25,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from pyarrow import parquet
 from tabulate import tabulate
 
+from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.encoders.hub import quiet
 from i0tscore.encoders.images import decode
 from i0tscore.encoders.loop import embed_captions
@@ -36,9 +37,8 @@ from i0tscore.integrations.shard_settings import Job, ShardSettings
 from i0tscore.integrations.shard_store import read_parts, write_shard
 from i0tscore.integrations.shard_summary import ShardSummary
 from i0tscore.integrations.shard_worker import _scored
-from i0tscore.metrics.encoded import EncodedRun
 from i0tscore.metrics.metric import parse_metrics
-from i0tscore.metrics.signing import Settings
+from i0tscore.metrics.signing import SignatureFields
 from i0tscore.results import Resampling
 
 DIMENSION = 512
@@ -100,7 +100,7 @@ def after_encoding(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
     moments = [Moments.of(side) for side in sides]
     statistics = Statistics("batch", "ViT-B-32", "", "", *moments)
     settings = ShardSettings(model="lite")
-    made_by = Settings((("m", "ViT-B-32"),), (), Resampling())
+    made_by = SignatureFields((("m", "ViT-B-32"),), (), Resampling())
     job = Job(settings, METRICS, made_by, folder, statistics=statistics)
     kept, scores = folder / "kept.parquet", folder / "scores.parquet"
 

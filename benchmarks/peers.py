@@ -59,9 +59,7 @@ def torchmetrics(pairs: Pairs) -> Callable[[], None]:
     def run() -> None:
         for start in range(0, len(pairs), 32):
             batch = pairs[start : start + 32]
-            images = [
-                torch.from_numpy(np.array(Image.open(p).convert("RGB"))).permute(2, 0, 1) for p, _ in batch
-            ]
+            images = [torch.from_numpy(np.array(Image.open(p).convert("RGB"))).permute(2, 0, 1) for p, _ in batch]
             metric.update(images, [caption for _, caption in batch])
         metric.compute()
 

@@ -110,9 +110,7 @@ def _statistics(encoder: Any) -> Statistics:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="lite", help="the encoder (default: lite)")
     parser.add_argument("--device", default="cpu", help="a torch device (default: cpu)")
     parser.add_argument("--batch", type=int, default=64, help="images a step (default: 64)")

@@ -119,9 +119,7 @@ def _take_turns(ways: dict[str, Callable[[], Cosines]], rounds: int) -> dict[str
     return best
 
 
-def _rows(
-    title: str, n: int, measured: dict[str, Measured], targets: tuple[float, float | None]
-) -> list[list[object]]:
+def _rows(title: str, n: int, measured: dict[str, Measured], targets: tuple[float, float | None]) -> list[list[object]]:
     reference = measured["plain fp32"]
     asked = dict(zip(("i0tscore fp32", "i0tscore bf16"), targets, strict=True))
     return [
@@ -156,31 +154,21 @@ def _photographs(options: argparse.Namespace) -> list[tuple[Path, Sequence[str]]
         sentence = "a small brown dog runs fast over the wide green field near two old trees"
         words = sentence.split()
         made_up = [" ".join(words[: 6 + 2 * k]) for k in range(5)]
-        return [
-            (path, [f"{text}, number {i}" for text in made_up]) for i, path in enumerate(paths[: options.n])
-        ]
+        return [(path, [f"{text}, number {i}" for text in made_up]) for i, path in enumerate(paths[: options.n])]
     folder = options.data / "flickr8k"
     captions: dict[str, list[str]] = {}
     for line in (folder / "Flickr8k.token.txt").read_text(encoding="utf-8").splitlines():
         name, text = line.split("\t")
         captions.setdefault(name.rpartition("#")[0], []).append(text)
     # Originals first: 500 × 375 is what people score, and decoding them is part of the work.
-    found = {
-        path.name: path
-        for kind in ("images_224", "images_original")
-        for path in (folder / kind).glob("*.jpg")
-    }
+    found = {path.name: path for kind in ("images_224", "images_original") for path in (folder / kind).glob("*.jpg")}
     tests = (folder / "Flickr_8k.testImages.txt").read_text().split()
-    ordered = sorted(
-        (name for name in tests if name in found), key=lambda name: "224" in found[name].parent.name
-    )
+    ordered = sorted((name for name in tests if name in found), key=lambda name: "224" in found[name].parent.name)
     return [(found[name], captions[name]) for name in ordered[: options.n]]
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = Path(__file__).resolve().parents[2] / "shared" / "data"
     data = Path(os.environ.get("I0TSCORE_DATA", shared))
     parser.add_argument("--data", type=Path, default=data, help="folder with flickr8k/ (I0TSCORE_DATA)")

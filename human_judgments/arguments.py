@@ -141,15 +141,9 @@ _OPTIONS = add_options(
         metavar="FILE",
         help="CSV with image, caption and one column a metric, instead of a model or beside --model.",
     ),
-    click.option(
-        "--save-scores", type=_PATH, metavar="FILE", help="Write the scores in the form of --scores."
-    ),
-    click.option(
-        "--baseline", default="CLIPScore", show_default=True, help="What the others are compared with."
-    ),
-    click.option(
-        "--limit", type=click.IntRange(min=2), metavar="N", help="Only the first N captions: a trial."
-    ),
+    click.option("--save-scores", type=_PATH, metavar="FILE", help="Write the scores in the form of --scores."),
+    click.option("--baseline", default="CLIPScore", show_default=True, help="What the others are compared with."),
+    click.option("--limit", type=click.IntRange(min=2), metavar="N", help="Only the first N captions: a trial."),
     click.option("--allow-other-counts", is_flag=True, help="Take a part of a set, or another version."),
     resampling_options,
     click.option("--output", type=_PATH, default="reports", show_default=True, help="Folder of the reports."),

@@ -13,7 +13,7 @@ from human_judgments.scores import Scores
 from i0tscore.render.agreement import SYMBOLS, agreement_table, part_table
 from i0tscore.render.markdown import draw_markdown_table
 from i0tscore.results.correlation import CorrelationName
-from i0tscore.results.evidence import Evidence
+from i0tscore.results.evidence import CorrelationReport
 
 ALIKE = {
     "flickr8k_expert": "`lite`'s heads are trained on the training split of Flickr8k: photographs and "
@@ -37,7 +37,7 @@ def introduction(known: KnownSet, arguments: Arguments, counts: Mapping[str, int
 
 
 def agreement_blocks(
-    found: Evidence,
+    found: CorrelationReport,
     headline: CorrelationName,
     arguments: Arguments,
     *,
@@ -62,9 +62,7 @@ def agreement_blocks(
     if found.averaged:
         means = ", ".join(f"{name} {_hundred(value)}" for name, value in found.averaged.items())
         symbol = SYMBOLS[headline]
-        blocks.append(
-            f"If the ratings of each item were averaged first, {averaging}, {symbol} would be: {means}."
-        )
+        blocks.append(f"If the ratings of each item were averaged first, {averaging}, {symbol} would be: {means}.")
     if found.accuracy:
         rows = [[name, percent(value), str(pairs)] for name, (value, pairs) in found.accuracy.items()]
         blocks += [
@@ -78,12 +76,12 @@ def agreement_blocks(
     return blocks
 
 
-def figures(found: Evidence) -> str:
+def figures(found: CorrelationReport) -> str:
     """The table of agreement, × 100."""
     return draw_markdown_table(agreement_table(found, shown=percent, of="metric", groups="images"))
 
 
-def difference_table(found: Evidence, resamples: int) -> str:
+def difference_table(found: CorrelationReport, resamples: int) -> str:
     """Differences from the baseline."""
     rows = [
         [name, percent(d.estimate, signed=True), p_value(d.p_value, resamples), p_value(d.p_holm, resamples)]

@@ -19,11 +19,11 @@ from human_judgments.report import Report
 from human_judgments.run import report_ratings
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.rating_files import locate
-from i0tscore.samples.rating_rows import Rated, RatingAssembler, Scale
+from i0tscore.samples.rating_rows import Rated, RatingAssembler, RatingScale
 from i0tscore.samples.rating_tables import Columns
 from i0tscore.samples.ratings import RatingSet
 from i0tscore.samples.records import fields_of, read_records
-from i0tscore.samples.rows import Findings, Records
+from i0tscore.samples.rows import Diagnostics, Records
 
 REMARKS = ("the ratings of this set are not public: counts and hashes of the whole set are not known here",)
 
@@ -70,17 +70,17 @@ def read_eye4b(
             code has it, or the response alone.
         criterion: Keep this criterion only.
     """
-    findings = Findings()
+    diagnostics = Diagnostics()
     columns = Columns(
         image=("img_dir",), caption=("gpt_txt", "txt"), rating=("accuracy", "score"), category=("criterion",)
     )
-    records = read_records(path, findings, columns)
+    records = read_records(path, diagnostics, columns)
     chosen = columns.chosen(fields_of(records))
     in_words = chosen.get("rating") == "accuracy"
-    scale = Scale(0, 1, words=EYE4B_RATINGS) if in_words else Scale(0, _HIGHEST_SCORE)
+    scale = RatingScale(0, 1, words=EYE4B_RATINGS) if in_words else RatingScale(0, _HIGHEST_SCORE)
     rows = _descriptions(records, chosen, criterion, with_request=with_request)
     folder = None if images is None else ImageFolder(images)
-    found = RatingAssembler(folder, findings, scale).assemble(path, f"blv_eye4b {path.stem}", rows)
+    found = RatingAssembler(folder, diagnostics, scale).assemble(path, f"blv_eye4b {path.stem}", rows)
     return found if in_words else replace(found, rating=found.rating / _HIGHEST_SCORE)
 
 

@@ -23,7 +23,7 @@ from human_judgments.run import evidence_data, heading, measure, stem_of, title_
 from human_judgments.scores import Scores, score_samples
 from i0tscore.results.agreement import agreement
 from i0tscore.results.correlation import CorrelationName
-from i0tscore.results.evidence import Evidence
+from i0tscore.results.evidence import CorrelationReport
 from i0tscore.results.intervals import Estimate
 from i0tscore.samples.rating_blv import (
     AUTHORS_SCORES,
@@ -87,8 +87,7 @@ _PARTIAL = (
     "(residuals of linear regressions on it)."
 )
 _LIMITS = (
-    "18 images and 68 descriptions are few: most intervals hold zero, and differences between metrics "
-    "mostly do too",
+    "18 images and 68 descriptions are few: most intervals hold zero, and differences between metrics mostly do too",
     "descriptions were written for these articles; scores see the image and the description, not the article",
 )
 
@@ -117,7 +116,7 @@ def _add_columns(scores: Scores, authors: Mapping[str, float]) -> None:
         scores.unavailable[AUTHORS] = f"{AUTHORS_SCORES} lacks some descriptions"
 
 
-def _measure(ratings: RatingSet, scores: Scores, arguments: Arguments) -> Evidence:
+def _measure(ratings: RatingSet, scores: Scores, arguments: Arguments) -> CorrelationReport:
     known = {(sample.image.name, sample.caption) for sample in scores.samples}
     there = np.array([(s.image.name, s.caption) in known for s in ratings.samples])
     rated = ratings if there.all() else ratings.only(there[ratings.item])
@@ -198,7 +197,7 @@ def _oracle(overall: RatingSet, scores: Scores) -> tuple[str, dict[str, float]]:
     return text, {"pearson": r, "p": p, "published_pearson": PUBLISHED_PEARSON, "published_p": PUBLISHED_P}
 
 
-def _chart(found: Evidence) -> Chart:
+def _chart(found: CorrelationReport) -> Chart:
     estimates = {name: value.estimates[HEADLINE] for name, value in found.agreement.items()}
     return Chart("Blind and low-vision raters: overall value", "Pearson × 100", estimates, {})
 

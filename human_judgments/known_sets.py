@@ -51,6 +51,4 @@ def report_flickr8k(
     ratings = read(file, arguments.images, look_up=arguments.needs_images)
     texts = () if file.suffix == ".json" else (file.name, CAPTIONS_FILE)
     files = {text: file.with_name(text) for text in texts}
-    return report_ratings(
-        known, ratings, arguments, path=file, files=files, headline=headline, remarks=remarks
-    )
+    return report_ratings(known, ratings, arguments, path=file, files=files, headline=headline, remarks=remarks)

@@ -20,9 +20,7 @@ REMARKS = (
 
 @script(
     "pascal50s",
-    click.option(
-        "--references", type=click.IntRange(min=1), default=5, show_default=True, help="References a pair."
-    ),
+    click.option("--references", type=click.IntRange(min=1), default=5, show_default=True, help="References a pair."),
 )
 def main(arguments: Arguments, references: int) -> Report:
     """Agreement with Pascal-50S in CLIPScore's JSON form (--data, --images)."""

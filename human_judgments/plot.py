@@ -75,7 +75,7 @@ class DynamicsPicture:
 
     Attributes:
         title: What it shows.
-        rows: As ``i0tscore.inversion.dynamics.inversion_dynamics`` gives them.
+        rows: As ``studies.dynamics.inversion_dynamics`` gives them.
         texts: Quantiles of the cosines of captions with images of others.
     """
 
@@ -96,9 +96,7 @@ class DynamicsPicture:
         ):
             cosines.axhspan(levels["5"], levels["95"], color=color, alpha=0.15, linewidth=0)
             cosines.axhline(levels["50"], color=color, linestyle="--", label=name)
-        precision.axhline(
-            100 * still["mAP"]["value"], color=_THEIRS, linestyle="--", label="images themselves"
-        )
+        precision.axhline(100 * still["mAP"]["value"], color=_THEIRS, linestyle="--", label="images themselves")
         moving = [row for row in self.rows if row["tokens"]]
         for count, color in zip(sorted({row["tokens"] for row in moving}), _COLORS, strict=False):
             own = [row for row in moving if row["tokens"] == count]
@@ -122,9 +120,7 @@ class DynamicsPicture:
 def svg(size: tuple[float, float], paint: Callable[[Any], None]) -> bytes | None:
     """Paint a figure of some inches and return it; None, with a warning, without matplotlib."""
     if find_spec("matplotlib") is None:
-        warnings.warn(
-            'no figure: it needs matplotlib: pip install "i0tscore[plot]"', UserWarning, stacklevel=3
-        )
+        warnings.warn('no figure: it needs matplotlib: pip install "i0tscore[plot]"', UserWarning, stacklevel=3)
         return None
     import matplotlib
     from matplotlib.figure import Figure

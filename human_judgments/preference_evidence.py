@@ -57,11 +57,7 @@ def pair_evidence(
 
     found = {}
     for name, values in correct.items():
-        parts = (
-            {}
-            if categories is None
-            else {str(c): share(values, categories == c) for c in np.unique(categories)}
-        )
+        parts = {} if categories is None else {str(c): share(values, categories == c) for c in np.unique(categories)}
         compared = name != baseline and baseline in correct
         found[name] = PairEvidence(
             share(values),

@@ -15,7 +15,7 @@ from i0tscore.samples.images import ImageFolder, without_suffix
 from i0tscore.samples.json_files import line_records, list_records
 from i0tscore.samples.rating_rows import find_image
 from i0tscore.samples.ratings import Labels, without
-from i0tscore.samples.rows import Findings, Place, UnusableError, checked_name, checked_text, shown
+from i0tscore.samples.rows import Diagnostics, Location, UnusableError, checked_name, checked_text, quote
 from i0tscore.samples.sample import Sample
 from i0tscore.samples.text import BROKEN, read_json
 
@@ -71,7 +71,7 @@ class PreferenceSet:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    place: Place
+    place: Location
     image: object
     captions: object
     label: object
@@ -95,8 +95,8 @@ def read_preferences(
     Raises:
         SampleFileError: Whatever is wrong with the file, all of it found in one reading.
     """
-    findings = Findings()
-    return _assemble(path, name or path.stem, list(_of_json(path, findings)), findings, images, references)
+    diagnostics = Diagnostics()
+    return _assemble(path, name or path.stem, list(_of_json(path, diagnostics)), diagnostics, images, references)
 
 
 def read_foil(
@@ -111,20 +111,20 @@ def read_foil(
         every_pair: Take every foil; otherwise the first of each image, as the published figures do with
             one pair an image.
     """
-    findings = Findings()
-    pairs = list(_foils(path, captions, findings))
+    diagnostics = Diagnostics()
+    pairs = list(_foils(path, captions, diagnostics))
     if not every_pair:
         pairs = list({str(pair.image): pair for pair in reversed(pairs)}.values())[::-1]
-        findings.notes.append("one pair an image, the first of the file")
-    return _assemble(path, "foil", pairs, findings, images, None)
+        diagnostics.notes.append("one pair an image, the first of the file")
+    return _assemble(path, "foil", pairs, diagnostics, images, None)
 
 
 def _assemble(
-    path: Path, name: str, pairs: list[_Pair], findings: Findings, images: Path | None, most: int | None
+    path: Path, name: str, pairs: list[_Pair], diagnostics: Diagnostics, images: Path | None, most: int | None
 ) -> PreferenceSet:
     folder = None if images is None else ImageFolder(images)
-    made = [samples for pair in pairs if (samples := _samples(pair, folder, most, findings)) is not None]
-    findings.conclude(path, [sample for two, _, _ in made for sample in two], skip=False)
+    made = [samples for pair in pairs if (samples := _samples(pair, folder, most, diagnostics)) is not None]
+    diagnostics.finish(path, [sample for two, _, _ in made for sample in two], skip=False)
     categories = tuple(category for _, _, category in made)
     clusters = tuple(str(two[0].image) for two, _, _ in made)
     counts = {
@@ -139,12 +139,12 @@ def _assemble(
         clusters,
         categories if any(categories) else None,
         counts,
-        tuple(findings.notes),
+        tuple(diagnostics.notes),
     )
 
 
 def _samples(
-    pair: _Pair, folder: ImageFolder | None, most: int | None, findings: Findings
+    pair: _Pair, folder: ImageFolder | None, most: int | None, diagnostics: Diagnostics
 ) -> tuple[tuple[Sample, Sample], int, str] | None:
     try:
         name = checked_name(pair.image, "the image")
@@ -153,40 +153,38 @@ def _samples(
             raise UnusableError('"captions" is no list of two: write ["a", "b"]')
         first, second = (checked_text(text, "the caption") for text in pair.captions)
         if isinstance(pair.label, bool) or pair.label not in (0, 1):
-            raise UnusableError(f"the label {shown(pair.label)} is neither 0 nor 1: correct it")
+            raise UnusableError(f"the label {quote(pair.label)} is neither 0 nor 1: correct it")
         references = checked_references(pair.references)[:most]
     except UnusableError as problem:
-        findings.reject(pair.place, str(problem))
+        diagnostics.row_error(pair.place, str(problem))
         return None
     written = pair.category
-    category = (
-        PASCAL_CATEGORIES.get(written, str(written)) if isinstance(written, int) else str(written or "")
-    )
+    category = PASCAL_CATEGORIES.get(written, str(written)) if isinstance(written, int) else str(written or "")
     stem = without_suffix(image.name)
     samples = Sample(stem, image, first, references), Sample(stem, image, second, references)
     return samples, int(pair.label), category
 
 
-def _of_json(path: Path, findings: Findings) -> Iterator[_Pair]:
+def _of_json(path: Path, diagnostics: Diagnostics) -> Iterator[_Pair]:
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        yield from (_pair(record, place, None) for place, record in line_records(path, findings))
+        yield from (_pair(record, place, None) for place, record in line_records(path, diagnostics))
         return
-    value = read_json(path, findings)
+    value = read_json(path, diagnostics)
     if isinstance(value, dict):
         position = 0
         for category, entries in value.items():
             for number, record in enumerate(entries if isinstance(entries, list) else [None], start=1):
                 position += 1
-                place = Place(position, f"{category}, item {number}")
+                place = Location(position, f"{category}, item {number}")
                 if isinstance(record, dict):
                     yield _pair(record, place, category)
                 else:
-                    findings.reject(place, 'not an object with "image", "captions" and "label": correct it')
+                    diagnostics.row_error(place, 'not an object with "image", "captions" and "label": correct it')
     elif value is not BROKEN:
-        yield from (_pair(record, place, None) for place, record in list_records(path, findings))
+        yield from (_pair(record, place, None) for place, record in list_records(path, diagnostics))
 
 
-def _pair(record: Mapping[str, Any], place: Place, category: str | None) -> _Pair:
+def _pair(record: Mapping[str, Any], place: Location, category: str | None) -> _Pair:
     return _Pair(
         place,
         record.get("image", record.get("image_path")),
@@ -197,37 +195,35 @@ def _pair(record: Mapping[str, Any], place: Place, category: str | None) -> _Pai
     )
 
 
-def _foils(path: Path, captions: Path | None, findings: Findings) -> Iterator[_Pair]:
-    content = read_json(path, findings)
+def _foils(path: Path, captions: Path | None, diagnostics: Diagnostics) -> Iterator[_Pair]:
+    content = read_json(path, diagnostics)
     if content is BROKEN:
         return
     try:
         files = {image["id"]: image["file_name"] for image in content["images"]}
-        annotations = [
-            (a["id"], a["image_id"], a["caption"], bool(a["foil"])) for a in content["annotations"]
-        ]
+        annotations = [(a["id"], a["image_id"], a["caption"], bool(a["foil"])) for a in content["annotations"]]
     except (KeyError, TypeError):
-        findings.refuse('not FOIL\'s form: "images" with file names and "annotations" with "foil" are needed')
+        diagnostics.file_error('not FOIL\'s form: "images" with file names and "annotations" with "foil" are needed')
         return
-    references = {} if captions is None else _coco_captions(captions, findings)
+    references = {} if captions is None else _coco_captions(captions, diagnostics)
     true = {identifier: caption for identifier, _, caption, foil in annotations if not foil}
     for position, (identifier, image, caption, foil) in enumerate(annotations, start=1):
-        place = Place(position, f"annotation {shown(identifier)}")
+        place = Location(position, f"annotation {quote(identifier)}")
         if image not in files:
-            findings.reject(place, f"no image {shown(image)} among the images: correct it")
+            diagnostics.row_error(place, f"no image {quote(image)} among the images: correct it")
         elif foil and identifier not in true:
-            findings.reject(place, "a foil without its true caption: add it or remove the foil")
+            diagnostics.row_error(place, "a foil without its true caption: add it or remove the foil")
         elif foil:
             others = without(references.get(image, []), true[identifier])
             yield _Pair(place, files[image], [caption, true[identifier]], 1, list(others))
 
 
-def _coco_captions(path: Path, findings: Findings) -> dict[Any, list[str]]:
-    content = read_json(path, findings, f"{path.name}, ")
+def _coco_captions(path: Path, diagnostics: Diagnostics) -> dict[Any, list[str]]:
+    content = read_json(path, diagnostics, f"{path.name}, ")
     found: dict[Any, list[str]] = {}
     try:
         for annotation in content["annotations"] if content is not BROKEN else []:
             found.setdefault(annotation["image_id"], []).append(annotation["caption"])
     except (KeyError, TypeError):
-        findings.refuse(f'{path.name}: not COCO\'s form: "annotations" with captions are needed')
+        diagnostics.file_error(f'{path.name}: not COCO\'s form: "annotations" with captions are needed')
     return found

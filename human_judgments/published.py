@@ -40,9 +40,7 @@ class Published:
     source: str
 
 
-def _rows(
-    figure: str, source: str, condition: str, **values: float | tuple[float, str]
-) -> tuple[Published, ...]:
+def _rows(figure: str, source: str, condition: str, **values: float | tuple[float, str]) -> tuple[Published, ...]:
     found = []
     for key, value in values.items():
         number, where = value if isinstance(value, tuple) else (value, source)
@@ -82,9 +80,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         *_rows("tau_c", _KIT, LARGE, FLEUR=53.0, EXPERT=56.7),
     ),
     "flickr8k_cf": (
-        *_rows(
-            "tau_b", _CLIPSCORE, REFERENCES, BLEU_4=16.9, ROUGE_L=19.9, METEOR=22.2, CIDEr=24.6, SPICE=24.4
-        ),
+        *_rows("tau_b", _CLIPSCORE, REFERENCES, BLEU_4=16.9, ROUGE_L=19.9, METEOR=22.2, CIDEr=24.6, SPICE=24.4),
         *_rows("tau_b", _CLIPSCORE, ZERO_SHOT, CLIP_S=34.4, DN=(35.4, _DN), DN_100=(35.1, _DN)),
         *_rows("tau_b", _CLIPSCORE, ZERO_SHOT_REFERENCES, RefCLIP_S=36.4, DN_ref=(37.0, _DN)),
         *_rows("tau_b", "Kim et al. 2022, by a leaderboard", "CLIP ViT-B/32 and a fitted set", MID=37.3),
@@ -94,9 +90,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         *_rows("tau_b", _KIT, LARGE, FLEUR=38.6, EXPERT=39.3),
     ),
     "composite": (
-        *_rows(
-            "tau_c", _CLIPSCORE, REFERENCES, BLEU_4=30.6, ROUGE_L=32.4, METEOR=38.9, CIDEr=37.7, SPICE=40.3
-        ),
+        *_rows("tau_c", _CLIPSCORE, REFERENCES, BLEU_4=30.6, ROUGE_L=32.4, METEOR=38.9, CIDEr=37.7, SPICE=40.3),
         *_rows("tau_c", _CLIPSCORE, ZERO_SHOT, CLIP_S=53.8),
         *_rows("tau_c", _CLIPSCORE, ZERO_SHOT_REFERENCES, RefCLIP_S=55.4),
         *_rows("tau_c", _KIT, "CLIP ViT-B/32 fine-tuned on COCO with generated pairs", PAC_S=55.7),

@@ -9,7 +9,7 @@ from pathlib import Path
 from i0tscore.errors import InputError
 from i0tscore.samples.hub_datasets import load_hub_dataset
 from i0tscore.samples.rating_files import differing_hashes, image_folder, locate
-from i0tscore.samples.rating_rows import Scale
+from i0tscore.samples.rating_rows import RatingScale
 from i0tscore.samples.rating_tables import Columns, TableRules, read_dataset_ratings, read_rating_table
 from i0tscore.samples.ratings import RatingSet, require_counts
 
@@ -83,7 +83,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
                 "Flickr8k.token.txt": "1e1f3a371ba1a1bf742e6930521c037e046b2bf3fcc2390ba8405e0301ed7689",
             },
             HubLocation("yuwd/Flickr8k-HumanEval", "expert"),
-            TableRules(HUB_COLUMNS, Scale(1, 4, whole=True), repeats=True),
+            TableRules(HUB_COLUMNS, RatingScale(1, 4, whole=True), repeats=True),
         ),
         KnownSet(
             "flickr8k_cf",
@@ -93,7 +93,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             {"ratings": 47830, "judgements": 144860, "images": 1000},
             {"Flickr8k.token.txt": "1e1f3a371ba1a1bf742e6930521c037e046b2bf3fcc2390ba8405e0301ed7689"},
             HubLocation("yuwd/Flickr8k-HumanEval", "crowdflower"),
-            TableRules(HUB_COLUMNS, Scale(0, 1), drop_caption=True, repeats=True),
+            TableRules(HUB_COLUMNS, RatingScale(0, 1), drop_caption=True, repeats=True),
         ),
         KnownSet(
             "composite",
@@ -101,7 +101,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "Aditya et al. 2018 (CVIU 173), correctness 1–5 of captions of Flickr8k, Flickr30k and COCO",
             {"ratings": 11985, "images": 3995},
             hub=HubLocation("yuwd/Composite"),
-            rules=TableRules(HUB_COLUMNS, Scale(0, 5), drop_caption=True, repeats=True),
+            rules=TableRules(HUB_COLUMNS, RatingScale(0, 5), drop_caption=True, repeats=True),
             files=("*composite*.csv", "*composite*.tsv", "*composite*.json"),
         ),
         KnownSet(
@@ -110,7 +110,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "Wada et al., CVPR 2024 (Polos), test split",
             {"ratings": 26122},
             hub=HubLocation("yuwd/Polaris"),
-            rules=TableRules(HUB_COLUMNS, Scale(0, 1), repeats=True),
+            rules=TableRules(HUB_COLUMNS, RatingScale(0, 1), repeats=True),
             files=("polaris_test.csv", "*polaris*.csv"),
         ),
         KnownSet(
@@ -120,7 +120,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "reported and not compared",
             {},
             hub=HubLocation("Ka2ukiMatsuda/Nebula"),
-            rules=TableRules(HUB_COLUMNS, Scale(0, 1), repeats=True),
+            rules=TableRules(HUB_COLUMNS, RatingScale(0, 1), repeats=True),
             files=("*nebula*.csv",),
         ),
         KnownSet(
@@ -136,20 +136,15 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "Kreiss et al., EMNLP 2022 (MIT), 18 images from Wikimedia Commons in articles on 6 topics",
             {"ratings": 272, "items": 68, "images": 18},
             {
-                "blv_data_criticaltrials.csv": (
-                    "7edd71867b814b60a733e380190277df7e2f23362f79babeb65d91c43e9868d5"
-                ),
-                "sighted_data_criticaltrials.csv": (
-                    "2f0ffa58843065d5647212c25f21e709795e22057f37eb9b5e56096820dab5a6"
-                ),
+                "blv_data_criticaltrials.csv": ("7edd71867b814b60a733e380190277df7e2f23362f79babeb65d91c43e9868d5"),
+                "sighted_data_criticaltrials.csv": ("2f0ffa58843065d5647212c25f21e709795e22057f37eb9b5e56096820dab5a6"),
                 "authors_clipscores.csv": "cb497c8f99dc026cfe41ef1bbedf2b8a02b3669567ae2faaff9b1389e5b3cdd2",
             },
         ),
         KnownSet(
             "blv_eye4b",
             "Eye4B and VL-GuideData",
-            "An et al. 2025 (arXiv 2502.14883), Kim et al. 2025/26 (arXiv 2510.00766); "
-            "the ratings are not public",
+            "An et al. 2025 (arXiv 2502.14883), Kim et al. 2025/26 (arXiv 2510.00766); the ratings are not public",
             {},
         ),
     )

@@ -26,7 +26,7 @@ from human_judgments.scores import Scores, score_samples
 from i0tscore.metrics.rated import with_scores
 from i0tscore.render.agreement import SYMBOLS
 from i0tscore.results.correlation import CorrelationName
-from i0tscore.results.evidence import Evidence, gather_evidence
+from i0tscore.results.evidence import CorrelationReport, correlation_report
 from i0tscore.samples.ratings import RatingSet
 
 
@@ -51,9 +51,7 @@ def report_ratings(
         headline: The correlation that the set's published figures are.
         remarks: How the set was taken, for the reader.
     """
-    differing = verify(
-        ratings.counts, known, path, files or {}, allow_other_counts=arguments.allow_other_counts
-    )
+    differing = verify(ratings.counts, known, path, files or {}, allow_other_counts=arguments.allow_other_counts)
     counts = dict(ratings.counts)
     ratings = ratings if arguments.limit is None else ratings.limited(arguments.limit)
     scores = score_samples(ratings.samples, arguments)
@@ -149,9 +147,9 @@ def _published_by_metric(known: KnownSet, figure: str) -> dict[str, float]:
     return {row.metric: row.value / 100 for row in PUBLISHED.get(known.name, ()) if row.figure == figure}
 
 
-def measure(ratings: RatingSet, scores: Scores, arguments: Arguments, headline: CorrelationName) -> Evidence:
+def measure(ratings: RatingSet, scores: Scores, arguments: Arguments, headline: CorrelationName) -> CorrelationReport:
     """Measure how scores agree with ratings of the captions scored, or of some of them."""
-    return gather_evidence(
+    return correlation_report(
         with_scores(ratings, scores.of(ratings.samples), scores.signatures),
         headline=headline,
         baseline=arguments.baseline,
@@ -172,7 +170,7 @@ def heading(known: KnownSet, arguments: Arguments, counts: Mapping[str, int]) ->
     }
 
 
-def evidence_data(found: Evidence) -> dict[str, Any]:
+def evidence_data(found: CorrelationReport) -> dict[str, Any]:
     """Agreement as plain data."""
     data = found.to_dict()
     for name, value in found.averaged.items():

@@ -101,9 +101,7 @@ def _by_model(scores: Scores, arguments: Arguments, model: ModelOptions, names: 
         scores.signatures[name] = str(metric.signature)
         undefined = int(np.isnan(metric.values).sum())
         if undefined:
-            scores.notes.append(
-                f"{name} is undefined for {undefined} captions, which are left out of its row"
-            )
+            scores.notes.append(f"{name} is undefined for {undefined} captions, which are left out of its row")
     cut = result.tokens_cut
     if cut is not None and (cut > 0).any():
         scores.notes.append(f"captions longer than the model takes, cut: {int((cut > 0).sum())}")

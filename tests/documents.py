@@ -55,9 +55,7 @@ def run(block: Block, namespace: dict[str, Any]) -> None:
         test = doctest.DocTestParser().get_doctest(block.body, namespace, "example", None, block.line)
         report = io.StringIO()
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-        failed = (
-            doctest.DocTestRunner(optionflags=flags).run(test, out=report.write, clear_globs=False).failed
-        )
+        failed = doctest.DocTestRunner(optionflags=flags).run(test, out=report.write, clear_globs=False).failed
         namespace.update(test.globs)
         assert not failed, report.getvalue()
     else:

@@ -68,17 +68,14 @@ def write_clipscore_json(folder: Path) -> Path:
         for image in IMAGES
     }
     crowd = {
-        image: entry(image, [(i, yes / (yes + no)) for own, i, _, yes, no in CROWD if own == image])
-        for image in IMAGES
+        image: entry(image, [(i, yes / (yes + no)) for own, i, _, yes, no in CROWD if own == image]) for image in IMAGES
     }
     (folder / "flickr8k.json").write_text(json.dumps(expert))
     (folder / "crowdflower_flickr8k.json").write_text(json.dumps(crowd))
     return folder
 
 
-KREISS_HEADER = (
-    "context,participant,img_id,description,q_reconstructivity,q_relevance,q_irrelevance,q_imgfit,q_overall"
-)
+KREISS_HEADER = "context,participant,img_id,description,q_reconstructivity,q_relevance,q_irrelevance,q_imgfit,q_overall"
 SIGHTED_HEADER = (
     "context,anon_worker_id,img_id,img_file,description,q_overall.preimg,q_overall.postimg,"
     "q_reconstructivity.preimg,q_relevance.preimg,q_relevance.postimg,q_irrelevance.preimg,"

@@ -98,9 +98,7 @@ def command(folder: Path) -> dict[str, Any]:
     corpus = on_disk.write_parquet(folder / "photographs", on_disk.make_rows(6), 2)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        code = main(
-            ["score", str(corpus), "--engine", "ray", "--model", "lite", "--actors", "1", "--format", "json"]
-        )
+        code = main(["score", str(corpus), "--engine", "ray", "--model", "lite", "--actors", "1", "--format", "json"])
     return {"code": code, "result": json.loads(out.getvalue()), "left_running": ray.is_initialized()}
 
 

@@ -21,9 +21,7 @@ from i0tscore.results.intervals import Resampling
 TRIALS = int(os.environ.get("I0TSCORE_TRIALS", "120"))
 
 
-def _clustered(
-    groups: int, rng: np.random.Generator, rows: int = 3
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _clustered(groups: int, rng: np.random.Generator, rows: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores and four-level ratings that share a cluster effect."""
     quality = 0.6 * rng.normal(size=(groups, 1)) + rng.normal(size=(groups, rows))
     scores = 0.7 * quality + 0.5 * rng.normal(size=(groups, 1)) + rng.normal(size=(groups, rows))

@@ -80,9 +80,7 @@ def test_the_folder_is_the_users_or_the_environments(monkeypatch: pytest.MonkeyP
     assert default_cache_dir().name == "i0tscore"
 
 
-@pytest.mark.parametrize(
-    "damage", ["not a database, but long enough to look like one " * 9, "head", "middle"]
-)
+@pytest.mark.parametrize("damage", ["not a database, but long enough to look like one " * 9, "head", "middle"])
 def test_a_damaged_file_is_set_aside(tmp_path: Path, encoder, damage: str) -> None:
     with EmbeddingCache(encoder, tmp_path) as cache:
         cache.put("image", {str(i): _vector(i) for i in range(200)})
@@ -105,9 +103,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, encoder, damage: str) -> No
 
 def test_a_damaged_vector_is_not_returned(tmp_path: Path, encoder) -> None:
     with EmbeddingCache(encoder, tmp_path) as cache:
-        cache.put(
-            "image", {"short": _vector(1)[:8], "long": 2 * _vector(1), "nan": _vector(1) * np.float32("nan")}
-        )
+        cache.put("image", {"short": _vector(1)[:8], "long": 2 * _vector(1), "nan": _vector(1) * np.float32("nan")})
     with EmbeddingCache(encoder, tmp_path) as cache:
         assert [cache.get("image", key) for key in ("short", "long", "nan")] == [None] * 3
 

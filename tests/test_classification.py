@@ -9,11 +9,11 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from i0tscore.gap import POST, Moments, Reference, normalize
+from i0tscore.gap import POST, GapStatistics, Moments, normalize
 from i0tscore.results import Resampling
-from i0tscore.results.classification import class_vectors, classify
-from i0tscore.training import flickr8k_labels as labels
-from i0tscore.training.flickr8k import read_split
+from studies import flickr8k_labels as labels
+from studies.classification import class_vectors, classify
+from studies.flickr8k import read_split
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -49,9 +49,7 @@ def test_class_vectors_are_of_unit_length_and_are_centred_as_captions_are() -> N
     classes = class_vectors(normal(4, 6, 8) + 1)
     np.testing.assert_allclose(np.linalg.norm(classes, axis=1), 1)
     mean = Moments.of(classes).mean
-    np.testing.assert_allclose(
-        POST.captions(classes, Reference(np.zeros(8), mean)), normalize(classes - mean)
-    )
+    np.testing.assert_allclose(POST.captions(classes, GapStatistics(np.zeros(8), mean)), normalize(classes - mean))
     with pytest.raises(ValueError, match=r"shape \(classes, templates, d\)"):
         class_vectors(normal(4, 8))
 

@@ -128,9 +128,7 @@ def test_an_unexpected_exception_keeps_its_traceback(monkeypatch):
 def test_a_closed_pipe_is_silent():
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "i0tscore", "--cite"], stdout=write, stderr=subprocess.PIPE, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "i0tscore", "--cite"], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -138,9 +136,7 @@ def test_a_closed_pipe_is_silent():
 def test_warnings_are_one_line_each_and_only_once(capsys):
     with console.plain_warnings(quiet=False):
         for _ in range(2):
-            warnings.warn_explicit(
-                "three captions were cut", UserWarning, "loop.py", 1, "i0tscore.encoders.loop"
-            )
+            warnings.warn_explicit("three captions were cut", UserWarning, "loop.py", 1, "i0tscore.encoders.loop")
         warnings.warn_explicit("noise", UserWarning, "image.py", 1, "PIL.Image")
     assert capsys.readouterr().err == "warning: three captions were cut\n"
 

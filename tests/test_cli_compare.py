@@ -20,9 +20,7 @@ from i0tscore.metrics.comparison import score_and_compare
 from i0tscore.results import Resampling
 from i0tscore.samples import Sample, SampleSet
 
-SIGNATURE = (
-    "CLIPScore|m:lite|std:none|stats:none|n:{n}|skipped:{skipped}|prefix:{prefix}|bs:{bs}|seed:1|v:0.1.0"
-)
+SIGNATURE = "CLIPScore|m:lite|std:none|stats:none|n:{n}|skipped:{skipped}|prefix:{prefix}|bs:{bs}|seed:1|v:0.1.0"
 
 
 def save_result(file, values, *, metric="CLIPScore", signature=None, n=None):
@@ -44,10 +42,7 @@ def values():
     rng = np.random.default_rng(0)
     base = rng.normal(0.7, 0.2, 40)
     gains = {"a": 0 * base, "b": rng.normal(0.1, 0.05, 40), "c": rng.normal(0, 0.05, 40).round(1)}
-    return {
-        name: [(f"image {i}", v) for i, v in enumerate((base + gain).tolist())]
-        for name, gain in gains.items()
-    }
+    return {name: [(f"image {i}", v) for i, v in enumerate((base + gain).tolist())] for name, gain in gains.items()}
 
 
 @pytest.fixture
@@ -141,9 +136,7 @@ def test_signatures_must_agree_in_everything_but_the_counts(values, tmp_path, ca
     b = save_result(tmp_path / "b.json", values["b"], signature=other)
     assert main(["compare", a, b]) == 0
     capsys.readouterr()
-    other = SIGNATURE.format(n=40, skipped=0, prefix="A photo", bs=1000).replace(
-        "m:lite", "m:ViT-B-32/openai"
-    )
+    other = SIGNATURE.format(n=40, skipped=0, prefix="A photo", bs=1000).replace("m:lite", "m:ViT-B-32/openai")
     b = save_result(tmp_path / "b.json", values["b"], signature=other)
     assert main(["compare", a, b]) == 1
     err = capsys.readouterr().err
@@ -276,8 +269,7 @@ def test_captions_are_scored_in_one_run_with_pooled_statistics():
 
 def test_an_id_must_be_the_same_image_everywhere():
     systems = {
-        name: SampleSet([Sample("dog", ROOT / file, "A dog.")])
-        for name, file in (("a", "1.jpg"), ("b", "2.jpg"))
+        name: SampleSet([Sample("dog", ROOT / file, "A dog.")]) for name, file in (("a", "1.jpg"), ("b", "2.jpg"))
     }
     with pytest.raises(InputError, match=r"dog: .*1\.jpg in a, .*2\.jpg in b"):
         score_and_compare(VectorScorer(), systems, "a")

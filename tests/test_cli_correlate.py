@@ -112,9 +112,7 @@ def test_every_form_of_table_has_the_same_figures(form, table, rows, tmp_path, c
 def test_images_inside_a_data_set_are_grouped_by_their_names(rows, tmp_path, capsys):
     pixel = b"not decoded here"
     for names, code in ((True, 0), (False, 1)):
-        content = [
-            {**row, "image": {"bytes": pixel, "path": row["image"] if names else None}} for row in rows[:30]
-        ]
+        content = [{**row, "image": {"bytes": pixel, "path": row["image"] if names else None}} for row in rows[:30]]
         features = datasets.Features({**datasets.Dataset.from_list(rows).features, "image": datasets.Image()})
         datasets.Dataset.from_list(content, features=features).to_parquet(str(tmp_path / "t.parquet"))
         arguments = [str(tmp_path / "t.parquet"), "--score", "good", "--repeats", "--resamples", "40"]

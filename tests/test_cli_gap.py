@@ -136,9 +136,7 @@ def test_what_cannot_be_done_is_said(pairs, options, code, message):
 def test_photographs_are_encoded_and_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(encoders, "load_encoder", functools.cache(encoders.load_encoder))
     examples = write_examples(tmp_path)
-    run = gap(
-        examples / "captions.json", examples / "images", "--model", "lite", "--no-cache", "--format", "json"
-    )
+    run = gap(examples / "captions.json", examples / "images", "--model", "lite", "--no-cache", "--format", "json")
     assert run.code == 0
     found = json.loads(run.out)
     assert "|m:lite|" in found["standardizers"]["post"]["signature"]

@@ -115,9 +115,7 @@ def test_the_bare_form_means_score(score, examples):
 def test_clipscores_own_flags(score, examples, tmp_path):
     file = tmp_path / "single.json"
     references = examples / "references.json"
-    run = score(
-        "captions.json", "--references_json", references, "--save_per_instance", file, "--format", "json"
-    )
+    run = score("captions.json", "--references_json", references, "--save_per_instance", file, "--format", "json")
     assert run.code == 0
     result, single = json.loads(run.out), json.loads(file.read_text())
     assert set(result["scores"]) == {"I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore"}
@@ -136,9 +134,7 @@ def test_captions_that_share_an_id_share_an_entry(score, examples, tmp_path):
     captions.write_text("".join(json.dumps(row) + "\n" for row in rows))
     file = tmp_path / "single.json"
     assert score(captions, "--save_per_instance", file).code == 0
-    assert [list(entry) for entry in json.loads(file.read_text())["chelsea"]] == [
-        ["I0TScore", "CLIPScore"]
-    ] * 2
+    assert [list(entry) for entry in json.loads(file.read_text())["chelsea"]] == [["I0TScore", "CLIPScore"]] * 2
 
 
 def test_csv_has_the_numbers_of_json(score, as_json):
@@ -147,9 +143,7 @@ def test_csv_has_the_numbers_of_json(score, as_json):
         assert (row["id"], row["caption"]) == (sample["id"], sample["caption"])
         assert float(row["I0TScore"]) == sample["scores"]["I0TScore"]["value"]
         assert float(row["I0TScore.p_match"]) == sample["scores"]["I0TScore"]["p_match"]
-        assert [int(row["CLIPScore.rank"]), int(row["CLIPScore.rank_of"])] == sample["scores"]["CLIPScore"][
-            "rank"
-        ]
+        assert [int(row["CLIPScore.rank"]), int(row["CLIPScore.rank_of"])] == sample["scores"]["CLIPScore"]["rank"]
         assert math.isclose(float(row["semantic"]), sample["breakdown"]["semantic"])
 
 
@@ -161,9 +155,7 @@ def test_markdown_has_both_tables(score):
 
 
 def test_metrics_and_presets(score):
-    run = score(
-        "captions.json", "--metric", "DNScore", "--metric", "CLIPScore(clip=no,weight=1)", "--format", "json"
-    )
+    run = score("captions.json", "--metric", "DNScore", "--metric", "CLIPScore(clip=no,weight=1)", "--format", "json")
     assert list(json.loads(run.out)["scores"]) == ["DNScore", "CLIPScore(clip=no,weight=1)"]
     raw = json.loads(score("captions.json", "--preset", "torchmetrics", "--format", "json").out)
     assert list(raw["scores"]) == ["CLIPScore(clip=no,weight=100)"]
@@ -175,9 +167,7 @@ def test_metrics_and_presets(score):
 def test_fail_below(score):
     met = score("captions.json", "--fail-below", "I0TScore=0.1", "--no-per-sample")
     assert (met.code, met.err) == (0, "")
-    missed = score(
-        "captions.json", "--fail-below", "I0TScore=0.1", "--fail-below", "CLIPScore=2", "--format", "json"
-    )
+    missed = score("captions.json", "--fail-below", "I0TScore=0.1", "--fail-below", "CLIPScore=2", "--format", "json")
     assert missed.code == 1
     assert missed.err.startswith("error: CLIPScore is ")
     assert json.loads(missed.out)["n"] == 7

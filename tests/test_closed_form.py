@@ -8,7 +8,7 @@ import torch
 from i0tscore.encoders import load_encoder
 from i0tscore.errors import InputError, ModelError, UsageError
 from i0tscore.gap import normalize
-from i0tscore.inversion.closed_form import isoclip, linear_projectors, project_pca
+from studies.closed_form import isoclip, linear_projectors, project_pca
 
 RNG = np.random.default_rng(0)
 

@@ -136,9 +136,7 @@ def test_failures_keep_their_places_and_reasons(encoder: Counting, paths: list[s
     (tmp_path / "empty.jpg").touch()
     whole = Path(paths[2]).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    bad = [
-        str(tmp_path / name) for name in ("page.jpg", "page again.jpg", "empty.jpg", "cut.png", "none.jpg")
-    ]
+    bad = [str(tmp_path / name) for name in ("page.jpg", "page again.jpg", "empty.jpg", "cut.png", "none.jpg")]
     images: list[Any] = [
         bad[0],
         paths[0],
@@ -193,9 +191,7 @@ def test_a_second_run_comes_from_the_cache(encoder: Counting, paths: list[str], 
     np.testing.assert_array_equal(part.vectors, images.vectors[::-1])
 
 
-def test_what_was_encoded_before_an_accident_is_kept(
-    encoder: Counting, paths: list[str], tmp_path: Path
-) -> None:
+def test_what_was_encoded_before_an_accident_is_kept(encoder: Counting, paths: list[str], tmp_path: Path) -> None:
     encoder.fail_after = 2
     broken_off = EmbeddingCache(encoder, tmp_path)
     with pytest.raises(RuntimeError, match="power"):
@@ -236,9 +232,7 @@ def test_long_captions_are_cut_with_one_warning(encoder: Counting) -> None:
 
 
 def test_long_captions_are_refused(encoder: Counting) -> None:
-    with pytest.raises(
-        CaptionTooLongError, match="1 captions have more than the 77 tokens of tiny"
-    ) as caught:
+    with pytest.raises(CaptionTooLongError, match="1 captions have more than the 77 tokens of tiny") as caught:
         embed_captions(encoder, ["a dog", LONG], long_captions="error")
     assert "caption 1: 202 tokens: A brown dog runs." in str(caught.value)
     many = [f"{LONG} {i}" for i in range(25)]
@@ -253,9 +247,7 @@ def test_long_captions_are_split_into_sentences_and_averaged(encoder: Counting) 
     second = ("A small cat sleeps on the red sofa in the sun. " * 6).strip()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        embedded = embed_captions(
-            encoder, [f"{first} {second}", "short"], prefix="Photo: ", long_captions="split"
-        )
+        embedded = embed_captions(encoder, [f"{first} {second}", "short"], prefix="Photo: ", long_captions="split")
     parts = embed_captions(encoder, [first, second], prefix="Photo: ").vectors
     mean = parts.mean(axis=0) / np.linalg.norm(parts.mean(axis=0))
     np.testing.assert_allclose(embedded.vectors[0], mean, atol=1e-5)

@@ -208,17 +208,13 @@ class TestHub:
 def test_fingerprint_of_weights() -> None:
     model = tiny_models.stock("tiny")
     before = weights_hash(model)
-    assert (
-        before == weights_hash(tiny_models.stock("tiny")) == tiny_models.encoder("tiny").fingerprint.weights
-    )
+    assert before == weights_hash(tiny_models.stock("tiny")) == tiny_models.encoder("tiny").fingerprint.weights
     assert before == tiny_models.encoder("tiny", precision="bf16").fingerprint.weights
     model.logit_scale.add_(1e-3)
     assert weights_hash(model) != before
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"), [("precision", "fp32, bf16, fp16"), ("device", "use cpu or auto")]
-)
+@pytest.mark.parametrize(("setting", "message"), [("precision", "fp32, bf16, fp16"), ("device", "use cpu or auto")])
 def test_settings_that_do_not_exist(setting: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         tiny_models.encoder("tiny", **{setting: "nonsense"})

@@ -74,9 +74,7 @@ def test_ref_i0t_score_centres_each_side_once_and_obeys_its_rule() -> None:
     ca, cb = a.clip(0), b.clip(0)
     harmonic = np.divide(2 * ca * cb, ca + cb, out=np.zeros_like(ca), where=ca + cb > 0)
     np.testing.assert_allclose(functional.ref_i0t_score(x, y, refs, mx, my), harmonic, atol=1e-6)
-    np.testing.assert_allclose(
-        functional.ref_i0t_score(x, y, refs, mx, my, rule="mean"), (a + b) / 2, atol=1e-6
-    )
+    np.testing.assert_allclose(functional.ref_i0t_score(x, y, refs, mx, my, rule="mean"), (a + b) / 2, atol=1e-6)
 
 
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.01, 100))
@@ -118,6 +116,4 @@ def test_real_clip_pairs_lose_their_gap_and_need_the_right_means(data_dir) -> No
     assert centroid_distance(*swapped.standardize(POST, x, y)) > 0.5
     direct = functional.i0t_score(images, texts, x.mean(0), y.mean(0))
     assert direct.mean() == pytest.approx(0.316, abs=5e-3)
-    assert functional.i0t_score(images, texts, y.mean(0), x.mean(0)).mean() != pytest.approx(
-        direct.mean(), abs=0.05
-    )
+    assert functional.i0t_score(images, texts, y.mean(0), x.mean(0)).mean() != pytest.approx(direct.mean(), abs=0.05)

@@ -15,10 +15,10 @@ from safetensors.numpy import save_file
 from i0tscore.errors import StatisticsError, UsageError
 from i0tscore.gap import (
     POST,
-    Bank,
+    GapStatistics,
+    HubnessBank,
     Moments,
     Normalization,
-    Reference,
     ReferenceDistribution,
     Standardizer,
     Statistics,
@@ -53,9 +53,7 @@ def test_moments_of_shards_merge_to_those_of_the_whole(cut: list[int], seed: int
 
 def test_statistics_of_shards_merge_and_then_have_no_reference_distribution() -> None:
     whole, x, y = _statistics()
-    shards = [
-        replace(whole, image=Moments.of(x[s]), caption=Moments.of(y[s])) for s in (slice(90), slice(90, None))
-    ]
+    shards = [replace(whole, image=Moments.of(x[s]), caption=Moments.of(y[s])) for s in (slice(90), slice(90, None))]
     merged = shards[0].with_reference(x[:90], y[:90]).merge(shards[1])
     np.testing.assert_allclose(merged.image.mean, whole.image.mean, atol=1e-6)
     np.testing.assert_allclose(merged.caption.mean, whole.caption.mean, atol=1e-6)
@@ -95,9 +93,7 @@ def test_color_weighs_directions_by_their_variance() -> None:
 
 def _normalization(seed: int, d: int = 16) -> Normalization:
     rng = np.random.default_rng(seed)
-    return Normalization(
-        rng.normal(size=d), rng.uniform(0.1, 2, d), rng.uniform(0.5, 2, d), rng.normal(size=d)
-    )
+    return Normalization(rng.normal(size=d), rng.uniform(0.1, 2, d), rng.uniform(0.5, 2, d), rng.normal(size=d))
 
 
 def test_async_is_batch_norm_in_evaluation_then_unit_length() -> None:
@@ -150,9 +146,7 @@ def test_a_normalization_is_kept_in_the_file_and_not_merged(tmp_path) -> None:
     trained.save(tmp_path / "s.safetensors")
     back = Statistics.load(tmp_path / "s.safetensors")
     standardizer = Standardizer.parse("async")
-    for mine, theirs in zip(
-        back.standardize(standardizer, x, y), trained.standardize(standardizer, x, y), strict=True
-    ):
+    for mine, theirs in zip(back.standardize(standardizer, x, y), trained.standardize(standardizer, x, y), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert trained.merge(trained).normalization is None
 
@@ -181,11 +175,9 @@ def test_half_of_the_unit_direction_overshoots_and_half_of_the_raw_one_meets() -
     # An et al. 2025, Table 2: λ = .5 leaves CD .2493 of .7642, which only a unit direction does.
     angle = 2 * np.arcsin(0.7642 / 2)
     mean_x, mean_y = np.array([1.0, 0.0]), np.array([np.cos(angle), np.sin(angle)])
-    known = Reference(mean_x, mean_y)
+    known = GapStatistics(mean_x, mean_y)
     unit, raw = Standardizer("shift", 0.5), Standardizer("shift_raw", 0.5)
-    assert np.linalg.norm(unit.images(mean_x, known) - unit.captions(mean_y, known)) == pytest.approx(
-        0.2358, abs=0.02
-    )
+    assert np.linalg.norm(unit.images(mean_x, known) - unit.captions(mean_y, known)) == pytest.approx(0.2358, abs=0.02)
     np.testing.assert_allclose(raw.images(mean_x, known), raw.captions(mean_y, known), atol=1e-12)
 
 
@@ -193,8 +185,8 @@ def test_clipping_bounds_coordinates_before_unit_length_and_needs_no_statistics(
     vectors = np.array([[0.8, -0.6, 0.05, 0.0]])
     expected = np.array([0.1, -0.1, 0.05, 0.0]) / np.linalg.norm([0.1, 0.1, 0.05])
     clipped = Standardizer.parse("clip")
-    np.testing.assert_allclose(clipped.images(vectors, Reference())[0], expected)
-    np.testing.assert_allclose(clipped.captions(vectors, Reference())[0], expected)
+    np.testing.assert_allclose(clipped.images(vectors, GapStatistics())[0], expected)
+    np.testing.assert_allclose(clipped.captions(vectors, GapStatistics())[0], expected)
     with pytest.raises(UsageError, match="above 0"):
         Standardizer.parse("clip(0)")
 
@@ -209,7 +201,7 @@ def test_colour_decomposes_its_covariance_once() -> None:
 
 def _with_bank(nearest: int = 7) -> tuple[Statistics, np.ndarray, np.ndarray]:
     statistics, x, y = _statistics()
-    return replace(statistics, bank=Bank.draw(x[100:], y[100:], 40, nearest=nearest)), x[:100], y[:100]
+    return replace(statistics, bank=HubnessBank.draw(x[100:], y[100:], 40, nearest=nearest)), x[:100], y[:100]
 
 
 def test_nnn_ranks_as_its_paper_says_in_both_directions() -> None:

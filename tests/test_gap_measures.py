@@ -8,20 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.errors import InputError, StatisticsError
 from i0tscore.gap import NONE, POST, Moments, Standardizer, Statistics, normalize
 from i0tscore.gap.cosines import PairSums
 from i0tscore.gap.measures import centroid_distance, minimum_cosine_distance, peak_coordinates, severity
 from i0tscore.gap.picture import panel
 from i0tscore.gap.separability import separability
-from i0tscore.metrics.encoded import EncodedRun
 from i0tscore.metrics.gap import gap_panels, report_gap
-from i0tscore.metrics.signing import Settings
+from i0tscore.metrics.signing import SignatureFields
 from i0tscore.results import Resampling
 from i0tscore.results.gap import MEASURES, measure_gap
 
 QUICK = Resampling(resamples=200)
-SETTINGS = Settings((), (), QUICK)
+SETTINGS = SignatureFields((), (), QUICK)
 
 
 def made(images: int = 12, captions: int = 3, d: int = 6, seed: int = 0, apart: float = 1.0):
@@ -76,9 +76,7 @@ def test_weights_are_repetitions_without_pairs_of_copies() -> None:
         np.mean([y[c] @ y[e] for a, b in pairs for c in of[a] for e in of[b]])
     )
     chosen = np.concatenate([of[a] for a in drawn])
-    assert found["centroid_distance"][0] == pytest.approx(
-        np.linalg.norm(x[drawn].mean(0) - y[chosen].mean(0))
-    )
+    assert found["centroid_distance"][0] == pytest.approx(np.linalg.norm(x[drawn].mean(0) - y[chosen].mean(0)))
 
 
 def test_intervals_cover_what_they_are_about() -> None:
@@ -250,10 +248,7 @@ def test_a_report_says_whether_statistics_are_of_the_measured_samples() -> None:
     assert report.signatures["clip(0.1)"]["stats"] == "none"
     left_out = [note for note in report.notes if "left out" in note]
     assert len(left_out) == 2, "async and nnn"
-    assert (
-        report.measures["post"]["centroid_distance"].value
-        < report.measures["none"]["centroid_distance"].value
-    )
+    assert report.measures["post"]["centroid_distance"].value < report.measures["none"]["centroid_distance"].value
     assert set(report.to_dict()["standardizers"]["post"]["measures"]) == set(MEASURES)
 
 

@@ -12,23 +12,6 @@ from click.testing import CliRunner
 from PIL import Image
 from test_retrieval import normal
 
-from human_judgments import embedder, gap, gap_pairs
-from human_judgments.gap_blocks import OPEN, OTHER, SAME, replication_blocks, size_reading, verdicts
-from human_judgments.gap_conditions import (
-    conditions,
-    held_out_statistics,
-    pair_statistics,
-    published_conditions,
-)
-from human_judgments.gap_published import CHANGES, ROWS, SAMPLE_SIZES
-from human_judgments.gap_study import (
-    Corpus,
-    Labelled,
-    Size,
-    differences,
-    measure,
-    sample_sizes,
-)
 from i0tscore import i0t_score
 from i0tscore.cli.main import main
 from i0tscore.errors import UsageError
@@ -37,7 +20,24 @@ from i0tscore.gap.formulas import KINDS, Kind
 from i0tscore.results import Resampling
 from i0tscore.results.comparison import Difference
 from i0tscore.results.intervals import Estimate
-from i0tscore.training.flickr8k_labels import CLASSES
+from studies import embedder, gap, gap_pairs
+from studies.flickr8k_labels import CLASSES
+from studies.gap_blocks import OPEN, OTHER, SAME, replication_blocks, size_reading, verdicts
+from studies.gap_conditions import (
+    conditions,
+    held_out_statistics,
+    pair_statistics,
+    published_conditions,
+)
+from studies.gap_published import CHANGES, ROWS, SAMPLE_SIZES
+from studies.gap_study import (
+    Corpus,
+    Labelled,
+    Size,
+    differences,
+    measure,
+    sample_sizes,
+)
 
 FEW = Resampling(resamples=60)
 
@@ -47,10 +47,7 @@ def pairs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     hidden = normal(count, 12, seed=seed)
     sides = (hidden + normal(count, 12, seed=seed + k) * 0.4 for k in (100, 200))
     apart = np.eye(12)[0] * 4
-    x, y = (
-        normalize(side + offset).astype(np.float32)
-        for side, offset in zip(sides, (apart, -apart), strict=True)
-    )
+    x, y = (normalize(side + offset).astype(np.float32) for side, offset in zip(sides, (apart, -apart), strict=True))
     return x, y
 
 
@@ -74,9 +71,7 @@ def measured():
 def test_every_standardizer_is_tried_and_published_ones_also_with_own_statistics(measured) -> None:
     tried, found = measured
     assert tried[0].name == "none"
-    assert {"post, others", "dn(0.25), others", "nnn(0.5), others", "post, own", "shift(-0.5), own"} <= set(
-        found
-    )
+    assert {"post, others", "dn(0.25), others", "nnn(0.5), others", "post, own", "shift(-0.5), own"} <= set(found)
     assert "dn(0.25), own" not in found
     assert len(found) == len(tried)
 
@@ -162,9 +157,7 @@ def test_a_published_fall_is_read_against_our_interval(interval, said) -> None:
     ours = Difference("shift(0.5), own", "none", Estimate(-0.2, interval), None, None)
     compared = {"to_caption": {"shift(0.5), own": ours}}
     found = list(verdicts(compared, {"shift(0.5)": "shift(0.5), own"}))
-    assert [(one, task, word) for one, task, _, _, word in found] == (
-        [(change, "to_caption", said)] if said else []
-    )
+    assert [(one, task, word) for one, task, _, _, word in found] == ([(change, "to_caption", said)] if said else [])
     if said == OTHER:
         text, table = replication_blocks(compared, {"shift(0.5)": "shift(0.5), own"})
         assert "Of 1 changes" in text
@@ -189,7 +182,7 @@ def test_pairs_of_a_file_give_a_report(tmp_path: Path) -> None:
     told = run(gap_pairs.main, "--data", tmp_path / "pairs.npy", "--resamples", 60, "--output", tmp_path)
     assert "gap-clip80.svg" in told
     text = (tmp_path / "gap-clip80.md").read_text()
-    assert "python -m human_judgments.gap_pairs --resamples 60\n" in text
+    assert "python -m studies.gap_pairs --resamples 60\n" in text
     data = json.loads((tmp_path / "gap-clip80.json").read_text())
     assert data["schema"] == "i0tscore.gap_report/1"
     images, captions = pairs(80)
@@ -202,9 +195,7 @@ def test_pairs_of_a_file_give_a_report(tmp_path: Path) -> None:
     assert before["linear_separability"]["value"] > after["linear_separability"]["value"]
     assert before["centroid_distance"]["value"] > after["centroid_distance"]["value"]
     assert [size["count"] for size in data["sample_sizes"]] == [32, 40]
-    expected = [
-        task for change in CHANGES for task, _ in change.points() if task in ("to_caption", "to_image")
-    ]
+    expected = [task for change in CHANGES for task, _ in change.points() if task in ("to_caption", "to_image")]
     assert [row["task"] for row in data["replication"]] == expected
 
 
@@ -274,10 +265,7 @@ def test_photographs_give_a_report_with_all_tasks(flickr8k: Path, tmp_path: Path
     assert "240 expert ratings" in text
     assert "class accuracy, features averaged" in text
     count = len(data["difference"]["to_caption"])
-    assert (
-        f"With {count} comparisons and 60 resamples no p is lower than about {min(1.0, 2 * count / 61):.2f}"
-        in text
-    )
+    assert f"With {count} comparisons and 60 resamples no p is lower than about {min(1.0, 2 * count / 61):.2f}" in text
     assert f"classes: {len(CLASSES)}" in text
     assert "lite is trained" not in text
     # A second run takes every embedding from the cache and so gives the same bytes.

@@ -320,9 +320,7 @@ def write_pascal(folder: Path) -> Path:
 def test_pascal_gives_accuracy_by_category_and_counts_ties_half(tmp_path):
     data = write_pascal(tmp_path / "pascal")
     keys = [(f"{i}.jpg", f"{word} {i}") for word in ("good", "bad") for i in range(4)]
-    scores = write_scores(
-        tmp_path / "s.csv", keys, CLIPScore=[1, 0, 1, 1, 0, 1, 0, 1], Mine=[1, 1, 1, 1, 0, 0, 0, 0]
-    )
+    scores = write_scores(tmp_path / "s.csv", keys, CLIPScore=[1, 0, 1, 1, 0, 1, 0, 1], Mine=[1, 1, 1, 1, 0, 0, 0, 0])
     arguments = ("--data", data, "--scores", scores, "--resamples", 50, "--output", tmp_path / "r")
     assert "pairs HC: 2 where the set has 1,000" in run("pascal50s", *arguments, code=1)
     run("pascal50s", *arguments, "--allow-other-counts")
@@ -360,9 +358,7 @@ def test_your_own_table_in_any_form(tmp_path):
     arguments = ("--scores", scores, "--resamples", 40, "--output", tmp_path / "r")
     run("table", "--data", file, "--headline", "spearman", *arguments)
     text, found = report(tmp_path / "r", "mine-scores")
-    assert (
-        found["metrics"]["Mine"]["spearman"]["value"] == stats.spearmanr([1, 2, 3, 4], [1, 2, 3, 2]).statistic
-    )
+    assert found["metrics"]["Mine"]["spearman"]["value"] == stats.spearmanr([1, 2, 3, 4], [1, 2, 3, 2]).statistic
     assert set(found["parts"]) == {"A", "B"}
     assert found["parts"]["A"]["Mine"]["value"] == pytest.approx(1)
     assert "Published figures" not in text
@@ -393,15 +389,11 @@ def test_sets_of_the_hub_need_it_or_a_folder(tmp_path, monkeypatch):
     (tmp_path / "polaris_test.csv").write_text(
         "mt,refs,score,imgid\nA.,['B.'],0.5,a.jpg\nC.,['B.'],0.25,a.jpg\nD.,['E.'],1.0,b.jpg\n"
     )
-    scores = write_scores(
-        tmp_path / "s.csv", [("a.jpg", "A."), ("a.jpg", "C."), ("b.jpg", "D.")], Mine=[2, 1, 3]
-    )
+    scores = write_scores(tmp_path / "s.csv", [("a.jpg", "A."), ("a.jpg", "C."), ("b.jpg", "D.")], Mine=[2, 1, 3])
     arguments = ("--data", tmp_path, "--scores", scores, "--no-classic", "--resamples", 0)
     assert "ratings: 3 where the set has 26,122" in run("polaris", *arguments, code=1)
     run("polaris", *arguments, "--allow-other-counts", "--output", tmp_path / "r")
-    assert report(tmp_path / "r", "polaris-scores")[1]["metrics"]["Mine"]["tau_b"]["value"] == pytest.approx(
-        1
-    )
+    assert report(tmp_path / "r", "polaris-scores")[1]["metrics"]["Mine"]["tau_b"]["value"] == pytest.approx(1)
 
 
 def test_foil_reads_its_pairs_and_counts(tmp_path):

@@ -59,9 +59,7 @@ def evaluate(annotations, results, scorers):
     for scorer, method in scorers:
         score, scores = scorer.compute_score(gts, res)
         listed = isinstance(method, list)
-        for name, mean, values in (
-            zip(method, score, scores, strict=True) if listed else [(method, score, scores)]
-        ):
+        for name, mean, values in zip(method, score, scores, strict=True) if listed else [(method, score, scores)]:
             overall[name] = mean
             for identifier, value in zip(gts, values, strict=True):
                 by_image[identifier][name] = value
@@ -107,9 +105,7 @@ def test_scores_are_those_of_the_package_in_the_order_of_gts(coco, lite) -> None
     backwards = dict(reversed(annotations.imgToAnns.items()))
     np.testing.assert_allclose(scorer.compute_score(backwards, results.imgToAnns)[1], scores[::-1], atol=1e-6)
     by_id = {i: folder / "images" / image["file_name"] for i, image in annotations.imgs.items()}
-    again = CocoScorer("RefI0TScore", by_id, model=lite).compute_score(
-        annotations.imgToAnns, results.imgToAnns
-    )
+    again = CocoScorer("RefI0TScore", by_id, model=lite).compute_score(annotations.imgToAnns, results.imgToAnns)
     np.testing.assert_allclose(again[1], scores, atol=1e-6)
 
 
@@ -139,12 +135,8 @@ def test_everything_that_cannot_be_scored_is_listed(coco, lite, tmp_path) -> Non
     with pytest.raises(InputError, match="ids of captions are str, those of references int: make them alike"):
         scorer.compute_score(gts, {str(first): ["a"]})
     with pytest.raises(InputError) as error:
-        CocoScorer("CLIPScore", folder / "images", annotations, model=lite).compute_score(
-            {first: []}, {first: [""]}
-        )
-    assert (
-        str(error.value) == f"{first}: the caption is empty"
-    )  # and no word of skipping, which it does not do
+        CocoScorer("CLIPScore", folder / "images", annotations, model=lite).compute_score({first: []}, {first: [""]})
+    assert str(error.value) == f"{first}: the caption is empty"  # and no word of skipping, which it does not do
     needy = CocoScorer("RefCLIPScore", folder / "images", annotations, model=lite)
     with pytest.raises(InputError, match="no references; give at least one"):
         needy.compute_score({first: []}, {first: ["a"]})

@@ -124,9 +124,7 @@ def test_lists_of_captions_get_lists_of_scores(paths, expected):
     values = expected["RefI0TScore"].values
     assert [scored["RefI0TScore"][i][0] for i in (0, 2, 3, 4)] == close(values[[0, 2, 3, 4]])
     assert scored["I0TScore"][0][1] < scored["I0TScore"][0][0]
-    assert score_batch({"image": paths[:1], "caption": [[]]}, model="lite", metrics="CLIPScore") == {
-        "CLIPScore": [[]]
-    }
+    assert score_batch({"image": paths[:1], "caption": [[]]}, model="lite", metrics="CLIPScore") == {"CLIPScore": [[]]}
 
 
 def test_a_batch_needs_fixed_statistics(dataset, tmp_path, expected):
@@ -167,9 +165,7 @@ def test_what_is_wrong_is_said(dataset):
 def test_rows_left_out_have_none(paths, expected):
     rows = datasets.Dataset.from_dict({"image": [paths[0], "no.png", "no.png"], "caption": CAPTIONS[:3]})
     options = {"model": "lite", "on_error": "skip"}
-    with pytest.warns(
-        UserWarning, match="1 of 2 captions of a batch left out, first row 1: no.png: there is"
-    ):
+    with pytest.warns(UserWarning, match="1 of 2 captions of a batch left out, first row 1: no.png: there is"):
         scored = rows.map(score_batch, batched=True, batch_size=2, fn_kwargs=options)
     assert scored["I0TScore"][:] == [pytest.approx(expected["I0TScore"].values[0], abs=1e-6), None, None]
 
@@ -217,9 +213,7 @@ def probe(batch, **options):
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded, use of fork")
 def test_processes_that_load_their_own_model_say_so_once(dataset, tiny):
     def mapped():
-        scored = dataset.map(
-            probe, batched=True, batch_size=1, num_proc=2, fn_kwargs=tiny, load_from_cache_file=False
-        )
+        scored = dataset.map(probe, batched=True, batch_size=1, num_proc=2, fn_kwargs=tiny, load_from_cache_file=False)
         assert len(set(scored["process"])) == 2
         assert os.getpid() not in scored["process"]
         return scored

@@ -61,9 +61,7 @@ def as_bytes(file):
 
 @pytest.mark.parametrize("form", [str, Path, as_pil, as_array, as_bytes])
 def test_scores_are_those_of_the_package_for_every_kind_of_image(metric, images, expected, form):
-    scores = metric.compute(
-        predictions=CAPTIONS, images=map(form, images), references=REFERENCES, per_sample=True
-    )
+    scores = metric.compute(predictions=CAPTIONS, images=map(form, images), references=REFERENCES, per_sample=True)
     assert metric.name == "i0tscore"
     assert scores == json.loads(json.dumps(scores, allow_nan=False))
     assert scores["n"] == 3

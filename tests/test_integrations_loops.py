@@ -203,9 +203,7 @@ def test_self_critical_training_raises_the_reward(example, corpus, lite):
 def test_the_example_runs_on_flickr8k(example, lite, data_dir, loop, capsys, monkeypatch, tmp_path_factory):
     cache = tmp_path_factory.getbasetemp() / "captioner-cache"
     options = ["--images", "16", "--validation", "6", "--steps", "4", "--cache-dir", str(cache)]
-    monkeypatch.setattr(
-        "sys.argv", ["train.py", "--loop", loop, "--data", str(data_dir), "--reward", "1", *options]
-    )
+    monkeypatch.setattr("sys.argv", ["train.py", "--loop", loop, "--data", str(data_dir), "--reward", "1", *options])
     monkeypatch.setattr(example["train"], "load_encoder", lambda name: lite)
     example["train"].main()
     lines = capsys.readouterr().out.splitlines()
@@ -305,12 +303,8 @@ def test_reporters_of_transformers_get_the_score_through_log(lite, embeddings, t
             self.seen = (*self.seen, *logs)
 
     reporter = Reporter()
-    trainer = trainer_of_transformers(
-        Validation(embeddings, schedule(GOOD, GOOD), model=lite), 2, tmp_path, [reporter]
-    )
-    callback = next(
-        c for c in trainer.callback_handler.callbacks if isinstance(c, ours_transformers.I0TScoreCallback)
-    )
+    trainer = trainer_of_transformers(Validation(embeddings, schedule(GOOD, GOOD), model=lite), 2, tmp_path, [reporter])
+    callback = next(c for c in trainer.callback_handler.callbacks if isinstance(c, ours_transformers.I0TScoreCallback))
     callback.log = trainer.log
     trainer.train()
     assert reporter.seen.count("eval_I0TScore") == 2

@@ -35,9 +35,7 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
-    return torch.randint(
-        0, 256, (COUNT, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    return torch.randint(0, 256, (COUNT, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
@@ -268,9 +266,7 @@ def test_samples_can_be_skipped(encoder, images, statistics, way) -> None:
     whole.update(images[:8], CAPTIONS[:8])
     for options in ({}, {"per_sample": True}):
         metric = I0TScore(encoder, statistics=choice, on_error="skip", **options)
-        with pytest.warns(
-            UserWarning, match="1 of 9 samples of a batch left out, first 8: the caption is empty"
-        ):
+        with pytest.warns(UserWarning, match="1 of 9 samples of a batch left out, first 8: the caption is empty"):
             metric.update(images[:9], [*CAPTIONS[:8], " "])
         with pytest.warns(UserWarning, match="2 of 2 samples of a batch left out"):
             metric.update(images[:2], ["", ""])

@@ -23,7 +23,7 @@ from i0tscore.errors import InputError, ModelError, SampleFileError, UsageError
 from i0tscore.inversion import Inverted, invert_captions, invert_images
 from i0tscore.inversion.descent import initial, losses_of
 from i0tscore.inversion.prompt import place_tokens
-from i0tscore.training.flickr8k import read_split
+from studies.flickr8k import read_split
 
 CURVE = (0, 1, 5, 20)
 TEXT_TOWERS = [*tiny_models.CAUSAL, *tiny_models.FULL_LENGTH]
@@ -95,9 +95,7 @@ def plain_image_features(visual: Any, patches: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("patches", "bands"), [(1, [16]), (3, [6, 5, 5])])
 def test_captions_are_inverted_as_a_plain_implementation_does(patches: int, bands: list[int]) -> None:
     stock = tiny_models.stock("tiny").requires_grad_(True)
-    found = invert_captions(
-        tiny_models.encoder("tiny"), targets(3), patches=patches, steps=20, curve=tuple(range(21))
-    )
+    found = invert_captions(tiny_models.encoder("tiny"), targets(3), patches=patches, steps=20, curve=tuple(range(21)))
     start = initial(found.ids, 32, found.settings)
     spread = torch.repeat_interleave(torch.arange(patches), torch.tensor(bands))
     plain = plain_descent(lambda v: plain_image_features(stock.visual, v[:, spread]), start, targets(3), 20)
@@ -148,9 +146,7 @@ def test_lites_own_features_of_a_stage_as_pseudo_patches_are_that_image(lite: Op
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_pseudo_patches_of_lite_give_what_they_give_on_the_whole_grid(
-    lite: OpenClipEncoder, count: int
-) -> None:
+def test_pseudo_patches_of_lite_give_what_they_give_on_the_whole_grid(lite: OpenClipEncoder, count: int) -> None:
     rows, columns = lite.patch_grid
     generator = torch.Generator().manual_seed(0)
     patches = torch.rand(3, count, lite.patch_width, generator=generator).requires_grad_()
@@ -197,9 +193,7 @@ def plain_descent(tower: Any, start: torch.Tensor, target: np.ndarray, steps: in
 @pytest.mark.parametrize("tokens", [1, 3])
 def test_images_are_inverted_as_a_plain_implementation_does(tokens: int) -> None:
     stock = tiny_models.stock("tiny").requires_grad_(True)
-    found = invert_images(
-        tiny_models.encoder("tiny"), targets(3), tokens=tokens, steps=20, curve=tuple(range(21))
-    )
+    found = invert_images(tiny_models.encoder("tiny"), targets(3), tokens=tokens, steps=20, curve=tuple(range(21)))
     ids = open_clip.get_tokenizer("tiny")([f"a photo of {' '.join(['£'] * tokens)}"])
     start = initial(found.ids, 32, found.settings)
     plain = plain_descent(lambda v: plain_text_features(stock, ids, v), start, targets(3), 20)
@@ -215,9 +209,7 @@ def test_gradients_by_pseudo_tokens_equal_finite_differences(name: str) -> None:
     tower = encoder.prompt_tower(*place_tokens(encoder, "a photo of {}", 2))
     goals = torch.from_numpy(targets(2)).double()
     start = torch.randn(2, 2, 32, dtype=torch.double, generator=torch.Generator().manual_seed(0))
-    assert torch.autograd.gradcheck(
-        lambda v: losses_of(tower(v), goals)[1], start.requires_grad_(), fast_mode=True
-    )
+    assert torch.autograd.gradcheck(lambda v: losses_of(tower(v), goals)[1], start.requires_grad_(), fast_mode=True)
 
 
 def test_results_do_not_depend_on_the_batch() -> None:

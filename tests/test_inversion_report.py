@@ -19,13 +19,25 @@ from test_gap_report import flickr8k, run
 from test_retrieval import normal, positive
 from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_r_precision
 
-from human_judgments import embedder, inversion
-from human_judgments.gap_blocks import OPEN, OTHER, SAME
-from human_judgments.gap_conditions import pair_statistics
-from human_judgments.inversion_blocks import replications, task_blocks
-from human_judgments.inversion_material import Crossed, Material, Rated, cross
-from human_judgments.inversion_published import AVERAGES, BACKBONES, DATA_SETS, command
-from human_judgments.inversion_references import (
+from i0tscore.cli.retrieve import retrieve
+from i0tscore.cli.retrieve_options import InvertOptions
+from i0tscore.encoders import load_encoder
+from i0tscore.encoders.loop import embed_captions
+from i0tscore.gap import normalize
+from i0tscore.metrics.functional import ref_clip_score, ref_i0t_score
+from i0tscore.metrics.metric import PREFIX
+from i0tscore.results import Resampling
+from i0tscore.results.intervals import Estimate, bootstrap_mean
+from i0tscore.samples.ratings import RatingSet
+from i0tscore.samples.sample import Sample
+from studies import embedder, inversion
+from studies.flickr8k import read_split
+from studies.gap_blocks import OPEN, OTHER, SAME
+from studies.gap_conditions import pair_statistics
+from studies.inversion_blocks import replications, task_blocks
+from studies.inversion_material import Crossed, Material, Rated, cross
+from studies.inversion_published import AVERAGES, BACKBONES, DATA_SETS, command
+from studies.inversion_references import (
     HARMONIC,
     MEAN,
     MULTI,
@@ -38,7 +50,7 @@ from human_judgments.inversion_references import (
     Score,
     compare_references,
 )
-from human_judgments.inversion_tasks import (
+from studies.inversion_tasks import (
     CAPTIONS,
     GALLERY,
     NATIVE,
@@ -51,20 +63,8 @@ from human_judgments.inversion_tasks import (
     text_to_image,
     text_to_text,
 )
-from human_judgments.inversion_words import reference_verdict, replication_words, sign
-from human_judgments.inversion_zero_shot import zero_shot
-from i0tscore.cli.retrieve import retrieve
-from i0tscore.cli.retrieve_options import InvertOptions
-from i0tscore.encoders import load_encoder
-from i0tscore.encoders.loop import embed_captions
-from i0tscore.gap import normalize
-from i0tscore.metrics.functional import ref_clip_score, ref_i0t_score
-from i0tscore.metrics.metric import PREFIX
-from i0tscore.results import Resampling
-from i0tscore.results.intervals import Estimate, bootstrap_mean
-from i0tscore.samples.ratings import RatingSet
-from i0tscore.samples.sample import Sample
-from i0tscore.training.flickr8k import read_split
+from studies.inversion_words import reference_verdict, replication_words, sign
+from studies.inversion_zero_shot import zero_shot
 
 __all__ = ["flickr8k"]
 
@@ -142,9 +142,7 @@ def test_retrieval_within_a_modality_is_as_torchmetrics_has_it(measure, name) ->
     ):
         before = by_torchmetrics(measure, native, native, labels)
         assert task.native.values[name].value == pytest.approx(before.mean(), abs=1e-6)
-        assert task.native.values[name].interval == pytest.approx(
-            bootstrap_mean(before, clusters, FEW), abs=1e-6
-        )
+        assert task.native.values[name].interval == pytest.approx(bootstrap_mean(before, clusters, FEW), abs=1e-6)
         assert [(line.what, line.updates) for line in task.lines[1:5]] == [
             (what, step) for what in (QUERIES, GALLERY) for step in (17, 50)
         ]
@@ -319,9 +317,7 @@ def tasks(within: float, across: float = -0.1, partner: float = -0.2) -> dict[st
                 values = {measure: around(0.5 + part * change)}
                 lines.append(Line(what, step, 0.7, values, {measure: around(part * change)}))
         if other is not None:
-            lines.append(
-                Line(other, None, None, {measure: around(0.5 + partner)}, {measure: around(partner)})
-            )
+            lines.append(Line(other, None, None, {measure: around(0.5 + partner)}, {measure: around(partner)}))
         found[name] = Task(name, (measure,), 100, 0, 20, tuple(lines))
     return found
 
@@ -341,8 +337,7 @@ def test_what_replicates_follows_from_the_intervals() -> None:
     assert "EfficientNet-Lite2" in why
     assert why.count("the reverse of what crossing is to mend") == 2
     assert (
-        "lost by inversion, whose result has a cosine of 0.70"
-        in replication_words(tasks(-0.1, partner=0.1), "lite")[1]
+        "lost by inversion, whose result has a cosine of 0.70" in replication_words(tasks(-0.1, partner=0.1), "lite")[1]
     )
     assert "is not better" in replication_words(tasks(0.001, partner=0.1), "lite")[1]
     mixed = {**tasks(0.1), "image–image": tasks(-0.1)["image–image"]}
@@ -392,10 +387,7 @@ def test_a_rule_better_than_its_plain_one_but_not_than_the_best_is_not_kept() ->
         for score, one in found.scores.items()
     }
     text = reference_verdict(replace(found, scores=better))[0]
-    assert (
-        "3 of 3 crossed scores agree better with people than the plain rule in whose place they stand: "
-        in text
-    )
+    assert "3 of 3 crossed scores agree better with people than the plain rule in whose place they stand: " in text
     assert "Verdict: not kept. No crossed rule" in text
 
 
@@ -455,7 +447,7 @@ def test_photographs_give_a_report(flickr8k: Path, tmp_path: Path, monkeypatch) 
     text = (tmp_path / "inversion-tiny-12.md").read_text()
     data = json.loads((tmp_path / "inversion-tiny-12.json").read_text())
     asked = "--resamples 40 --queries 12 --steps 3 --caption-steps 2 --model tiny"
-    typed = f"python -m human_judgments.inversion {asked}"
+    typed = f"python -m studies.inversion {asked}"
     assert data["command"] == typed
     assert f"$ {typed}\n" in text
     assert str(tmp_path) not in text

@@ -18,7 +18,7 @@ from i0tscore.errors import MissingExtraError, WeightsRefusedError
 from i0tscore.gap import POST, centroid_distance, dot
 from i0tscore.metrics.statistics import builtin_statistics
 from i0tscore.results.correlation import correlation
-from i0tscore.training.flickr8k import read_split
+from studies.flickr8k import read_split
 
 PREFIX = "A photo depicts "
 PHOTOGRAPHS = {
@@ -113,13 +113,9 @@ def test_a_long_caption_counts_to_its_end_and_what_does_not_fit_is_counted(encod
     assert (len(cut.ids), cut.cut) == (256, 302 - 256)
 
 
-@pytest.mark.parametrize(
-    "written", ["a dog runs over grass", "A dog  runs over grass .", "A DOG runs over grass."]
-)
+@pytest.mark.parametrize("written", ["a dog runs over grass", "A dog  runs over grass .", "A DOG runs over grass."])
 def test_case_spaces_and_the_full_stop_matter_little(encoder: Encoder, written: str) -> None:
-    tokens = encoder.tokenize(
-        [PREFIX + text for text in ("A dog runs over grass.", written, "A cat sleeps.")]
-    )
+    tokens = encoder.tokenize([PREFIX + text for text in ("A dog runs over grass.", written, "A cat sleeps.")])
     reference, vector, other = encoder.encode_tokens(tokens)
     assert float(reference @ vector) > 0.97
     assert float(reference @ other) < 0.9
@@ -168,9 +164,7 @@ def test_heads_are_stored_and_read_back_and_other_files_refused(tmp_path: Path) 
 
 def test_what_the_photograph_went_through_on_its_way_is_taken_out(encoder: Encoder) -> None:
     skimage = pytest.importorskip("skimage")
-    image = (
-        Image.open(Path(skimage.__file__).parent / "data" / "coffee.png").convert("RGB").resize((224, 224))
-    )
+    image = Image.open(Path(skimage.__file__).parent / "data" / "coffee.png").convert("RGB").resize((224, 224))
     grain = np.random.default_rng(0).normal(0, 3, (224, 224, 3))
     noisy = Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
     table = scores(encoder, [image, noisy], list(PHOTOGRAPHS.values()))
@@ -194,8 +188,6 @@ def test_pairs_of_the_test_split_have_clips_gap_and_are_told_apart(encoder: Enco
         similarity = left @ right.T
         matched = np.arange(60)[:, None] == own
         truth = np.repeat([1, 0], [matched.sum(), (~matched).sum()])
-        assert (
-            correlation("auc", np.concatenate([similarity[matched], similarity[~matched]]), truth) or 0
-        ) > 0.95
+        assert (correlation("auc", np.concatenate([similarity[matched], similarity[~matched]]), truth) or 0) > 0.95
     error = statistics.reference["post"].p_match(dot(a[own], b)).mean()
     assert error > 0.8

@@ -7,7 +7,7 @@ import pytest
 
 from i0tscore import I0TScorer
 from i0tscore.results.correlation import correlation
-from i0tscore.training.flickr8k import CAPTIONS_PER_IMAGE, read_split
+from studies.flickr8k import CAPTIONS_PER_IMAGE, read_split
 
 PARTS = ("offset", "image_bias", "caption_bias", "semantic")
 
@@ -29,9 +29,7 @@ def test_the_parts_of_every_cosine_add_up(scored) -> None:
     np.testing.assert_allclose(total, scored.breakdown["cosine"], atol=1e-6)
     norms = scored.breakdown["image_residual_norm"] * scored.breakdown["caption_residual_norm"]
     np.testing.assert_allclose(scored.breakdown["semantic"] / norms, scored["I0TScore"].values, atol=1e-5)
-    np.testing.assert_allclose(
-        2.5 * scored.breakdown["cosine"].clip(0), scored["CLIPScore"].values, atol=1e-5
-    )
+    np.testing.assert_allclose(2.5 * scored.breakdown["cosine"].clip(0), scored["CLIPScore"].values, atol=1e-5)
 
 
 @pytest.mark.data

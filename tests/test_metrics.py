@@ -89,12 +89,8 @@ def test_reference_metrics_of_embeddings_are_the_functional_ones() -> None:
     mx, my = statistics.image.mean, statistics.caption.mean
     result = I0TScorer(statistics=statistics).score(x, y, references=refs)
     assert list(result) == ["I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore"]
-    np.testing.assert_allclose(
-        result["RefI0TScore"].values, functional.ref_i0t_score(x, y, refs, mx, my), atol=1e-6
-    )
-    np.testing.assert_allclose(
-        result["RefCLIPScore"].values, functional.ref_clip_score(x, y, refs), atol=1e-6
-    )
+    np.testing.assert_allclose(result["RefI0TScore"].values, functional.ref_i0t_score(x, y, refs, mx, my), atol=1e-6)
+    np.testing.assert_allclose(result["RefCLIPScore"].values, functional.ref_clip_score(x, y, refs), atol=1e-6)
     # Every caption against every image with that image's references, counted the slow way.
     for i in (0, 7, 31):
         table = functional.ref_i0t_score(np.repeat(x[i : i + 1], 60, 0), y, [refs[i]] * 60, mx, my)
@@ -222,9 +218,7 @@ def test_any_setting_that_changes_a_number_shows_in_the_signature() -> None:
         I0TScorer(statistics=fit(x[:99], y[:99])).score(x, y)["I0TScore"].signature,
         I0TScorer(statistics="batch", seed=1).score(x, y)["I0TScore"].signature,
         I0TScorer(statistics="batch").score(x[1:], y[1:])["I0TScore"].signature,
-        I0TScorer(statistics="batch", metrics=["I0TScore(clip=yes)"])
-        .score(x, y)["I0TScore(clip=yes)"]
-        .signature,
+        I0TScorer(statistics="batch", metrics=["I0TScore(clip=yes)"]).score(x, y)["I0TScore(clip=yes)"].signature,
     ]
     assert len({str(s) for s in [base, *variants]}) == len(variants) + 1
 
@@ -270,14 +264,12 @@ def test_the_async_metric_uses_the_normalization_and_its_signature_shows_it() ->
     x, y = _pairs(150)
     rng = np.random.default_rng(3)
     pair = tuple(
-        Normalization(rng.normal(size=24), rng.uniform(0.5, 1, 24), np.ones(24), rng.normal(size=24))
-        for _ in range(2)
+        Normalization(rng.normal(size=24), rng.uniform(0.5, 1, 24), np.ones(24), rng.normal(size=24)) for _ in range(2)
     )
     plain = fit(x, y)
     first, second = (replace(plain, normalization=n) for n in (pair, pair[::-1]))
     scores = {
-        id(s): I0TScorer(statistics=s, metrics=["AsyncI0TScore", "I0TScore"]).score(x, y)
-        for s in (first, second)
+        id(s): I0TScorer(statistics=s, metrics=["AsyncI0TScore", "I0TScore"]).score(x, y) for s in (first, second)
     }
     one, two = scores.values()
     expected = dot(pair[0](normalize(x)), pair[1](normalize(y)))

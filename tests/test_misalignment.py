@@ -13,16 +13,17 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from human_judgments import misalignment as report
-from human_judgments.misalignment_words import dynamics_words, heads_words
 from i0tscore.encoders.lite_heads import IMAGE_FEATURES, TEXT_FEATURES, LiteHeads
 from i0tscore.gap import normalize
-from i0tscore.inversion import invert_images, misalignment
-from i0tscore.inversion.dynamics import cross_cosines, draw_queries, image_precisions, inversion_dynamics
-from i0tscore.inversion.misalignment import Crossing, Side, measure, misalignment_rows, sides
-from i0tscore.inversion.misalignment_data import Material
+from i0tscore.inversion import invert_images
 from i0tscore.results.intervals import Resampling
-from i0tscore.training.heads import HeadRecipe, PairFeatures, embed, train_heads
+from studies import misalignment
+from studies import misalignment_report as report
+from studies.dynamics import cross_cosines, draw_queries, image_precisions, inversion_dynamics
+from studies.lite_heads import HeadRecipe, PairFeatures, embed, train_heads
+from studies.misalignment import Crossing, Side, measure, misalignment_rows, sides
+from studies.misalignment_data import Material
+from studies.misalignment_words import dynamics_words, heads_words
 
 RECIPE = HeadRecipe(epochs=30, batch_size=20, hidden=32, hard_weight=1.0)
 FEW = Resampling(resamples=40)
@@ -153,9 +154,7 @@ def test_dynamics_follow_what_inversion_records(tmp_path: Path) -> None:
     images = normalize(np.random.default_rng(0).normal(size=(12, 16))).astype(np.float32)
     labels = np.array(list("abc" * 4))
     queries = draw_queries(12, 5)
-    rows = inversion_dynamics(
-        encoder, images, labels, queries, tokens=(1, 2), curve=(0, 4, 8), resampling=FEW
-    )
+    rows = inversion_dynamics(encoder, images, labels, queries, tokens=(1, 2), curve=(0, 4, 8), resampling=FEW)
     assert [(row["tokens"], row["step"]) for row in rows] == [
         (0, 0),
         *((count, step) for count in (1, 2) for step in (0, 4, 8)),
@@ -172,8 +171,7 @@ def test_dynamics_follow_what_inversion_records(tmp_path: Path) -> None:
     assert last["own"]["50"] == pytest.approx(np.median(cosines[own]), abs=1e-5)
     assert last["other"]["95"] == pytest.approx(np.percentile(cosines[~own], 95), abs=1e-5)
     native, found = (
-        image_precisions(vectors, images, labels, queries).mean()
-        for vectors in (images[queries], inverted.vectors)
+        image_precisions(vectors, images, labels, queries).mean() for vectors in (images[queries], inverted.vectors)
     )
     assert last["mAP"]["value"] == pytest.approx(found)
     assert last["difference"]["value"] == pytest.approx(found - native)
@@ -232,9 +230,7 @@ def small_data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_from_photographs_to_a_report(
-    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_photographs_to_a_report(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features, heads = tmp_path / "features", tmp_path / "heads.json"
     arguments = ["--data", str(small_data), "--features", str(features), "--output", str(heads)]
     arguments += ["--photographs", "6", "--images", "0", "--scale", "1", "--term", "both", "--view", "flip"]

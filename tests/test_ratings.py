@@ -11,7 +11,7 @@ import pytest
 from human_judgments.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_known_table, verify
 from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.results.correlation import correlation
-from i0tscore.samples.rating_rows import Scale
+from i0tscore.samples.rating_rows import RatingScale
 from i0tscore.samples.rating_tables import TableRules, read_dataset_ratings, read_rating_table
 from i0tscore.samples.ratings import AVERAGED, RatingSet
 from i0tscore.samples.sample import Sample
@@ -87,7 +87,7 @@ def test_every_bad_row_is_listed_at_once(tmp_path):
         b"a.jpg,seven,1\n"
         b"a.jpg,seven,1\n"
     )
-    text = problems(file, rules=TableRules(scale=Scale(1, 5)))
+    text = problems(file, rules=TableRules(scale=RatingScale(1, 5)))
     for line, reason in (
         (2, "the rating 7 is outside 1 to 5"),
         (3, "the caption is empty"),
@@ -109,7 +109,7 @@ def test_a_rater_rates_once(tmp_path):
 
 
 def test_averages_are_refused_where_ratings_are_whole(tmp_path):
-    text = problems(write(tmp_path / "r.csv", ROWS), rules=TableRules(scale=Scale(1, 5, whole=True)))
+    text = problems(write(tmp_path / "r.csv", ROWS), rules=TableRules(scale=RatingScale(1, 5, whole=True)))
     assert "line 4: the rating 2.5 is an average: this set has each rating by itself" in text
 
 
@@ -169,9 +169,7 @@ def test_averaging_noisy_raters_raises_agreement():
 
 def test_parts_of_a_set_keep_their_items():
     samples = tuple(Sample("i", Path(f"{i}.jpg"), "c") for i in range(3))
-    ratings = RatingSet(
-        "s", samples, np.array([0, 1, 2, 1]), np.arange(4.0), tuple("0121"), groups=tuple("aabb")
-    )
+    ratings = RatingSet("s", samples, np.array([0, 1, 2, 1]), np.arange(4.0), tuple("0121"), groups=tuple("aabb"))
     part = ratings.only(np.array([False, True, False, True]))
     assert part.samples == (samples[1],)
     assert part.item.tolist() == [0, 0]
@@ -213,9 +211,7 @@ def test_polaris_as_csv_with_references_as_python_writes_them(tmp_path):
     assert path.name == "polaris_test.csv"
     assert found.samples[0].references == ("A brown dog.", "It's a dog.")
     assert found.rating.tolist() == [0.75, 0.0]
-    (tmp_path / "polaris_test.csv").write_text(
-        "mt,refs,score,imgid\nA dog.,[__import__('os')],0.75,dog.jpg\n"
-    )
+    (tmp_path / "polaris_test.csv").write_text("mt,refs,score,imgid\nA dog.,[__import__('os')],0.75,dog.jpg\n")
     with pytest.raises(SampleFileError, match="the references are no list"):
         read_known_table(KNOWN_SETS["polaris"], tmp_path, look_up=False)
 
@@ -243,7 +239,7 @@ def test_images_of_the_hub_stay_there_and_are_told_apart_by_their_references(tmp
     import datasets
 
     dataset = datasets.Dataset.from_list(hub_rows()).cast_column("img", datasets.Image())
-    found = read_dataset_ratings(dataset, "owner/name", "polaris", TableRules(HUB_COLUMNS, Scale(0, 1)))
+    found = read_dataset_ratings(dataset, "owner/name", "polaris", TableRules(HUB_COLUMNS, RatingScale(0, 1)))
     assert len(set(found.clusters)) == 2
     assert found.samples[1].image.read_bytes() == b"not decoded"
     assert found.counts == {"ratings": 3}

@@ -42,9 +42,7 @@ def test_both_forms_of_expert_are_one_set(flickr8k, tmp_path):
     found = read_flickr8k_expert(file, images=flickr8k / "images_224")
     assert found.rating.tolist() == table.rating.tolist()
     assert found.item.tolist() == table.item.tolist()
-    assert [(s.caption, s.references) for s in found.samples] == [
-        (s.caption, s.references) for s in table.samples
-    ]
+    assert [(s.caption, s.references) for s in found.samples] == [(s.caption, s.references) for s in table.samples]
     assert found.clusters == table.clusters
 
 
@@ -101,9 +99,7 @@ def test_problems_of_the_captions_are_listed_too(flickr8k):
 
 def test_shares_must_be_those_of_the_counts(flickr8k):
     with (flickr8k / "CrowdFlowerAnnotations.txt").open("a") as file:
-        file.write(
-            "one.jpg\ttwo.jpg#1\t0.9\t1\t2\none.jpg\ttwo.jpg#2\t0.5\t0\t0\none.jpg\ttwo.jpg#3\tx\t1\t1\n"
-        )
+        file.write("one.jpg\ttwo.jpg#1\t0.9\t1\t2\none.jpg\ttwo.jpg#2\t0.5\t0\t0\none.jpg\ttwo.jpg#3\tx\t1\t1\n")
     with pytest.raises(SampleFileError) as caught:
         read_flickr8k_crowd(flickr8k)
     text = str(caught.value)
@@ -210,9 +206,7 @@ def test_eye4b_ratings_in_words_and_in_numbers(tmp_path):
     assert len(set(found.groups)) == 2
     assert read_eye4b(words, with_request=False).samples[0].caption == "To your left."
     numbers = tmp_path / "gp_overall.csv"
-    numbers.write_text(
-        "img_dir,request,txt,score,criterion\na.jpg,r,One.,5,overall\na.jpg,r,Two.,3.5,sufficiency\n"
-    )
+    numbers.write_text("img_dir,request,txt,score,criterion\na.jpg,r,One.,5,overall\na.jpg,r,Two.,3.5,sufficiency\n")
     assert read_eye4b(numbers).rating.tolist() == [1.0, 0.7]
     assert read_eye4b(numbers, criterion="sufficiency").rating.tolist() == [0.7]
     words.write_text("img_dir,request,gpt_txt,accuracy\na.jpg,r,x,Perhaps\n,r,x,Agree\na.jpg,r,,Agree\n")

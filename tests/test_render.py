@@ -18,7 +18,8 @@ from i0tscore.render.flat import per_instance
 from i0tscore.render.markdown import escape
 from i0tscore.render.statistics import describe_statistics, render_statistics
 from i0tscore.render.strings import display_width, number, one_line, shorten
-from i0tscore.results import MetricResult, Result, Signature, SkippedSample
+from i0tscore.results import MetricResult, Result, Signature
+from i0tscore.samples import Skipped
 
 HOSTILE = 'A <b>bold</b> | cat\x1b[31m\nwith "quotes", *stars* and `ticks`'
 
@@ -50,7 +51,7 @@ def result():
             "I0TScore": metric("I0TScore", [0.5, -0.00001, np.nan], p_match=np.array([0.9, 0.5, np.nan])),
             "RefCLIPScore": metric("RefCLIPScore", [0.0, 0.7, 0.8], zeros=1 / 3, interval=None),
         },
-        skipped=(SkippedSample("four", "cannot be read"),),
+        skipped=(Skipped("four", "cannot be read"),),
         gap={"none": 0.8, "post": None},
         breakdown={
             "semantic": np.array([0.1, 0.2, np.nan]),

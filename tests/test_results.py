@@ -53,9 +53,7 @@ def test_interval_covers_the_true_mean_as_often_as_it_says() -> None:
     assert 180 <= covered <= 199  # nominal 190; the percentile bootstrap is a little narrow at 60 images
 
 
-@pytest.mark.parametrize(
-    ("confidence", "resamples"), [(0.95, 1), (0.95, 39), (0.99, 199), (1.0, 1000), (0.9, -1)]
-)
+@pytest.mark.parametrize(("confidence", "resamples"), [(0.95, 1), (0.95, 39), (0.99, 199), (1.0, 1000), (0.9, -1)])
 def test_resamples_too_few_for_their_tails_are_refused(confidence: float, resamples: int) -> None:
     with pytest.raises(UsageError, match=r"confidence|resamples"):
         Resampling(confidence, resamples)

@@ -102,9 +102,7 @@ def test_parquet_that_other_tools_wrote(tmp_path):
     assert [sample.image.read_bytes() for sample in samples[:2]] == [red, green]
     assert samples[2].image == tmp_path / "blue.png"
 
-    table = pa.table(
-        {"image_id": [1, 1, 2], "image": [red, red, green], "caption": [["a", "b"], ["c"], ["d"]]}
-    )
+    table = pa.table({"image_id": [1, 1, 2], "image": [red, red, green], "caption": [["a", "b"], ["c"], ["d"]]})
     pq.write_table(table, tmp_path / "binary.parquet")
     samples = read_samples(tmp_path / "binary.parquet").samples
     assert [(sample.id, sample.caption) for sample in samples] == [

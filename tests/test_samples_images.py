@@ -181,7 +181,5 @@ def test_real_names(data_dir, tmp_path):
     path = tmp_path / "captions.json"
     path.write_text(json.dumps({unicodedata.normalize("NFD", stem): "x" for stem in stems}))
     found = read_samples(path, images=images)
-    assert sorted(sample.image.name for sample in found.samples) == sorted(
-        file.name for file in images.iterdir()
-    )
+    assert sorted(sample.image.name for sample in found.samples) == sorted(file.name for file in images.iterdir())
     assert found.notes == []

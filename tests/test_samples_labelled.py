@@ -10,7 +10,7 @@ import pytest
 from i0tscore.errors import InputError, SampleFileError
 from i0tscore.inversion import Inverted
 from i0tscore.inversion.collection import Collection, Items
-from i0tscore.inversion.inverted import Settings
+from i0tscore.inversion.inverted import InversionConfig
 from i0tscore.inversion.retrieval import report_retrieval
 from i0tscore.inversion.search import Search
 from i0tscore.samples.labelled import (
@@ -70,9 +70,7 @@ def test_tables_have_images_captions_or_both(folder):
     assert first == Labelled("1", folder / "cat" / "a.png", "A cat.", "cat")
     assert second.label == "7"
     table.write_text("image,kind\ncat/a.png, cat \n")
-    assert read_labelled_table(table, "kind").items == [
-        Labelled("a.png", folder / "cat" / "a.png", None, "cat")
-    ]
+    assert read_labelled_table(table, "kind").items == [Labelled("a.png", folder / "cat" / "a.png", None, "cat")]
     lines = folder / "t.jsonl"
     lines.write_text('{"caption": "A cat.", "kind": 3}\n{"caption": "A dog.", "kind": "dog"}\n')
     items = read_labelled_table(lines, "kind").items
@@ -152,7 +150,7 @@ def test_labels_without_captions_become_prompts():
 def test_inverted_features_of_other_items_are_refused():
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
     items = Items(tuple("abcd"), vectors, np.array([0, 0, 1, 1]), np.arange(4))
-    settings = Settings("oti", "m", "s", "fp32", 1, "{}", 1, 0.1, 0.0, 1)
+    settings = InversionConfig("oti", "m", "s", "fp32", 1, "{}", 1, 0.1, 0.0, 1)
     zeros, none = np.zeros(4, dtype=np.float32), np.zeros((4, 0), dtype=np.float32)
     inverted = Inverted(tuple("abdc"), vectors, zeros, np.ones(4, dtype=np.int64), none, none, settings)
     with pytest.raises(InputError, match="one for each query item"):

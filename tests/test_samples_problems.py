@@ -78,9 +78,7 @@ def test_several_problems_of_one_row_are_one_skipped_row(folder):
     assert len(found.samples) == 1
     (skipped,) = found.skipped
     assert isinstance(skipped, Skipped)
-    assert all(
-        what in skipped.reason for what in ("no image", "the caption is empty", "reference 1 is the number 1")
-    )
+    assert all(what in skipped.reason for what in ("no image", "the caption is empty", "reference 1 is the number 1"))
 
 
 def test_equal_repetitions_of_a_key_are_a_note(folder):
@@ -275,16 +273,12 @@ def test_not_one_image_found_is_said_first(folder):
     assert len(found) == 3
     assert found[0].startswith("no caption finds its image")
     assert '"a.jpg"' in found[0]
-    found = problems(
-        folder / "captions.json", '[{"image_id": 1, "caption": "x"}, {"image_id": 2, "caption": "x"}]'
-    )
+    found = problems(folder / "captions.json", '[{"image_id": 1, "caption": "x"}, {"image_id": 2, "caption": "x"}]')
     assert "COCO results need their annotation file" in found[0]
 
 
 def test_some_with_references_and_some_without(folder):
-    content = (
-        '{"id": "a", "caption": "x", "references": ["r"]}\n{"id": "b", "caption": "x", "references": []}'
-    )
+    content = '{"id": "a", "caption": "x", "references": ["r"]}\n{"id": "b", "caption": "x", "references": []}'
     (found,) = problems(folder / "captions.jsonl", content)
     assert found.startswith('line 2 (id "b"): no references here')
     assert [sample.id for sample in skipping(folder / "captions.jsonl", content).samples] == ["a"]
@@ -322,9 +316,7 @@ def test_problems_of_the_references_file_are_listed_with_the_others(folder):
 def test_references_files_that_cannot_be_used(folder, content, what, on_error):
     references = folder / "references.json"
     references.write_text(content)
-    found = problems(
-        folder / "captions.json", '{"a": "x", "b": "y"}', references=references, on_error=on_error
-    )
+    found = problems(folder / "captions.json", '{"a": "x", "b": "y"}', references=references, on_error=on_error)
     assert found[0].startswith(("references.json", "no id of references.json"))
     assert what in found[0]
 
@@ -332,9 +324,7 @@ def test_references_files_that_cannot_be_used(folder, content, what, on_error):
 def test_coco_results_of_other_images(folder):
     annotations = folder / "annotations.json"
     annotations.write_text('{"images": [{"id": 1, "file_name": "a.jpg"}]}')
-    content = (
-        '[{"image_id": 1, "caption": "x"}, {"image_id": 7, "caption": "y"}, {"image_id": 8, "caption": ""}]'
-    )
+    content = '[{"image_id": 1, "caption": "x"}, {"image_id": 7, "caption": "y"}, {"image_id": 8, "caption": ""}]'
     found = problems(folder / "results.json", content, annotations=annotations)
     assert [line.partition(":")[0] for line in found] == ['item 2 (id "7")', 'item 3 (id "8")']
     assert "is not among the images of annotations.json" in found[0]

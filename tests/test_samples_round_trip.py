@@ -53,10 +53,7 @@ def write(path: Path, form: str, records: list[dict[str, object]]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(items=sample_lists())
 def test_records(images, form, items):
-    records = [
-        {"id": name, "image": f"{name}.jpg", "caption": text, "references": refs}
-        for name, text, refs in items
-    ]
+    records = [{"id": name, "image": f"{name}.jpg", "caption": text, "references": refs} for name, text, refs in items]
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"captions.{form}"
         write(path, form, records)
@@ -83,9 +80,7 @@ def test_mapping_with_references(images, captions, references):
 
 
 FILE_NAMES = (
-    st.text(
-        st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=30
-    )
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=30)
     .filter(lambda name: not set(name) & set('/\\:*?"<>|') and name.strip().strip(".") == name)
     .map(lambda name: unicodedata.normalize("NFC", name))
 )
@@ -110,9 +105,7 @@ def test_any_file_name(names, suffix):
 
 @pytest.mark.parametrize("form", [form for form in INPUT_FORMATS if form not in ("coco", "datasets")])
 @settings(max_examples=80, deadline=None)
-@given(
-    content=st.one_of(st.binary(max_size=80), st.text('{}[]":,\n\t idcaptoN1', max_size=60).map(str.encode))
-)
+@given(content=st.one_of(st.binary(max_size=80), st.text('{}[]":,\n\t idcaptoN1', max_size=60).map(str.encode)))
 def test_any_content_gives_samples_or_an_error_of_ours(images, form, content):
     with TemporaryDirectory() as folder:
         path = Path(folder) / "captions"

@@ -65,9 +65,7 @@ def test_paths_pictures_arrays_and_generators_score_the_same(encoder, photograph
 
 
 @pytest.mark.filterwarnings("ignore:statistics come from")
-def test_a_score_is_the_same_alone_in_any_order_batch_and_number_of_workers(
-    encoder, photographs, tmp_path
-) -> None:
+def test_a_score_is_the_same_alone_in_any_order_batch_and_number_of_workers(encoder, photographs, tmp_path) -> None:
     path = tmp_path / "s.safetensors"
     _scorer(encoder).fit(photographs, CAPTIONS).save(path)
     whole = _scorer(encoder, statistics=path).score(photographs, CAPTIONS)["I0TScore"].values
@@ -113,9 +111,7 @@ def test_streaming_keeps_repeated_images_and_captions_once(encoder, photographs)
     assert result.n == 2 * COUNT
     assert result["CLIPScore"].rank_of == COUNT
     assert list(result) == ["I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore"]
-    np.testing.assert_allclose(
-        result["RefCLIPScore"].values[:COUNT], result["RefCLIPScore"].values[COUNT:], atol=1e-5
-    )
+    np.testing.assert_allclose(result["RefCLIPScore"].values[:COUNT], result["RefCLIPScore"].values[COUNT:], atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:statistics come from")
@@ -188,9 +184,7 @@ def test_memory_does_not_grow_with_the_number_of_rows() -> None:
     script = MEMORY.format(tests=str(Path(__file__).parent))
     peaks = {}
     for rows in (200, 20_000):
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(rows)], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", script, str(rows)], capture_output=True, text=True, check=True)
         n, peaks[rows] = json.loads(done.stdout.splitlines()[-1])
         assert n == rows
     assert peaks[20_000] - peaks[200] < 400

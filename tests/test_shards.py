@@ -48,9 +48,7 @@ def fitted(encoder, rows):
     import i0tscore
 
     half = rows[:140]
-    return i0tscore.fit(
-        [row["image"]["bytes"] for row in half], [row["caption"] for row in half], model=encoder
-    )
+    return i0tscore.fit([row["image"]["bytes"] for row in half], [row["caption"] for row in half], model=encoder)
 
 
 def assert_alike(summary, result):
@@ -84,9 +82,7 @@ def test_fixed_statistics_take_one_pass(encoder, rows, corpus, fitted, tmp_path)
     assert summary.metrics["I0TScore"].scale == at_once["I0TScore"].scale
 
 
-def test_the_interval_is_that_of_the_bootstrap_however_the_rows_are_divided(
-    encoder, rows, corpus, at_once, tmp_path
-):
+def test_the_interval_is_that_of_the_bootstrap_however_the_rows_are_divided(encoder, rows, corpus, at_once, tmp_path):
     divided = shards.score(corpus, output=tmp_path / "seven", model=encoder, statistics="batch")
     whole_corpus = on_disk.write_parquet(tmp_path / "whole", rows, 1)
     whole = shards.score(whole_corpus, output=tmp_path / "one", model=encoder, statistics="batch")

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from human_judgments import standardizer_study
-from human_judgments.standardizer_study import RatedVectors, all_conditions, residual_gap, score_forms
 from i0tscore.gap import Moments, Normalization, Statistics, all_standardizers, normalize
+from studies import standardizer_study
+from studies.standardizer_study import RatedVectors, all_conditions, residual_gap, score_forms
 
 
 @pytest.fixture

@@ -20,14 +20,14 @@ from i0tscore.cli.main import main
 from i0tscore.encoders.lite import load_lite
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Statistics, centroid_distance
-from i0tscore.training import async_ablation
-from i0tscore.training.async_ablation import clip_rows
 from i0tscore.training.async_fit import CHECKPOINT, fit_async
 from i0tscore.training.async_pairs import CachedPairs, DropoutPairs, Pairs, Passes
 from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer
-from i0tscore.training.evaluation import ExpertRatings
-from i0tscore.training.flickr8k import Flickr8kSplit
 from i0tscore.training.schedule import Rows, draw_batches, learning_rate
+from studies import async_ablation
+from studies.async_ablation import clip_rows
+from studies.evaluation import ExpertRatings
+from studies.flickr8k import Flickr8kSplit
 
 PAPER = AsyncRecipe(mcsie=False)
 
@@ -47,9 +47,7 @@ def gapped_pairs(count: int = 1500, dimension: int = 16) -> CachedPairs:
     shown = np.repeat(generator.normal(size=(count // 3, dimension)), 3, axis=0)
     seen, read = (0.3 * generator.normal(size=shown.shape) for _ in range(2))
     cone = 2 * np.eye(dimension)[0]
-    return CachedPairs(
-        unit(shown + seen + cone), unit(shown + read - cone), np.repeat(np.arange(count // 3), 3)
-    )
+    return CachedPairs(unit(shown + seen + cone), unit(shown + read - cone), np.repeat(np.arange(count // 3), 3))
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +60,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-CAPTIONS = [
-    f"a thing of kind {word}" for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")
-]
+CAPTIONS = [f"a thing of kind {word}" for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
 
 
 def digest(model: nn.Module) -> str:
@@ -347,9 +343,7 @@ def test_the_ablation_has_a_row_a_variant_with_figures_and_checks(
     rows = async_ablation.lite_rows(tmp_path, cache=tmp_path / "cache", mcsie_pairs=8)
     by_name = {row["variant"]: row for row in rows}
     assert list(by_name) == ["none", "post", "near", "far", "with MCSIE", "the same pairs without MCSIE"]
-    assert all(
-        np.isfinite([row[key] for key in ("CD", "R@1 i→t", "R@1 t→i", "τ-c Expert")]).all() for row in rows
-    )
+    assert all(np.isfinite([row[key] for key in ("CD", "R@1 i→t", "R@1 t→i", "τ-c Expert")]).all() for row in rows)
     assert all(row["buffers off by"] < 1e-6 for row in rows[2:])
     assert by_name["far"]["‖w − 1‖"] > 100 * by_name["near"]["‖w − 1‖"] > 0
     assert by_name["with MCSIE"]["CD"] != by_name["the same pairs without MCSIE"]["CD"]

@@ -14,15 +14,15 @@ from i0tscore.encoders.lite_heads import ImageHeadInput, LiteHead
 from i0tscore.errors import InputError
 from i0tscore.gap import Moments
 from i0tscore.results.retrieval import recall
-from i0tscore.training import lite as training
-from i0tscore.training import lite_data
-from i0tscore.training.evaluation import dev_figures
-from i0tscore.training.features import STORAGE_VIEWS, VIEWS, FeatureExtractor, make_view
-from i0tscore.training.flickr8k import read_split
-from i0tscore.training.heads import HeadRecipe, PairFeatures, embed_pairs, train_heads
-from i0tscore.training.imagenet import class_captions
-from i0tscore.training.lite_report import BEGIN, END, calibration_error, write_card
 from i0tscore.training.losses import contrastive_loss, soft_targets
+from studies import lite_data
+from studies import lite_training as training
+from studies.evaluation import dev_figures
+from studies.flickr8k import read_split
+from studies.imagenet import class_captions
+from studies.lite_features import STORAGE_VIEWS, VIEWS, FeatureExtractor, make_view
+from studies.lite_heads import HeadRecipe, PairFeatures, embed_pairs, train_heads
+from studies.lite_report import BEGIN, END, calibration_error, write_card
 
 
 @pytest.fixture
@@ -161,9 +161,7 @@ def test_class_names_follow_the_classifier() -> None:
 
 def test_calibration_error_of_known_probabilities() -> None:
     probability = np.repeat([0.05, 0.95], 100)
-    assert (
-        calibration_error(probability, (np.arange(200) % 20 >= np.repeat([19, 1], 100)).astype(float)) < 1e-9
-    )
+    assert calibration_error(probability, (np.arange(200) % 20 >= np.repeat([19, 1], 100)).astype(float)) < 1e-9
     assert calibration_error(np.full(10, 1.0), np.zeros(10)) == 1.0
 
 

@@ -22,10 +22,11 @@ from PIL import Image
 from i0tscore.encoders import load_encoder
 from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.samples import read_samples
-from i0tscore.training import stage1, stage1_recall
+from i0tscore.training import stage1
 from i0tscore.training.positions import WEIGHTS_FILE, stretch_positions, write_stretched
 from i0tscore.training.stage1_model import PairTowers, Stage1Recipe, stage1_loss
 from i0tscore.training.stage1_run import fine_tune, long_captions
+from studies import stage1_recall
 
 COLORS = {
     "red": (200, 30, 30),
@@ -129,9 +130,7 @@ def test_training_learns_what_belongs_together(photographs: Path, tmp_path: Path
     assert np.mean(found[-4:]) < 0.7 * np.mean(found[:4])
     encoder = load_encoder(name)
     images, captions, _ = long_captions(samples_of(photographs)[:12], join=True)
-    pixels = torch.stack(
-        [encoder.preprocess(Image.open(photographs / f"{i.name}").convert("RGB")) for i in images]
-    )
+    pixels = torch.stack([encoder.preprocess(Image.open(photographs / f"{i.name}").convert("RGB")) for i in images])
     right = encoder.encode_pixels(pixels) @ encoder.encode_tokens(encoder.tokenize(captions)).T
     assert (right.argmax(dim=1) == torch.arange(6)).float().mean() > 0.5, "chance is 1 in 6"
 
@@ -148,9 +147,7 @@ def test_what_was_learned_is_measured_beside_chance(photographs: Path, tmp_path:
     encoder = load_encoder(name)
     images, captions, _ = long_captions(samples_of(photographs), join=False)
     pixels = [encoder.preprocess(Image.open(photographs / i.name).convert("RGB")) for i in images[::2]]
-    similarity = (
-        encoder.encode_tokens(encoder.tokenize(captions)) @ encoder.encode_pixels(torch.stack(pixels)).T
-    )
+    similarity = encoder.encode_tokens(encoder.tokenize(captions)) @ encoder.encode_pixels(torch.stack(pixels)).T
     better = (similarity > similarity[torch.arange(24), torch.arange(24) // 2][:, None]).sum(dim=1)
     assert f"{100 * (better < 5).float().mean():.1f} (" in lines[-2]
     joined = CliRunner().invoke(stage1_recall.main, [*arguments, "--join"]).output
@@ -184,9 +181,7 @@ def written_out(x: NDArray[Any], y: NDArray[Any], scale: float, cyclic_weight: f
 def test_each_row_of_the_paper_is_a_loss_of_its_own(recipe: Stage1Recipe, photographs: Path) -> None:
     torch.manual_seed(0)
     towers = PairTowers(tiny_models.encoder("tiny"), recipe)
-    data = stage1.PairDataset(
-        towers._encoder, [s.image for s in samples_of(photographs)[::2]], ["a dog"] * 12
-    )
+    data = stage1.PairDataset(towers._encoder, [s.image for s in samples_of(photographs)[::2]], ["a dog"] * 12)
     pixels = torch.stack([data[i][0] for i in range(12)])
     ids = towers._encoder.pad([towers._encoder.tokenize([f"a {i}"])[0] for i in range(12)])
     torch.manual_seed(1)
@@ -213,9 +208,7 @@ def test_a_run_broken_off_goes_on_as_if_it_had_not_been(photographs: Path, tmp_p
         if not (tmp_path / "parts").exists():
             _begin(tmp_path / "parts", recipe)
         encoder = load_encoder(f"local-dir:{tmp_path / 'parts'}")
-        trainer = stage1.Stage1Trainer(
-            encoder, images, captions, groups, recipe, seed=7, folder=tmp_path / "parts"
-        )
+        trainer = stage1.Stage1Trainer(encoder, images, captions, groups, recipe, seed=7, folder=tmp_path / "parts")
         trainer.run(every=2, stop_after=steps)
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     whole, parts = ((tmp_path / name / WEIGHTS_FILE).read_bytes() for name in ("whole", "parts"))
@@ -275,9 +268,7 @@ def test_other_models_are_not_trained_over(photographs: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("model", ["tiny/openai", "local-dir:nowhere"])
-def test_what_cannot_be_built_with_random_weights_is_said(
-    model: str, photographs: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_be_built_with_random_weights_is_said(model: str, photographs: Path, tmp_path: Path) -> None:
     recipe = Stage1Recipe(epochs=1, batch_size=6)
     with pytest.raises(UsageError, match="without a tag, or local-dir: with a folder"):
         fine_tune(model, samples_of(photographs), tmp_path, recipe, from_scratch=True)
@@ -286,9 +277,7 @@ def test_what_cannot_be_built_with_random_weights_is_said(
 def test_another_recipe_does_not_go_on_from_a_checkpoint(photographs: Path, tmp_path: Path) -> None:
     train(photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77))
     with pytest.raises(InputError, match="learning_rate"):
-        train(
-            photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77, learning_rate=1.0)
-        )
+        train(photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77, learning_rate=1.0))
 
 
 def test_bf16_trains_too(photographs: Path, tmp_path: Path) -> None:

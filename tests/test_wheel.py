@@ -67,9 +67,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 def test_the_installed_command_scores_photographs(environment, tmp_path):
     write_examples(tmp_path)
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV"))}
-    place = run(
-        environment / "bin" / "python", "-c", "import i0tscore; print(i0tscore.__file__)", cwd=tmp_path
-    )
+    place = run(environment / "bin" / "python", "-c", "import i0tscore; print(i0tscore.__file__)", cwd=tmp_path)
     assert place.startswith(str(environment))
     shown = run(
         environment / "bin" / "i0tscore", "examples/captions.jsonl", "examples/images",

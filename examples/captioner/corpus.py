@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from i0tscore.encoders.base import Encoder
 from i0tscore.integrations.validation import embed_images
-from i0tscore.training.flickr8k import CAPTIONS_PER_IMAGE, Split, read_split
+from studies.flickr8k import CAPTIONS_PER_IMAGE, Split, read_split
 
 
 class Pairs(Dataset[dict[str, torch.Tensor]]):
@@ -24,9 +24,7 @@ class Pairs(Dataset[dict[str, torch.Tensor]]):
         vocabulary: Turns captions into numbers.
     """
 
-    def __init__(
-        self, features: torch.Tensor, captions: Sequence[Sequence[str]], vocabulary: Vocabulary
-    ) -> None:
+    def __init__(self, features: torch.Tensor, captions: Sequence[Sequence[str]], vocabulary: Vocabulary) -> None:
         self.features = features
         self._pairs = [(i, vocabulary.encode(text)) for i, own in enumerate(captions) for text in own]
 
@@ -66,9 +64,7 @@ class Corpus:
         )
 
 
-def read_flickr8k(
-    data: Path, encoder: Encoder, *, train: int, validation: int, cache_dir: Path | None
-) -> Corpus:
+def read_flickr8k(data: Path, encoder: Encoder, *, train: int, validation: int, cache_dir: Path | None) -> Corpus:
     """The first photographs of Flickr8k's training and development parts, in the order of their lists."""
 
     def part(split: Split, n: int) -> tuple[torch.Tensor, list[Sequence[str]]]:

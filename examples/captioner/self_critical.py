@@ -10,9 +10,7 @@ from i0tscore.encoders.base import Encoder
 from i0tscore.integrations.reward import I0TReward
 
 
-def step(
-    model: Captioner, optimizer: torch.optim.Optimizer, reward: I0TReward, features: torch.Tensor
-) -> float:
+def step(model: Captioner, optimizer: torch.optim.Optimizer, reward: I0TReward, features: torch.Tensor) -> float:
     """One step; returns the mean reward of the captions that were drawn.
 
     A drawn caption counts by how much better it is than the one the model would write anyway, so that

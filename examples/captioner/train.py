@@ -5,7 +5,7 @@
     python examples/captioner/train.py --loop transformers --data DIR --steps 300
     python examples/captioner/train.py --loop plain --data DIR --steps 300 --reward 60
 
-DIR holds flickr8k/ (``i0tscore.training.flickr8k``). The photographs' embeddings by ``lite`` are what the
+DIR holds flickr8k/ (``studies.flickr8k``). The photographs' embeddings by ``lite`` are what the
 captioner sees and what its captions are scored against; the first run takes longest, since it computes
 them, and --cache-dir keeps them. The three loops begin alike and see the same batches.
 """
@@ -54,9 +54,7 @@ def main() -> None:
 
 def _show(model: Captioner, corpus: Corpus, encoder: Encoder) -> None:
     """The score of the captions as they are now, its signature, and how varied they are."""
-    validation = Validation(
-        corpus.validation.features, greedy, model=encoder, metrics=("I0TScore", "CLIPScore")
-    )
+    validation = Validation(corpus.validation.features, greedy, model=encoder, metrics=("I0TScore", "CLIPScore"))
     validation(model)
     result = validation.result
     if result is None:
@@ -65,19 +63,13 @@ def _show(model: Captioner, corpus: Corpus, encoder: Encoder) -> None:
         print(f"{metric.signature}\n  {metric.mean:.3f} {metric.interval[0]:.3f}–{metric.interval[1]:.3f}")
     different = len(set(result.captions))
     words = sum(len(caption.split()) for caption in result.captions) / result.n
-    print(
-        f"{different} different captions of {result.n}, {words:.1f} words each, e.g. {result.captions[0]!r}"
-    )
+    print(f"{different} different captions of {result.n}, {words:.1f} words each, e.g. {result.captions[0]!r}")
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loop", choices=LOOPS, default="plain", help="who trains (default: plain)")
-    parser.add_argument(
-        "--data", type=Path, default=os.environ.get("I0TSCORE_DATA"), help="folder with flickr8k/"
-    )
+    parser.add_argument("--data", type=Path, default=os.environ.get("I0TSCORE_DATA"), help="folder with flickr8k/")
     parser.add_argument("--steps", type=int, default=300, help="steps, to whole epochs (default: 300)")
     parser.add_argument("--reward", type=int, default=0, help="self-critical steps afterwards (default: 0)")
     parser.add_argument("--images", type=int, default=500, help="training photographs (default: 500)")

@@ -60,9 +60,7 @@ async_options = add_options(
     click.option("--epochs", type=click.IntRange(min=1), help="async: passes over the pairs.  [default: 3]"),
     click.option("--learning-rate", type=click.FloatRange(min=0), help="async: of AdamW.  [default: 1e-6]"),
     click.option("--train-batch", type=click.IntRange(min=2), help="async: pairs a step.  [default: 64]"),
-    click.option(
-        "--cyclic-weight", type=click.FloatRange(min=0), help="async: of both losses.  [default: 0.25]"
-    ),
+    click.option("--cyclic-weight", type=click.FloatRange(min=0), help="async: of both losses.  [default: 0.25]"),
     click.option(
         "--mcsie/--no-mcsie",
         default=None,

@@ -65,9 +65,7 @@ compare_options = add_options(
     click.option("--images", type=_PATH, metavar="FOLDER", help="Folder of the images."),
     caption_file_options,
     on_error_option,
-    click.option(
-        "--baseline", metavar="NAME", help="System the others are compared with; the first if left out."
-    ),
+    click.option("--baseline", metavar="NAME", help="System the others are compared with; the first if left out."),
     view_options,
 )
 

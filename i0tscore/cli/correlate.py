@@ -13,7 +13,7 @@ from i0tscore.cli.rating_options import CorrelateOptions, correlate_options
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.results.evidence import Evidence
+    from i0tscore.results.evidence import CorrelationReport
 
 
 @click.command(short_help="Agreement of scores with human ratings.")
@@ -40,14 +40,14 @@ def correlate(**options: Any) -> None:
     )
 
 
-def _gather(asked: CorrelateOptions, model: ModelOptions) -> Evidence:
+def _gather(asked: CorrelateOptions, model: ModelOptions) -> CorrelationReport:
     from i0tscore.cli.rated import read_rated
-    from i0tscore.results.evidence import gather_evidence
+    from i0tscore.results.evidence import correlation_report
 
     rated = read_rated(asked, model)
     if asked.baseline is not None and asked.baseline not in rated.scores:
         raise UsageError(f"--baseline {asked.baseline}: no such score; there are {', '.join(rated.scores)}")
-    return gather_evidence(
+    return correlation_report(
         rated.averaged() if asked.average_raters else rated,
         headline=asked.correlation,
         baseline=asked.baseline,

@@ -17,7 +17,7 @@ from i0tscore.errors import InputError, UsageError
 if TYPE_CHECKING:
     from i0tscore.gap import Statistics
     from i0tscore.metrics.scorer import I0TScorer
-    from i0tscore.results import SkippedSample
+    from i0tscore.samples import Skipped
 
 
 @click.command(short_help="Fit reference statistics to a corpus.")
@@ -88,9 +88,7 @@ def fit(output: Path, name: str | None, source: str, bank: int, form: str, **opt
         say("warning", f"skipped {one.id}: {one.reason}")
 
 
-def _fit_moments(
-    scorer: I0TScorer, found: Inputs, bank: int, **told: Any
-) -> tuple[Statistics, tuple[SkippedSample, ...]]:
+def _fit_moments(scorer: I0TScorer, found: Inputs, bank: int, **told: Any) -> tuple[Statistics, tuple[Skipped, ...]]:
     """Statistics with moments and maybe a bank, and the samples that were left out."""
     run = scorer.encode(found.images, found.captions)
     if not run.n:

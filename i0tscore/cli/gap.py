@@ -66,11 +66,11 @@ def gap(**options: Any) -> None:
     _check_plot(asked.plot)
     refuse_unused(inputs, model)
 
+    from i0tscore.encoders.encoded import EncodedRun
     from i0tscore.gap import NONE, POST, Standardizer
-    from i0tscore.metrics.encoded import EncodedRun
     from i0tscore.metrics.gap import gap_panels, report_gap
     from i0tscore.metrics.metric import PRESETS, Metric
-    from i0tscore.metrics.signing import Settings
+    from i0tscore.metrics.signing import SignatureFields
     from i0tscore.metrics.statistics import choose_statistics
     from i0tscore.render.gap import gap_csv, gap_document
 
@@ -85,7 +85,7 @@ def gap(**options: Any) -> None:
         run,
         statistics,
         chosen,
-        settings=Settings(encoder.signature_fields, encoder.encoding_fields, asked.resampling),
+        settings=SignatureFields(encoder.signature_fields, encoder.encoding_fields, asked.resampling),
         skipped=found.skipped,
         notes=[*found.notes, *notes],
     )

@@ -142,9 +142,7 @@ input_options = add_options(
     image_options,
     caption_file_options,
     click.option("--references_json", type=_FILE, hidden=True),
-    click.option(
-        "--image-embeddings", type=_FILE, metavar="FILE", help="Embeddings with ids (.npy or .safetensors)."
-    ),
+    click.option("--image-embeddings", type=_FILE, metavar="FILE", help="Embeddings with ids (.npy or .safetensors)."),
     click.option("--caption-embeddings", type=_FILE, metavar="FILE", help="Embeddings with the same ids."),
     on_error_option,
 )
@@ -165,9 +163,7 @@ model_options = add_options(
         show_default=True,
         help="Caption prefix, and the metrics unless --metric says otherwise.",
     ),
-    click.option(
-        "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True
-    ),
+    click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
     click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True),
     click.option(
@@ -204,9 +200,7 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]
 
     name = "METRIC=VALUE"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, float]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
         """Split at the last ``=``."""
         if isinstance(value, tuple):
             return value

@@ -14,12 +14,12 @@ from i0tscore.metrics.rated import (
     joined,
     rate_by_file,
     rate_by_model,
-    rate_by_words,
+    score_classic,
     split_metrics,
     wants_references,
 )
 from i0tscore.samples.rating_flickr8k import read_clipscore_json, read_flickr8k_expert
-from i0tscore.samples.rating_rows import Scale
+from i0tscore.samples.rating_rows import RatingScale
 from i0tscore.samples.rating_tables import ANY_NUMBER, Columns, TableRules, read_rating_table
 from i0tscore.samples.score_columns import ScoreColumns
 from i0tscore.samples.score_tables import read_score_table
@@ -53,12 +53,10 @@ def _by_metrics(asked: CorrelateOptions, model: ModelOptions, ratings: RatingSet
     names, words = split_metrics(asked.metric)
     parts = []
     if names or not words:
-        scorer = make_scorer(
-            model, on_error="raise", statistics=asked.statistics, metrics=names or None, resamples=0
-        )
+        scorer = make_scorer(model, on_error="raise", statistics=asked.statistics, metrics=names or None, resamples=0)
         parts.append(rate_by_model(ratings, scorer, references=wants_references(ratings, names)))
     if words:
-        parts.append(rate_by_words(ratings, words))
+        parts.append(score_classic(ratings, words))
     return reduce(joined, parts)
 
 
@@ -82,9 +80,7 @@ def _read_ratings(asked: CorrelateOptions) -> RatingSet:
     told = {"rater": ratings.rater, "category": ratings.categories, "system": ratings.systems}
     for name, labels in told.items():
         if getattr(asked, name) is not None and labels is None:
-            raise InputError(
-                f"{asked.table}: no column {getattr(asked, name)!r}, or it is empty: correct --{name}"
-            )
+            raise InputError(f"{asked.table}: no column {getattr(asked, name)!r}, or it is empty: correct --{name}")
     return ratings
 
 
@@ -102,5 +98,5 @@ def _columns(asked: CorrelateOptions) -> ScoreColumns:
     )
 
 
-def _scale(asked: CorrelateOptions) -> Scale:
-    return ANY_NUMBER if asked.scale is None else Scale(*asked.scale)
+def _scale(asked: CorrelateOptions) -> RatingScale:
+    return ANY_NUMBER if asked.scale is None else RatingScale(*asked.scale)

@@ -83,20 +83,14 @@ correlate_options = add_options(
     click.option("--human", metavar="COLUMN", help="The ratings, higher is better.  [default: rating]"),
     click.option("--scale", type=(float, float), metavar="LOW HIGH", help="Least and greatest rating."),
     click.option("--score", multiple=True, metavar="COLUMN", help="Repeatable: scores in TABLE."),
-    click.option(
-        "--scores", type=_PATH, metavar="FILE", help="Table of scores by the columns image and caption."
-    ),
+    click.option("--scores", type=_PATH, metavar="FILE", help="Table of scores by the columns image and caption."),
     click.option("--group", metavar="COLUMN", help="The image of a row; its column image if left out."),
     click.option("--by-rows", is_flag=True, help="Resample rows: no two of them share an image."),
     click.option("--rater", metavar="COLUMN", help="Who rated: adds how well raters agree."),
-    click.option(
-        "--item", multiple=True, metavar="COLUMN", help="Repeatable: what is rated; image and caption."
-    ),
+    click.option("--item", multiple=True, metavar="COLUMN", help="Repeatable: what is rated; image and caption."),
     click.option("--category", metavar="COLUMN", help="Break figures down by this column."),
     click.option("--system", metavar="COLUMN", help="Break figures down by this column, too."),
-    click.option(
-        "--average-raters", is_flag=True, help="Average the ratings of an item, which raises every figure."
-    ),
+    click.option("--average-raters", is_flag=True, help="Average the ratings of an item, which raises every figure."),
     click.option("--repeats", is_flag=True, help="Equal rows are ratings of several raters, not copies."),
     click.option(
         "--correlation",
@@ -105,8 +99,6 @@ correlate_options = add_options(
         show_default=True,
         help="Which one differences and parts are about.",
     ),
-    click.option(
-        "--baseline", metavar="NAME", help="Score the others are compared with; the first if left out."
-    ),
+    click.option("--baseline", metavar="NAME", help="Score the others are compared with; the first if left out."),
     view_options,
 )

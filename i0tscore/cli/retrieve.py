@@ -31,12 +31,12 @@ from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Fingerprint
+    from i0tscore.encoders.encode import RunEncoder
     from i0tscore.gap import Standardizer, Statistics
     from i0tscore.inversion import Inverted
     from i0tscore.inversion.collection import Collection, Items
     from i0tscore.inversion.search import Search
-    from i0tscore.metrics.encode import RunEncoder
-    from i0tscore.results import SkippedSample
+    from i0tscore.samples import Skipped
     from i0tscore.samples.labelled import LabelledSet
 
 
@@ -131,12 +131,10 @@ def _statistics(
     return statistics
 
 
-def _read(
-    inputs: InputOptions, asked: SearchOptions
-) -> tuple[Collection, Collection, list[SkippedSample], list[str]]:
+def _read(inputs: InputOptions, asked: SearchOptions) -> tuple[Collection, Collection, list[Skipped], list[str]]:
     """What has the queries, what is searched, what could not be read, and notes."""
     from i0tscore.inversion.collection import Collection
-    from i0tscore.results import SkippedSample
+    from i0tscore.samples import Skipped
 
     _refuse_idle(inputs, asked)
     parts = [_labelled(path, inputs, asked) for path in (inputs.captions, asked.gallery) if path is not None]
@@ -146,7 +144,7 @@ def _read(
             "--gallery: what is relevant in another place is told by labels: give two folders with a "
             "sub-folder for each label, or tables and --label COLUMN"
         )
-    skipped = [SkippedSample(one.id, one.reason) for part in read for one in part.skipped]
+    skipped = [Skipped(one.id, one.reason) for part in read for one in part.skipped]
     notes = [note for part in read for note in part.notes]
     collections = [Collection.of_labelled(part.items, asked.template) for part in read]
     if not read:
@@ -197,7 +195,7 @@ def _embed(
     task: str,
     encoder: RunEncoder,
     skip: bool,
-    skipped: list[SkippedSample],
+    skipped: list[Skipped],
 ) -> tuple[Items, Items]:
     """Queries and gallery; what cannot be embedded is added to what is skipped."""
     from i0tscore.inversion.search import TASKS
@@ -212,9 +210,7 @@ def _embed(
     return first, second
 
 
-def _inverted(
-    search: Search, asked: InvertOptions, encoder: RunEncoder, model: ModelOptions
-) -> Inverted | None:
+def _inverted(search: Search, asked: InvertOptions, encoder: RunEncoder, model: ModelOptions) -> Inverted | None:
     """The inverted features of the side that is inverted."""
     if asked.invert is None:
         return None

@@ -37,9 +37,7 @@ class SearchOptions(OptionGroup):
     def __post_init__(self) -> None:
         """Refuse what could not be used, before any work."""
         if self.statistics == "batch":
-            raise UsageError(
-                "--statistics batch: retrieval takes fixed statistics: fit them with i0tscore fit"
-            )
+            raise UsageError("--statistics batch: retrieval takes fixed statistics: fit them with i0tscore fit")
         if self.statistics != "auto" and not self.standardizer:
             raise UsageError("--statistics are what standardizers need: give --standardizer as well")
         if "{}" not in self.template:
@@ -91,8 +89,7 @@ class InvertOptions(OptionGroup):
         beyond = [step for step in self.curve if step > steps]
         if beyond:
             raise UsageError(
-                f"--curve {max(beyond)}: there are only {steps} updates: give --steps {max(beyond)}, or less "
-                "to --curve"
+                f"--curve {max(beyond)}: there are only {steps} updates: give --steps {max(beyond)}, or less to --curve"
             )
         query, gallery = task.split("-")
         kind = query if self.inverted_side == "query" else gallery
@@ -167,13 +164,9 @@ invert_options = add_options(
         metavar="N",
         help="Repeatable: measure after so many updates as well.",
     ),
-    click.option(
-        "--patience", type=click.IntRange(min=1), help="Stop an item after N updates of no progress."
-    ),
+    click.option("--patience", type=click.IntRange(min=1), help="Stop an item after N updates of no progress."),
     click.option("--inversion-seed", type=int, default=42, show_default=True, help="Of the pseudo-inputs."),
     click.option("--save", type=_FILE, metavar="FILE", help="Write the inverted features (safetensors)."),
-    click.option(
-        "--resume", type=_FILE, metavar="FOLDER", help="Keep finished batches there, and go on from them."
-    ),
+    click.option("--resume", type=_FILE, metavar="FOLDER", help="Keep finished batches there, and go on from them."),
 )
 """The options of ``InvertOptions``."""

@@ -46,8 +46,7 @@ report_options = add_options(
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="ray: score shards (.parquet, .tar, or a folder of them) on a Ray cluster, into the folder "
-        "--output.",
+        help="ray: score shards (.parquet, .tar, or a folder of them) on a Ray cluster, into the folder --output.",
     ),
     click.option(
         "--actors",

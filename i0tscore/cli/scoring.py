@@ -11,9 +11,9 @@ from i0tscore.cli.options import InputOptions, ModelOptions
 from i0tscore.errors import SampleFileError, UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.metrics.encode import RunEncoder
+    from i0tscore.encoders.encode import RunEncoder
     from i0tscore.metrics.scorer import I0TScorer
-    from i0tscore.results import SkippedSample
+    from i0tscore.samples import Skipped
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Inputs:
     references: list[tuple[str, ...]] | None
     ids: list[str]
     texts: tuple[str, ...] = ()
-    skipped: tuple[SkippedSample, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -49,7 +49,6 @@ def read_inputs(options: InputOptions) -> Inputs:
     if options.captions is None:
         return _read_embeddings(Path(options.image_embeddings or ""), Path(options.caption_embeddings or ""))
     from i0tscore.encoders.clip_retrieval import is_clip_retrieval
-    from i0tscore.results import SkippedSample
     from i0tscore.samples import read_samples
 
     if is_clip_retrieval(options.captions):
@@ -69,7 +68,7 @@ def read_inputs(options: InputOptions) -> Inputs:
         captions=[sample.caption for sample in found.samples],
         references=references if any(references) else None,
         ids=[sample.id for sample in found.samples],
-        skipped=tuple(SkippedSample(s.id, s.reason) for s in found.skipped),
+        skipped=tuple(found.skipped),
         notes=tuple(found.notes),
     )
 
@@ -108,7 +107,7 @@ def make_encoder(options: ModelOptions, *, on_error: str, prefix: str | None = N
         on_error: ``raise`` or ``skip``.
         prefix: Before each text; that of the preset if None.
     """
-    from i0tscore.metrics.encode import RunEncoder
+    from i0tscore.encoders.encode import RunEncoder
     from i0tscore.metrics.metric import PRESETS
 
     settings = encoding_settings(options, on_error=on_error)

@@ -101,9 +101,7 @@ class EmbeddingCache:
 
     def _select(self, kind: str, key: str) -> bytes | None:
         query = "SELECT vector FROM embeddings WHERE kind = ? AND key = ?"
-        row: tuple[bytes] | None = self._guard(
-            lambda database: database.execute(query, (kind, key)).fetchone()
-        )
+        row: tuple[bytes] | None = self._guard(lambda database: database.execute(query, (kind, key)).fetchone())
         return row[0] if row else None
 
     def _open(self) -> sqlite3.Connection | None:

@@ -123,8 +123,7 @@ class _Shards:
         if problems:
             raise SampleFileError(root, problems)
         images, captions = (
-            {number: read_npy(file, mapped=True) for number, file in files[name].items()}
-            for name in (IMAGES, CAPTIONS)
+            {number: read_npy(file, mapped=True) for number, file in files[name].items()} for name in (IMAGES, CAPTIONS)
         )
         found = cls(images, captions, files[METADATA])
         problems = found._problems()

@@ -30,9 +30,7 @@ class HasBytes(Protocol):
         """Return the whole content."""
 
 
-ImageInput: TypeAlias = (
-    "str | os.PathLike[str] | HasBytes | bytes | Image.Image | np.ndarray[Any, Any] | torch.Tensor"
-)
+ImageInput: TypeAlias = "str | os.PathLike[str] | HasBytes | bytes | Image.Image | np.ndarray[Any, Any] | torch.Tensor"
 """An image: a path, the bytes of a file, a PIL image, or a uint8 array or tensor, (H, W, 3) or (3, H, W)."""
 
 MAX_PIXELS = 100_000_000
@@ -187,9 +185,7 @@ def _what_it_is(content: bytes) -> str:
 def _to_rgb(image: Image.Image) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"has {width} × {height} pixels, more than {MAX_PIXELS // 10**6} million; scale it down"
-        )
+        raise ImageError(f"has {width} × {height} pixels, more than {MAX_PIXELS // 10**6} million; scale it down")
     if not width or not height or max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(f"has {width} × {height} pixels, longer than {MAX_ASPECT} times its width; crop it")
     image.load()
@@ -223,12 +219,8 @@ def _checked_array(source: object) -> npt.NDArray[np.uint8]:
     detach = getattr(source, "detach", None)  # a tensor, without importing torch for its name
     array = detach().cpu().numpy() if callable(detach) else source
     if not isinstance(array, np.ndarray):
-        raise ImageError(
-            f"{type(source).__name__} is not an image: give a path, bytes, PIL image or uint8 array"
-        )
+        raise ImageError(f"{type(source).__name__} is not an image: give a path, bytes, PIL image or uint8 array")
     if array.dtype != np.uint8 or array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]):
         hint = "; scale values in [0, 1] by 255 and round them" if array.dtype.kind == "f" else ""
-        raise ImageError(
-            f"an image array must be uint8 (H, W, 3) or (3, H, W), got {array.dtype} {array.shape}{hint}"
-        )
+        raise ImageError(f"an image array must be uint8 (H, W, 3) or (3, H, W), got {array.dtype} {array.shape}{hint}")
     return np.ascontiguousarray(array if array.shape[2] == 3 else array.transpose(1, 2, 0))

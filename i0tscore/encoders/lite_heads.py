@@ -41,9 +41,7 @@ class ImageHeadInput(nn.Module):
     names: torch.Tensor
     removed: torch.Tensor
 
-    def __init__(
-        self, weight: torch.Tensor, bias: torch.Tensor, names: torch.Tensor, removed: torch.Tensor
-    ) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, names: torch.Tensor, removed: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)

@@ -95,11 +95,7 @@ def embed_images(
         finally:
             if cache:
                 cache.flush()
-    failures = {
-        i: f"{describe(images[i])}: {run.reasons[key]}"
-        for i, key in enumerate(run.keys)
-        if key in run.reasons
-    }
+    failures = {i: f"{describe(images[i])}: {run.reasons[key]}" for i, key in enumerate(run.keys) if key in run.reasons}
     return Embedded(*vectors.gather(run.keys, encoder.dimension), failures)
 
 

@@ -83,9 +83,7 @@ def _checkpoint_in(folder: Path) -> Path:
         *sorted(folder.glob("*.pt")),
     ]
     if not files:
-        raise WeightsUnavailableError(
-            f"{folder}: no weights there; put {CHECKPOINTS[0]} beside the configuration"
-        )
+        raise WeightsUnavailableError(f"{folder}: no weights there; put {CHECKPOINTS[0]} beside the configuration")
     return files[0]
 
 

@@ -60,9 +60,7 @@ class Vectors:
         """Count a content as done that there will be no vector of."""
         self._bar.update()
 
-    def gather(
-        self, keys: Sequence[str], dimension: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    def gather(self, keys: Sequence[str], dimension: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Stack the vectors of contents, each once in the order of ``keys``.
 
         Returns:

@@ -85,9 +85,7 @@ def read_npy(file: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
         # Without pickle: an array of objects could run code when opened.
         values: npt.NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise SampleFileError(
-            file, [f"not a readable array of numbers ({error}); save it with numpy.save"]
-        ) from error
+        raise SampleFileError(file, [f"not a readable array of numbers ({error}); save it with numpy.save"]) from error
     return values
 
 

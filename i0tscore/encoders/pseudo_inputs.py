@@ -216,9 +216,7 @@ def _efficientnet_uniform(twin: Any, grid: tuple[int, int]) -> tuple[tuple[int, 
     trunk = twin.visual.trunk
     parts = [m for stage in (trunk.blocks[EFFICIENTNET_STAGE:], trunk.conv_head) for m in stage.modules()]
     convolutions = [part for part in parts if isinstance(part, nn.Conv2d)]
-    if any(isinstance(part, SqueezeExcite) for part in parts) or any(
-        part.stride != (1, 1) for part in convolutions
-    ):
+    if any(isinstance(part, SqueezeExcite) for part in parts) or any(part.stride != (1, 1) for part in convolutions):
         return None
     side = 1 + sum(part.kernel_size[0] - 1 for part in convolutions)
     if side >= min(grid):

@@ -36,9 +36,7 @@ def uses_quick_gelu(model: nn.Module) -> bool:
     return any(isinstance(part, QuickGELU) for part in model.modules())
 
 
-def load_weights(
-    model: nn.Module, state: dict[str, torch.Tensor], path: Path, *, resize: bool = False
-) -> None:
+def load_weights(model: nn.Module, state: dict[str, torch.Tensor], path: Path, *, resize: bool = False) -> None:
     """Load weights into a model of open_clip, in place.
 
     Args:
@@ -103,9 +101,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsRefusedError(
-            f"{path}: damaged, or no safetensors file ({error}); fetch it anew"
-        ) from error
+        raise WeightsRefusedError(f"{path}: damaged, or no safetensors file ({error}); fetch it anew") from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -115,11 +111,7 @@ def _read_torch(path: Path) -> Any:
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = (
-            "is a TorchScript archive, which is code"
-            if "TorchScript" in str(error)
-            else "is not tensors alone"
-        )
+        reason = "is a TorchScript archive, which is code" if "TorchScript" in str(error) else "is not tensors alone"
         raise WeightsRefusedError(
             f"{path}: {reason}, or is damaged. Opening such a file can run code, so it was refused. Convert "
             "it to safetensors where you trust it: safetensors.torch.save_file(model.state_dict(), FILE)"

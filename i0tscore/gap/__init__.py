@@ -3,8 +3,8 @@
 Arrays in, arrays out; nothing here knows images, captions or encoders.
 """
 
-from i0tscore.gap.bank import Bank
-from i0tscore.gap.formulas import Reference
+from i0tscore.gap.bank import HubnessBank
+from i0tscore.gap.formulas import GapStatistics
 from i0tscore.gap.measures import centroid_distance, expected_residual_gap
 from i0tscore.gap.moments import Moments
 from i0tscore.gap.normalization import Normalization
@@ -16,11 +16,11 @@ from i0tscore.gap.vectors import dot, normalize
 __all__ = [
     "NONE",
     "POST",
-    "Bank",
+    "GapStatistics",
+    "HubnessBank",
     "Moments",
     "Normalization",
     "Quartiles",
-    "Reference",
     "ReferenceDistribution",
     "Standardizer",
     "Statistics",

@@ -19,7 +19,7 @@ _CELLS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bank:
+class HubnessBank:
     """Some unit embeddings of both modalities, for ``nnn`` (Chowdhury et al., EMNLP 2024).
 
     Attributes:
@@ -56,7 +56,7 @@ class Bank:
         *,
         nearest: int = NEAREST,
         seed: int = 12345,
-    ) -> Bank:
+    ) -> HubnessBank:
         """Draw a bank at random from distinct images and distinct captions.
 
         Args:
@@ -71,7 +71,7 @@ class Bank:
 
         Example:
             >>> import numpy as np
-            >>> Bank.draw(np.eye(5), np.eye(5), 3).images.shape
+            >>> HubnessBank.draw(np.eye(5), np.eye(5), 3).images.shape
             (3, 5)
         """
         available = min(len(images), len(captions))
@@ -83,9 +83,9 @@ class Bank:
         rows = [np.sort(generator.choice(len(side), size, replace=False)) for side in (images, captions)]
         return cls(images[rows[0]], captions[rows[1]], min(nearest, size))
 
-    def merge(self, other: Bank) -> Bank:
+    def merge(self, other: HubnessBank) -> HubnessBank:
         """The rows of both banks, and the larger k."""
-        return Bank(
+        return HubnessBank(
             np.concatenate([self.images, other.images]),
             np.concatenate([self.captions, other.captions]),
             max(self.nearest, other.nearest),

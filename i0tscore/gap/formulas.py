@@ -34,7 +34,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.gap.bank import Bank
+from i0tscore.gap.bank import HubnessBank
 from i0tscore.gap.normalization import Normalization
 from i0tscore.gap.vectors import like, namespace, normalize
 
@@ -50,7 +50,7 @@ HOW_TO_HAVE = {
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class GapStatistics:
     """What standardizers know of a reference corpus; None where it has no such thing.
 
     Attributes:
@@ -65,7 +65,7 @@ class Reference:
     caption_mean: Any = None
     covariance: Any = None
     normalization: tuple[Normalization, Normalization] | None = None
-    bank: Bank | None = None
+    bank: HubnessBank | None = None
 
     @cached_property
     def spectrum(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -86,7 +86,7 @@ class Side(NamedTuple):
         place: 0 for images, 1 for captions.
     """
 
-    reference: Reference
+    reference: GapStatistics
     place: Literal[0, 1]
 
     @property
@@ -140,9 +140,7 @@ def _nnn(vectors: Any, side: Side, strength: float) -> Any:
 def _color(vectors: Any, side: Side, strength: float) -> Any:
     values, directions = side.reference.spectrum
     weights = (values / values.mean()) ** strength
-    return normalize(
-        (vectors - like(vectors, side.mean)) @ like(vectors, (directions * weights) @ directions.T)
-    )
+    return normalize((vectors - like(vectors, side.mean)) @ like(vectors, (directions * weights) @ directions.T))
 
 
 class Kind(NamedTuple):
@@ -164,7 +162,7 @@ class Kind(NamedTuple):
     default: float | None = None
     tried: tuple[float, ...] = ()
     similarity: Similarity = "cos"
-    across_only: bool = False
+    cross_modal_only: bool = False
 
 
 KINDS: dict[str, Kind] = {
@@ -175,6 +173,6 @@ KINDS: dict[str, Kind] = {
     "shift": Kind(_shift, "means", "λ", 0.5, (0.2, 0.375, 0.5)),
     "shift_raw": Kind(_shift_raw, "means", "λ", 0.5, (0.25, 0.5)),
     "clip": Kind(_clip, None, "t", 0.1, (0.1,)),
-    "nnn": Kind(_nnn, "bank", "α", 0.5, (0.25, 0.5, 0.75), similarity="dot", across_only=True),
+    "nnn": Kind(_nnn, "bank", "α", 0.5, (0.25, 0.5, 0.75), similarity="dot", cross_modal_only=True),
     "color": Kind(_color, "covariance", "λ", 0.2, (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)),
 }

@@ -32,9 +32,7 @@ class Panel:
     cosines: dict[str, NDArray[np.float64]]
 
 
-def panel(
-    images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[np.int64], *, seed: int = 0
-) -> Panel:
+def panel(images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[np.int64], *, seed: int = 0) -> Panel:
     """Choose at most 400 images with their first caption, and project them for a picture.
 
     The three directions are those along which images and captions together have the largest mean square,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from i0tscore.errors import StatisticsError, UsageError
-from i0tscore.gap.formulas import HOW_TO_HAVE, KINDS, Need, Reference, Side, Similarity
+from i0tscore.gap.formulas import HOW_TO_HAVE, KINDS, GapStatistics, Need, Side, Similarity
 from i0tscore.gap.vectors import ArrayT
 
 
@@ -76,16 +76,16 @@ class Standardizer:
         return KINDS[self.name].similarity
 
     @property
-    def across_only(self) -> bool:
+    def cross_modal_only(self) -> bool:
         """Whether images can be compared with captions only, not with images, nor captions with captions."""
-        return KINDS[self.name].across_only
+        return KINDS[self.name].cross_modal_only
 
     @property
     def need(self) -> Need | None:
         """What of reference statistics is needed, if anything."""
         return KINDS[self.name].need
 
-    def images(self, vectors: ArrayT, reference: Reference) -> ArrayT:
+    def images(self, vectors: ArrayT, reference: GapStatistics) -> ArrayT:
         """Standardize unit image embeddings (…, d).
 
         Raises:
@@ -93,7 +93,7 @@ class Standardizer:
         """
         return self._apply(vectors, Side(reference, 0))
 
-    def captions(self, vectors: ArrayT, reference: Reference) -> ArrayT:
+    def captions(self, vectors: ArrayT, reference: GapStatistics) -> ArrayT:
         """Standardize unit caption embeddings (…, d); raises StatisticsError as ``images`` does."""
         return self._apply(vectors, Side(reference, 1))
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError
-from i0tscore.gap.bank import Bank
-from i0tscore.gap.formulas import Reference
+from i0tscore.gap.bank import HubnessBank
+from i0tscore.gap.formulas import GapStatistics
 from i0tscore.gap.moments import Moments
 from i0tscore.gap.normalization import Normalization
 from i0tscore.gap.reference import ReferenceDistribution
@@ -51,13 +51,13 @@ class Statistics:
     reference: dict[str, ReferenceDistribution] = field(default_factory=dict)
     source: str = ""
     normalization: tuple[Normalization, Normalization] | None = None
-    bank: Bank | None = None
+    bank: HubnessBank | None = None
 
     @cached_property
-    def known(self) -> Reference:
+    def known(self) -> GapStatistics:
         """What standardizers use of the statistics."""
         covariance = self.image.covariance + self.caption.covariance
-        return Reference(self.image.mean, self.caption.mean, covariance, self.normalization, self.bank)
+        return GapStatistics(self.image.mean, self.caption.mean, covariance, self.normalization, self.bank)
 
     @property
     def digest(self) -> str:
@@ -108,7 +108,7 @@ class Statistics:
         Raises:
             StatisticsError: There are fewer than ``size``.
         """
-        return replace(self, bank=Bank.draw(images, captions, size))
+        return replace(self, bank=HubnessBank.draw(images, captions, size))
 
     def with_reference(
         self,
@@ -198,9 +198,7 @@ def _digest(arrays: Iterable[Any]) -> str:
     return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:8]
 
 
-def _mismatches(
-    groups: Sequence[Any] | NDArray[Any], seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _mismatches(groups: Sequence[Any] | NDArray[Any], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row and other-row indices of pairs from different groups, drawn at random."""
     _, labels = np.unique(np.asarray(groups), return_inverse=True)
     if len(labels) < 2 or labels.max() == 0:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError
-from i0tscore.gap.bank import Bank
+from i0tscore.gap.bank import HubnessBank
 from i0tscore.gap.moments import Moments
 from i0tscore.gap.normalization import ARRAYS, Normalization
 from i0tscore.gap.reference import ReferenceDistribution
@@ -116,10 +116,10 @@ def _normalization(
     return image, caption
 
 
-def _bank(header: dict[str, Any], tensors: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> Bank | None:
+def _bank(header: dict[str, Any], tensors: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> HubnessBank | None:
     if "bank_nearest" not in header:
         return None
-    bank = Bank(tensors["bank/image"], tensors["bank/caption"], int(header["bank_nearest"]))
+    bank = HubnessBank(tensors["bank/image"], tensors["bank/caption"], int(header["bank_nearest"]))
     if bank.images.shape[1:] != shape:
         raise ValueError("the bank is of another length than the means")
     return bank

@@ -39,9 +39,7 @@ class Backbone:
             from i0tscore.encoders import load_encoder
 
             key = (self._model, *self._loading.values())
-            self._encoder = _LOADED.get(key) or load_encoder(
-                str(self._model), device=str(device), **self._loading
-            )
+            self._encoder = _LOADED.get(key) or load_encoder(str(self._model), device=str(device), **self._loading)
             _LOADED[key] = self._encoder
         move = getattr(self._encoder, "to", None)
         if move is not None:

@@ -49,9 +49,7 @@ def cached_scorer(
 
 
 @lru_cache(maxsize=2)
-def _encoder(
-    model: str, weights: str | None, state: object, precision: str, device: str, offline: bool
-) -> Encoder:
+def _encoder(model: str, weights: str | None, state: object, precision: str, device: str, offline: bool) -> Encoder:
     """Load an encoder; two are kept, so that two models can be used in turn."""
     from i0tscore import encoders
 

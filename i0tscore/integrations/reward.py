@@ -75,9 +75,7 @@ class I0TReward:
         return torch.from_numpy(embed_images(self._encoder, images)).to(device)
 
     @torch.no_grad()
-    def __call__(
-        self, images: torch.Tensor, captions: Sequence[str] | Sequence[Sequence[str]]
-    ) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor, captions: Sequence[str] | Sequence[Sequence[str]]) -> torch.Tensor:
         """Score captions; each distinct one is encoded once, and cut where it exceeds the context length.
 
         Args:
@@ -101,9 +99,7 @@ class I0TReward:
             raise InputError(f"{len(images)} images need as many captions, or lists of k captions each")
         flat = [caption for row in rows for caption in row]
         if wrong := [type(caption).__name__ for caption in flat if not isinstance(caption, str)]:
-            raise InputError(
-                f"captions are strings; there is {wrong[0]} among them: write it, or an empty one"
-            )
+            raise InputError(f"captions are strings; there is {wrong[0]} among them: write it, or an empty one")
         shape = (len(rows),) if alone else (len(rows), k)
         if not flat:
             return images.new_empty(shape)
@@ -121,9 +117,6 @@ class I0TReward:
         """Embeddings of captions, sorted by length on the way so that batches need little padding."""
         tokens = self._encoder.tokenize([PREFIX + caption for caption in captions])
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].ids), reverse=True)
-        parts = [
-            self._encoder.encode_tokens([tokens[i] for i in part])
-            for part in batches(order, self._batch_size)
-        ]
+        parts = [self._encoder.encode_tokens([tokens[i] for i in part]) for part in batches(order, self._batch_size)]
         vectors = torch.cat(parts)
         return vectors[torch.tensor(order, device=vectors.device).argsort()]

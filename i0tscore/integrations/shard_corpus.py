@@ -9,8 +9,9 @@ from i0tscore.errors import InputError
 from i0tscore.gap import NONE, POST
 from i0tscore.integrations.shard_settings import Job
 from i0tscore.integrations.shard_summary import EXAMPLES, ShardSummary
-from i0tscore.results import Scale, Signature, SkippedSample
+from i0tscore.results import ReferenceQuartiles, Signature
 from i0tscore.results.serialise import RESULT_SCHEMA, CorpusFigures, metric_to_dict
+from i0tscore.samples import Skipped
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class CorpusMetric:
     interval: tuple[float, float] | None
     confidence: float
     zeros: float
-    scale: Scale | None
+    scale: ReferenceQuartiles | None
     signature: Signature
 
 
@@ -53,7 +54,7 @@ class CorpusSummary:
     n_skipped: int
     metrics: dict[str, CorpusMetric]
     gap: dict[str, float | None]
-    skipped: tuple[SkippedSample, ...]
+    skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def corpus_summary(job: Job, total: ShardSummary, shards: int) -> CorpusSummary:
             signature=job.signature(metric, total.n, total.skipped),
         )
     gap = {name: total.centroid_distance(name) for name in (str(NONE), str(POST))}
-    skipped = tuple(SkippedSample(*example) for example in total.examples)
+    skipped = tuple(Skipped(*example) for example in total.examples)
     return CorpusSummary(total.n, total.skipped, metrics, gap, skipped, _notes(job, total, shards))
 
 

@@ -15,7 +15,7 @@ from i0tscore.samples import Sample
 from i0tscore.samples.assemble import Assembler
 from i0tscore.samples.captions import CaptionFields, caption_row
 from i0tscore.samples.images import IMAGE_SUFFIXES, ImageFolder
-from i0tscore.samples.rows import FIELDS, ID_FIELDS, IMAGE_FIELDS, Findings, Malformed, Place, Row
+from i0tscore.samples.rows import FIELDS, ID_FIELDS, IMAGE_FIELDS, Diagnostics, Location, Malformed, Row
 
 SUFFIXES = (".parquet", ".tar")
 MAX_TEXT_BYTES = 1_000_000
@@ -23,7 +23,7 @@ MAX_TEXT_BYTES = 1_000_000
 
 _ROWS_AT_ONCE = 64
 
-Records = Iterator[tuple[Place, dict[str, Any]]]
+Records = Iterator[tuple[Location, dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,11 @@ def read_entries(shard: Path, images: Path | None = None) -> Iterator[Entry]:
 
 
 def _entry(row: Row, label: str, folder: ImageFolder) -> Entry:
-    findings = Findings()
-    samples = Assembler(folder, None, findings, skip=True).samples([row])
+    diagnostics = Diagnostics()
+    samples = Assembler(folder, None, diagnostics, skip=True).samples([row])
     if samples:
         return Entry(label, samples[0].id, samples[0])
-    return Entry(label, row.place.id or row.place.label, None, "; ".join(findings.rejections))
+    return Entry(label, row.place.id or row.place.label, None, "; ".join(diagnostics.rejections))
 
 
 def _shards_of(path: Path) -> list[Path]:
@@ -143,15 +143,15 @@ def _parquet_records(shard: Path) -> Records:
                         name: _stored(cell, f"row {number}") if name in IMAGE_FIELDS else cell
                         for name, cell in cells.items()
                     }
-                    yield Place(number, f"row {number}"), record
+                    yield Location(number, f"row {number}"), record
     except (pyarrow.ArrowException, OSError) as error:
         raise SampleFileError(shard, [f"cannot be read as parquet ({error}): write it anew"]) from error
 
 
 def _columns(shard: Path, present: Sequence[str]) -> list[str]:
-    findings = Findings()
-    if not CaptionFields().suffice(list(present), findings):
-        findings.conclude(shard, [], skip=False)
+    diagnostics = Diagnostics()
+    if not CaptionFields().suffice(list(present), diagnostics):
+        diagnostics.finish(shard, [], skip=False)
     return [name for name in FIELDS if name in present]
 
 
@@ -200,7 +200,7 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, member
         members[kind] = file.read()
 
 
-def _tar_record(number: int, key: str, members: dict[str, object]) -> tuple[Place, dict[str, Any]]:
+def _tar_record(number: int, key: str, members: dict[str, object]) -> tuple[Location, dict[str, Any]]:
     """A sample of an archive, its id the key unless its JSON has one."""
     record: dict[str, Any] = {}
     if "json" in members:
@@ -214,7 +214,7 @@ def _tar_record(number: int, key: str, members: dict[str, object]) -> tuple[Plac
     if "txt" in members:
         record["caption"] = _decoded(members["txt"])
     record["image"] = members.get("image", Malformed("no image of this name in the archive: add it"))
-    return Place(number, f"sample {number}"), record
+    return Location(number, f"sample {number}"), record
 
 
 def _decoded(content: object) -> object:

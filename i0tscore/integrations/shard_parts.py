@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.encoders.encode import RunEncoder
+from i0tscore.encoders.encoded import EncodedReferences, EncodedRun
 from i0tscore.encoders.images import load
+from i0tscore.encoders.inputs import SKIP_HINT, listing
 from i0tscore.errors import InputError
 from i0tscore.integrations.shard_files import Entry, StoredImage
 from i0tscore.integrations.shard_store import Columns
-from i0tscore.metrics.encode import RunEncoder
-from i0tscore.metrics.encoded import EncodedRun, References
-from i0tscore.metrics.inputs import SKIP_HINT, listing
 from i0tscore.samples import ImageSource
 
 PART_ROWS = 512
@@ -75,9 +75,7 @@ def grouped(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield part
 
 
-def encode_part(
-    encoder: RunEncoder, shard: Path, entries: list[Entry], *, references: bool, skip: bool
-) -> Part:
+def encode_part(encoder: RunEncoder, shard: Path, entries: list[Entry], *, references: bool, skip: bool) -> Part:
     """Encode entries of a shard.
 
     Args:
@@ -98,8 +96,7 @@ def encode_part(
     good = [(e.label, e.sample) for e in entries if e.sample is not None]
     keyed: dict[Any, _KeyedImage] = {}
     images = [
-        keyed.setdefault(s.image if isinstance(s.image, Path) else label, _KeyedImage(s.image))
-        for label, s in good
+        keyed.setdefault(s.image if isinstance(s.image, Path) else label, _KeyedImage(s.image)) for label, s in good
     ]
     run = None
     if good:
@@ -173,7 +170,7 @@ def restored_part(columns: Columns) -> Part:
     if "references" in columns:
         counts, vectors = columns["references"]
         pieces = np.split(np.arange(len(vectors)), np.cumsum(counts)[:-1])
-        references = References(vectors, tuple(pieces[row] for row in rows))
+        references = EncodedReferences(vectors, tuple(pieces[row] for row in rows))
     run = EncodedRun(
         ids=tuple(ids[row] for row in rows),
         captions=(),

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i0tscore.encoders import DEFAULT_MODEL
+from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.gap import Statistics
-from i0tscore.metrics.encoded import EncodedRun
 from i0tscore.metrics.evaluate import metric_signature
 from i0tscore.metrics.metric import PRESETS, Metric
 from i0tscore.metrics.scorer import I0TScorer
-from i0tscore.metrics.signing import Settings
+from i0tscore.metrics.signing import SignatureFields
 from i0tscore.results import Resampling, Signature
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Prepared:
     """
 
     fingerprint: Fingerprint
-    settings: Settings
+    settings: SignatureFields
     statistics: Statistics | None
 
 
@@ -110,7 +110,7 @@ class Job:
 
     settings: ShardSettings
     metrics: tuple[Metric, ...]
-    made_by: Settings
+    made_by: SignatureFields
     output: Path
     images: Path | None = None
     kept: Path | None = None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.results import Resampling, Scale
+from i0tscore.results import ReferenceQuartiles, Resampling
 from i0tscore.results.intervals import percentile_interval
 
 EXAMPLES = 20
@@ -66,11 +66,11 @@ class MetricSums:
     zeros: int
     drawn: Floats
     drawn_count: Floats
-    scale: Scale | None = None
+    scale: ReferenceQuartiles | None = None
 
     @classmethod
     def of(
-        cls, values: Floats, images: NDArray[np.int64], weights: Floats, scale: Scale | None
+        cls, values: Floats, images: NDArray[np.int64], weights: Floats, scale: ReferenceQuartiles | None
     ) -> MetricSums:
         """Sums of scores (n,), NaN where undefined, of images (n,) that have the weights (m, R)."""
         defined = ~np.isnan(values)
@@ -192,7 +192,7 @@ class ShardSummary:
                 int(zeros),
                 np.array(drawn, dtype=np.float64),
                 np.array(drawn_count, dtype=np.float64),
-                None if scale is None else Scale(tuple(scale[0]), tuple(scale[1]), str(scale[2])),
+                None if scale is None else ReferenceQuartiles(tuple(scale[0]), tuple(scale[1]), str(scale[2])),
             )
             for name, (count, total, zeros, drawn, drawn_count, scale) in data["metrics"].items()
         }

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from i0tscore.encoders.encode import RunEncoder
+from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import NONE, POST, Moments
 from i0tscore.integrations.shard_files import read_entries
@@ -23,10 +25,8 @@ from i0tscore.integrations.shard_summary import (
     VectorSum,
     poisson_weights,
 )
-from i0tscore.metrics.encode import RunEncoder
-from i0tscore.metrics.encoded import EncodedRun
 from i0tscore.metrics.evaluate import evaluate
-from i0tscore.metrics.signing import Settings
+from i0tscore.metrics.signing import SignatureFields
 from i0tscore.metrics.statistics import fixed_statistics
 
 
@@ -58,7 +58,7 @@ class ShardWorker:
             StatisticsError: The statistics cannot.
         """
         fingerprint = self._encoder.fingerprint
-        made_by = Settings(
+        made_by = SignatureFields(
             encoder=self._encoder.signature_fields,
             encoding=self._encoder.encoding_fields,
             resampling=self._settings.resampling,
@@ -136,9 +136,7 @@ def _scored(job: Job, part: Part, seen: tuple[set[str], set[str]]) -> tuple[dict
     columns |= {str(metric): np.full(len(part.ids), np.nan) for metric in job.metrics}
     run = part.run
     if run is not None:
-        unsampled = replace(
-            job.made_by, resampling=replace(job.settings.resampling, resamples=0), ranks=False
-        )
+        unsampled = replace(job.made_by, resampling=replace(job.settings.resampling, resamples=0), ranks=False)
         result = evaluate(run, job.metrics, job.statistics, unsampled)
         weights = poisson_weights([key.encode() for key in run.image_keys], job.settings.resampling)
         for name, metric in result.items():

@@ -138,9 +138,7 @@ def _metrics(settings: ShardSettings, shard: Path, images: Path | None) -> tuple
     return parse_metrics(PRESETS[settings.preset].choose(referenced))
 
 
-def _with_batch_statistics(
-    engine: Engine, job: Job, prepared: Prepared, shards: Sequence[Path], progress: bool
-) -> Job:
+def _with_batch_statistics(engine: Engine, job: Job, prepared: Prepared, shards: Sequence[Path], progress: bool) -> Job:
     """The second pass's job: with the statistics that the first pass merges, or that an earlier run did."""
     if job.settings.statistics != "batch":
         raise StatisticsError(

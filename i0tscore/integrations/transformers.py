@@ -15,9 +15,7 @@ try:
     from accelerate.utils import broadcast_object_list
     from transformers import TrainerCallback
 except ImportError as error:
-    raise MissingExtraError(
-        "transformers and accelerate", "transformers", "the callback of transformers"
-    ) from error
+    raise MissingExtraError("transformers and accelerate", "transformers", "the callback of transformers") from error
 
 
 class I0TScoreCallback(TrainerCallback):  # type: ignore[misc]

@@ -14,10 +14,10 @@ from torch import nn
 
 from i0tscore.encoders import DEFAULT_MODEL, load_encoder
 from i0tscore.encoders.base import Encoder
+from i0tscore.encoders.encode import RunEncoder
+from i0tscore.encoders.inputs import strings
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Statistics
-from i0tscore.metrics.encode import RunEncoder
-from i0tscore.metrics.inputs import strings
 from i0tscore.metrics.metric import PREFIX, Metric, parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.results import Result
@@ -143,11 +143,7 @@ class Validation:
             raise InputError(f"generate gave {len(captions)} captions for {len(self.images)} images")
         self.result = self._score(captions) if any(caption.strip() for caption in captions) else None
         self._warn()
-        return {
-            key: value
-            for metric in self._metrics
-            for key, value in _summary(str(metric), self.result).items()
-        }
+        return {key: value for metric in self._metrics for key, value in _summary(str(metric), self.result).items()}
 
     def _score(self, captions: list[str]) -> Result:
         assert self._scorer is not None  # noqa: S101  (prepared)
@@ -158,9 +154,7 @@ class Validation:
         if result is None:
             reason = "every caption is empty"
         elif result.skipped:
-            reason = (
-                f"{len(result.skipped)} left out, first {result.skipped[0].id}: {result.skipped[0].reason}"
-            )
+            reason = f"{len(result.skipped)} left out, first {result.skipped[0].id}: {result.skipped[0].reason}"
         elif result.sample_notes:
             first = min(result.sample_notes)
             reason = f"{len(result.sample_notes)} undefined, first {first}: {result.sample_notes[first][0]}"

@@ -5,6 +5,6 @@ optimisation of one batch, ``inverted`` the result and its file.
 """
 
 from i0tscore.inversion.invert import invert_captions, invert_images
-from i0tscore.inversion.inverted import Inverted, Settings
+from i0tscore.inversion.inverted import InversionConfig, Inverted
 
-__all__ = ["Inverted", "Settings", "invert_captions", "invert_images"]
+__all__ = ["InversionConfig", "Inverted", "invert_captions", "invert_images"]

@@ -11,10 +11,10 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.encoders.inputs import listing
 from i0tscore.encoders.loop import Embedded
 from i0tscore.errors import InputError
-from i0tscore.metrics.inputs import listing
-from i0tscore.results import SkippedSample
+from i0tscore.samples import Skipped
 from i0tscore.samples.labelled import Labelled
 
 Kind = Literal["image", "text"]
@@ -76,14 +76,14 @@ class Entries:
     clusters: NDArray[Any]
     over: str = "images"
 
-    def embedded(self, embed: Embed, *, skip: bool) -> tuple[Items, list[SkippedSample]]:
+    def embedded(self, embed: Embed, *, skip: bool) -> tuple[Items, list[Skipped]]:
         """The items that can be embedded, and those that cannot.
 
         Raises:
             InputError: There are none, or some cannot be embedded and ``skip`` is not set.
         """
         found = embed(self.contents, self.kind)
-        failed = [SkippedSample(self.ids[row], why) for row, why in found.failures.items()]
+        failed = [Skipped(self.ids[row], why) for row, why in found.failures.items()]
         if failed and (not skip or len(failed) == len(self.ids)):
             told = listing([f"{one.id}: {one.reason}" for one in failed])
             raise InputError(f"{told}\nleave them out with --on-error skip (on_error)")
@@ -115,9 +115,7 @@ class Collection:
         """
         found = self.images if kind == "image" else self.texts
         if found is None:
-            raise InputError(
-                f"there are no {kind}s in it, which this task needs: name them, or choose another"
-            )
+            raise InputError(f"there are no {kind}s in it, which this task needs: name them, or choose another")
         return found
 
     @classmethod

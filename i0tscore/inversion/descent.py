@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from i0tscore.errors import ModelError
-from i0tscore.inversion.inverted import Inverted, Settings
+from i0tscore.inversion.inverted import InversionConfig, Inverted
 
 DEVIATION = 0.02
 """Standard deviation of the initial pseudo-inputs, around 0."""
@@ -17,7 +17,7 @@ PROGRESS = 1e-4
 """By how much a loss must fall to count as progress, where ``patience`` is given."""
 
 
-def initial(ids: Sequence[str], width: int, settings: Settings) -> torch.Tensor:
+def initial(ids: Sequence[str], width: int, settings: InversionConfig) -> torch.Tensor:
     """Draw each item's pseudo-inputs from the seed and its id, so that nothing else decides them.
 
     Returns:
@@ -46,7 +46,7 @@ def descend(
     start: torch.Tensor,
     targets: torch.Tensor,
     ids: Sequence[str],
-    settings: Settings,
+    settings: InversionConfig,
     on_step: Callable[[], object],
 ) -> Inverted:
     """Move the pseudo-inputs of one batch with AdamW, each item for itself.
@@ -84,7 +84,7 @@ def descend(
 class _Record:
     """Where each item stands: its result so far, whether it still moves, and the curve."""
 
-    def __init__(self, targets: torch.Tensor, settings: Settings) -> None:
+    def __init__(self, targets: torch.Tensor, settings: InversionConfig) -> None:
         n = len(targets)
         self.settings = settings
         self.vectors = torch.zeros_like(targets)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from i0tscore.encoders.base import Encoder, PseudoPatchEncoder, PseudoTokenEncoder
 from i0tscore.encoders.pipeline import check_positive
 from i0tscore.errors import ModelError, UsageError
-from i0tscore.inversion.inverted import Inverted, Settings
+from i0tscore.inversion.inverted import InversionConfig, Inverted
 from i0tscore.inversion.prompt import place_tokens
 from i0tscore.inversion.run import Run
 
@@ -90,7 +90,7 @@ def invert_images(
     count = tokens if tokens is not None else PAPER_INPUTS.get(encoder.fingerprint.name, (1, 1))[0]
     check_positive(tokens=count)
     prompt, placeholder = place_tokens(encoder, template, count)
-    settings = Settings(
+    settings = InversionConfig(
         "oti", *_identity(encoder), count, template, steps, lr, weight_decay, seed, tuple(curve), patience
     )
     tower = encoder.prompt_tower(prompt, placeholder)
@@ -155,7 +155,7 @@ def invert_captions(
     if count > rows * columns:
         raise UsageError(f"patches must be at most {rows * columns}, the patches of an image, got {count}")
     entry = encoder.patch_stage
-    settings = Settings(
+    settings = InversionConfig(
         "ovi", *_identity(encoder), count, entry, steps, lr, weight_decay, seed, tuple(curve), patience
     )
     run = Run(settings, encoder.patch_tower(count), encoder.patch_width, encoder.dimension, encoder.device)

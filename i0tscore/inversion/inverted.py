@@ -19,7 +19,7 @@ ARRAYS = ("losses", "updates", "curve", "curve_vectors")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class InversionConfig:
     """All that decides the result of an inversion besides its target and id.
 
     Attributes:
@@ -95,7 +95,7 @@ class Inverted:
     updates: npt.NDArray[np.int64]
     curve: npt.NDArray[np.float32]
     curve_vectors: npt.NDArray[np.float32]
-    settings: Settings
+    settings: InversionConfig
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, which ``read_embeddings`` reads as well as ``load``.
@@ -149,12 +149,9 @@ class Inverted:
         """Join parts with the same settings, in the order of ``ids``."""
         row = {name: i for i, name in enumerate(name for part in parts for name in part.ids)}
         order = [row[name] for name in ids]
-        arrays = {
-            name: np.concatenate([getattr(part, name) for part in parts])[order]
-            for name in ("vectors", *ARRAYS)
-        }
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in ("vectors", *ARRAYS)}
         return cls(ids=tuple(ids), settings=parts[0].settings, **arrays)
 
 
-def _settings(stored: dict[str, Any]) -> Settings:
-    return replace(Settings(**stored), curve=tuple(stored["curve"]))
+def _settings(stored: dict[str, Any]) -> InversionConfig:
+    return replace(InversionConfig(**stored), curve=tuple(stored["curve"]))

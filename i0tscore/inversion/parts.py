@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from i0tscore.errors import InputError, UsageError
-from i0tscore.inversion.inverted import Inverted, Settings
+from i0tscore.inversion.inverted import InversionConfig, Inverted
 
 TOLERANCE = 1e-4
 
@@ -32,7 +32,7 @@ class Parts:
         folder: str | Path | None,
         ids: tuple[str, ...],
         targets: npt.NDArray[np.float32],
-        settings: Settings,
+        settings: InversionConfig,
     ) -> Parts:
         """Take up what is in the folder, which is made if it is not there.
 

@@ -14,16 +14,17 @@ from i0tscore.errors import InputError
 from i0tscore.gap import Standardizer, Statistics
 from i0tscore.inversion.inverted import Inverted
 from i0tscore.inversion.search import Search, Side
-from i0tscore.results import Resampling, Signature, SkippedSample
+from i0tscore.results import Resampling, Signature
 from i0tscore.results.intervals import Estimate
 from i0tscore.results.retrieval import LABEL_MEASURES, LabelRetrieval
+from i0tscore.samples import Skipped
 
 SCHEMA = "i0tscore.retrieval/1"
 NATIVE = "native"
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Method:
     """One way of comparing.
 
     Attributes:
@@ -66,13 +67,13 @@ class RetrievalReport:
     queries: int
     gallery: int
     left_out: int
-    ways: dict[str, Way]
+    ways: dict[str, Method]
     inverted: Side | None
     cosine: float | None
     signature: Signature
     over: str
     resampling: Resampling
-    skipped: tuple[SkippedSample, ...]
+    skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def report_retrieval(
     statistics: Statistics | None = None,
     encoding: Sequence[tuple[str, str]] = (),
     resampling: Resampling | None = None,
-    skipped: Sequence[SkippedSample] = (),
+    skipped: Sequence[Skipped] = (),
     notes: Sequence[str] = (),
 ) -> RetrievalReport:
     """Measure a search as embeddings are, under standardizers, and with one side inverted.
@@ -187,9 +188,7 @@ def _stages(inverted: Inverted) -> list[tuple[str, NDArray[Any]]]:
     return [*stages, (method, inverted.vectors)]
 
 
-def _statistics_fields(
-    standardizers: Sequence[Standardizer], statistics: Statistics | None
-) -> list[tuple[str, str]]:
+def _statistics_fields(standardizers: Sequence[Standardizer], statistics: Statistics | None) -> list[tuple[str, str]]:
     """Which statistics were used: a digest of what each standardizer takes of them."""
     needy = [standardizer for standardizer in standardizers if standardizer.need is not None]
     if statistics is None or not needy:
@@ -202,11 +201,11 @@ def _inversion_fields(inverted: Inverted) -> list[tuple[str, str]]:
     return [(key, value) for key, value in inverted.settings.fields if key not in ("m", "prec")]
 
 
-def _way(found: LabelRetrieval, native: LabelRetrieval | None, search: Search, resampling: Resampling) -> Way:
+def _way(found: LabelRetrieval, native: LabelRetrieval | None, search: Search, resampling: Resampling) -> Method:
     def estimates(values: dict[str, NDArray[np.float64]]) -> dict[str, Estimate]:
         return LabelRetrieval(values).estimates(search.queries.clusters, resampling)
 
     if native is None:
-        return Way(estimates(found.values), {})
+        return Method(estimates(found.values), {})
     changed = {name: found.values[name] - native.values[name] for name in LABEL_MEASURES}
-    return Way(estimates(found.values), estimates(changed))
+    return Method(estimates(found.values), estimates(changed))

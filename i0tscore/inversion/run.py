@@ -18,7 +18,7 @@ from tqdm import tqdm
 from i0tscore.encoders.pipeline import batches, check_positive
 from i0tscore.errors import InputError, UsageError
 from i0tscore.inversion.descent import descend, initial
-from i0tscore.inversion.inverted import Inverted, Settings
+from i0tscore.inversion.inverted import InversionConfig, Inverted
 from i0tscore.inversion.parts import Parts
 
 LISTED = 5
@@ -37,7 +37,7 @@ class Run:
         device: Where pseudo-inputs and targets are to be.
     """
 
-    settings: Settings
+    settings: InversionConfig
     tower: Callable[[torch.Tensor], torch.Tensor]
     width: int
     dimension: int
@@ -83,14 +83,13 @@ def _bar(total: int, *, shown: bool) -> tqdm[Any]:
     return tqdm(total=total, desc="inverting", unit=" steps", file=sys.stderr, disable=not shown)
 
 
-def _check_settings(settings: Settings) -> None:
+def _check_settings(settings: InversionConfig) -> None:
     check_positive(steps=settings.steps)
     if settings.patience is not None:
         check_positive(patience=settings.patience)
     if settings.lr <= 0 or settings.weight_decay < 0:
         raise UsageError(
-            "lr must be above 0 and weight_decay at least 0, "
-            f"got {settings.lr:g} and {settings.weight_decay:g}"
+            f"lr must be above 0 and weight_decay at least 0, got {settings.lr:g} and {settings.weight_decay:g}"
         )
     outside = [step for step in settings.curve if not 0 <= step <= settings.steps]
     if outside or list(settings.curve) != sorted(set(settings.curve)):

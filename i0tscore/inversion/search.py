@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import InputError, UsageError
-from i0tscore.gap import Reference, Standardizer, Statistics
+from i0tscore.gap import GapStatistics, Standardizer, Statistics
 from i0tscore.inversion.collection import Items, Kind
 from i0tscore.results.retrieval import LabelRetrieval, retrieve_by_label
 
@@ -49,9 +49,7 @@ class Search:
     seed: int | None = None
 
     @classmethod
-    def of(
-        cls, task: str, queries: Items, gallery: Items, *, count: int | None = None, seed: int = 12345
-    ) -> Search:
+    def of(cls, task: str, queries: Items, gallery: Items, *, count: int | None = None, seed: int = 12345) -> Search:
         """A search of a gallery by all queries, or by some of them drawn at random.
 
         Args:
@@ -68,8 +66,7 @@ class Search:
         own, theirs = queries.vectors.shape[1], gallery.vectors.shape[1]
         if own != theirs:
             raise InputError(
-                f"the queries have {own} dimensions and what is searched {theirs}: "
-                "give embeddings of one encoder"
+                f"the queries have {own} dimensions and what is searched {theirs}: give embeddings of one encoder"
             )
         rows = np.arange(len(queries))
         drawn = count is not None and count < len(rows)
@@ -100,16 +97,11 @@ class Search:
             StatisticsError: The statistics lack what it needs.
         """
         first, second = TASKS[self.task]
-        if standardizer.across_only and first == second:
-            raise UsageError(
-                f"{standardizer} compares images with captions only: leave it out of {self.task}"
-            )
-        known = Reference() if statistics is None else statistics.known
+        if standardizer.cross_modal_only and first == second:
+            raise UsageError(f"{standardizer} compares images with captions only: leave it out of {self.task}")
+        known = GapStatistics() if statistics is None else statistics.known
         apply = {"image": standardizer.images, "text": standardizer.captions}
-        x, y = (
-            apply[kind](items.vectors, known)
-            for kind, items in ((first, self.queries), (second, self.gallery))
-        )
+        x, y = (apply[kind](items.vectors, known) for kind, items in ((first, self.queries), (second, self.gallery)))
         return self._compare(x, y)
 
     def check(self, standardizer: Standardizer, statistics: Statistics | None) -> None:

@@ -12,12 +12,12 @@ import numpy as np
 from i0tscore.errors import InputError, UsageError
 from i0tscore.metrics.metric import parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
-from i0tscore.results import Resampling, SkippedSample
+from i0tscore.results import Resampling
 from i0tscore.results.pairing import require_same_ids
 from i0tscore.results.saved import RunScores, read_scores
 from i0tscore.results.systems import Comparison, compare_systems
-from i0tscore.samples import Sample, SampleSet
-from i0tscore.samples.rows import few
+from i0tscore.samples import Sample, SampleSet, Skipped
+from i0tscore.samples.rows import preview
 
 BY_ID = "results name no images: each id is taken for an image of its own"
 UNSIGNED = (
@@ -49,11 +49,7 @@ def score_and_compare(
     Raises:
         InputError: The ids differ, or an id is not the same image in all systems.
     """
-    skipped = [
-        SkippedSample(f"{system}: {s.id}", s.reason)
-        for system, found in systems.items()
-        for s in found.skipped
-    ]
+    skipped = [Skipped(f"{system}: {s.id}", s.reason) for system, found in systems.items() for s in found.skipped]
     dropped = {s.id for found in systems.values() for s in found.skipped}
     kept = {name: [s for s in found.samples if s.id not in dropped] for name, found in systems.items()}
     _require_samples(kept)
@@ -146,7 +142,7 @@ def _images(systems: Mapping[str, Sequence[Sample]]) -> dict[str, str]:
                 differing.setdefault(sample.id, f"{image} in {owner}, {sample.image} in {system}")
     if differing:
         lines = [f"  {name}: {what}" for name, what in list(differing.items())[:_SHOWN]]
-        head = f"{len(differing)} ids are not the same image everywhere ({few(differing)})"
+        head = f"{len(differing)} ids are not the same image everywhere ({preview(differing)})"
         raise InputError("\n".join([f"{head}: give each image one id", *lines]))
     return images
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.encoders.encoded import EncodedReferences, EncodedRun, Index, Vectors
 from i0tscore.errors import StatisticsError
-from i0tscore.gap import NONE, POST, Reference, ReferenceDistribution, Standardizer, Statistics
+from i0tscore.gap import NONE, POST, GapStatistics, ReferenceDistribution, Standardizer, Statistics
 from i0tscore.gap.measures import centroid_distance
 from i0tscore.gap.standardizers import shortest
 from i0tscore.gap.vectors import dot
-from i0tscore.metrics.encoded import EncodedRun, Index, References, Vectors
 from i0tscore.metrics.functional import breakdown, max_similarity
 from i0tscore.metrics.metric import Metric
 from i0tscore.metrics.ranks import rank_captions, rank_with_references
-from i0tscore.metrics.signing import Settings as Settings
+from i0tscore.metrics.signing import SignatureFields as SignatureFields
 from i0tscore.metrics.signing import sign
-from i0tscore.results import MetricResult, Result, Scale, Signature, bootstrap_mean
+from i0tscore.results import MetricResult, ReferenceQuartiles, Result, Signature, bootstrap_mean
 
 RANKED_PAIRS = 4_000_000_000
 """Above this many image–caption pairs, ranks are left out."""
@@ -39,7 +39,7 @@ class _Standardized:
 
     x: Vectors
     y: Vectors
-    references: References | None
+    references: EncodedReferences | None
     similarity: NDArray[np.float64]
 
 
@@ -47,7 +47,7 @@ def evaluate(
     run: EncodedRun,
     metrics: Sequence[Metric],
     statistics: Statistics | None,
-    settings: Settings,
+    settings: SignatureFields,
     *,
     notes: Sequence[str] = (),
 ) -> Result:
@@ -63,9 +63,7 @@ def evaluate(
     views = {m.standardizer: _standardized(run, m.standardizer, statistics) for m in metrics}
     too_many = len(run.images) * len(run.texts) > RANKED_PAIRS
     ranked = settings.ranks and not too_many
-    results = {
-        str(m): _metric_result(run, m, views[m.standardizer], statistics, settings, ranked) for m in metrics
-    }
+    results = {str(m): _metric_result(run, m, views[m.standardizer], statistics, settings, ranked) for m in metrics}
     undefined = np.isnan([r.values for r in results.values()]).any(axis=0)
     return Result(
         ids=run.ids,
@@ -81,16 +79,14 @@ def evaluate(
     )
 
 
-def _standardized(
-    run: EncodedRun, standardizer: Standardizer, statistics: Statistics | None
-) -> _Standardized:
+def _standardized(run: EncodedRun, standardizer: Standardizer, statistics: Statistics | None) -> _Standardized:
     if standardizer.need is not None and statistics is None:
         raise StatisticsError(f"{standardizer} needs reference statistics; fit some with `i0tscore fit`")
-    known = Reference() if statistics is None else statistics.known
+    known = GapStatistics() if statistics is None else statistics.known
     x, y = standardizer.images(run.images, known), standardizer.captions(run.texts, known)
     references = run.references
     if references is not None:
-        references = References(standardizer.captions(references.vectors, known), references.index)
+        references = EncodedReferences(standardizer.captions(references.vectors, known), references.index)
     similarity = np.empty(run.n)
     for start in range(0, run.n, _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -103,7 +99,7 @@ def _metric_result(
     metric: Metric,
     view: _Standardized,
     statistics: Statistics | None,
-    settings: Settings,
+    settings: SignatureFields,
     ranked: bool,
 ) -> MetricResult:
     references = view.references if metric.needs_references else None
@@ -121,9 +117,7 @@ def _metric_result(
         confidence=settings.resampling.confidence,
         signature=metric_signature(run, metric, statistics, settings),
         percentile_matched=None if distribution is None else distribution.percentile_matched(view.similarity),
-        percentile_mismatched=None
-        if distribution is None
-        else distribution.percentile_mismatched(view.similarity),
+        percentile_mismatched=None if distribution is None else distribution.percentile_mismatched(view.similarity),
         p_match=None if distribution is None else distribution.p_match(view.similarity),
         rank=_ranks(run, metric, view, references) if ranked else np.zeros(run.n, dtype=np.int64),
         rank_of=len(run.texts),
@@ -132,14 +126,14 @@ def _metric_result(
     )
 
 
-def _scale(metric: Metric, distribution: ReferenceDistribution, statistics: Statistics | None) -> Scale:
+def _scale(metric: Metric, distribution: ReferenceDistribution, statistics: Statistics | None) -> ReferenceQuartiles:
     """The reference quartiles in the metric's own units."""
     matched, mismatched = (metric.value(np.array(q)).tolist() for q in distribution.quartiles())
     source = "" if statistics is None else statistics.source or statistics.name
-    return Scale(tuple(matched), tuple(mismatched), source)
+    return ReferenceQuartiles(tuple(matched), tuple(mismatched), source)
 
 
-def _nearest(run: EncodedRun, y: Vectors, references: References) -> NDArray[np.float64]:
+def _nearest(run: EncodedRun, y: Vectors, references: EncodedReferences) -> NDArray[np.float64]:
     nearest = np.empty(run.n)
     for start in range(0, run.n, _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -148,7 +142,7 @@ def _nearest(run: EncodedRun, y: Vectors, references: References) -> NDArray[np.
     return nearest
 
 
-def _ranks(run: EncodedRun, metric: Metric, view: _Standardized, references: References | None) -> Index:
+def _ranks(run: EncodedRun, metric: Metric, view: _Standardized, references: EncodedReferences | None) -> Index:
     if references is None:
         return rank_captions(view.x, view.y, run.image_index, run.text_index)
     return rank_with_references(metric, view.x, view.y, references, run.image_index, run.text_index)
@@ -202,7 +196,7 @@ def _notes(metrics: Sequence[Metric], statistics: Statistics | None, too_many: b
 
 
 def metric_signature(
-    run: EncodedRun, metric: Metric, statistics: Statistics | None, settings: Settings
+    run: EncodedRun, metric: Metric, statistics: Statistics | None, settings: SignatureFields
 ) -> Signature:
     """How a metric of a run is made."""
     own = [

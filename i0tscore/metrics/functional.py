@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from i0tscore.errors import InputError
-from i0tscore.gap import POST, Reference, Standardizer
+from i0tscore.gap import POST, GapStatistics, Standardizer
 from i0tscore.gap.vectors import ArrayT, dot, like, namespace, normalize
 
 ReferenceRule = Literal["harmonic", "mean"]
@@ -61,9 +61,7 @@ def i0t_score(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: A
     return dot(x, y)
 
 
-def dn_score(
-    images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any, *, strength: float = 0.25
-) -> ArrayT:
+def dn_score(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any, *, strength: float = 0.25) -> ArrayT:
     """Distribution-normalized score of matching rows: (x − λμx)·(y − λμy) (Zhou et al. 2023).
 
     Args:
@@ -142,7 +140,7 @@ def ref_i0t_score(
         array([1., 1., 1.])
     """
     x, y = _standardized(POST, images, captions, image_mean, caption_mean)
-    reference = Reference(image_mean, caption_mean)
+    reference = GapStatistics(image_mean, caption_mean)
     z = [POST.captions(normalize(r), reference) for r in references]
     return combine_references(dot(x, y), max_similarity(y, z), rule)
 
@@ -242,7 +240,7 @@ def _standardized(
     standardizer: Standardizer, images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any
 ) -> tuple[ArrayT, ArrayT]:
     _check(images, captions)
-    reference = Reference(image_mean, caption_mean)
+    reference = GapStatistics(image_mean, caption_mean)
     return (
         standardizer.images(normalize(images), reference),
         standardizer.captions(normalize(captions), reference),

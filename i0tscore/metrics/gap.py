@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.errors import InputError
-from i0tscore.gap import NONE, POST, Reference, Standardizer, Statistics, expected_residual_gap
+from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, Statistics, expected_residual_gap
 from i0tscore.gap.picture import Panel, panel
 from i0tscore.gap.standardizers import default_standardizers
 from i0tscore.gap.vectors import normalize
-from i0tscore.metrics.encoded import EncodedRun
-from i0tscore.metrics.signing import Settings, sign
-from i0tscore.results import Resampling, Signature, SkippedSample
+from i0tscore.metrics.signing import SignatureFields, sign
+from i0tscore.results import Resampling, Signature
 from i0tscore.results.gap import GapMeasures, measure_gap
+from i0tscore.samples import Skipped
 
 SCHEMA = "i0tscore.gap/1"
 
 IN_SAMPLE = (
-    "in-sample: the statistics are of the measured samples themselves, so the gaps left are smaller than on "
-    "new data"
+    "in-sample: the statistics are of the measured samples themselves, so the gaps left are smaller than on new data"
 )
 HELD_OUT = "held-out: the statistics are of other samples than those measured"
 EXPECTED = "about {expected:.3f} is expected to be left after post on new data"
@@ -48,7 +48,7 @@ class GapReport:
     in_sample: bool | None
     signatures: dict[str, Signature]
     resampling: Resampling
-    skipped: tuple[SkippedSample, ...]
+    skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def report_gap(
     statistics: Statistics | None,
     standardizers: Sequence[Standardizer] = (),
     *,
-    settings: Settings | None = None,
-    skipped: Sequence[SkippedSample] = (),
+    settings: SignatureFields | None = None,
+    skipped: Sequence[Skipped] = (),
     notes: Sequence[str] = (),
 ) -> GapReport:
     """Measure the gap of a run without a standardizer and under each of several.
@@ -98,7 +98,7 @@ def report_gap(
         InputError: Fewer than two images, or a standardizer that moves nothing was asked for.
         StatisticsError: The statistics lack what a standardizer that was asked for needs.
     """
-    settings = settings or Settings((), (), Resampling())
+    settings = settings or SignatureFields((), (), Resampling())
     said = [*notes]
     wanted = list(standardizers) or _usable(statistics, said)
     measures, signatures = {}, {}
@@ -127,10 +127,10 @@ def gap_panels(
 
 
 def _usable(statistics: Statistics | None, notes: list[str]) -> list[Standardizer]:
-    known = Reference() if statistics is None else statistics.known
+    known = GapStatistics() if statistics is None else statistics.known
     usable = []
     for standardizer in default_standardizers():
-        if standardizer.across_only:
+        if standardizer.cross_modal_only:
             notes.append(f"{standardizer} is left out: it moves no embedding, it changes similarities")
         elif known.has(standardizer.need):
             usable.append(standardizer)
@@ -143,9 +143,9 @@ def _standardized(
     run: EncodedRun, statistics: Statistics | None, standardizer: Standardizer
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
     """Unit vectors of the distinct images and of all captions, and the image of each caption."""
-    if standardizer.across_only:
+    if standardizer.cross_modal_only:
         raise InputError(f"{standardizer} moves no embedding, it changes similarities: it has no gap")
-    known = Reference() if statistics is None else statistics.known
+    known = GapStatistics() if statistics is None else statistics.known
     x = standardizer.images(run.images, known)
     y = standardizer.captions(run.texts, known)[run.text_index]
     if standardizer.similarity == "dot":

@@ -59,13 +59,11 @@ class Metric:
         match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
         metric = METRICS.get(match.group(1).lower()) if match else None
         if match is None or metric is None:
-            raise UsageError(
-                f"no metric {text!r}; there are {', '.join(sorted(m.base for m in METRICS.values()))}"
-            )
+            raise UsageError(f"no metric {text!r}; there are {', '.join(sorted(m.base for m in METRICS.values()))}")
         for setting in filter(None, map(str.strip, _OUTER_COMMA.split(match.group(2) or ""))):
             key, _, value = setting.partition("=")
             metric = metric._with(key.strip(), value.strip(), text)
-        if metric.needs_references and metric.standardizer.across_only:
+        if metric.needs_references and metric.standardizer.cross_modal_only:
             raise UsageError(
                 f"metric {text!r}: {metric.standardizer} compares images with captions only, and references "
                 "are captions; use a metric without references"
@@ -133,7 +131,7 @@ class Metric:
         """
         if self.needs_references:
             raise UsageError(f"{self} needs references; similarity takes metrics without")
-        if first == second and self.standardizer.across_only:
+        if first == second and self.standardizer.cross_modal_only:
             raise UsageError(f"{self} compares images with captions only, not {first}s with {second}s")
         return self
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.metrics.encoded import Index, References, Vectors
+from i0tscore.encoders.encoded import EncodedReferences, Index, Vectors
 from i0tscore.metrics.metric import Metric
 
 TIE = 1e-6
@@ -41,7 +41,7 @@ def rank_with_references(
     metric: Metric,
     x: Vectors,
     y: Vectors,
-    references: References,
+    references: EncodedReferences,
     image_index: Index,
     text_index: Index,
 ) -> Index:

@@ -44,9 +44,7 @@ def rate_by_model(ratings: RatingSet, scorer: I0TScorer, *, references: bool) ->
     """
     result = score_with(scorer, ratings.samples, references=references)
     signatures = {name: str(metric.signature) for name, metric in result.items()}
-    return with_scores(
-        ratings, {name: metric.values for name, metric in result.items()}, signatures, result.notes
-    )
+    return with_scores(ratings, {name: metric.values for name, metric in result.items()}, signatures, result.notes)
 
 
 def score_with(scorer: I0TScorer, samples: Sequence[Sample], *, references: bool) -> Result:
@@ -59,7 +57,7 @@ def score_with(scorer: I0TScorer, samples: Sequence[Sample], *, references: bool
     )
 
 
-def rate_by_words(ratings: RatingSet, names: Sequence[str]) -> RatedScores:
+def score_classic(ratings: RatingSet, names: Sequence[str]) -> RatedScores:
     """Score by metrics that compare captions with references and see no image.
 
     Args:

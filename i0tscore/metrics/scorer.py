@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.encoders import DEFAULT_MODEL
+from i0tscore.encoders.encode import RunEncoder
+from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Statistics
-from i0tscore.metrics.encode import RunEncoder
-from i0tscore.metrics.encoded import EncodedRun
-from i0tscore.metrics.evaluate import Settings, evaluate
+from i0tscore.metrics.evaluate import SignatureFields, evaluate
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
 from i0tscore.metrics.statistics import choose_statistics, fixed_statistics, needed_statistics, run_statistics
 from i0tscore.results import Resampling, Result
@@ -185,9 +185,7 @@ class I0TScorer:
             UsageError: The metric needs references, or says nothing within a modality.
         """
         chosen = parse_metrics([metric])[0].for_pairs(*kinds)
-        sides = [
-            self._encoder.vectors(items, kind) for items, kind in zip((first, second), kinds, strict=True)
-        ]
+        sides = [self._encoder.vectors(items, kind) for items, kind in zip((first, second), kinds, strict=True)]
         if chosen.needs_statistics:
             used = self._encoder.used_fingerprint
             statistics = needed_statistics(self._statistics, used, self._preset.prefix, chosen)
@@ -222,9 +220,7 @@ class I0TScorer:
         if run.skipped:
             first = f"{run.skipped[0].id}: {run.skipped[0].reason}"
             warnings.warn(f"{len(run.skipped)} samples left out, first {first}", UserWarning, stacklevel=2)
-        statistics = run_statistics(
-            run, self._encoder.used_fingerprint, self._preset.prefix, name=name, source=source
-        )
+        statistics = run_statistics(run, self._encoder.used_fingerprint, self._preset.prefix, name=name, source=source)
         return statistics.with_reference(*run.pairs, run.image_index) if reference else statistics
 
     @property
@@ -244,5 +240,5 @@ class I0TScorer:
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
         fields = self._encoder.signature_fields, self._encoder.encoding_fields
-        settings = Settings(*fields, self._resampling, self._ranks)
+        settings = SignatureFields(*fields, self._resampling, self._ranks)
         return evaluate(run, metrics, statistics, settings, notes=notes)

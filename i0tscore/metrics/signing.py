@@ -9,13 +9,13 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.gap import Standardizer, Statistics
-from i0tscore.metrics.encoded import EncodedRun
 from i0tscore.results import Resampling, Signature
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SignatureFields:
     """What a signature says besides the metric and the counts.
 
     Attributes:
@@ -36,7 +36,7 @@ def sign(
     run: EncodedRun,
     standardizer: Standardizer,
     statistics: Statistics | None,
-    settings: Settings,
+    settings: SignatureFields,
     *own: tuple[str, str],
 ) -> Signature:
     """The signature of a number that comes from a run under a standardizer, with fields of its ``own``."""

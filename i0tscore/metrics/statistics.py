@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.errors import StatisticsError
 from i0tscore.gap import POST, Moments, Statistics, dot, expected_residual_gap
-from i0tscore.metrics.encoded import EncodedRun
 from i0tscore.metrics.metric import Metric
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ _HOW_TO_FIT = (
 
 def builtin_statistics(fingerprint: Fingerprint) -> Statistics | None:
     """The statistics shipped for an encoder, or None; they belong to its very weights."""
-    resource = (
-        files("i0tscore.encoders") / "data" / f"{fingerprint.name.replace('/', '--')}-statistics.safetensors"
-    )
+    resource = files("i0tscore.encoders") / "data" / f"{fingerprint.name.replace('/', '--')}-statistics.safetensors"
     if not resource.is_file():
         return None
     with as_file(resource) as path:

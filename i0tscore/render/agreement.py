@@ -17,7 +17,7 @@ from i0tscore.render.document import (
 from i0tscore.render.strings import one_line
 from i0tscore.render.tables import Table
 from i0tscore.results.agreement import Agreement
-from i0tscore.results.evidence import Evidence
+from i0tscore.results.evidence import CorrelationReport
 from i0tscore.results.intervals import Estimate
 
 SYMBOLS: dict[str, str] = {
@@ -32,7 +32,7 @@ SYMBOLS: dict[str, str] = {
 RATERS = "the raters themselves"
 
 
-def agreement_document(evidence: Evidence) -> Document:
+def agreement_document(evidence: CorrelationReport) -> Document:
     """Tables of agreement, of differences from the baseline, and by part; then remarks."""
     symbol = SYMBOLS[evidence.headline]
     tables = [("", agreement_table(evidence))]
@@ -44,7 +44,7 @@ def agreement_document(evidence: Evidence) -> Document:
     return Document(tables, [*_remarks(evidence), *evidence.notes], list(evidence.signatures.values()))
 
 
-def agreement_csv(evidence: Evidence) -> str:
+def agreement_csv(evidence: CorrelationReport) -> str:
     """CSV, one row a metric and correlation; rows of parts have the headline correlation only.
 
     Columns: ``metric``, ``part``, ``correlation``, ``n``, ``groups``, ``value``, ``value_low``,
@@ -63,7 +63,7 @@ def agreement_csv(evidence: Evidence) -> str:
 
 
 def agreement_table(
-    evidence: Evidence,
+    evidence: CorrelationReport,
     *,
     shown: Callable[[Estimate], str] = figure,
     of: str = "score",
@@ -94,7 +94,7 @@ def agreement_table(
 
 
 def part_table(
-    evidence: Evidence,
+    evidence: CorrelationReport,
     parts: Mapping[str, Mapping[str, Estimate]],
     *,
     shown: Callable[[Estimate], str] = figure,
@@ -105,7 +105,7 @@ def part_table(
     return Table(["part", *map(one_line, names)], rows, ["left"] + ["right"] * len(names))
 
 
-def _difference_table(evidence: Evidence) -> Table:
+def _difference_table(evidence: CorrelationReport) -> Table:
     rows = [
         [one_line(name), figure(d.estimate, signed=True), p_value(d.p_value), p_value(d.p_holm)]
         for name, d in evidence.differences.items()
@@ -113,7 +113,7 @@ def _difference_table(evidence: Evidence) -> Table:
     return Table(["score", "difference", "p", "Holm's p"], rows, ["left", "right", "right", "right"])
 
 
-def _remarks(evidence: Evidence) -> list[str]:
+def _remarks(evidence: CorrelationReport) -> list[str]:
     settings, lines = evidence.resampling, []
     if settings.resamples:
         lines.append(
@@ -129,7 +129,7 @@ def _remarks(evidence: Evidence) -> list[str]:
     return lines
 
 
-def _rows(evidence: Evidence, name: str, value: Agreement) -> list[dict[str, Any]]:
+def _rows(evidence: CorrelationReport, name: str, value: Agreement) -> list[dict[str, Any]]:
     rows = []
     for correlation, estimate in value.estimates.items():
         difference = evidence.differences.get(name) if correlation == evidence.headline else None

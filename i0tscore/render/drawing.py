@@ -17,9 +17,7 @@ def draw_table(table: Table, color: bool) -> str:
     """Draw a table; the header is given as a row, since tabulate pads headings beyond their width."""
     header = [typed(cell, BOLD, color) for cell in table.header]
     rule = ["-" * width for width in column_widths(table.header, table.rows)]
-    return tabulate(
-        [header, rule, *table.rows], tablefmt="plain", colalign=table.align, disable_numparse=True
-    )
+    return tabulate([header, rule, *table.rows], tablefmt="plain", colalign=table.align, disable_numparse=True)
 
 
 def column_widths(header: list[str], rows: list[list[str]]) -> list[int]:

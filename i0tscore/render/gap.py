@@ -109,9 +109,7 @@ def _notes(report: GapReport) -> list[str]:
         for note in found.notes:
             about.setdefault(note, []).append(name)
     everywhere = len(report.measures)
-    return [
-        note if len(names) == everywhere else f"{', '.join(names)}: {note}" for note, names in about.items()
-    ]
+    return [note if len(names) == everywhere else f"{', '.join(names)}: {note}" for note, names in about.items()]
 
 
 def _row(name: str, found: GapMeasures) -> dict[str, Any]:

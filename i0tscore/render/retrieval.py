@@ -54,9 +54,7 @@ def _remarks(report: RetrievalReport) -> list[str]:
     lines = []
     if report.inverted is not None:
         side = "queries are" if report.inverted == "query" else "gallery is"
-        lines.append(
-            f"the {side} inverted, the other side is as it was; cosine reached: {number(report.cosine)}"
-        )
+        lines.append(f"the {side} inverted, the other side is as it was; cosine reached: {number(report.cosine)}")
     if report.left_out:
         lines.append(f"queries without anything relevant, in no mean: {report.left_out:,}")
     if report.resampling.resamples:

@@ -16,9 +16,7 @@ def one_line(text: str) -> str:
         >>> one_line("two\nlines \x1b[31mred")
         'two lines [31mred'
     """
-    visible = (
-        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in _DIRECTION_CONTROLS else c for c in text
-    )
+    visible = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in _DIRECTION_CONTROLS else c for c in text)
     return " ".join("".join(visible).split())
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from i0tscore.gap import Quartiles
 from i0tscore.render.strings import UNDEFINED, number, one_line
-from i0tscore.results import MetricResult, Result, SampleResult, SkippedSample
+from i0tscore.results import MetricResult, Result, SampleResult
+from i0tscore.samples import Skipped
 
 PARTS = ("semantic", "image_bias", "caption_bias")
 """Parts of the breakdown that differ between samples, in the order shown."""
@@ -43,11 +44,7 @@ def summary_table(result: Result) -> Table:
             row.append(f"{metric.zeros:.0%}")
         if scaled:
             scale = metric.scale
-            row += (
-                [UNDEFINED] * 2
-                if scale is None
-                else [_quartiles(scale.matched), _quartiles(scale.mismatched)]
-            )
+            row += [UNDEFINED] * 2 if scale is None else [_quartiles(scale.matched), _quartiles(scale.mismatched)]
         rows.append(row)
     return Table(header, rows, ["left"] + ["right"] * (len(header) - 1))
 
@@ -76,7 +73,7 @@ def sample_table(result: Result) -> Table:
     return Table(header, rows, ["left"] * left + ["right"] * (len(header) - left))
 
 
-def skipped_table(skipped: Sequence[SkippedSample]) -> Table:
+def skipped_table(skipped: Sequence[Skipped]) -> Table:
     """One row a skipped sample."""
     rows = [[one_line(s.id), one_line(s.reason)] for s in skipped]
     return Table(["skipped", "reason"], rows, ["left", "left"])

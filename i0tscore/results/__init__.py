@@ -1,17 +1,22 @@
 """Result objects, signatures and intervals."""
 
 from i0tscore.results.intervals import Resampling, bootstrap_mean
-from i0tscore.results.result import MetricResult, Result, SampleResult, SampleScore, Scale, SkippedSample
+from i0tscore.results.result import (
+    MetricResult,
+    ReferenceQuartiles,
+    Result,
+    SampleResult,
+    SampleScore,
+)
 from i0tscore.results.signature import Signature
 
 __all__ = [
     "MetricResult",
+    "ReferenceQuartiles",
     "Resampling",
     "Result",
     "SampleResult",
     "SampleScore",
-    "Scale",
     "Signature",
-    "SkippedSample",
     "bootstrap_mean",
 ]

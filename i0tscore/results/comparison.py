@@ -128,10 +128,7 @@ def compare_means(
     draws = np.full((settings.resamples, len(others)), np.nan)
     for i, weights in enumerate(cluster_weights(labels, groups, settings)):
         draws[i] = weights @ gains / weights.sum()
-    found = {
-        name: (None if np.isnan(points[k]) else float(points[k]), draws[:, k])
-        for k, name in enumerate(others)
-    }
+    found = {name: (None if np.isnan(points[k]) else float(points[k]), draws[:, k]) for k, name in enumerate(others)}
     return _differences(found, baseline, settings.confidence, groups)
 
 
@@ -161,9 +158,7 @@ def _differences(
     p_values = [_p_value(draws, groups) for _, draws in others.values()]
     return [
         Difference(name, baseline, Estimate(value, percentile_interval(draws, confidence, groups)), p, holm)
-        for (name, (value, draws)), p, holm in zip(
-            others.items(), p_values, holm_correction(p_values), strict=True
-        )
+        for (name, (value, draws)), p, holm in zip(others.items(), p_values, holm_correction(p_values), strict=True)
     ]
 
 

@@ -78,9 +78,7 @@ class WeightedRows:
         return float("nan") if value is None else value
 
     def _kendall(self, name: CorrelationName, weights: NDArray[np.int64]) -> float:
-        table = np.bincount(self._cell, weights, self._levels * self._ranks).reshape(
-            self._levels, self._ranks
-        )
+        table = np.bincount(self._cell, weights, self._levels * self._ranks).reshape(self._levels, self._ranks)
         size = table.sum()
         # Of each rating level and score: the weight with a lower rating, at and up to that score.
         lower = np.cumsum(table, axis=0) - table

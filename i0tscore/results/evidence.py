@@ -32,7 +32,7 @@ BY_ROWS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class CorrelationReport:
     """How scores agree with ratings.
 
     Attributes:
@@ -100,13 +100,13 @@ class Evidence:
         }
 
 
-def gather_evidence(
+def correlation_report(
     rated: RatedScores,
     *,
     headline: CorrelationName = "tau_c",
     baseline: str | None = None,
     resampling: Resampling | None = None,
-) -> Evidence:
+) -> CorrelationReport:
     """Measure how every score agrees with the ratings.
 
     Args:
@@ -119,7 +119,7 @@ def gather_evidence(
     Example:
         >>> ratings = np.arange(30) // 6
         >>> rated = RatedScores(ratings, {"mine": np.arange(30.0)}, None, "rows")
-        >>> round(gather_evidence(rated).agreement["mine"].estimates["tau_c"].value, 3)
+        >>> round(correlation_report(rated).agreement["mine"].estimates["tau_c"].value, 3)
         1.0
     """
     settings, first = resampling or Resampling(), baseline or next(iter(rated.scores))
@@ -133,14 +133,11 @@ def gather_evidence(
         for name, count in undefined.items()
         if count
     ]
-    return Evidence(
+    return CorrelationReport(
         {name: value.agreement(settings.confidence) for name, value in found.items()},
         headline,
         first,
-        {
-            difference.first: difference
-            for difference in _differences(rated, found, first, headline, settings)
-        },
+        {difference.first: difference for difference in _differences(rated, found, first, headline, settings)},
         _raters(rated, settings),
         _averaged(rated, headline),
         _accuracy(rated, settings),
@@ -214,9 +211,9 @@ def _parts(
         keep = of_row == label
         own = None if clusters is None else clusters[keep]
         found[label] = {
-            name: agreement(
-                values[keep], rated.ratings[keep], own, names=[headline], resampling=resampling
-            ).estimates[headline]
+            name: agreement(values[keep], rated.ratings[keep], own, names=[headline], resampling=resampling).estimates[
+                headline
+            ]
             for name, values in rated.scores.items()
         }
     return found

@@ -178,9 +178,7 @@ def _from_means(sums: PairSums, settings: Resampling) -> dict[str, Estimate]:
         moved = squared - squared.mean() + measured["centroid_distance"] ** 2
         draws["centroid_distance"] = np.sqrt(moved.clip(0))
     return {
-        name: Estimate(
-            None if np.isnan(value) else value, percentile_interval(draws[name], settings.confidence, count)
-        )
+        name: Estimate(None if np.isnan(value) else value, percentile_interval(draws[name], settings.confidence, count))
         for name, value in measured.items()
     }
 
@@ -198,8 +196,6 @@ def _from_separability(told: Separability | None, settings: Resampling) -> dict[
         return {"linear_separability": undefined, "modality_accuracy": undefined}
     explained, right = 1 - told.squared_errors.mean(axis=1), told.right.mean(axis=1)
     return {
-        "linear_separability": Estimate(
-            told.linear_separability, bootstrap_mean(explained, told.pairs, settings)
-        ),
+        "linear_separability": Estimate(told.linear_separability, bootstrap_mean(explained, told.pairs, settings)),
         "modality_accuracy": Estimate(told.accuracy, bootstrap_mean(right, told.pairs, settings)),
     }

@@ -128,9 +128,7 @@ def cluster_labels(
     return labels, int(labels.max()) + 1 if len(labels) else 0
 
 
-def cluster_weights(
-    labels: NDArray[np.int64], groups: int, resampling: Resampling
-) -> Iterator[NDArray[np.int64]]:
+def cluster_weights(labels: NDArray[np.int64], groups: int, resampling: Resampling) -> Iterator[NDArray[np.int64]]:
     """For each resample how often each row is drawn, whole clusters at a time."""
     generator = np.random.default_rng(resampling.seed)
     for _ in range(resampling.resamples if groups > 1 else 0):
@@ -138,9 +136,7 @@ def cluster_weights(
         yield drawn[labels]
 
 
-def percentile_interval(
-    draws: NDArray[np.float64], confidence: float, groups: int
-) -> tuple[float, float] | None:
+def percentile_interval(draws: NDArray[np.float64], confidence: float, groups: int) -> tuple[float, float] | None:
     """Expanded percentile interval of bootstrap draws; undefined draws are left out."""
     defined = draws[~np.isnan(draws)]
     if len(defined) < 2:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from i0tscore.errors import InputError
 from i0tscore.results.saved import RunScores
 from i0tscore.results.signature import Signature
-from i0tscore.samples.rows import few
+from i0tscore.samples.rows import preview
 
 OWN_FIELDS = ("n", "skipped", "bs", "seed")
 """What signatures of compared runs may differ in: the number of samples, and the runs' own bootstrap."""
@@ -33,7 +33,7 @@ def require_same_ids(systems: Mapping[str, Iterable[str]]) -> None:
         if len(having) < len(systems):
             only.setdefault(" and ".join(having), []).append(name)
     if only:
-        lines = [f"  only in {having}: {len(ids)} ({few(ids, _SHOWN)})" for having, ids in only.items()]
+        lines = [f"  only in {having}: {len(ids)} ({preview(ids, _SHOWN)})" for having, ids in only.items()]
         head = "the systems do not have the same ids, so that they cannot be paired"
         raise InputError("\n".join([f"{head}: add or remove captions", *lines]))
 

@@ -11,18 +11,12 @@ from numpy.typing import NDArray
 
 from i0tscore.gap import Quartiles
 from i0tscore.results.signature import Signature
+from i0tscore.samples.sample import Skipped
 
 Column = NDArray[np.float64]
 
 
-class SkippedSample(NamedTuple):
-    """A sample that could not be scored, and why."""
-
-    id: str
-    reason: str
-
-
-class Scale(NamedTuple):
+class ReferenceQuartiles(NamedTuple):
     """What a metric usually is: quartiles of its scores of reference pairs.
 
     Attributes:
@@ -69,7 +63,7 @@ class MetricResult:
     rank: NDArray[np.int64]
     rank_of: int
     zeros: float
-    scale: Scale | None = None
+    scale: ReferenceQuartiles | None = None
 
 
 class SampleScore(NamedTuple):
@@ -125,7 +119,7 @@ class Result(Mapping[str, MetricResult]):
     ids: tuple[str, ...]
     captions: tuple[str, ...]
     metrics: dict[str, MetricResult]
-    skipped: tuple[SkippedSample, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     gap: dict[str, float | None] = field(default_factory=dict)
     breakdown: dict[str, Column] | None = None
     tokens: NDArray[np.int64] | None = None
@@ -152,7 +146,7 @@ class Result(Mapping[str, MetricResult]):
         """The samples one by one, made when asked for."""
         return SampleSequence(self)
 
-    def with_skipped(self, skipped: Sequence[SkippedSample], notes: Sequence[str] = ()) -> Result:
+    def with_skipped(self, skipped: Sequence[Skipped], notes: Sequence[str] = ()) -> Result:
         """The same scores with samples that were left out before scoring; signatures count them too.
 
         Args:

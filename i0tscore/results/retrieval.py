@@ -92,8 +92,7 @@ def recall(
     """
     ranks = cross_modal_ranks(images, captions)
     first, second = (
-        [100.0 * float((side < depth).mean()) for depth in depths]
-        for side in (ranks.to_caption, ranks.to_image)
+        [100.0 * float((side < depth).mean()) for depth in depths] for side in (ranks.to_caption, ranks.to_image)
     )
     return first, second
 

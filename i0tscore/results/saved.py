@@ -16,7 +16,7 @@ from i0tscore.errors import SampleFileError
 from i0tscore.results.serialise import RESULT_SCHEMA
 from i0tscore.results.signature import Signature
 from i0tscore.samples.json_files import line_records
-from i0tscore.samples.rows import Findings, Place, Records, described, few
+from i0tscore.samples.rows import Diagnostics, Location, Records, described, preview
 from i0tscore.samples.text import BROKEN, read_json
 
 _HEAD_BYTES = 1 << 16
@@ -68,43 +68,43 @@ def read_scores(path: Path) -> RunScores:
         >>> read_scores(file).values
         {'CLIPScore': array([0.7])}
     """
-    findings = Findings()
+    diagnostics = Diagnostics()
     signatures: dict[str, Signature] = {}
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        records = line_records(path, findings)
+        records = line_records(path, diagnostics)
     else:
-        records, signatures = _whole(path, findings)
-    if not records and not findings.any:
-        findings.refuse("no samples in it")
+        records, signatures = _whole(path, diagnostics)
+    if not records and not diagnostics.any:
+        diagnostics.file_error("no samples in it")
     names = list(dict.fromkeys(name for _, record in records for name in _scores(record)))
     columns: dict[str, list[float]] = {name: [] for name in names}
     for place, record in records:
         if not isinstance(record.get("id"), str) or not _scores(record):
-            findings.reject(place, f'no sample with "id" and "scores": is it from {_WRITTEN_BY}?')
+            diagnostics.row_error(place, f'no sample with "id" and "scores": is it from {_WRITTEN_BY}?')
             continue
         for name in names:
-            columns[name].append(_value(_scores(record).get(name), place, name, findings))
-    if findings.any:
-        findings.conclude(path, [], skip=False)
+            columns[name].append(_value(_scores(record).get(name), place, name, diagnostics))
+    if diagnostics.any:
+        diagnostics.finish(path, [], skip=False)
     values = {name: np.array(column) for name, column in columns.items()}
     return RunScores(tuple(record["id"] for _, record in records), values, signatures)
 
 
-def _whole(path: Path, findings: Findings) -> tuple[Records, dict[str, Signature]]:
-    data = read_json(path, findings)
+def _whole(path: Path, diagnostics: Diagnostics) -> tuple[Records, dict[str, Signature]]:
+    data = read_json(path, diagnostics)
     if data is BROKEN:
         return [], {}
     if not isinstance(data, dict) or data.get("schema") != RESULT_SCHEMA:
-        findings.refuse(f'no result of the schema "{RESULT_SCHEMA}": make it by {_WRITTEN_BY}')
+        diagnostics.file_error(f'no result of the schema "{RESULT_SCHEMA}": make it by {_WRITTEN_BY}')
         return [], {}
     samples = data.get("samples")
     if not isinstance(samples, list):
         raise SampleFileError(path, ["the samples were left out of it: score again without --no-per-sample"])
     odd = [str(i) for i, sample in enumerate(samples, start=1) if not isinstance(sample, dict)]
     if odd:
-        findings.refuse(f"samples that are no objects: {few(odd)}")
+        diagnostics.file_error(f"samples that are no objects: {preview(odd)}")
         return [], {}
-    records = [(Place(i, f"sample {i}"), sample) for i, sample in enumerate(samples, start=1)]
+    records = [(Location(i, f"sample {i}"), sample) for i, sample in enumerate(samples, start=1)]
     signatures = {
         name: Signature.parse(str(metric["signature"]))
         for name, metric in _scores(data).items()
@@ -118,11 +118,11 @@ def _scores(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return scores if isinstance(scores, dict) else {}
 
 
-def _value(score: object, place: Place, name: str, findings: Findings) -> float:
+def _value(score: object, place: Location, name: str, diagnostics: Diagnostics) -> float:
     value = score.get("value") if isinstance(score, dict) else score
     if isinstance(score, dict) and "value" in score and value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        findings.reject(place, f"{name} is {described(value)}: {_WRITTEN_BY} gives each score a value")
+        diagnostics.row_error(place, f"{name} is {described(value)}: {_WRITTEN_BY} gives each score a value")
         return math.nan
     return float(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
-from i0tscore.results.result import Result, SampleResult, Scale
+from i0tscore.results.result import ReferenceQuartiles, Result, SampleResult
 from i0tscore.results.signature import Signature
 
 RESULT_SCHEMA = "i0tscore.result/1"
@@ -31,7 +31,7 @@ class CorpusFigures(Protocol):
         """Share of scores that are exactly 0."""
 
     @property
-    def scale(self) -> Scale | None:
+    def scale(self) -> ReferenceQuartiles | None:
         """Usual scores."""
 
     @property

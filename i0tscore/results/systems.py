@@ -14,9 +14,9 @@ from i0tscore.errors import InputError
 from i0tscore.results.comparison import Difference, compare_means
 from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean
 from i0tscore.results.pairing import common_signatures, require_same_ids
-from i0tscore.results.result import SkippedSample
 from i0tscore.results.saved import RunScores
 from i0tscore.results.signature import Signature
+from i0tscore.samples import Skipped
 
 COMPARISON_SCHEMA = "i0tscore.comparison/1"
 
@@ -80,7 +80,7 @@ class Comparison:
     baseline: str
     metrics: dict[str, MetricComparison]
     resampling: Resampling
-    skipped: tuple[SkippedSample, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def compare_systems(
     *,
     images: Mapping[str, str] | None = None,
     resampling: Resampling | None = None,
-    skipped: Sequence[SkippedSample] = (),
+    skipped: Sequence[Skipped] = (),
     notes: Sequence[str] = (),
 ) -> Comparison:
     """Compare systems that scored the same ids under the same settings.
@@ -141,9 +141,7 @@ def compare_systems(
         values = {system: _by_id(run.ids, run.values[name]) for system, run in systems.items()}
         metrics[name] = _compare(values, clusters, baseline, signatures.get(name), settings)
         if missing := len(ids) - metrics[name].n:
-            undefined.append(
-                f"{name} is undefined for {missing} ids in some system; they are left out of all"
-            )
+            undefined.append(f"{name} is undefined for {missing} ids in some system; they are left out of all")
     said = [*notes, *_averaged(systems), *undefined, *_left_out(systems, names)]
     return Comparison(tuple(systems), baseline, metrics, settings, tuple(skipped), tuple(said))
 
@@ -158,9 +156,7 @@ def _compare(
     keep = ~np.isnan(np.stack(list(values.values()))).any(axis=0)
     values, clusters = {name: column[keep] for name, column in values.items()}, clusters[keep]
     means = {
-        name: Estimate(
-            float(column.mean()) if len(column) else None, bootstrap_mean(column, clusters, resampling)
-        )
+        name: Estimate(float(column.mean()) if len(column) else None, bootstrap_mean(column, clusters, resampling))
         for name, column in values.items()
     }
     differences = compare_means(values, clusters, baseline, resampling=resampling)

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from i0tscore.samples.images import ImageFolder, image_source, nfc, without_suffix
 from i0tscore.samples.rows import (
-    Findings,
-    Place,
+    Diagnostics,
+    Location,
     Row,
     UnusableError,
     checked_name,
     checked_text,
-    few,
-    shown,
+    preview,
+    quote,
 )
 from i0tscore.samples.sample import ImageSource, Sample
 
-_Placed = tuple[Place, Sample]
+_Placed = tuple[Location, Sample]
 
 
 @dataclass
@@ -52,18 +52,18 @@ class ReferenceFile:
 
 
 class Assembler:
-    """Makes samples of rows; whatever is wrong goes to the findings."""
+    """Makes samples of rows; whatever is wrong goes to the diagnostics."""
 
     def __init__(
-        self, folder: ImageFolder, references: ReferenceFile | None, findings: Findings, *, skip: bool
+        self, folder: ImageFolder, references: ReferenceFile | None, diagnostics: Diagnostics, *, skip: bool
     ) -> None:
         """Remember where images and references come from, and whether unsound rows are left out."""
         self._skip = skip
         self._folder = folder
         self._references = references
-        self._findings = findings
+        self._diagnostics = diagnostics
         self._without_image: list[Row] = []
-        self._without_references: list[Place] = []
+        self._without_references: list[Location] = []
         self._some_have_references = False
 
     def samples(self, rows: list[Row]) -> list[Sample]:
@@ -77,19 +77,16 @@ class Assembler:
         repeated = Counter((sample.id, sample.caption) for sample in samples)
         again = [identifier for (identifier, _), count in repeated.items() if count > 1]
         if again:
-            self._findings.notes.append(
-                f"captions written more than once for their id, and scored each time: {len(again)} "
-                f"({few(again)})"
+            self._diagnostics.notes.append(
+                f"captions written more than once for their id, and scored each time: {len(again)} ({preview(again)})"
             )
         return samples
 
     def _samples(self, row: Row) -> list[_Placed]:
-        identifier = (
-            None if row.id is None else self._findings.tried(row.place, checked_name, row.id, "the id")
-        )
+        identifier = None if row.id is None else self._diagnostics.check(row.place, checked_name, row.id, "the id")
         image = None
         if row.id is None or identifier is not None or row.image is not row.id:
-            image = self._findings.tried(row.place, self._image, row.image)
+            image = self._diagnostics.check(row.place, self._image, row.image)
             if image is None:
                 self._without_image.append(row)
         if row.id is None:
@@ -97,7 +94,7 @@ class Assembler:
         written = row.references
         if self._references is not None and identifier is not None:
             written = self._references.of(identifier, image)
-        references = self._findings.tried(row.place, checked_references, written)
+        references = self._diagnostics.check(row.place, checked_references, written)
         if references == () and identifier is not None:
             self._without_references.append(row.place)
         self._some_have_references |= bool(references)
@@ -106,16 +103,16 @@ class Assembler:
             return []
         return [(place, Sample(identifier, image, caption, references)) for place, caption in captions]
 
-    def _captions(self, row: Row) -> list[tuple[Place, str]]:
+    def _captions(self, row: Row) -> list[tuple[Location, str]]:
         several = isinstance(row.caption, list)
         written: list[object] = row.caption if isinstance(row.caption, list) else [row.caption]
         if not written:
-            self._findings.reject(row.place, "the list of captions is empty: write one or remove the entry")
+            self._diagnostics.row_error(row.place, "the list of captions is empty: write one or remove the entry")
         found = []
         for number, text in enumerate(written, start=1):
             label = f"{row.place.label}, caption {number}" if several else row.place.label
-            place = Place(row.place.position, label, row.place.id)
-            caption = self._findings.tried(place, checked_text, text, "the caption")
+            place = Location(row.place.position, label, row.place.id)
+            caption = self._diagnostics.check(place, checked_text, text, "the caption")
             if caption is not None:
                 found.append((place, caption))
         return found
@@ -142,8 +139,8 @@ class Assembler:
         hint = ""
         if all(name.isdigit() for name in asked):
             hint = "; COCO results need their annotation file (annotations)"
-        self._findings.refuse(
-            f"no caption finds its image in {self._folder.root}: captions ask for {few(asked)}, "
+        self._diagnostics.file_error(
+            f"no caption finds its image in {self._folder.root}: captions ask for {preview(asked)}, "
             f"{self._folder.contents()}: check the folder{hint}"
         )
 
@@ -154,17 +151,17 @@ class Assembler:
         for place, sample in placed:
             before, known = first.setdefault(sample.id, (place, sample))
             if isinstance(sample.image, Path) and sample.image != known.image:
-                self._findings.reject(
+                self._diagnostics.row_error(
                     place,
-                    f"id {shown(sample.id)} names the image {shown(sample.image.name)} here and "
-                    f"{shown(known.image.name)} at {before.label}: give each image its own id",
+                    f"id {quote(sample.id)} names the image {quote(sample.image.name)} here and "
+                    f"{quote(known.image.name)} at {before.label}: give each image its own id",
                 )
             else:
                 kept.append((place, sample))
         return kept
 
     def _note_references(self, rows: list[Row], placed: list[_Placed]) -> None:
-        notes, file = self._findings.notes, self._references
+        notes, file = self._diagnostics.notes, self._references
         counts = {len(sample.references) for _, sample in placed} - {0}
         if len(counts) > 1:
             notes.append(f"captions have {min(counts)} to {max(counts)} references each")
@@ -174,12 +171,12 @@ class Assembler:
             notes.append(f"references are taken from {file.name}; those beside the captions are left aside")
         unused = [key for key in file.texts if key not in file.used]
         if rows and file.texts and not file.used:
-            self._findings.refuse(
+            self._diagnostics.file_error(
                 f"no id of {file.name} is that of a caption: captions have "
-                f"{few(str(row.id) for row in rows)}, references {few(unused)}: name them alike"
+                f"{preview(str(row.id) for row in rows)}, references {preview(unused)}: name them alike"
             )
         elif unused:
-            notes.append(f"ids of {file.name} without a caption: {len(unused)} ({few(unused)})")
+            notes.append(f"ids of {file.name} without a caption: {len(unused)} ({preview(unused)})")
 
     def _equally_referenced(self, placed: list[_Placed]) -> list[_Placed]:
         """Leave out samples without references where others have them.
@@ -192,7 +189,7 @@ class Assembler:
             return placed
         where = f"in {self._references.name}" if self._references else "here, though other captions have them"
         for place in self._without_references:
-            self._findings.reject(place, f"no references {where}: add them, or leave all references out")
+            self._diagnostics.row_error(place, f"no references {where}: add them, or leave all references out")
         return [item for item in placed if item[1].references]
 
 

@@ -11,13 +11,13 @@ from i0tscore.samples.rows import (
     FIELDS,
     ID_FIELDS,
     IMAGE_FIELDS,
-    Findings,
+    Diagnostics,
+    Location,
     Malformed,
-    Place,
     Row,
-    few,
     first_filled,
     identified,
+    preview,
 )
 from i0tscore.samples.tables import each_once
 from i0tscore.samples.text import parse_json
@@ -43,41 +43,41 @@ class CaptionFields:
         """Those that may hold images."""
         return IMAGE_FIELDS
 
-    def suffice(self, present: list[str], findings: Findings) -> bool:
+    def suffice(self, present: list[str], diagnostics: Diagnostics) -> bool:
         """Whether the fields can make samples; if not, the file is refused."""
         missing = [] if "caption" in present else ['"caption"']
         if set(present).isdisjoint((*ID_FIELDS, *IMAGE_FIELDS)):
             missing.append("one of " + ", ".join(f'"{name}"' for name in (*ID_FIELDS, *IMAGE_FIELDS)))
         if missing:
-            found = few(sorted(present), 8) or "none"
-            findings.refuse(f"no {self.kind} {' and no '.join(missing)}: name it so (found: {found})")
-        return not missing and each_once(FIELDS, present, findings)
+            found = preview(sorted(present), 8) or "none"
+            diagnostics.file_error(f"no {self.kind} {' and no '.join(missing)}: name it so (found: {found})")
+        return not missing and each_once(FIELDS, present, diagnostics)
 
 
-def read_captions(path: Path, form: str, findings: Findings) -> list[Row]:
+def read_captions(path: Path, form: str, diagnostics: Diagnostics) -> list[Row]:
     """Read captions.
 
     Args:
         path: The file, or the folder of a data set.
         form: ``json``, ``jsonl``, ``csv``, ``tsv`` or ``datasets``.
-        findings: Takes the problems.
+        diagnostics: Takes the problems.
     """
     fields = CaptionFields("object has the key" if form in ("json", "jsonl") else "column")
-    records = read_records(path, findings, fields, form)
+    records = read_records(path, diagnostics, fields, form)
     if form in DELIMITERS:
         return [caption_row(place, _filled(record)) for place, record in records]
     return [caption_row(place, record) for place, record in records]
 
 
-def read_numbered(path: Path, findings: Findings) -> list[Row]:
+def read_numbered(path: Path, diagnostics: Diagnostics) -> list[Row]:
     """Read lines of ``image#number``, a tab and a caption, as Flickr8k's captions are written."""
     return [
         Row(place, None, name.rpartition("#")[0] or name, caption)
-        for place, (name, caption) in columns(path, findings, ("image#number", "caption"))
+        for place, (name, caption) in columns(path, diagnostics, ("image#number", "caption"))
     ]
 
 
-def caption_row(place: Place, record: dict[str, object]) -> Row:
+def caption_row(place: Location, record: dict[str, object]) -> Row:
     """The row of an object with named fields; of several names of a field the first that is filled counts."""
     image = first_filled(record, (*IMAGE_FIELDS, "image_id", "id"))
     return Row(
@@ -91,9 +91,7 @@ def caption_row(place: Place, record: dict[str, object]) -> Row:
 
 def _filled(record: dict[str, str]) -> dict[str, object]:
     """The cells of a table; an empty one is as good as none, save the caption's."""
-    filled: dict[str, object] = {
-        name: cell for name, cell in record.items() if cell.strip() or name == "caption"
-    }
+    filled: dict[str, object] = {name: cell for name, cell in record.items() if cell.strip() or name == "caption"}
     if "references" in filled:
         filled["references"] = _references(record["references"])
     return filled

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from i0tscore.samples.captions import read_captions
-from i0tscore.samples.rows import Findings, Row, described, shown
+from i0tscore.samples.rows import Diagnostics, Row, described, quote
 from i0tscore.samples.text import BROKEN, read_json
 
 
-def read_coco(path: Path, annotations: Path, findings: Findings) -> list[Row]:
+def read_coco(path: Path, annotations: Path, diagnostics: Diagnostics) -> list[Row]:
     """Read ``[{"image_id": 42, "caption": "…"}]``; file names and references come from the annotations.
 
     Args:
         path: The results file.
         annotations: The annotation file: ``images`` and, for references, ``annotations`` with captions.
-        findings: Takes the problems of both files.
+        diagnostics: Takes the problems of both files.
     """
-    rows = read_captions(path, "json", findings)
-    index = _index(annotations, findings)
+    rows = read_captions(path, "json", diagnostics)
+    index = _index(annotations, diagnostics)
     if index is None:
         return []
     # COCO.loadRes stops at the first foreign id with a bare assertion that does not name it.
@@ -32,29 +32,27 @@ def read_coco(path: Path, annotations: Path, findings: Findings) -> list[Row]:
     for row in rows:
         identifier = str(row.id)
         if identifier not in images:
-            findings.reject(
+            diagnostics.row_error(
                 row.place,
-                f"image_id {shown(identifier)} is not among the images of {annotations.name}: remove it",
+                f"image_id {quote(identifier)} is not among the images of {annotations.name}: remove it",
             )
             continue
         references = [item["caption"] for item in captions.get(identifier, []) if "caption" in item]
-        found.append(
-            replace(row, image=images[identifier]["file_name"], references=references or row.references)
-        )
+        found.append(replace(row, image=images[identifier]["file_name"], references=references or row.references))
     return found
 
 
-def _index(annotations: Path, findings: Findings) -> Any:
+def _index(annotations: Path, diagnostics: Diagnostics) -> Any:
     """Index the annotation file, or refuse it and return None."""
-    content = read_json(annotations, findings, f"{annotations.name}, ")
+    content = read_json(annotations, diagnostics, f"{annotations.name}, ")
     if content is BROKEN:
         return None
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        findings.refuse(f'{annotations.name}: no list "images" in it: give COCO\'s annotation file')
+        diagnostics.file_error(f'{annotations.name}: no list "images" in it: give COCO\'s annotation file')
         return None
     parts = {"images": content["images"], "annotations": content.get("annotations") or []}
-    sound = _has_fields(parts["images"], "images", ("id", "file_name"), annotations, findings)
-    sound &= _has_fields(parts["annotations"], "annotations", ("id", "image_id"), annotations, findings)
+    sound = _has_fields(parts["images"], "images", ("id", "file_name"), annotations, diagnostics)
+    sound &= _has_fields(parts["annotations"], "annotations", ("id", "image_id"), annotations, diagnostics)
     if not sound:
         return None
     from pycocotools.coco import COCO
@@ -66,11 +64,9 @@ def _index(annotations: Path, findings: Findings) -> Any:
     return index
 
 
-def _has_fields(
-    items: object, part: str, fields: tuple[str, str], annotations: Path, findings: Findings
-) -> bool:
+def _has_fields(items: object, part: str, fields: tuple[str, str], annotations: Path, diagnostics: Diagnostics) -> bool:
     if not isinstance(items, list):
-        findings.refuse(f'{annotations.name}: "{part}" is {described(items)}, not a list: correct it')
+        diagnostics.file_error(f'{annotations.name}: "{part}" is {described(items)}, not a list: correct it')
         return False
     bad = [
         number
@@ -79,5 +75,5 @@ def _has_fields(
     ]
     for number in bad:
         needed = " and ".join(f'"{field}"' for field in fields)
-        findings.refuse(f"{annotations.name}, {part} item {number}: not an object with {needed}: correct it")
+        diagnostics.file_error(f"{annotations.name}, {part} item {number}: not an object with {needed}: correct it")
     return not bad

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from i0tscore.errors import InputError, SampleFileError
-from i0tscore.samples.rows import Findings, Place, Records, Wanted, few
+from i0tscore.samples.rows import Diagnostics, Location, Records, Wanted, preview
 
 SAVED = ("state.json", "dataset_dict.json")
 """One of these is in every folder that ``Dataset.save_to_disk`` wrote."""
@@ -47,29 +47,27 @@ class EmbeddedImage:
         return self.name
 
 
-def dataset_records(dataset: Any, findings: Findings, wanted: Wanted) -> Records:
+def dataset_records(dataset: Any, diagnostics: Diagnostics, wanted: Wanted) -> Records:
     """The rows of a data set with the columns wanted; none where these do not suffice.
 
     Args:
         dataset: Of the datasets library; images inside it stay there until they are scored.
-        findings: Told why the columns do not suffice.
+        diagnostics: Told why the columns do not suffice.
         wanted: Which columns.
     """
-    if dataset is None or not wanted.suffice(list(dataset.column_names), findings):
+    if dataset is None or not wanted.suffice(list(dataset.column_names), diagnostics):
         return []
     columns = [name for name in dict.fromkeys(wanted.names) if name in dataset.column_names]
     table = dataset.select_columns(columns).with_format("arrow")
     found: Records = []
     for batch in table.iter(batch_size=_ROWS_AT_ONCE):
         cells = {
-            name: _images(batch[name], name, len(found), table)
-            if name in wanted.image
-            else batch[name].to_pylist()
+            name: _images(batch[name], name, len(found), table) if name in wanted.image else batch[name].to_pylist()
             for name in columns
         }
         rows = zip(*cells.values(), strict=True)
         found += [
-            (Place(number, f"row {number}"), dict(zip(cells, row, strict=True)))
+            (Location(number, f"row {number}"), dict(zip(cells, row, strict=True)))
             for number, row in enumerate(rows, start=len(found) + 1)
         ]
     return found
@@ -93,24 +91,20 @@ def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
             ) from error
 
 
-def load_dataset(path: Path, findings: Findings) -> Any:
+def load_dataset(path: Path, diagnostics: Diagnostics) -> Any:
     """Open the data set, or refuse it and return None."""
     import datasets
 
     with _quiet(datasets):
         try:
-            if path.is_dir():
-                dataset = datasets.load_from_disk(str(path))
-            else:
-                dataset = datasets.Dataset.from_parquet(str(path))
+            read = datasets.load_from_disk if path.is_dir() else datasets.Dataset.from_parquet
+            dataset = read(str(path))
         except Exception as error:  # the library lets exceptions of many libraries through
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SampleFileError(
-                path, [f"the datasets library cannot read it ({reason}): write it anew"]
-            ) from error
+            raise SampleFileError(path, [f"the datasets library cannot read it ({reason}): write it anew"]) from error
     if isinstance(dataset, datasets.DatasetDict):
-        findings.refuse(
-            f"a data set of several splits: give the folder of one of them ({few(sorted(dataset), 8)})"
+        diagnostics.file_error(
+            f"a data set of several splits: give the folder of one of them ({preview(sorted(dataset), 8)})"
         )
         return None
     return dataset

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from i0tscore.errors import InputError
-from i0tscore.samples.rows import UnusableError, checked_name, few, shown
+from i0tscore.samples.rows import UnusableError, checked_name, preview, quote
 from i0tscore.samples.sample import ImageSource
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"})
@@ -62,10 +62,8 @@ class ImageFolder:
         listing = self._listing(parent)
         found = listing.matches(last)
         if len(found) > 1:
-            files = " and ".join(shown(file) for file in found)
-            raise UnusableError(
-                f"{shown(name)} may be {files} in {self.root / parent}: write the name with its suffix"
-            )
+            files = " and ".join(quote(file) for file in found)
+            raise UnusableError(f"{quote(name)} may be {files} in {self.root / parent}: write the name with its suffix")
         if not found:
             raise UnusableError(self._missing(name, last, listing))
         if not parent:
@@ -79,18 +77,18 @@ class ImageFolder:
     def contents(self) -> str:
         """A few of the images directly in the folder, for a message."""
         images = sorted(self._listing("").images)
-        return f"the folder has {few(images)}" if images else "the folder has no images"
+        return f"the folder has {preview(images)}" if images else "the folder has no images"
 
     def _inside(self, name: str) -> str:
         if os.sep not in name and "/" not in name and name not in (".", ".."):
             return name
         if "://" in name:
-            raise UnusableError(f"{shown(name)} is a web address; images are read from disk: download it")
+            raise UnusableError(f"{quote(name)} is a web address; images are read from disk: download it")
         path = os.path.normpath(Path(self._absolute) / name)
         prefix = self._absolute.rstrip(os.sep) + os.sep
         if not path.startswith(prefix):
             raise UnusableError(
-                f"{shown(name)} is outside {self.root}, and images are read from inside it only: "
+                f"{quote(name)} is outside {self.root}, and images are read from inside it only: "
                 "give the folder that holds all of them as the images folder"
             )
         return path[len(prefix) :]
@@ -101,9 +99,9 @@ class ImageFolder:
         return self._listings[parent]
 
     def _missing(self, name: str, last: str, listing: _Listing) -> str:
-        wanted = shown(name) if without_suffix(last) != last else f"{shown(name)} (.jpg, .png, …)"
+        wanted = quote(name) if without_suffix(last) != last else f"{quote(name)} (.jpg, .png, …)"
         alike = listing.casefolded.get(nfc(without_suffix(last)).casefold())
-        hint = f"there is {shown(alike)}, but letter case counts" if alike else "add it or remove the entry"
+        hint = f"there is {quote(alike)}, but letter case counts" if alike else "add it or remove the entry"
         return f"no image {wanted} in {self.root}: {hint}"
 
 

@@ -6,39 +6,37 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from i0tscore.samples.rows import Findings, Place, Records, Row, described, shown
+from i0tscore.samples.rows import Diagnostics, Location, Records, Row, described, quote
 from i0tscore.samples.text import BROKEN, RepeatedKeys, parse_json, read_json, read_text
 
 
-def read_mapping(path: Path, findings: Findings) -> list[Row]:
+def read_mapping(path: Path, diagnostics: Diagnostics) -> list[Row]:
     """Read CLIPScore's ``{"id": "caption"}``; a value may be a list of captions."""
-    value = read_json(path, findings)
-    if value is BROKEN or not _is_mapping(value, findings, "captions"):
+    value = read_json(path, diagnostics)
+    if value is BROKEN or not _is_mapping(value, diagnostics, "captions"):
         return []
     rows = []
-    for position, (identifier, caption) in enumerate(_pairs(value, findings), start=1):
-        place = Place(position, f"id {shown(identifier)}", identifier)
+    for position, (identifier, caption) in enumerate(_pairs(value, diagnostics), start=1):
+        place = Location(position, f"id {quote(identifier)}", identifier)
         if isinstance(caption, _Contradiction):
-            findings.reject(place, f"written more than once, with different captions ({caption}): keep one")
+            diagnostics.row_error(place, f"written more than once, with different captions ({caption}): keep one")
         else:
             rows.append(Row(place, identifier, identifier, caption))
     return rows
 
 
-def list_records(path: Path, findings: Findings) -> Records:
+def list_records(path: Path, diagnostics: Diagnostics) -> Records:
     """Read the objects of a JSON list, each with its place."""
-    value = read_json(path, findings)
+    value = read_json(path, diagnostics)
     if value is BROKEN:
         return []
     if not isinstance(value, list):
-        findings.refuse(
-            f"the file holds {described(value)}, not a list of objects: give another input format"
-        )
+        diagnostics.file_error(f"the file holds {described(value)}, not a list of objects: give another input format")
         return []
-    return _objects(((Place(n, f"item {n}"), item) for n, item in enumerate(value, start=1)), findings)
+    return _objects(((Location(n, f"item {n}"), item) for n, item in enumerate(value, start=1)), diagnostics)
 
 
-def line_records(path: Path, findings: Findings) -> Records:
+def line_records(path: Path, diagnostics: Diagnostics) -> Records:
     """Read one JSON object a line, each with its place.
 
     Empty lines do not count, and one bad line does not spoil the rest.
@@ -46,41 +44,37 @@ def line_records(path: Path, findings: Findings) -> Records:
     text = read_text(path)
     values = []
     for number, line in enumerate(text.lines, start=1):
-        place = Place(number, f"line {number}")
+        place = Location(number, f"line {number}")
         if number in text.damaged:
-            findings.reject(place, text.damaged[number])
+            diagnostics.row_error(place, text.damaged[number])
         elif line.strip():
             value, problems = parse_json(line, number)
             for problem in problems:
-                findings.reject(place, problem)
+                diagnostics.row_error(place, problem)
             if not problems:
                 values.append((place, value))
-    return _objects(values, findings)
+    return _objects(values, diagnostics)
 
 
-def read_references(path: Path, findings: Findings) -> dict[str, Any]:
+def read_references(path: Path, diagnostics: Diagnostics) -> dict[str, Any]:
     """Read ``{"id": ["reference", …]}``; a value may be a single string. Values are unchecked."""
-    value = read_json(path, findings, f"{path.name}, ")
-    if value is BROKEN or not _is_mapping(value, findings, "references", f"{path.name}: "):
+    value = read_json(path, diagnostics, f"{path.name}, ")
+    if value is BROKEN or not _is_mapping(value, diagnostics, "references", f"{path.name}: "):
         return {}
     references = {}
-    for identifier, texts in _pairs(value, findings, f"{path.name}: "):
+    for identifier, texts in _pairs(value, diagnostics, f"{path.name}: "):
         if isinstance(texts, _Contradiction):
-            findings.refuse(
-                f"{path.name}, id {shown(identifier)}: written more than once ({texts}): keep one"
-            )
+            diagnostics.file_error(f"{path.name}, id {quote(identifier)}: written more than once ({texts}): keep one")
         else:
             references[identifier] = texts
     return references
 
 
-def _is_mapping(value: object, findings: Findings, what: str, prefix: str = "") -> bool:
+def _is_mapping(value: object, diagnostics: Diagnostics, what: str, prefix: str = "") -> bool:
     if not isinstance(value, dict):
-        findings.refuse(f'{prefix}holds {described(value)}, not an object of {what} by id: write {{"id": …}}')
+        diagnostics.file_error(f'{prefix}holds {described(value)}, not an object of {what} by id: write {{"id": …}}')
     elif isinstance(images := value.get("images"), list) and images and isinstance(images[0], dict):
-        findings.refuse(
-            f"{prefix}this is a COCO annotation file: give it as annotations, with a results file"
-        )
+        diagnostics.file_error(f"{prefix}this is a COCO annotation file: give it as annotations, with a results file")
     else:
         return True
     return False
@@ -92,7 +86,7 @@ class _Contradiction(str):
     __slots__ = ()
 
 
-def _pairs(value: dict[str, Any], findings: Findings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _pairs(value: dict[str, Any], diagnostics: Diagnostics, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Go through an object's keys once each; where a key has different values, they are in its stead."""
     if not isinstance(value, RepeatedKeys):
         yield from value.items()
@@ -103,19 +97,17 @@ def _pairs(value: dict[str, Any], findings: Findings, prefix: str = "") -> Itera
     for key, items in gathered.items():
         others = [item for item in items[1:] if item != items[0]]
         if len(items) > 1 and not others:
-            findings.notes.append(
-                f"{prefix}id {shown(key)} is written {len(items)} times with the same value"
-            )
-        yield key, _Contradiction(f"{shown(items[0])} and {shown(others[0])}") if others else items[0]
+            diagnostics.notes.append(f"{prefix}id {quote(key)} is written {len(items)} times with the same value")
+        yield key, _Contradiction(f"{quote(items[0])} and {quote(others[0])}") if others else items[0]
 
 
-def _objects(values: Iterable[tuple[Place, Any]], findings: Findings) -> Records:
+def _objects(values: Iterable[tuple[Location, Any]], diagnostics: Diagnostics) -> Records:
     objects = []
     for place, value in values:
         if isinstance(value, dict):
             objects.append((place, value))
         else:
-            findings.reject(place, f"{described(value)}, not an object: write {{…}}")
+            diagnostics.row_error(place, f"{described(value)}, not an object: write {{…}}")
     return objects
 
 

@@ -13,13 +13,13 @@ from i0tscore.samples.records import DELIMITERS, SUFFIXES, read_records
 from i0tscore.samples.rows import (
     ID_FIELDS,
     IMAGE_FIELDS,
-    Findings,
-    Place,
+    Diagnostics,
+    Location,
     checked_name,
     checked_text,
-    few,
     first_filled,
     identified,
+    preview,
 )
 from i0tscore.samples.sample import ImageSource, Skipped
 from i0tscore.samples.tables import each_once
@@ -71,18 +71,16 @@ class LabelFields:
         """Those that may hold images."""
         return IMAGE_FIELDS
 
-    def suffice(self, present: list[str], findings: Findings) -> bool:
+    def suffice(self, present: list[str], diagnostics: Diagnostics) -> bool:
         """Whether there are labels of something; if not, the file is refused."""
-        listed = few(sorted(present), 8) or "none"
+        listed = preview(sorted(present), 8) or "none"
         something = not set(present).isdisjoint((*IMAGE_FIELDS, "caption"))
         if self.label not in present:
-            findings.refuse(
-                f'no column "{self.label}" of labels (found: {listed}): name the one that has them'
-            )
+            diagnostics.file_error(f'no column "{self.label}" of labels (found: {listed}): name the one that has them')
         if not something:
             names = ", ".join(f'"{name}"' for name in (*IMAGE_FIELDS, "caption"))
-            findings.refuse(f"none of the columns {names} (found: {listed}): name one so")
-        return self.label in present and something and each_once(self.names, present, findings)
+            diagnostics.file_error(f"none of the columns {names} (found: {listed}): name one so")
+        return self.label in present and something and each_once(self.names, present, diagnostics)
 
 
 _EMBEDDED = ("img_emb", "text_emb")
@@ -125,8 +123,8 @@ def read_labelled_folder(folder: Path) -> LabelledSet:
         )
     loose = sorted(file.name for file in folder.iterdir() if _is_image(file))
     deeper = [f"{label.name}/{inner.name}" for label in labels for inner in _folders(label)]
-    notes = [f"images of no sub-folder, left aside: {len(loose)} ({few(loose)})"] if loose else []
-    notes += [f"folders in sub-folders, left aside: {len(deeper)} ({few(deeper)})"] if deeper else []
+    notes = [f"images of no sub-folder, left aside: {len(loose)} ({preview(loose)})"] if loose else []
+    notes += [f"folders in sub-folders, left aside: {len(deeper)} ({preview(deeper)})"] if deeper else []
     return LabelledSet(items, [], notes)
 
 
@@ -149,9 +147,9 @@ def read_labelled_table(
         SampleFileError: Whatever is wrong with the table, all of it found in one reading.
         InputError: It cannot be read, or there is no such folder.
     """
-    findings = Findings()
+    diagnostics = Diagnostics()
     fields = LabelFields(label)
-    records = read_records(path, findings, fields)
+    records = read_records(path, diagnostics, fields)
     with_image = any(first_filled(record, IMAGE_FIELDS) is not None for _, record in records)
     folder = ImageFolder(images or (path if path.is_dir() else path.parent)) if with_image else None
     # A cell of CSV is text even where it is empty.
@@ -159,23 +157,27 @@ def read_labelled_table(
     items = []
     for place, record in records:
         filled = {k: v for k, v in record.items() if not cells or v.strip() or k == "caption"}
-        item = _item(identified(place, filled), filled, label, folder, findings)
+        item = _item(identified(place, filled), filled, label, folder, diagnostics)
         if item is not None:
             items.append(item)
-    skipped = findings.skipped(path, len(items), skip=on_error == "skip")
-    return LabelledSet(items, skipped, findings.notes)
+    skipped = diagnostics.skipped(path, len(items), skip=on_error == "skip")
+    return LabelledSet(items, skipped, diagnostics.notes)
 
 
 def _item(
-    place: Place, record: dict[str, object], label: str, folder: ImageFolder | None, findings: Findings
+    place: Location,
+    record: dict[str, object],
+    label: str,
+    folder: ImageFolder | None,
+    diagnostics: Diagnostics,
 ) -> Labelled | None:
     """One row, or None with its problems told."""
-    name = findings.tried(place, checked_name, record.get(label), "the label")
+    name = diagnostics.check(place, checked_name, record.get(label), "the label")
     image = caption = None
     if folder is not None:
-        image = findings.tried(place, image_source, first_filled(record, IMAGE_FIELDS), folder.find)
+        image = diagnostics.check(place, image_source, first_filled(record, IMAGE_FIELDS), folder.find)
     if "caption" in record:
-        caption = findings.tried(place, checked_text, record["caption"], "the caption")
+        caption = diagnostics.check(place, checked_text, record["caption"], "the caption")
     whole = name is not None and (folder is None or image is not None)
     if not whole or ("caption" in record and caption is None) or name is None:
         return None

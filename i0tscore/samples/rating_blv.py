@@ -9,9 +9,9 @@ import numpy as np
 
 from i0tscore.errors import InputError, UsageError
 from i0tscore.samples.rating_files import image_folder, locate
-from i0tscore.samples.rating_rows import Rated, RatingAssembler, Scale
+from i0tscore.samples.rating_rows import Rated, RatingAssembler, RatingScale
 from i0tscore.samples.ratings import RatingSet
-from i0tscore.samples.rows import Findings, Records, few
+from i0tscore.samples.rows import Diagnostics, Records, preview
 from i0tscore.samples.tables import table_records
 
 KREISS_FILES = {"blv": "blv_data_criticaltrials.csv", "sighted": "sighted_data_criticaltrials.csv"}
@@ -22,7 +22,7 @@ Seen = Literal["preimg", "postimg"]
 
 _RATERS = {"blv": "participant", "sighted": "anon_worker_id"}
 _ADVICE = "it is released with Kreiss et al. 2022, github.com/elisakreiss/contextual-description-evaluation"
-_FIVE_POINTS = Scale(1, 5, whole=True)
+_FIVE_POINTS = RatingScale(1, 5, whole=True)
 
 
 def read_kreiss(
@@ -51,16 +51,14 @@ def read_kreiss(
         raise UsageError(f"no question {question!r}; there are {', '.join(KREISS_QUESTIONS)}")
     # How well one can picture the image was asked before it was shown, and only then.
     column = question if raters == "blv" else f"{question}.{'preimg' if 'reconstr' in question else seen}"
-    findings = Findings()
+    diagnostics = Diagnostics()
     file = locate(data, (KREISS_FILES[raters],), _ADVICE)
-    names = _image_files(locate(file.parent, (KREISS_FILES["sighted"],), _ADVICE), findings)
+    names = _image_files(locate(file.parent, (KREISS_FILES["sighted"],), _ADVICE), diagnostics)
     rows = []
-    for place, record in _table(
-        file, findings, ("context", "img_id", "description", column, _RATERS[raters])
-    ):
+    for place, record in _table(file, diagnostics, ("context", "img_id", "description", column, _RATERS[raters])):
         name, context = record["img_id"], record["context"]
         if name not in names:
-            findings.reject(place, f"no file of the image {name!r} in {KREISS_FILES['sighted']}: correct it")
+            diagnostics.row_error(place, f"no file of the image {name!r} in {KREISS_FILES['sighted']}: correct it")
             continue
         rows.append(
             Rated(
@@ -75,9 +73,7 @@ def read_kreiss(
             )
         )
     folder = image_folder(images, file, ("images",), look_up=look_up)
-    return RatingAssembler(folder, findings, _FIVE_POINTS).assemble(
-        file, f"blv_kreiss2022 {raters} {column}", rows
-    )
+    return RatingAssembler(folder, diagnostics, _FIVE_POINTS).assemble(file, f"blv_kreiss2022 {raters} {column}", rows)
 
 
 def same_descriptions(ratings: RatingSet, others: RatingSet) -> RatingSet:
@@ -91,25 +87,23 @@ def same_descriptions(ratings: RatingSet, others: RatingSet) -> RatingSet:
 def read_authors_scores(data: Path) -> dict[str, float]:
     """Read the CLIPScore that Kreiss et al. computed, by description."""
     file = locate(data, (AUTHORS_SCORES,), _ADVICE)
-    findings = Findings()
-    records = _table(file, findings, ("texts", "clipscore"))
-    if not records or findings.any:
+    diagnostics = Diagnostics()
+    records = _table(file, diagnostics, ("texts", "clipscore"))
+    if not records or diagnostics.any:
         raise InputError(f"{file}: no scores could be read: get the file anew")
     return {record["texts"]: float(record["clipscore"]) for _, record in records}
 
 
-def _image_files(file: Path, findings: Findings) -> dict[str, str]:
+def _image_files(file: Path, diagnostics: Diagnostics) -> dict[str, str]:
     """The image file of each image id, which only the sighted raters' table has."""
-    return {
-        record["img_id"]: record["img_file"] for _, record in _table(file, findings, ("img_id", "img_file"))
-    }
+    return {record["img_id"]: record["img_file"] for _, record in _table(file, diagnostics, ("img_id", "img_file"))}
 
 
-def _table(file: Path, findings: Findings, needed: tuple[str, ...]) -> Records:
-    def suffices(header: list[str], findings: Findings) -> bool:
+def _table(file: Path, diagnostics: Diagnostics, needed: tuple[str, ...]) -> Records:
+    def suffices(header: list[str], diagnostics: Diagnostics) -> bool:
         missing = [name for name in needed if name not in header]
         if missing:
-            findings.refuse(f"{file.name}: no column {few(missing, 8)} (found: {few(header, 12)})")
+            diagnostics.file_error(f"{file.name}: no column {preview(missing, 8)} (found: {preview(header, 12)})")
         return not missing
 
-    return table_records(file, findings, ",", suffices)
+    return table_records(file, diagnostics, ",", suffices)

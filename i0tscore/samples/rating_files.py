@@ -8,7 +8,7 @@ from pathlib import Path
 
 from i0tscore.errors import InputError
 from i0tscore.samples.images import ImageFolder
-from i0tscore.samples.rows import Findings, Place
+from i0tscore.samples.rows import Diagnostics, Location
 from i0tscore.samples.text import read_text
 
 
@@ -32,9 +32,7 @@ def locate(data: Path, names: tuple[str, ...], advice: str) -> Path:
     raise InputError(f"{data}: no {' and no '.join(names)} in it; {advice}")
 
 
-def image_folder(
-    given: Path | None, file: Path, usual: tuple[str, ...], *, look_up: bool
-) -> ImageFolder | None:
+def image_folder(given: Path | None, file: Path, usual: tuple[str, ...], *, look_up: bool) -> ImageFolder | None:
     """The folder of a set's images: the one given, or a usual one beside its file.
 
     Args:
@@ -56,25 +54,23 @@ def image_folder(
     return ImageFolder(folder)
 
 
-def columns(path: Path, findings: Findings, names: tuple[str, ...]) -> Iterator[tuple[Place, list[str]]]:
+def columns(path: Path, diagnostics: Diagnostics, names: tuple[str, ...]) -> Iterator[tuple[Location, list[str]]]:
     """Go through the lines of a file of tab-separated columns without a header.
 
     Args:
         path: The file.
-        findings: Takes the lines that are not UTF-8 or have another number of columns.
+        diagnostics: Takes the lines that are not UTF-8 or have another number of columns.
         names: What the columns hold, for the message.
     """
     text = read_text(path)
     for number, line in enumerate(text.lines, start=1):
-        place = Place(number, f"{path.name}, line {number}")
+        place = Location(number, f"{path.name}, line {number}")
         fields = line.rstrip("\r\n").split("\t")
         if number in text.damaged:
-            findings.reject(place, text.damaged[number])
+            diagnostics.row_error(place, text.damaged[number])
         elif len(fields) != len(names):
             if line.strip():
-                findings.reject(
-                    place, f"{len(fields)} columns, where there are {len(names)}: {', '.join(names)}"
-                )
+                diagnostics.row_error(place, f"{len(fields)} columns, where there are {len(names)}: {', '.join(names)}")
         else:
             yield place, fields
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.rating_files import columns, image_folder, locate
-from i0tscore.samples.rating_rows import Rated, RatingAssembler, Scale
+from i0tscore.samples.rating_rows import Rated, RatingAssembler, RatingScale
 from i0tscore.samples.ratings import RatingSet, without
-from i0tscore.samples.rows import Findings, Place, described, shown
+from i0tscore.samples.rows import Diagnostics, Location, described, quote
 from i0tscore.samples.text import BROKEN, read_json
 
 IMAGE_FOLDERS = ("images_224", "Flicker8k_Dataset", "Flickr8k_Dataset", "images", "Images")
@@ -20,8 +20,8 @@ CAPTIONS_FILE = "Flickr8k.token.txt"
 EXPERT_FILES = ("ExpertAnnotations.txt", "flickr8k.json")
 CROWD_FILES = ("CrowdFlowerAnnotations.txt", "crowdflower_flickr8k.json")
 
-_EXPERT_SCALE = Scale(1, 4, whole=True)
-_CROWD_SCALE = Scale(0, 1)
+_EXPERT_SCALE = RatingScale(1, 4, whole=True)
+_CROWD_SCALE = RatingScale(0, 1)
 _ADVICE = "Flickr8k's text files and CLIPScore's JSON forms of them hold these ratings"
 
 
@@ -35,18 +35,16 @@ def read_flickr8k_expert(data: Path, images: Path | None = None, *, look_up: boo
         look_up: Whether to look for the photographs.
     """
     file = locate(data, EXPERT_FILES, _ADVICE)
-    findings = Findings()
-    rows = list(_of_json(file, findings) if file.suffix == ".json" else _of_expert_table(file, findings))
+    diagnostics = Diagnostics()
+    rows = list(_of_json(file, diagnostics) if file.suffix == ".json" else _of_expert_table(file, diagnostics))
     kept = [row for row in rows if row.caption not in _references(row)]
     pairs = {(row.cluster, row.caption) for row in rows}
     dropped = len(pairs) - len({(row.cluster, row.caption) for row in kept})
     counts = {"pairs dropped": dropped, "pairs": len(pairs)} if file.suffix != ".json" else {}
     if dropped:
-        findings.notes.append(
-            f"pairs dropped because the caption is one of its image's own references: {dropped}"
-        )
+        diagnostics.notes.append(f"pairs dropped because the caption is one of its image's own references: {dropped}")
     folder = image_folder(images, file, IMAGE_FOLDERS, look_up=look_up)
-    return RatingAssembler(folder, findings, _EXPERT_SCALE).assemble(file, "flickr8k_expert", kept, counts)
+    return RatingAssembler(folder, diagnostics, _EXPERT_SCALE).assemble(file, "flickr8k_expert", kept, counts)
 
 
 def read_flickr8k_crowd(data: Path, images: Path | None = None, *, look_up: bool = True) -> RatingSet:
@@ -61,15 +59,15 @@ def read_flickr8k_crowd(data: Path, images: Path | None = None, *, look_up: bool
         look_up: Whether to look for the photographs.
     """
     file = locate(data, CROWD_FILES, _ADVICE)
-    findings = Findings()
+    diagnostics = Diagnostics()
     judgements: dict[str, int] = {}
     if file.suffix == ".json":
-        rows = list(_of_json(file, findings))
+        rows = list(_of_json(file, diagnostics))
     else:
-        rows = list(_of_crowd_table(file, findings, judgements))
+        rows = list(_of_crowd_table(file, diagnostics, judgements))
     others = [replace(row, references=list(without(_references(row), str(row.caption)))) for row in rows]
     folder = image_folder(images, file, IMAGE_FOLDERS, look_up=look_up)
-    return RatingAssembler(folder, findings, _CROWD_SCALE).assemble(file, "flickr8k_cf", others, judgements)
+    return RatingAssembler(folder, diagnostics, _CROWD_SCALE).assemble(file, "flickr8k_cf", others, judgements)
 
 
 def read_clipscore_json(path: Path, images: Path | None = None) -> RatingSet:
@@ -79,31 +77,29 @@ def read_clipscore_json(path: Path, images: Path | None = None) -> RatingSet:
         path: ``{id: {"image_path", "ground_truth": […], "human_judgement": [{"caption", "rating"}]}}``.
         images: The images' folder; None takes their names without looking for the files.
     """
-    findings = Findings()
-    rows = list(_of_json(path, findings))
+    diagnostics = Diagnostics()
+    rows = list(_of_json(path, diagnostics))
     folder = None if images is None else ImageFolder(images)
-    return RatingAssembler(folder, findings, Scale()).assemble(path, path.stem, rows)
+    return RatingAssembler(folder, diagnostics, RatingScale()).assemble(path, path.stem, rows)
 
 
-def _of_expert_table(file: Path, findings: Findings) -> Iterator[Rated]:
+def _of_expert_table(file: Path, diagnostics: Diagnostics) -> Iterator[Rated]:
     names = ("image", "caption id", "rating 1", "rating 2", "rating 3")
-    for place, image, caption, references, ratings in _pairs(file, findings, names):
+    for place, image, caption, references, ratings in _pairs(file, diagnostics, names):
         for rating in ratings:
             yield Rated(place, image, caption, rating, references, image)
 
 
-def _of_crowd_table(file: Path, findings: Findings, judgements: dict[str, int]) -> Iterator[Rated]:
+def _of_crowd_table(file: Path, diagnostics: Diagnostics, judgements: dict[str, int]) -> Iterator[Rated]:
     names = ("image", "caption id", "share of yes", "yes", "no")
-    for place, image, caption, references, (share, yes, no) in _pairs(file, findings, names):
+    for place, image, caption, references, (share, yes, no) in _pairs(file, diagnostics, names):
         if not (yes.isdecimal() and no.isdecimal() and int(yes) + int(no)):
-            findings.reject(place, f"{shown(yes)} yes and {shown(no)} no are no counts: correct them")
+            diagnostics.row_error(place, f"{quote(yes)} yes and {quote(no)} no are no counts: correct them")
             continue
         judgements["judgements"] = judgements.get("judgements", 0) + int(yes) + int(no)
         row = Rated(place, image, caption, share, references, image)
         if _is_far(share, int(yes) / (int(yes) + int(no))):
-            findings.reject(
-                place, f"the share {shown(share)} is not {yes} of {int(yes) + int(no)}: correct it"
-            )
+            diagnostics.row_error(place, f"the share {quote(share)} is not {yes} of {int(yes) + int(no)}: correct it")
         else:
             yield row
 
@@ -117,76 +113,78 @@ def _is_far(share: str, expected: float) -> bool:
 
 
 def _pairs(
-    file: Path, findings: Findings, names: tuple[str, ...]
-) -> Iterator[tuple[Place, str, str, list[str], list[str]]]:
+    file: Path, diagnostics: Diagnostics, names: tuple[str, ...]
+) -> Iterator[tuple[Location, str, str, list[str], list[str]]]:
     """Go through image–caption pairs: place, image, caption, the image's captions, the other columns."""
-    captions = _captions(locate(file.parent, (CAPTIONS_FILE,), _ADVICE), findings)
+    captions = _captions(locate(file.parent, (CAPTIONS_FILE,), _ADVICE), diagnostics)
     of_image: dict[str, list[str]] = {}
     for identifier, caption in captions.items():
         of_image.setdefault(identifier.rpartition("#")[0], []).append(caption)
-    seen: dict[tuple[str, str], Place] = {}
-    for place, (image, identifier, *rest) in columns(file, findings, names):
+    seen: dict[tuple[str, str], Location] = {}
+    for place, (image, identifier, *rest) in columns(file, diagnostics, names):
         before = seen.setdefault((image, identifier), place)
         if before is not place:
-            findings.reject(place, f"this image and caption stand at {before.label} already: remove one")
+            diagnostics.row_error(place, f"this image and caption stand at {before.label} already: remove one")
         elif identifier not in captions:
-            findings.reject(place, f"no caption {shown(identifier)} in {CAPTIONS_FILE}: correct the id")
+            diagnostics.row_error(place, f"no caption {quote(identifier)} in {CAPTIONS_FILE}: correct the id")
         elif image not in of_image:
-            findings.reject(place, f"no captions of the image {shown(image)} in {CAPTIONS_FILE}: correct it")
+            diagnostics.row_error(place, f"no captions of the image {quote(image)} in {CAPTIONS_FILE}: correct it")
         else:
             yield place, image, captions[identifier], of_image[image], rest
 
 
-def _captions(file: Path, findings: Findings) -> dict[str, str]:
+def _captions(file: Path, diagnostics: Diagnostics) -> dict[str, str]:
     """Read ``image#number`` and caption; white space is made single, as the published protocol does."""
     found: dict[str, str] = {}
-    for place, (identifier, caption) in columns(file, findings, ("caption id", "caption")):
+    for place, (identifier, caption) in columns(file, diagnostics, ("caption id", "caption")):
         if identifier in found:
-            findings.reject(place, f"the caption id {shown(identifier)} comes more than once: remove one")
+            diagnostics.row_error(place, f"the caption id {quote(identifier)} comes more than once: remove one")
         elif not caption.strip():
-            findings.reject(place, "the caption is empty: write it")
+            diagnostics.row_error(place, "the caption is empty: write it")
         else:
             found[identifier] = " ".join(caption.split())
     return found
 
 
-def _of_json(file: Path, findings: Findings) -> Iterator[Rated]:
-    value = read_json(file, findings)
+def _of_json(file: Path, diagnostics: Diagnostics) -> Iterator[Rated]:
+    value = read_json(file, diagnostics)
     if value is BROKEN:
         return
     if not isinstance(value, dict):
-        findings.refuse(f"the file holds {described(value)}, not an object of images by id")
+        diagnostics.file_error(f"the file holds {described(value)}, not an object of images by id")
         return
     unrated = position = 0
     for identifier, entry in value.items():
         position += 1
         judgements = entry.get("human_judgement") if isinstance(entry, dict) else None
         if not isinstance(judgements, list) or not isinstance(entry.get("ground_truth", []), list):
-            findings.reject(
-                Place(position, f"id {shown(identifier)}"),
+            diagnostics.row_error(
+                Location(position, f"id {quote(identifier)}"),
                 'not an object with the lists "human_judgement" and "ground_truth": correct it',
             )
             continue
         references = [_spaced(text) for text in entry.get("ground_truth", [])]
         for number, judged in enumerate(judgements, start=1):
-            place = Place(position, f"id {shown(identifier)}, judgement {number}")
+            place = Location(position, f"id {quote(identifier)}, judgement {number}")
             if not isinstance(judged, dict):
-                findings.reject(place, f"{described(judged)}, not an object: correct it")
+                diagnostics.row_error(place, f"{described(judged)}, not an object: correct it")
             elif isinstance(rating := judged.get("rating"), float) and math.isnan(rating):
                 unrated += 1
             else:
                 yield _judged(place, identifier, entry, judged, references)
     if unrated:
-        findings.notes.append(f"judgements without a rating (NaN), left out: {unrated}")
+        diagnostics.notes.append(f"judgements without a rating (NaN), left out: {unrated}")
 
 
 def _judged(
-    place: Place, identifier: str, entry: Mapping[str, Any], judged: Mapping[str, Any], references: list[Any]
+    place: Location,
+    identifier: str,
+    entry: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    references: list[Any],
 ) -> Rated:
     image = judged.get("image_path") or entry.get("image_path") or identifier
-    return Rated(
-        place, image, _spaced(judged.get("caption")), judged.get("rating"), references, cluster=identifier
-    )
+    return Rated(place, image, _spaced(judged.get("caption")), judged.get("rating"), references, cluster=identifier)
 
 
 def _spaced(text: object) -> object:

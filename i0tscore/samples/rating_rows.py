@@ -13,19 +13,19 @@ from i0tscore.samples.assemble import checked_references
 from i0tscore.samples.images import ImageFolder, image_source, without_suffix
 from i0tscore.samples.ratings import Labels, RatingSet
 from i0tscore.samples.rows import (
-    Findings,
-    Place,
+    Diagnostics,
+    Location,
     UnusableError,
     checked_number,
     checked_text,
-    few,
-    shown,
+    preview,
+    quote,
 )
 from i0tscore.samples.sample import ImageSource, Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class RatingScale:
     """What a rating may be.
 
     Attributes:
@@ -45,12 +45,10 @@ class Scale:
         if isinstance(written, str) and self.words:
             if (word := " ".join(written.split()).lower()) in self.words:
                 return self.words[word]
-            raise UnusableError(f"the rating {shown(written)} is none of {few(self.words, 8)}: correct it")
+            raise UnusableError(f"the rating {quote(written)} is none of {preview(self.words, 8)}: correct it")
         number = checked_number(written, "the rating")
         if not self.low <= number <= self.high:
-            raise UnusableError(
-                f"the rating {number:g} is outside {self.low:g} to {self.high:g}: correct or remove it"
-            )
+            raise UnusableError(f"the rating {number:g} is outside {self.low:g} to {self.high:g}: correct or remove it")
         if self.whole and number != round(number):
             raise UnusableError(f"the rating {number:g} is an average: this set has each rating by itself")
         return number
@@ -73,7 +71,7 @@ class Rated:
         system: What wrote the caption; None where that is not told.
     """
 
-    place: Place
+    place: Location
     image: object
     caption: object
     rating: object
@@ -86,26 +84,26 @@ class Rated:
 
 
 class RatingAssembler:
-    """Makes a rating set of rows; whatever is wrong goes to the findings.
+    """Makes a rating set of rows; whatever is wrong goes to the diagnostics.
 
     Args:
         folder: The images' folder; None to take their names without looking for the files.
-        findings: Takes the problems.
+        diagnostics: Takes the problems.
         scale: What a rating may be.
         once: Whether each image and caption may have one rating only.
     """
 
     def __init__(
-        self, folder: ImageFolder | None, findings: Findings, scale: Scale, *, once: bool = False
+        self, folder: ImageFolder | None, diagnostics: Diagnostics, scale: RatingScale, *, once: bool = False
     ) -> None:
         self._folder = folder
-        self._findings = findings
+        self._diagnostics = diagnostics
         self._scale = scale
         self._once = once
         self._images: dict[str, ImageSource | UnusableError] = {}
         self._items: dict[tuple[str, str | None, str], int] = {}
         self._samples: list[Sample] = []
-        self._seen: dict[tuple[int, object], Place] = {}
+        self._seen: dict[tuple[int, object], Location] = {}
         self._rows: list[tuple[int, float, str, Rated]] = []
 
     def assemble(
@@ -121,10 +119,10 @@ class RatingAssembler:
         """
         for row in rows:
             self._add(row)
-        self._findings.conclude(path, self._samples, skip=False)
+        self._diagnostics.finish(path, self._samples, skip=False)
         clusters = tuple(cluster for _, _, cluster, _ in self._rows)
         if self._folder is None and any(isinstance(sample.image, Path) for sample in self._samples):
-            self._findings.notes.append("images are named but were not looked for")
+            self._diagnostics.notes.append("images are named but were not looked for")
         return RatingSet(
             name,
             tuple(self._samples),
@@ -141,7 +139,7 @@ class RatingAssembler:
                 "ratings": len(clusters),
                 "images": len(set(clusters)),
             },
-            tuple(self._findings.notes),
+            tuple(self._diagnostics.notes),
         )
 
     def _labels(self, attribute: str) -> Labels | None:
@@ -151,7 +149,7 @@ class RatingAssembler:
         return tuple("" if label is None else str(label) for label in written)
 
     def _add(self, row: Rated) -> None:
-        tried, place = self._findings.tried, row.place
+        tried, place = self._diagnostics.check, row.place
         image = tried(place, self._image, row.image)
         caption = tried(place, checked_text, row.caption, "the caption")
         rating = tried(place, self._scale.read, row.rating)
@@ -172,10 +170,8 @@ class RatingAssembler:
         before = self._seen.setdefault((item, row.rater), row.place)
         if before is row.place:
             return False
-        whose = (
-            "this image and caption" if row.rater is None else f"rater {shown(row.rater)}'s of this caption"
-        )
-        self._findings.reject(row.place, f"a rating of {whose} stands at {before.label} already: remove one")
+        whose = "this image and caption" if row.rater is None else f"rater {quote(row.rater)}'s of this caption"
+        self._diagnostics.row_error(row.place, f"a rating of {whose} stands at {before.label} already: remove one")
         return True
 
     def _image(self, written: object) -> ImageSource:

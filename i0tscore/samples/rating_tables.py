@@ -12,10 +12,10 @@ from typing import Any
 from i0tscore.samples.assemble import checked_references
 from i0tscore.samples.hub_datasets import EmbeddedImage, dataset_records
 from i0tscore.samples.images import ImageFolder
-from i0tscore.samples.rating_rows import Rated, RatingAssembler, Scale
+from i0tscore.samples.rating_rows import Rated, RatingAssembler, RatingScale
 from i0tscore.samples.ratings import RatingSet, without
 from i0tscore.samples.records import fields_of, read_records, refuse_copies
-from i0tscore.samples.rows import Findings, Malformed, Place, Records, UnusableError, few
+from i0tscore.samples.rows import Diagnostics, Location, Malformed, Records, UnusableError, preview
 from i0tscore.samples.tables import each_once
 
 
@@ -52,18 +52,18 @@ class Columns:
         found = {f.name: next((n for n in getattr(self, f.name) if n in there), None) for f in fields(self)}
         return {field: name for field, name in found.items() if name is not None}
 
-    def suffice(self, present: list[str], findings: Findings) -> bool:
+    def suffice(self, present: list[str], diagnostics: Diagnostics) -> bool:
         """Whether image, caption and rating are there; if not, the file is refused."""
         chosen = self.chosen(present)
         missing = [field for field in ("image", "caption", "rating") if field not in chosen]
         for field in missing:
             names = " or ".join(f'"{name}"' for name in getattr(self, field))
-            findings.refuse(f"no column {names} for the {field}: name it so (found: {few(present, 12)})")
-        return not missing and each_once(self.names, present, findings)
+            diagnostics.file_error(f"no column {names} for the {field}: name it so (found: {preview(present, 12)})")
+        return not missing and each_once(self.names, present, diagnostics)
 
 
 DEFAULT_COLUMNS = Columns()
-ANY_NUMBER = Scale()
+ANY_NUMBER = RatingScale()
 _LONGEST_LITERAL = 100_000
 
 
@@ -79,7 +79,7 @@ class TableRules:
     """
 
     columns: Columns = DEFAULT_COLUMNS
-    scale: Scale = ANY_NUMBER
+    scale: RatingScale = ANY_NUMBER
     drop_caption: bool = False
     repeats: bool = False
 
@@ -110,13 +110,13 @@ def read_rating_table(
         [4.0, 1.0]
     """
     file, taken = Path(path), rules or TableRules()
-    findings = Findings()
-    records = read_records(file, findings, taken.columns)
+    diagnostics = Diagnostics()
+    records = read_records(file, diagnostics, taken.columns)
     return ratings_of_records(
         file,
         name or file.stem,
         records,
-        findings,
+        diagnostics,
         taken,
         None if images is None else ImageFolder(Path(images)),
     )
@@ -126,7 +126,7 @@ def ratings_of_records(
     path: Path,
     name: str,
     records: Records,
-    findings: Findings,
+    diagnostics: Diagnostics,
     rules: TableRules,
     folder: ImageFolder | None,
 ) -> RatingSet:
@@ -134,8 +134,8 @@ def ratings_of_records(
     chosen = rules.columns.chosen(fields_of(records))
     rows = [_rated(place, record, chosen, rules) for place, record in records]
     if "rater" not in chosen and not rules.repeats:
-        refuse_copies(records, findings, 'name the raters in a column "rater"')
-    assembler = RatingAssembler(folder, findings, rules.scale)
+        refuse_copies(records, diagnostics, 'name the raters in a column "rater"')
+    assembler = RatingAssembler(folder, diagnostics, rules.scale)
     found = assembler.assemble(path, name, rows)
     if any(isinstance(row.image, EmbeddedImage) for row in rows):
         # Images without names cannot be counted.
@@ -155,12 +155,12 @@ def read_dataset_ratings(
         rules: How it is to be taken.
         folder: Of images that are outside the data set.
     """
-    findings = Findings()
-    records = dataset_records(dataset, findings, rules.columns)
-    return ratings_of_records(Path(source), name, records, findings, rules, folder)
+    diagnostics = Diagnostics()
+    records = dataset_records(dataset, diagnostics, rules.columns)
+    return ratings_of_records(Path(source), name, records, diagnostics, rules, folder)
 
 
-def _rated(place: Place, record: Mapping[str, Any], chosen: Mapping[str, str], rules: TableRules) -> Rated:
+def _rated(place: Location, record: Mapping[str, Any], chosen: Mapping[str, str], rules: TableRules) -> Rated:
     cell = {field: record.get(name) for field, name in chosen.items()}
     references = kept = _listed(cell.get("references"))
     if rules.drop_caption and isinstance(references, list):

@@ -77,9 +77,7 @@ class RatingSet:
     def limited(self, items: int) -> RatingSet:
         """The ratings of the first ``items`` items, with a note that says so."""
         kept = self._rows(np.flatnonzero(self.item < items))
-        note = (
-            f"only the first {min(items, len(self.samples)):,} of {len(self.samples):,} items: not a result"
-        )
+        note = f"only the first {min(items, len(self.samples)):,} of {len(self.samples):,} items: not a result"
         return replace(kept, samples=self.samples[:items], notes=(*self.notes, note))
 
     def only(self, keep: NDArray[np.bool_]) -> RatingSet:
@@ -106,9 +104,7 @@ def picked(labels: Labels | None, rows: Iterable[int]) -> Labels | None:
     return None if labels is None else tuple(labels[row] for row in rows)
 
 
-def item_means(
-    items: NDArray[np.int64], ratings: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def item_means(items: NDArray[np.int64], ratings: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The first row of each item and the mean of its ratings, in the order of the items' numbers."""
     _, first, labels = np.unique(items, return_index=True, return_inverse=True)
     return first, np.bincount(labels, ratings) / np.bincount(labels)

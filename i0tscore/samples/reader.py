@@ -15,7 +15,7 @@ from i0tscore.samples.hub_datasets import METADATA, SAVED
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.json_files import read_mapping, read_references
 from i0tscore.samples.records import SUFFIXES
-from i0tscore.samples.rows import Findings, few
+from i0tscore.samples.rows import Diagnostics, preview
 from i0tscore.samples.sample import SampleSet
 
 INPUT_FORMATS: Final = ("clipscore", "json", "jsonl", "csv", "tsv", "coco", "flickr8k", "datasets")
@@ -70,24 +70,24 @@ def read_samples(
         raise InputError(f"{file}: no such file: check the path")
     form = _checked_format(file, annotations, input_format)
     folder = ImageFolder(Path(images) if images is not None else file if file.is_dir() else file.parent)
-    findings = Findings()
+    diagnostics = Diagnostics()
     if annotations is not None:
-        rows = read_coco(file, Path(annotations), findings)
+        rows = read_coco(file, Path(annotations), diagnostics)
     elif form == "clipscore":
-        rows = read_mapping(file, findings)
+        rows = read_mapping(file, diagnostics)
     elif form == "flickr8k":
-        rows = read_numbered(file, findings)
+        rows = read_numbered(file, diagnostics)
     else:
-        rows = read_captions(file, form, findings)
+        rows = read_captions(file, form, diagnostics)
     joined = None
     if references is not None:
-        joined = ReferenceFile(Path(references).name, read_references(Path(references), findings))
+        joined = ReferenceFile(Path(references).name, read_references(Path(references), diagnostics))
     skip = on_error == "skip"
-    samples = Assembler(folder, joined, findings, skip=skip).samples(rows)
+    samples = Assembler(folder, joined, diagnostics, skip=skip).samples(rows)
     unused = folder.unused() if images is not None else []
     if unused:
-        findings.notes.append(f"images of {folder.root} without a caption: {len(unused)} ({few(unused)})")
-    return findings.conclude(file, samples, skip=skip)
+        diagnostics.notes.append(f"images of {folder.root} without a caption: {len(unused)} ({preview(unused)})")
+    return diagnostics.finish(file, samples, skip=skip)
 
 
 def _metadata_of(path: Path) -> Path:
@@ -105,13 +105,9 @@ def _checked_format(path: Path, annotations: str | Path | None, input_format: st
         raise UsageError(f"no input format {input_format!r}: give one of {', '.join(INPUT_FORMATS)}")
     form = input_format or detect_format(path, coco=annotations is not None)
     if form == "coco" and annotations is None:
-        raise UsageError(
-            "COCO results need their annotation file: give annotations, which has the images' names"
-        )
+        raise UsageError("COCO results need their annotation file: give annotations, which has the images' names")
     if form != "coco" and annotations is not None:
-        raise UsageError(
-            f"annotations are read with COCO results, and {path} is read as {form}: leave them out"
-        )
+        raise UsageError(f"annotations are read with COCO results, and {path} is read as {form}: leave them out")
     if path.is_dir() and form != "datasets":
         raise UsageError(f"{path} is a folder, and {form} is a file's format: give a file")
     return form
@@ -148,9 +144,7 @@ def detect_format(path: Path, *, coco: bool = False) -> str:
     if form in ("json", "jsonl") and head.startswith("["):
         return "coco" if coco else "json"
     if form is None:
-        raise UsageError(
-            f"{path}: its format cannot be told: give input_format, one of {', '.join(INPUT_FORMATS)}"
-        )
+        raise UsageError(f"{path}: its format cannot be told: give input_format, one of {', '.join(INPUT_FORMATS)}")
     return form
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from i0tscore.errors import InputError, UsageError
 from i0tscore.samples.hub_datasets import dataset_records, load_dataset
 from i0tscore.samples.json_files import line_records, list_records, repeated_fields
-from i0tscore.samples.rows import Findings, Records, Wanted, few, identified
+from i0tscore.samples.rows import Diagnostics, Records, Wanted, identified, preview
 from i0tscore.samples.tables import table_records
 
 SUFFIXES: Final = {
@@ -25,12 +25,12 @@ SUFFIXES: Final = {
 DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 
 
-def read_records(path: Path, findings: Findings, wanted: Wanted, form: str | None = None) -> Records:
+def read_records(path: Path, diagnostics: Diagnostics, wanted: Wanted, form: str | None = None) -> Records:
     """Read the records of a table, unchecked; none where their fields do not suffice.
 
     Args:
         path: The table, or a folder written by ``Dataset.save_to_disk``.
-        findings: Takes the problems.
+        diagnostics: Takes the problems.
         wanted: Which fields are looked for.
         form: One of the values of ``SUFFIXES``; told by the suffix if None.
 
@@ -40,18 +40,18 @@ def read_records(path: Path, findings: Findings, wanted: Wanted, form: str | Non
     """
     form = form or _form(path)
     if form == "datasets":
-        return dataset_records(load_dataset(path, findings), findings, wanted)
+        return dataset_records(load_dataset(path, diagnostics), diagnostics, wanted)
     if form in DELIMITERS:
-        return table_records(path, findings, DELIMITERS[form], wanted.suffice)
-    found = list_records(path, findings) if form == "json" else line_records(path, findings)
+        return table_records(path, diagnostics, DELIMITERS[form], wanted.suffice)
+    found = list_records(path, diagnostics) if form == "json" else line_records(path, diagnostics)
     records = []
     for place, record in found:
         if repeated := repeated_fields(record, wanted.names):
-            what = f"{few(repeated)} is written more than once: keep one"
-            findings.reject(identified(place, record), what)
+            what = f"{preview(repeated)} is written more than once: keep one"
+            diagnostics.row_error(identified(place, record), what)
         else:
             records.append((place, record))
-    return records if not records or wanted.suffice(fields_of(records), findings) else []
+    return records if not records or wanted.suffice(fields_of(records), diagnostics) else []
 
 
 def fields_of(records: Records) -> list[str]:
@@ -59,19 +59,19 @@ def fields_of(records: Records) -> list[str]:
     return list(dict.fromkeys(field for _, record in records for field in record))
 
 
-def refuse_copies(records: Records, findings: Findings, advice: str) -> None:
+def refuse_copies(records: Records, diagnostics: Diagnostics, advice: str) -> None:
     """Reject rows equal to another in every column: each may be a copy, or another rater's.
 
     Args:
         records: All rows.
-        findings: Takes those that are equal to one before.
+        diagnostics: Takes those that are equal to one before.
         advice: What to do if it is no copy.
     """
     first: dict[str, str] = {}
     for place, record in records:
         before = first.setdefault(repr(sorted(record.items())), place.label)
         if before != place.label:
-            findings.reject(place, f"equal to {before} in every column: remove it, or {advice}")
+            diagnostics.row_error(place, f"equal to {before} in every column: remove it, or {advice}")
 
 
 def _form(path: Path) -> str:

@@ -34,7 +34,7 @@ class Malformed:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where something stands in a file.
 
     Attributes:
@@ -60,18 +60,18 @@ class Row:
         references: One reference or a list of them; None where there are none.
     """
 
-    place: Place
+    place: Location
     id: object
     image: object
     caption: object
     references: object = None
 
 
-Records = list[tuple[Place, dict[str, Any]]]
+Records = list[tuple[Location, dict[str, Any]]]
 """Objects with named fields, unchecked, each with its place."""
 
 
-class Findings:
+class Diagnostics:
     """Collects what is wrong with a file, so that one reading can list all of it.
 
     Attributes:
@@ -80,22 +80,22 @@ class Findings:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self._rejected: list[tuple[Place, str]] = []
+        self._rejected: list[tuple[Location, str]] = []
         self._refused: list[str] = []
 
-    def reject(self, place: Place, what: str) -> None:
+    def row_error(self, place: Location, what: str) -> None:
         """Note a problem of one row, which can be left out."""
         self._rejected.append((place, what))
 
-    def tried(self, place: Place, check: Callable[..., _T], *arguments: Any) -> _T | None:
+    def check(self, place: Location, check: Callable[..., _T], *arguments: Any) -> _T | None:
         """What the check returns; None, and the row is rejected, where it raises ``UnusableError``."""
         try:
             return check(*arguments)
         except UnusableError as problem:
-            self.reject(place, str(problem))
+            self.row_error(place, str(problem))
             return None
 
-    def refuse(self, what: str) -> None:
+    def file_error(self, what: str) -> None:
         """Note a problem of the whole file, which cannot be used as it is."""
         self._refused.append(what)
 
@@ -109,7 +109,7 @@ class Findings:
         """Whether anything is wrong."""
         return bool(self._refused or self._rejected)
 
-    def conclude(self, path: Path, samples: list[Sample], *, skip: bool) -> SampleSet:
+    def finish(self, path: Path, samples: list[Sample], *, skip: bool) -> SampleSet:
         """Return the samples, or raise ``SampleFileError`` with every problem."""
         return SampleSet(samples, self.skipped(path, len(samples), skip=skip), self.notes)
 
@@ -122,17 +122,16 @@ class Findings:
             skip: Whether rows may be left out.
         """
         if not usable and not self.any:
-            self.refuse("no captions in it")
+            self.file_error("no captions in it")
         rejected = sorted(self._rejected, key=lambda item: item[0].position)
         if self._refused or not usable or (rejected and not skip):
             lines = [f"{place.label}: {what}" for place, what in rejected]
             raise SampleFileError(path, [*self._refused, *lines])
-        reasons: dict[Place, list[str]] = {}
+        reasons: dict[Location, list[str]] = {}
         for place, what in rejected:
             reasons.setdefault(place, []).append(what)
         return [
-            Skipped(place.id or place.label, f"{place.label}: {'; '.join(what)}")
-            for place, what in reasons.items()
+            Skipped(place.id or place.label, f"{place.label}: {'; '.join(what)}") for place, what in reasons.items()
         ]
 
 
@@ -147,21 +146,21 @@ class Wanted(Protocol):
     def image(self) -> tuple[str, ...]:
         """Those of them that may hold images."""
 
-    def suffice(self, present: list[str], findings: Findings) -> bool:
-        """Whether the fields that must be there are there; if not, tell the findings."""
+    def suffice(self, present: list[str], diagnostics: Diagnostics) -> bool:
+        """Whether the fields that must be there are there; if not, tell the diagnostics."""
 
 
-def shown(value: object, limit: int = 60) -> str:
+def quote(value: object, limit: int = 60) -> str:
     """Quote text for a message: shortened, and safe to print whatever it holds."""
     text = str(value)
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return (_PLAIN if text.isprintable() else _ESCAPED).encode(text)
 
 
-def few(names: Iterable[str], limit: int = 3) -> str:
+def preview(names: Iterable[str], limit: int = 3) -> str:
     """List the first few names, with an ellipsis where there are more."""
     listed = list(names)
-    return ", ".join([shown(name) for name in listed[:limit]] + ["…"] * (len(listed) > limit))
+    return ", ".join([quote(name) for name in listed[:limit]] + ["…"] * (len(listed) > limit))
 
 
 def described(value: object) -> str:
@@ -207,18 +206,18 @@ def checked_number(written: object, what: str) -> float:
     try:
         number = float(written)
     except (ValueError, OverflowError):
-        raise UnusableError(f"{what} {shown(written)} is not a number: correct it") from None
+        raise UnusableError(f"{what} {quote(written)} is not a number: correct it") from None
     if not math.isfinite(number):
         raise UnusableError(f"{what} is {number}, not a number: correct or remove the row")
     return number
 
 
-def identified(place: Place, record: Mapping[str, object]) -> Place:
+def identified(place: Location, record: Mapping[str, object]) -> Location:
     """The place of an object with named fields, shown with its id where it has one."""
     identifier = first_filled(record, ID_FIELDS)
     if not isinstance(identifier, str | int):
         return place
-    return Place(place.position, f"{place.label} (id {shown(identifier)})", str(identifier))
+    return Location(place.position, f"{place.label} (id {quote(identifier)})", str(identifier))
 
 
 def first_filled(record: Mapping[str, object], fields: Iterable[str]) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from i0tscore.samples.rows import IMAGE_FIELDS, Findings, few, shown
+from i0tscore.samples.rows import IMAGE_FIELDS, Diagnostics, preview, quote
 from i0tscore.samples.tables import each_once
 
 IMAGE_COLUMNS = (*IMAGE_FIELDS, "image_id")
@@ -70,20 +70,20 @@ class ScoreColumns:
             return self.items
         return (image, "caption")
 
-    def suffice(self, present: list[str], findings: Findings) -> bool:
+    def suffice(self, present: list[str], diagnostics: Diagnostics) -> bool:
         """Whether the columns are there; if not, the file is refused."""
         missing = [name for name in self.asked if name not in present]
         for name in missing:
-            findings.refuse(f"no column {shown(name)}: correct the name (found: {few(present, 12)})")
+            diagnostics.file_error(f"no column {quote(name)}: correct the name (found: {preview(present, 12)})")
         if self.group is None and not self.by_rows and self.cluster_column(present) is None:
-            findings.refuse(
+            diagnostics.file_error(
                 'no column "image": name the one that tells which rows share an image (--group COLUMN), or '
                 "say that none do (--by-rows)"
             )
             missing.append("image")
         if self.needs_items and not self.item_columns(present):
-            findings.refuse(
+            diagnostics.file_error(
                 "which rows rate the same item cannot be told: name the columns that say so (--item COLUMN)"
             )
             missing.append("item")
-        return not missing and each_once(self.names, present, findings)
+        return not missing and each_once(self.names, present, diagnostics)

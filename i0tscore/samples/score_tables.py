@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.samples.rating_rows import Scale
+from i0tscore.samples.rating_rows import RatingScale
 from i0tscore.samples.rating_tables import ANY_NUMBER
 from i0tscore.samples.ratings import AVERAGED, Labels, item_means, picked
 from i0tscore.samples.records import fields_of, read_records, refuse_copies
-from i0tscore.samples.rows import Findings, few, shown
+from i0tscore.samples.rows import Diagnostics, preview, quote
 from i0tscore.samples.sample import Sample
 from i0tscore.samples.score_columns import ScoreColumns
 from i0tscore.samples.score_rows import TableRows
@@ -74,7 +74,7 @@ class RatedScores:
         )
 
 
-def read_score_table(path: str | Path, columns: ScoreColumns, scale: Scale = ANY_NUMBER) -> RatedScores:
+def read_score_table(path: str | Path, columns: ScoreColumns, scale: RatingScale = ANY_NUMBER) -> RatedScores:
     r"""Read ratings and scores from CSV, TSV, a JSON list, JSON lines, parquet or a ``save_to_disk`` folder.
 
     Args:
@@ -93,15 +93,15 @@ def read_score_table(path: str | Path, columns: ScoreColumns, scale: Scale = ANY
         >>> read_score_table(file, ScoreColumns("rating", ("mine",))).scores["mine"].tolist()
         [0.5, 0.2]
     """
-    file, findings = Path(path), Findings()
-    records = read_records(file, findings, columns)
-    if not records and not findings.any:
-        findings.refuse("no rows in it")
+    file, diagnostics = Path(path), Diagnostics()
+    records = read_records(file, diagnostics, columns)
+    if not records and not diagnostics.any:
+        diagnostics.file_error("no rows in it")
     present = fields_of(records)
-    reader = TableRows(records, findings)
+    reader = TableRows(records, diagnostics)
     if columns.rater is None and not columns.repeats:
         advice = "name the raters (--rater COLUMN), or say that raters may agree (--repeats)"
-        refuse_copies(records, findings, advice)
+        refuse_copies(records, diagnostics, advice)
     ratings = reader.ratings(columns.human, scale)
     scores = {name: reader.scores(name) for name in columns.scores}
     cluster = None if columns.by_rows and columns.group is None else columns.cluster_column(present)
@@ -114,8 +114,8 @@ def read_score_table(path: str | Path, columns: ScoreColumns, scale: Scale = ANY
             reader.refuse_repeats(items, raters)
         reader.refuse_differing(items, scores)
     parts = {name: reader.labels(name) for name in columns.parts}
-    if findings.any:
-        findings.conclude(file, [], skip=False)
+    if diagnostics.any:
+        diagnostics.finish(file, [], skip=False)
     return RatedScores(
         np.array(ratings),
         {name: np.array(values) for name, values in scores.items()},
@@ -143,20 +143,20 @@ def read_scores_of(
     Raises:
         SampleFileError: Whatever is wrong with the file, and every sample without a score.
     """
-    file, findings = Path(path), Findings()
-    records = read_records(file, findings, _ScoresOnly(tuple(names)))
+    file, diagnostics = Path(path), Diagnostics()
+    records = read_records(file, diagnostics, _ScoresOnly(tuple(names)))
     columns = names or [name for name in fields_of(records) if name not in KEYS]
     if records and not columns:
-        findings.refuse("no column of scores: add one beside image and caption")
-    reader = TableRows(records, findings)
+        diagnostics.file_error("no column of scores: add one beside image and caption")
+    reader = TableRows(records, diagnostics)
     keys = [(_name(image), _spaced(text)) for image, text in zip(*map(reader.labels, KEYS), strict=True)]
     values = {name: reader.scores(name, gaps=gaps) for name in columns}
     row_of = {key: row for row, key in enumerate(keys)}
     wanted = [(sample.image.name, _spaced(sample.caption)) for sample in samples]
     for key in dict.fromkeys(key for key in wanted if key not in row_of) if records else ():
-        findings.refuse(f"no score of {shown(key[0])}, {shown(key[1])}: add it")
-    if findings.any or not records:
-        findings.conclude(file, [], skip=False)
+        diagnostics.file_error(f"no score of {quote(key[0])}, {quote(key[1])}: add it")
+    if diagnostics.any or not records:
+        diagnostics.finish(file, [], skip=False)
     rows = [row_of[key] for key in wanted]
     return {name: np.array(column)[rows] for name, column in values.items()}
 
@@ -170,11 +170,11 @@ class _ScoresOnly:
     def names(self) -> tuple[str, ...]:
         return (*KEYS, *self.scores)
 
-    def suffice(self, present: list[str], findings: Findings) -> bool:
+    def suffice(self, present: list[str], diagnostics: Diagnostics) -> bool:
         missing = [name for name in self.names if name not in present]
         for name in missing:
-            findings.refuse(f"no column {shown(name)}: add it (found: {few(present, 12)})")
-        return not missing and each_once(present, present, findings)
+            diagnostics.file_error(f"no column {quote(name)}: add it (found: {preview(present, 12)})")
+        return not missing and each_once(present, present, diagnostics)
 
 
 def _name(path: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from i0tscore.errors import InputError, SampleFileError
-from i0tscore.samples.rows import Findings
+from i0tscore.samples.rows import Diagnostics
 
 BROKEN: Final = object()
 """Stands for a JSON text that could not be parsed."""
@@ -67,20 +67,20 @@ def read_text(path: Path) -> Text:
     return Text(lines, damaged)
 
 
-def read_json(path: Path, findings: Findings, prefix: str = "") -> Any:
+def read_json(path: Path, diagnostics: Diagnostics, prefix: str = "") -> Any:
     """Read a whole JSON file and note what is wrong with it; ``BROKEN`` where that hides the rest.
 
     Args:
         path: The file.
-        findings: Takes the problems.
+        diagnostics: Takes the problems.
         prefix: Put before each problem, to name a file that is not the main one.
     """
     text = read_text(path)
     for number, what in text.damaged.items():
-        findings.refuse(f"{prefix}line {number}: {what}")
+        diagnostics.file_error(f"{prefix}line {number}: {what}")
     value, problems = parse_json("".join(text.lines))
     for problem in problems:
-        findings.refuse(prefix + problem)
+        diagnostics.file_error(prefix + problem)
     return value
 
 
@@ -137,11 +137,7 @@ def _trailing_comma(text: str, position: int) -> int | None:
 
 def _where(text: str, position: int, line: int | None) -> str:
     column = position - text.rfind("\n", 0, position)
-    return (
-        f"column {column}"
-        if line is not None
-        else f"line {text.count(chr(10), 0, position) + 1}, column {column}"
-    )
+    return f"column {column}" if line is not None else f"line {text.count(chr(10), 0, position) + 1}, column {column}"
 
 
 def _what(text: str, error: json.JSONDecodeError, comma: int | None) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from i0tscore.encoders import DEFAULT_MODEL, load_encoder
+from i0tscore.encoders.encoded import EncodedRun
+from i0tscore.encoders.inputs import as_embeddings
 from i0tscore.errors import UsageError
-from i0tscore.metrics.encoded import EncodedRun
-from i0tscore.metrics.inputs import as_embeddings
 from i0tscore.metrics.metric import PRESETS
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.metrics.statistics import run_statistics
@@ -120,9 +120,7 @@ def _check_mcsie(recipe: AsyncRecipe, embedded: bool, options: dict[str, Any]) -
         raise UsageError("MCSIE takes long captions truncated: train without it, or do not split them")
 
 
-def _under_dropout(
-    encoder: Encoder, images: Any, run: EncodedRun, prefix: str, recipe: AsyncRecipe
-) -> DropoutPairs:
+def _under_dropout(encoder: Encoder, images: Any, run: EncodedRun, prefix: str, recipe: AsyncRecipe) -> DropoutPairs:
     kept = [images[int(position)] for position in run.ids]
     texts = [prefix + caption for caption in run.captions]
     return DropoutPairs(encoder, kept, texts, CachedPairs(*run.pairs, run.image_index), recipe.dropout)

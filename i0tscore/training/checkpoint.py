@@ -40,14 +40,10 @@ def write_checkpoint(
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, save(tensors, {"i0tscore": header}))
     except OSError as error:
-        raise InputError(
-            f"the checkpoint {path} cannot be written: {error}; choose another folder"
-        ) from error
+        raise InputError(f"the checkpoint {path} cannot be written: {error}; choose another folder") from error
 
 
-def read_checkpoint(
-    path: Path, identity: dict[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer
-) -> int:
+def read_checkpoint(path: Path, identity: dict[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Put a run into the state that ``write_checkpoint`` kept, and return its step.
 
     Raises:

@@ -21,9 +21,7 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 
 
-def stretch_positions(
-    positions: torch.Tensor, length: int = LONG_CONTEXT, keep: int = KEPT_POSITIONS
-) -> torch.Tensor:
+def stretch_positions(positions: torch.Tensor, length: int = LONG_CONTEXT, keep: int = KEPT_POSITIONS) -> torch.Tensor:
     """Stretch position embeddings, leaving the first ones, which short captions trained well, as they are.
 
     Row keep + j of the result is the old table read at keep + j · (old − keep) / (length − keep), linearly
@@ -89,9 +87,7 @@ def write_stretched(encoder: OpenClipEncoder, model: str, folder: Path, *, lengt
 def write_weights(state: dict[str, torch.Tensor], folder: Path) -> None:
     """Replace the weights in a model's folder, whole or not at all."""
     draft = folder / f".{WEIGHTS_FILE}"
-    save_file(
-        {key: tensor.detach().cpu().float().contiguous().clone() for key, tensor in state.items()}, draft
-    )
+    save_file({key: tensor.detach().cpu().float().contiguous().clone() for key, tensor in state.items()}, draft)
     draft.replace(folder / WEIGHTS_FILE)
 
 

@@ -46,9 +46,7 @@ class PairDataset(Dataset[tuple[torch.Tensor, Tokens]]):
         captions: One a pair, prefix included.
     """
 
-    def __init__(
-        self, encoder: OpenClipEncoder, images: Sequence[ImageInput], captions: Sequence[str]
-    ) -> None:
+    def __init__(self, encoder: OpenClipEncoder, images: Sequence[ImageInput], captions: Sequence[str]) -> None:
         self._preprocess, self._images = encoder.preprocess, images
         self._tokens = encoder.tokenize(captions)
 
@@ -101,14 +99,10 @@ class Stage1Trainer:
         self._rank, self._world = rank(), world()
         self._size = recipe.batch_size * self._world
         if len(images) < self._size:
-            raise InputError(
-                f"{len(images)} pairs do not fill a step of {self._size}: smaller batches, or more pairs"
-            )
+            raise InputError(f"{len(images)} pairs do not fill a step of {self._size}: smaller batches, or more pairs")
         torch.manual_seed(seed)
         self.towers = PairTowers(encoder, recipe)
-        self._wrapped: nn.Module = (
-            DistributedDataParallel(self.towers) if distributed.is_initialized() else self.towers
-        )
+        self._wrapped: nn.Module = DistributedDataParallel(self.towers) if distributed.is_initialized() else self.towers
         self._optimizer = torch.optim.AdamW(
             [p for p in self.towers.parameters() if p.requires_grad], weight_decay=recipe.weight_decay
         )
@@ -160,9 +154,7 @@ class Stage1Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         # Dropout follows from seed, step and process alone, so that a resumed run goes on as it would have.
-        torch.manual_seed(
-            int(np.random.SeedSequence([self._seed, self.step, self._rank]).generate_state(1)[0])
-        )
+        torch.manual_seed(int(np.random.SeedSequence([self._seed, self.step, self._rank]).generate_state(1)[0]))
         device = self._encoder.device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._autocast):
             encoded = self._wrapped(pixels.to(device), ids)
@@ -182,14 +174,10 @@ class Stage1Trainer:
             drawn = draw_batches(self._groups, self._size, self._seed, epoch)[place : place + end - self.step]
             own = [rows[self._rank :: self._world].tolist() for rows in drawn]
             logging.getLogger("i0tscore").info("epoch %d, from step %d", epoch + 1, self.step + 1)
-            yield from DataLoader(
-                self._data, batch_sampler=own, num_workers=self._workers, collate_fn=self._collate
-            )
+            yield from DataLoader(self._data, batch_sampler=own, num_workers=self._workers, collate_fn=self._collate)
 
     def _collate(self, pairs: list[tuple[torch.Tensor, Tokens]]) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.stack([pixels for pixels, _ in pairs]), self._encoder.pad(
-            [tokens for _, tokens in pairs]
-        )
+        return torch.stack([pixels for pixels, _ in pairs]), self._encoder.pad([tokens for _, tokens in pairs])
 
     def _write(self) -> None:
         from safetensors.torch import save_file

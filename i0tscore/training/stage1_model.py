@@ -114,10 +114,7 @@ class PairTowers(nn.Module):
             features = [self._encoder.image_features(pixels), self._encoder.text_features(ids)]
         x, y = (functional.normalize(side.float(), dim=-1) for side in features)
         if len(self.norms):
-            x, y = (
-                functional.normalize(norm(side), dim=-1)
-                for norm, side in zip(self.norms, (x, y), strict=True)
-            )
+            x, y = (functional.normalize(norm(side), dim=-1) for norm, side in zip(self.norms, (x, y), strict=True))
         return Encoded(x, y, self.model.logit_scale.float().exp().clamp(max=HIGHEST_SCALE))
 
 

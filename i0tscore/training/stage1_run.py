@@ -67,9 +67,7 @@ def fine_tune(
     if rank() == 0 and not (output / CHECKPOINT).is_file():
         if (output / CONFIG_FILE).is_file() and not (output / LOG).is_file():
             raise UsageError(f"{output} holds a model that was not made here: give another folder")
-        start = (
-            _random(model, seed) if from_scratch else _trainable(load_encoder(model, weights=weights), model)
-        )
+        start = _random(model, seed) if from_scratch else _trainable(load_encoder(model, weights=weights), model)
         length, keep = recipe.context_length, recipe.kept_positions
         write_stretched(start, model, output, length=length, keep=keep)
         (output / LOG).touch()
@@ -126,9 +124,7 @@ def _random(model: str, seed: int) -> OpenClipEncoder:
 
     torch.manual_seed(seed)
     try:
-        built, _, transform = open_clip.create_model_and_transforms(
-            model, load_weights=False, pretrained_text=False
-        )
+        built, _, transform = open_clip.create_model_and_transforms(model, load_weights=False, pretrained_text=False)
     except (RuntimeError, OSError, ValueError) as error:
         raise UsageError(
             f"{model} cannot be built with random weights: take an architecture that open_clip lists, "
@@ -154,9 +150,7 @@ def _random(model: str, seed: int) -> OpenClipEncoder:
 @click.option("--mcsie/--no-mcsie", default=True, show_default=True)
 @click.option("--layer-norm", is_flag=True, help="A LayerNorm behind each encoder: the paper's LN rows.")
 @click.option("--seed", type=int, default=7, show_default=True)
-@click.option(
-    "--device", default="cpu", show_default=True, help="cuda takes each process's own under torchrun."
-)
+@click.option("--device", default="cpu", show_default=True, help="cuda takes each process's own under torchrun.")
 @click.option("--autocast", is_flag=True, help="Mixed precision, bf16.")
 @click.option("--workers", type=int, default=0, show_default=True, help="Processes that prepare images.")
 @click.option("--checkpoint-every", "every", type=int, default=500, show_default=True)
@@ -171,9 +165,7 @@ def main(captions: Path, images: Path, **options: Any) -> None:
     try:
         with process_group():
             samples = read_samples(captions, images=images).samples
-            name = fine_tune(
-                options.pop("model"), samples, recipe=Stage1Recipe(**fields), progress=True, **options
-            )
+            name = fine_tune(options.pop("model"), samples, recipe=Stage1Recipe(**fields), progress=True, **options)
             if rank() == 0:
                 click.echo(name)
     except I0TScoreError as error:

@@ -13,9 +13,9 @@ from typing import Any
 import datasets
 import evaluate
 
+from i0tscore.encoders.inputs import listing, same_length, strings
 from i0tscore.errors import InputError
 from i0tscore.integrations.huggingface import cached_scorer, from_cell, score_columns, to_cell
-from i0tscore.metrics.inputs import listing, same_length, strings
 
 _DESCRIPTION = """
 How well captions fit images. I0TScore (An et al., ACL 2025) is the cosine of an image and a caption after the
@@ -91,9 +91,7 @@ class I0tscore(evaluate.Metric):  # type: ignore[misc]
         if predictions is None or images is None:
             raise InputError("give predictions=, the captions, and images=, one for each")
         captions, cells = strings(predictions, "predictions"), [to_cell(i) for i in strings(images, "images")]
-        wrong = [
-            f"prediction {i} is {type(c).__name__}" for i, c in enumerate(captions) if not isinstance(c, str)
-        ]
+        wrong = [f"prediction {i} is {type(c).__name__}" for i, c in enumerate(captions) if not isinstance(c, str)]
         if wrong:
             raise InputError(f"{listing(wrong)}\nwhere captions must be strings")
         if references is None:

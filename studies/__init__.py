@@ -1,0 +1,1 @@
+"""Studies behind the reports and the embedded model; not part of the wheel."""

@@ -1,0 +1,77 @@
+"""An encoder with the cache of its embeddings, as the options of the scripts describe them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from i0tscore.cli.options import ModelOptions
+from i0tscore.encoders import load_encoder
+from i0tscore.encoders.base import Encoder, Fingerprint
+from i0tscore.encoders.cache import EmbeddingCache
+from i0tscore.encoders.images import ImageInput
+from i0tscore.encoders.loop import Embedded, embed_captions, embed_images
+from i0tscore.encoders.openclip import OpenClipEncoder
+from i0tscore.errors import UsageError
+from i0tscore.metrics.metric import PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """Embeds images and prefixed captions, each distinct one once.
+
+    Attributes:
+        encoder: What encodes.
+        cache: Where embeddings are kept, or None.
+        batch_size: Images and captions at once.
+        workers: Threads that decode images.
+    """
+
+    encoder: Encoder
+    cache: EmbeddingCache | None
+    batch_size: int
+    workers: int
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the encoder."""
+        return self.encoder.fingerprint
+
+    def images(self, images: Sequence[ImageInput]) -> Embedded:
+        """Embeddings of images."""
+        return embed_images(self.encoder, images, batch_size=self.batch_size, workers=self.workers, cache=self.cache)
+
+    def captions(self, captions: Sequence[str]) -> Embedded:
+        """Embeddings of captions, each with the prefix."""
+        return embed_captions(self.encoder, captions, prefix=PREFIX, batch_size=self.batch_size, cache=self.cache)
+
+    def text_features(self, captions: Sequence[str]) -> NDArray[np.float32]:
+        """What the text tower puts out for a few captions with the prefix (n, d), not of unit length.
+
+        Raises:
+            UsageError: The encoder gives unit vectors only.
+        """
+        if not isinstance(self.encoder, OpenClipEncoder):
+            raise UsageError(f"{self.fingerprint.name} gives embeddings of unit length only")
+        tokens = self.encoder.tokenize([PREFIX + caption for caption in captions])
+        with torch.inference_mode():
+            features = self.encoder.text_features(self.encoder.pad(tokens)).float().cpu()
+        found: NDArray[np.float32] = features.numpy()
+        return found
+
+
+@contextmanager
+def open_embedder(model: ModelOptions) -> Iterator[Embedder]:
+    """The encoder that the options describe, its cache open for as long as it is used."""
+    encoder = load_encoder(model.model, weights=model.weights, precision=model.precision)
+    cache = None if model.no_cache else EmbeddingCache(encoder, model.cache_dir)
+    try:
+        yield Embedder(encoder, cache, model.batch_size, model.workers)
+    finally:
+        if cache is not None:
+            cache.close()
