@@ -38,8 +38,8 @@ from i0tscore.integrations.shard_store import read_parts, write_shard
 from i0tscore.integrations.shard_summary import ShardSummary
 from i0tscore.integrations.shard_worker import _scored
 from i0tscore.metrics.metric import parse_metrics
-from i0tscore.metrics.signing import SignatureFields
 from i0tscore.results import Resampling
+from i0tscore.results.signature import SignatureFields
 
 DIMENSION = 512
 ROWS = 10 * PART_ROWS

@@ -11,14 +11,18 @@ from scipy import stats
 from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.errors import InputError, StatisticsError
 from i0tscore.gap import NONE, POST, Moments, Standardizer, Statistics, normalize
-from i0tscore.gap.cosines import PairSums
-from i0tscore.gap.measures import centroid_distance, minimum_cosine_distance, peak_coordinates, severity
-from i0tscore.gap.picture import panel
-from i0tscore.gap.separability import separability
-from i0tscore.metrics.gap import gap_panels, report_gap
-from i0tscore.metrics.signing import SignatureFields
+from i0tscore.gap.measures import (
+    PairSums,
+    centroid_distance,
+    minimum_cosine_distance,
+    peak_coordinates,
+    plot_panel,
+    separability,
+    severity,
+)
 from i0tscore.results import Resampling
-from i0tscore.results.gap import MEASURES, measure_gap
+from i0tscore.results.gap import MEASURES, gap_panels, measure_gap, report_gap
+from i0tscore.results.signature import SignatureFields
 
 QUICK = Resampling(resamples=200)
 SETTINGS = SignatureFields((), (), QUICK)
@@ -265,7 +269,7 @@ def test_a_report_refuses_what_was_asked_for_and_cannot_be() -> None:
 
 def test_pictures_show_points_on_the_sphere_and_every_kind_of_cosine() -> None:
     x, y, owners = made(30, 2, d=9)
-    shown = panel(x, y, owners)
+    shown = plot_panel(x, y, owners)
     np.testing.assert_allclose(np.linalg.norm(shown.images, axis=1), 1)
     np.testing.assert_allclose(np.linalg.norm(shown.captions, axis=1), 1)
     assert {k: len(v) for k, v in shown.cosines.items()} == {
@@ -278,4 +282,4 @@ def test_pictures_show_points_on_the_sphere_and_every_kind_of_cosine() -> None:
     assert shown.share == pytest.approx((np.linalg.svd(both)[1][:3] ** 2).sum() / (both**2).sum())
     assert set(gap_panels(run_of(x, y, owners), None, [NONE])) == {"none"}
     with pytest.raises(InputError, match="three dimensions"):
-        panel(x[:, :2], y[:, :2], owners)
+        plot_panel(x[:, :2], y[:, :2], owners)

@@ -67,8 +67,8 @@ def retrieve(**options: Any) -> None:
     from i0tscore.inversion.retrieval import report_retrieval
     from i0tscore.inversion.search import Search
     from i0tscore.metrics.metric import PRESETS
-    from i0tscore.metrics.signing import embeddings_fields
     from i0tscore.render.retrieval import retrieval_csv, retrieval_document
+    from i0tscore.results.signature import embeddings_fields
 
     standardizers = [Standardizer.parse(name) for name in asked.standardizer]
     asking, searched, skipped, notes = _read(inputs, asked)

@@ -1,4 +1,4 @@
-"""Measures of the modality gap between two sets of embeddings."""
+"""Measures of the modality gap between image and caption embeddings, and the data of its plots."""
 
 from __future__ import annotations
 
@@ -8,34 +8,56 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.errors import InputError
+from i0tscore.gap.vectors import dot, normalize
+
 PEAK = 0.1
-"""A coordinate is a peak where a mean has so much of a unit vector's square."""
+"""A coordinate is a peak if the square of a mean's value there is at least this share of a unit vector's square."""
+
+SMALLEST_MATCHED_DISTANCE = 1e-3
+"""Lower bound of the matched distance in the relative gap, as in the code of Schrodi et al. 2025."""
+
+TRAINED_SHARE = 0.7
+"""Share of the pairs that the modality classifier is trained on."""
+
+PLOTTED_IMAGES = 400
+"""Maximum number of images in a plot, each with one caption."""
 
 _CELLS = 4_000_000
-"""Similarities held at once."""
+"""Maximum number of similarities held in memory at once."""
+
+_Floats = NDArray[np.float64]
 
 
 def centroid_distance(images: NDArray[Any], captions: NDArray[Any]) -> float:
-    """Distance between the mean image and the mean caption (Liang et al. 2022; CD in An et al. 2025).
+    """Return the distance between the mean image and the mean caption (Liang et al. 2022; CD in An et al. 2025).
 
     Args:
         images: Unit embeddings, shape (n, d).
         captions: Unit embeddings, shape (m, d).
 
     Returns:
-        ‖mean(images) − mean(captions)‖, in [0, 2]; rows that are NaN are left out.
+        ‖mean(images) − mean(captions)‖, in [0, 2]. Rows with NaN are ignored.
+
+    Raises:
+        ValueError: Every row of a modality has NaN.
 
     Example:
-        >>> import numpy as np
         >>> centroid_distance(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
         1.4142135623730951
     """
-    difference = _mean(images) - _mean(captions)
+    means = []
+    for vectors in (images, captions):
+        defined = ~np.isnan(vectors).any(axis=1)
+        if not defined.any():
+            raise ValueError("Expected at least one embedding without NaN, got none.")
+        means.append(vectors[defined].mean(axis=0, dtype=np.float64))
+    difference = means[0] - means[1]
     return float(np.sqrt((difference * difference).sum()))
 
 
 def severity(distance: float) -> Literal["low", "moderate", "severe"]:
-    """The band of a centroid distance (An et al. 2025): low below .19, severe from .63.
+    """Return the severity of a centroid distance (An et al. 2025): low below .19, severe from .63.
 
     Example:
         >>> severity(0.0102), severity(0.4795), severity(0.7642)
@@ -45,17 +67,16 @@ def severity(distance: float) -> Literal["low", "moderate", "severe"]:
 
 
 def minimum_cosine_distance(images: NDArray[Any], captions: NDArray[Any]) -> float:
-    """Smallest cosine distance between an image and a caption, matched or not (MCD in An et al. 2025).
+    """Return the smallest cosine distance between any image and any caption (MCD in An et al. 2025).
 
     Args:
-        images: Unit embeddings (n, d).
-        captions: Unit embeddings (m, d).
+        images: Unit embeddings, shape (n, d).
+        captions: Unit embeddings, shape (m, d).
 
     Returns:
-        1 − max x·y, in [0, 2], with at most 32 MB of similarities held at once.
+        1 − max x·y, in [0, 2]. Uses at most 32 MB for similarities.
 
     Example:
-        >>> import numpy as np
         >>> minimum_cosine_distance(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [0.6, 0.8]]))
         0.4
     """
@@ -65,7 +86,7 @@ def minimum_cosine_distance(images: NDArray[Any], captions: NDArray[Any]) -> flo
 
 
 class Peak(NamedTuple):
-    """A coordinate with the means of both modalities, and its share of the squared centroid distance."""
+    """A coordinate, both modalities' means there, and its share of the squared centroid distance."""
 
     coordinate: int
     image_mean: float
@@ -78,9 +99,9 @@ class Peaks:
     """The coordinates that carry the gap.
 
     Attributes:
-        largest: Coordinates with the largest shares of the squared centroid distance, the largest first.
-        peaks: Coordinates where the square of either mean is at least 0.1 of a unit vector's.
-        ceiling: Largest cosine of an image and a caption that have the means' values in ``peaks``.
+        largest: Coordinates with the largest shares of the squared centroid distance, in descending order.
+        peaks: Coordinates where the square of either mean is at least 0.1 of a unit vector's square.
+        ceiling: Largest possible cosine of an image and a caption that have the means' values in ``peaks``.
     """
 
     largest: tuple[Peak, ...]
@@ -89,19 +110,18 @@ class Peaks:
 
 
 def peak_coordinates(image_mean: NDArray[Any], caption_mean: NDArray[Any], *, count: int = 5) -> Peaks:
-    """Which coordinates carry the gap, and the cosine they leave room for (An et al. 2025).
+    """Find the coordinates that carry the gap and the largest cosine they allow (An et al. 2025).
 
-    An image with the values p in the peaks and a caption with the values q have at most the cosine
-    p·q + √((1 − ‖p‖²)(1 − ‖q‖²)). Where each peak belongs to one modality and the other is 0 there, that is
-    the paper's √((1 − p²)(1 − 2q²)), .76 for its p = −1/2 and q = 1/3.
+    An image with the values p in the peaks and a caption with the values q have a cosine of at most
+    p·q + √((1 − ‖p‖²)(1 − ‖q‖²)). If each peak belongs to one modality and the other modality is 0 there, this is
+    the paper's √((1 − p²)(1 − 2q²)): .76 for its p = −1/2 and q = 1/3.
 
     Args:
-        image_mean: Mean of unit embeddings (d,).
-        caption_mean: Mean of unit embeddings (d,).
-        count: How many coordinates to list.
+        image_mean: Mean of unit image embeddings, shape (d,).
+        caption_mean: Mean of unit caption embeddings, shape (d,).
+        count: Number of coordinates to list.
 
     Example:
-        >>> import numpy as np
         >>> found = peak_coordinates(np.array([-0.5, 0, 0, 0]), np.array([0, 1/3, 1/3, 0]))
         >>> found.peaks, round(found.ceiling, 2)
         ((0, 1, 2), 0.76)
@@ -113,16 +133,16 @@ def peak_coordinates(image_mean: NDArray[Any], caption_mean: NDArray[Any], *, co
     largest = tuple(Peak(int(j), float(x[j]), float(y[j]), float(squares[j] / total)) for j in order)
     peaks = np.flatnonzero(np.maximum(x * x, y * y) >= PEAK)
     p, q = x[peaks], y[peaks]
-    room = max(1.0 - float(p @ p), 0.0) * max(1.0 - float(q @ q), 0.0)
-    return Peaks(largest, tuple(peaks.tolist()), float(p @ q) + room**0.5)
+    remaining = max(1.0 - float(p @ p), 0.0) * max(1.0 - float(q @ q), 0.0)
+    return Peaks(largest, tuple(peaks.tolist()), float(p @ q) + remaining**0.5)
 
 
 def expected_residual_gap(matched_score: float, count: int) -> float:
-    """Centroid distance that ``post`` leaves on new data when its means come from ``count`` pairs.
+    """Estimate the centroid distance on new data after ``post`` with means from ``count`` pairs.
 
-    The mean of n standardized residuals of unit length is off by about √(1/n) a modality; matched
-    images and captions err together, by as much as their mean score: √(2·(1 − score)/n). With a score
-    of .44 this gives .19 for 32 pairs and .094 for 128; An et al. 2025, Table 3, measured .188 and .099.
+    The mean of n standardized unit residuals has an error of about √(1/n) per modality. The errors of matched
+    images and captions are correlated by their mean score, which gives √(2·(1 − score)/n). For a score of .44 this
+    is .19 with 32 pairs and .094 with 128; An et al. 2025 measured .188 and .099 (Table 3).
 
     Args:
         matched_score: Mean I0TScore of the matched pairs.
@@ -135,9 +155,236 @@ def expected_residual_gap(matched_score: float, count: int) -> float:
     return float(np.sqrt(2.0 * max(1.0 - matched_score, 0.0) / count))
 
 
-def _mean(vectors: NDArray[Any]) -> NDArray[np.float64]:
-    defined = ~np.isnan(vectors).any(axis=1)
-    if not defined.any():
-        raise ValueError("no row with a defined direction")
-    mean: NDArray[np.float64] = vectors[defined].mean(axis=0, dtype=np.float64)
-    return mean
+@dataclass(frozen=True, slots=True, eq=False)
+class PairSums:
+    """Embeddings of distinct images with the sum of each image's captions, which makes resampling cheap.
+
+    Attributes:
+        images: Unit embeddings, shape (m, d), float64.
+        captions: Sum of each image's unit caption embeddings, shape (m, d), float64.
+        counts: Number of captions of each image, shape (m,), each at least 1.
+    """
+
+    images: _Floats
+    captions: _Floats
+    counts: _Floats
+
+    @classmethod
+    def of(cls, images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[np.int64]) -> PairSums:
+        """Sum captions by image.
+
+        Args:
+            images: Unit embeddings of distinct images, shape (m, d).
+            captions: Unit embeddings, shape (n, d).
+            image_of: Row of each caption's image, shape (n,).
+
+        Raises:
+            ValueError: An image has no caption.
+        """
+        counts = np.bincount(image_of, minlength=len(images))
+        if len(counts) != len(images) or not counts.all():
+            raise ValueError("Expected a caption for every image and an image for every caption.")
+        sums = np.zeros(images.shape)
+        np.add.at(sums, image_of, captions)
+        return cls(images.astype(np.float64), sums, counts.astype(np.float64))
+
+    def measure(self, weights: NDArray[Any] | None = None) -> dict[str, _Floats]:
+        """Compute every measure that follows from means, for each row of weights.
+
+        The cosines within a modality and of mismatched pairs exclude pairs from one image: an image with itself
+        and its captions with each other. They also exclude the copies that resampling creates.
+
+        Args:
+            weights: How often each image counts, shape (r, m). Default: once each.
+
+        Returns:
+            Arrays of shape (r,): ``centroid_distance``; the mean cosines ``matched``, ``mismatched``,
+            ``image_image`` and ``caption_caption``, NaN with a single image; and ``relative_gap``, see the
+            function ``relative_gap``.
+
+        Example:
+            >>> sums = PairSums.of(np.eye(2), np.eye(2), np.arange(2))
+            >>> found = sums.measure()
+            >>> float(found["matched"][0]), float(found["mismatched"][0]), float(found["image_image"][0])
+            (1.0, 0.0, 0.0)
+        """
+        w = np.ones((1, len(self.images))) if weights is None else np.asarray(weights, dtype=np.float64)
+        x, y, squared = w @ self.images, w @ self.captions, w * w
+        n, k = w.sum(1), w @ self.counts
+        own, own_images, own_captions = (
+            (a * b).sum(1)
+            for a, b in ((self.images, self.captions), (self.images, self.images), (self.captions, self.captions))
+        )
+        totals = {
+            "mismatched": ((x * y).sum(1) - squared @ own, n * k - squared @ self.counts),
+            "image_image": ((x * x).sum(1) - squared @ own_images, n * n - squared.sum(1)),
+            "caption_caption": ((y * y).sum(1) - squared @ own_captions, k * k - squared @ self.counts**2),
+        }
+        cosines = {"matched": (w @ own) / k}
+        for name, (total, count) in totals.items():
+            cosines[name] = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+        distance = np.linalg.norm(x / n[:, None] - y / k[:, None], axis=1)
+        gap = relative_gap(cosines["matched"], cosines["image_image"], cosines["caption_caption"])
+        return {"centroid_distance": distance, **cosines, "relative_gap": gap}
+
+
+def relative_gap(matched: _Floats, image_image: _Floats, caption_caption: _Floats) -> _Floats:
+    """Return the relative modality gap (RMG, Schrodi et al. 2025).
+
+    Args:
+        matched: Mean cosine of matched pairs.
+        image_image: Mean cosine of two different images.
+        caption_caption: Mean cosine of captions of two different images.
+
+    Returns:
+        d_m / (d_m + ½(d_ii + d_cc)) with d = (1 − cos)/2 and d_m at least 0.001, in (0, 1]. Near 0 if an image is
+        much closer to its caption than to other images, ½ if it is as close.
+
+    Example:
+        >>> round(float(relative_gap(np.array(0.2), np.array(0.6), np.array(0.6))), 4)
+        0.6667
+    """
+    d_m = np.maximum((1 - matched) / 2, SMALLEST_MATCHED_DISTANCE)
+    within = ((1 - image_image) / 2 + (1 - caption_caption) / 2) / 2
+    result: _Floats = d_m / (d_m + within)
+    return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Separability:
+    """Result of a linear regression of the modality (images 0, captions 1) on held-out pairs.
+
+    Attributes:
+        pairs: Held-out pairs, as row numbers of the input, shape (t,), int64.
+        squared_errors: Of each pair's image and caption, shape (t, 2).
+        correct: Whether the predictions are on their modality's side of ½, shape (t, 2), bool.
+        fitted_rows: Number of rows the regression was fitted to, two per pair.
+        dimensions: d.
+    """
+
+    pairs: NDArray[np.int64]
+    squared_errors: _Floats
+    correct: NDArray[np.bool_]
+    fitted_rows: int
+    dimensions: int
+
+    @property
+    def linear_separability(self) -> float:
+        """1 − mean squared error: 1 if a linear function separates the modalities; can be negative for small n/d."""
+        return 1.0 - float(self.squared_errors.mean())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of held-out rows whose modality is predicted correctly; ½ by chance."""
+        return float(self.correct.mean())
+
+    @property
+    def without_gap(self) -> float:
+        """Expected ``linear_separability`` of modalities that do not differ.
+
+        For n rows of normal vectors that are independent of a label of variance ¼, the expected squared error of
+        least squares on new rows is ¼(n + 1)(n − 2) / (n(n − d − 2)).
+        """
+        n, d = self.fitted_rows, self.dimensions
+        return 1.0 - 0.25 * (n + 1) * (n - 2) / (n * (n - d - 2))
+
+
+def separability(images: NDArray[Any], captions: NDArray[Any], *, seed: int = 0) -> Separability:
+    """Measure how well a linear function separates images from captions (LS in An et al. 2025).
+
+    Fits ordinary least squares with an intercept to 70 % of the pairs and predicts the other 30 %. Pairs are not
+    split, so both parts have as many images as captions. The paper, which follows Fahim et al. 2024, gives neither
+    labels nor split; labels of 0 and 1 fit its figures (with ±1, I0T_post's .54 would be −.85). The value depends
+    on n/d: compare it only at equal n and d, and with ``without_gap``.
+
+    Args:
+        images: Unit embeddings, shape (n, d).
+        captions: Unit embeddings, shape (n, d); row i matches image i.
+        seed: Seed of the split.
+
+    Raises:
+        InputError: Too few pairs to fit: 2 · 0.7 · n ≤ d + 2.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> found = separability(rng.normal(1, 1, (200, 4)), rng.normal(-1, 1, (200, 4)))
+        >>> found.accuracy > 0.9, found.linear_separability > found.without_gap
+        (True, True)
+    """
+    count, dimensions = images.shape
+    order = np.random.default_rng(seed).permutation(count)
+    train, test = np.split(order, [int(TRAINED_SHARE * count)])
+    if 2 * len(train) <= dimensions + 2 or not len(test):
+        raise InputError(
+            f"Linear separability needs more than {dimensions + 2} rows to fit, but 70 % of {count} pairs are only "
+            f"{2 * len(train)} rows."
+        )
+    labels = np.array([0.0, 1.0])
+    rows = np.concatenate([images, captions], axis=0, dtype=np.float64)
+    with_intercept = np.concatenate([rows, np.ones((2 * count, 1))], axis=1)
+    fitted = with_intercept[np.concatenate([train, count + train])]
+    solution = np.linalg.lstsq(fitted, labels.repeat(len(train)), rcond=None)[0]
+    predicted = np.stack([with_intercept[test] @ solution, with_intercept[count + test] @ solution], axis=1)
+    correct = (predicted > 0.5) == (labels > 0.5)
+    return Separability(test, (predicted - labels) ** 2, correct, 2 * len(train), dimensions)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Panel:
+    """One panel of a gap plot: a corpus under one standardizer.
+
+    Attributes:
+        images: Image embeddings projected to three directions and scaled to unit length, shape (k, 3).
+        captions: Caption embeddings, projected likewise, shape (k, 3).
+        share: Share of the embeddings' squared length in the three directions, in [0, 1].
+        cosines: Cosines of the ``matched`` (k,), ``mismatched``, ``image_image`` and ``caption_caption`` pairs.
+    """
+
+    images: _Floats
+    captions: _Floats
+    share: float
+    cosines: dict[str, _Floats]
+
+
+def plot_panel(images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[np.int64], *, seed: int = 0) -> Panel:
+    """Sample at most 400 images with their first captions and project them to three dimensions.
+
+    The directions are those with the largest mean square over images and captions together. The embeddings are not
+    centered first, so the cones and the gap between them stay visible.
+
+    Args:
+        images: Unit embeddings, shape (m, d), d ≥ 3.
+        captions: Unit embeddings, shape (n, d).
+        image_of: Row of each caption's image, shape (n,).
+        seed: Seed of the sample.
+
+    Raises:
+        InputError: d < 3.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> panel = plot_panel(rng.normal(size=(9, 5)), rng.normal(size=(9, 5)), np.arange(9))
+        >>> panel.images.shape, panel.cosines["image_image"].shape
+        ((9, 3), (36,))
+    """
+    if images.shape[1] < 3:
+        raise InputError(f"A gap plot needs embeddings of at least three dimensions, got {images.shape[1]}.")
+    owners, first = np.unique(image_of, return_index=True)
+    chosen = np.random.default_rng(seed).permutation(len(owners))[:PLOTTED_IMAGES]
+    x, y = (v.astype(np.float64) for v in (images[owners[chosen]], captions[first[chosen]]))
+    defined = ~(np.isnan(x).any(axis=1) | np.isnan(y).any(axis=1))
+    x, y = x[defined], y[defined]
+    both = np.concatenate([x, y])
+    directions = np.linalg.eigh(both.T @ both)[1][:, :-4:-1]
+    projected = both @ directions
+    projected *= np.where(projected.sum(axis=0) < 0, -1.0, 1.0)  # the sign of an eigenvector is arbitrary
+    share = float((projected**2).sum() / (both**2).sum())
+    on_sphere = normalize(projected)
+    upper, off_diagonal = np.triu_indices(len(x), 1), ~np.eye(len(x), dtype=bool)
+    cosines = {
+        "matched": dot(x, y),
+        "mismatched": (x @ y.T)[off_diagonal],
+        "image_image": (x @ x.T)[upper],
+        "caption_caption": (y @ y.T)[upper],
+    }
+    return Panel(on_sphere[: len(x)], on_sphere[len(x) :], share, cosines)

@@ -14,8 +14,8 @@ from i0tscore.gap import Statistics
 from i0tscore.metrics.evaluate import metric_signature
 from i0tscore.metrics.metric import PRESETS, Metric
 from i0tscore.metrics.scorer import I0TScorer
-from i0tscore.metrics.signing import SignatureFields
 from i0tscore.results import Resampling, Signature
+from i0tscore.results.signature import SignatureFields
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder, Fingerprint

@@ -17,9 +17,9 @@ from i0tscore.gap.vectors import dot
 from i0tscore.metrics.functional import breakdown, max_similarity
 from i0tscore.metrics.metric import Metric
 from i0tscore.metrics.ranks import rank_captions, rank_with_references
-from i0tscore.metrics.signing import SignatureFields as SignatureFields
-from i0tscore.metrics.signing import sign
 from i0tscore.results import MetricResult, ReferenceQuartiles, Result, Signature, bootstrap_mean
+from i0tscore.results.signature import SignatureFields as SignatureFields
+from i0tscore.results.signature import sign
 
 RANKED_PAIRS = 4_000_000_000
 """Above this many image–caption pairs, ranks are left out."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from i0tscore.gap.separability import TRAINED_SHARE
-from i0tscore.metrics.gap import GapReport
+from i0tscore.gap.measures import TRAINED_SHARE
 from i0tscore.render.document import Document, csv_text, figure, interval_cells, intervals_said
 from i0tscore.render.strings import number
 from i0tscore.render.tables import Table, skipped_table
-from i0tscore.results.gap import MEASURES, GapMeasures
+from i0tscore.results.gap import MEASURES, GapMeasures, GapReport
 
 HEADINGS = {
     "centroid_distance": "CD",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from i0tscore.errors import MissingExtraError
-from i0tscore.gap.picture import Panel
+from i0tscore.gap.measures import Panel
 
 FORMATS = ("svg", "png")
 

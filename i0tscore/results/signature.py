@@ -1,8 +1,20 @@
-"""Signatures: one line that says how a number was made, so that it can be made again."""
+"""Signatures: one line with every setting a number depends on."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.gap import Standardizer, Statistics
+from i0tscore.results.intervals import Resampling
+
+if TYPE_CHECKING:
+    from i0tscore.encoders.encoded import EncodedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,56 @@ class Signature:
         metric, *parts = text.split("|")
         pairs = (part.partition(":") for part in parts)
         return cls(metric, tuple((key, _unescape(value)) for key, _, value in pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureFields:
+    """Settings of a run that its signatures and intervals depend on.
+
+    Attributes:
+        encoder: Signature fields of the encoder, ``m``, ``act``, ``w``, ``prep``; empty for embeddings.
+        encoding: Fields of the text encoding, ``prefix``, ``prec``, ``long``; empty for embeddings.
+        resampling: Settings of the intervals.
+        ranks: Whether to rank captions.
+    """
+
+    encoder: tuple[tuple[str, str], ...]
+    encoding: tuple[tuple[str, str], ...]
+    resampling: Resampling
+    ranks: bool = True
+
+
+def sign(
+    name: str,
+    run: EncodedRun,
+    standardizer: Standardizer,
+    statistics: Statistics | None,
+    settings: SignatureFields,
+    *own: tuple[str, str],
+) -> Signature:
+    """Return the signature of a number computed from a run, with the metric's ``own`` fields."""
+    stats = "none"
+    if standardizer.need is not None and statistics is not None:
+        stats = f"{statistics.name}-{statistics.digest_of(standardizer)[:4]}"
+    bootstrap = settings.resampling
+    fields = [
+        *(settings.encoder or embeddings_fields(run.images, run.texts)),
+        ("std", str(standardizer)),
+        ("stats", stats),
+        *own,
+        ("n", str(run.n)),
+        ("skipped", str(len(run.skipped))),
+        *settings.encoding,
+        *([("bs", str(bootstrap.resamples)), ("seed", str(bootstrap.seed))] if bootstrap.resamples else []),
+        ("v", version("i0tscore")),
+    ]
+    return Signature(name, tuple(fields))
+
+
+def embeddings_fields(*vectors: NDArray[np.float32]) -> tuple[tuple[str, str], ...]:
+    """Return the encoder fields of embeddings given without an encoder: a digest of their values."""
+    digest = hashlib.sha256(b"".join(part.tobytes() for part in vectors))
+    return (("m", "embeddings"), ("w", digest.hexdigest()[:12]))
 
 
 def _escape(value: str) -> str:
