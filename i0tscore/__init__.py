@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from i0tscore.metrics.scorer import I0TScorer
     from i0tscore.results import Result, Signature
     from i0tscore.samples import Sample, read_samples
-    from i0tscore.training.async_fit import fit_async
+    from i0tscore.training.i0t_async import fit_async
 
 _HOMES = {
     "I0TScoreError": "i0tscore.errors",
@@ -34,7 +34,7 @@ _HOMES = {
     "Statistics": "i0tscore.gap",
     "clip_score": "i0tscore.metrics.api",
     "fit": "i0tscore.metrics.api",
-    "fit_async": "i0tscore.training.async_fit",
+    "fit_async": "i0tscore.training.i0t_async",
     "functional": "i0tscore.metrics.functional",
     "i0t_score": "i0tscore.metrics.api",
     "load_encoder": "i0tscore.encoders",

@@ -24,9 +24,8 @@ from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import I0TScoreError
 from i0tscore.gap import NONE, POST, GapStatistics, Moments, Normalization, Standardizer, centroid_distance
 from i0tscore.results.retrieval import recall
-from i0tscore.training.async_pairs import CachedPairs, DropoutPairs, Pairs, Passes
-from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer
-from i0tscore.training.schedule import Rows
+from i0tscore.training.i0t_async import AsyncRecipe, AsyncTrainer, CachedPairs, DropoutPairs, Pairs, Passes
+from i0tscore.training.optimization import IntArray
 from studies.evaluation import expert_ratings
 from studies.flickr8k import CAPTIONS_PER_IMAGE, Flickr8kSplit, Split, read_split
 from studies.lite_features import PREFIX
@@ -64,9 +63,9 @@ class Witness:
         self._pairs, self._momentum = pairs, momentum
         self._updates = [0, 0]
         self.mean, self.variance = np.zeros((2, pairs.dimension)), np.ones((2, pairs.dimension))
-        self.groups, self.dimension, self.identity = pairs.groups, pairs.dimension, pairs.identity
+        self.image_index, self.dimension, self.identity = pairs.image_index, pairs.dimension, pairs.identity
 
-    def passes(self, rows: Rows, seed: int) -> Passes:
+    def passes(self, rows: IntArray, seed: int) -> Passes:
         """What the pairs give, looked at on its way."""
         passes = self._pairs.passes(rows, seed)
         for side, several in enumerate(passes):
@@ -104,7 +103,7 @@ class Study:
         """The row of a standardizer with the training means."""
         means = GapStatistics(Moments.of(self.train.images).mean, Moments.of(self.train.captions).mean)
         measured = self.measure(lambda x: standardizer.images(x, means), lambda y: standardizer.captions(y, means))
-        return {"variant": name, "pairs": len(self.train.groups)} | measured
+        return {"variant": name, "pairs": len(self.train.image_index)} | measured
 
     def trained(self, name: str, recipe: AsyncRecipe, pairs: Pairs | None = None) -> Row:
         """The row of a training, on ``pairs`` if they are given."""
@@ -112,7 +111,7 @@ class Study:
         trainer = AsyncTrainer(witness, recipe, self.seed)
         image, caption = found = trainer.run()
         return (
-            {"variant": name, "pairs": len(witness.groups), "steps": trainer.total}
+            {"variant": name, "pairs": len(witness.image_index), "steps": trainer.total}
             | self.measure(image, caption)
             | {
                 "‖w − 1‖": float(np.linalg.norm([n.weight - 1 for n in found])),
@@ -202,9 +201,9 @@ def figures(images: NDArray[Any], captions: NDArray[Any]) -> Row:
 def _mcsie_rows(study: Study, encoder: Encoder, split: Flickr8kSplit, count: int) -> Iterator[Row]:
     """The paper's recipe with MCSIE, and without on the same pairs."""
     every = study.train
-    chosen = np.sort(np.random.default_rng(study.seed).permutation(len(every.groups))[:count])
-    some = CachedPairs(every.images[chosen], every.captions[chosen], every.groups[chosen])
-    images = [split.images[group] for group in some.groups]
+    chosen = np.sort(np.random.default_rng(study.seed).permutation(len(every.image_index))[:count])
+    some = CachedPairs(every.images[chosen], every.captions[chosen], every.image_index[chosen])
+    images = [split.images[group] for group in some.image_index]
     captions = [PREFIX + split.captions[row] for row in chosen]
     recipe = replace(TRAINED, mcsie=True)
     dropped = DropoutPairs(encoder, images, captions, some, recipe.dropout)

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from i0tscore.gap import Moments, Standardizer, Statistics, all_standardizers
 from i0tscore.gap.bank import NEAREST, HubnessBank
-from i0tscore.training.async_pairs import CachedPairs
-from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer
+from i0tscore.training.i0t_async import AsyncRecipe, AsyncTrainer, CachedPairs
 from studies.async_ablation import TRAINED, VARIANTS
 from studies.gap_published import CHANGES
 from studies.standardizer_study import Condition

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from i0tscore.encoders.lite_heads import LiteHead
 from i0tscore.errors import InputError
-from i0tscore.training.losses import contrastive_loss, soft_targets
+from i0tscore.training.losses import contrastive_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,30 @@ def embed_pairs(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Unit embeddings of the images in their first view (n, d) and of their captions (k·n, d)."""
     return embed(heads[0], pairs.images[:, 0]), embed(heads[1], pairs.captions.flatten(0, 1))
+
+
+def soft_targets(captions: torch.Tensor, *, hard_weight: float, temperature: float) -> torch.Tensor:
+    """Return contrastive targets that give partial credit to similar captions.
+
+    Caption corpora are full of near-duplicates ("a dog runs", "a dog is running"), which one-hot targets
+    push apart. Row i mixes the one-hot target with a softmax over caption–caption cosines.
+
+    Args:
+        captions: Caption features of a batch, shape (n, d), not necessarily normalized.
+        hard_weight: Weight of the one-hot target, in [0, 1].
+        temperature: Softmax temperature, greater than 0.
+
+    Returns:
+        Probabilities of shape (n, n); each row sums to 1.
+
+    Example:
+        >>> soft_targets(torch.eye(2), hard_weight=1.0, temperature=0.1)
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+    unit = functional.normalize(captions, dim=-1)
+    soft = (unit @ unit.T / temperature).softmax(dim=-1)
+    return hard_weight * torch.eye(len(unit), dtype=soft.dtype) + (1.0 - hard_weight) * soft
 
 
 def _loss(

@@ -16,7 +16,7 @@ from i0tscore.errors import I0TScoreError, InputError
 from i0tscore.results.intervals import Estimate
 from i0tscore.results.retrieval import DEPTHS, CrossModalRanks, cross_modal_ranks
 from i0tscore.samples import Sample, read_samples
-from i0tscore.training.stage1_run import long_captions
+from i0tscore.training.stage1 import long_captions
 
 _PATH = click.Path(path_type=Path)
 

@@ -20,10 +20,17 @@ from i0tscore.cli.main import main
 from i0tscore.encoders.lite import load_lite
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Statistics, centroid_distance
-from i0tscore.training.async_fit import CHECKPOINT, fit_async
-from i0tscore.training.async_pairs import CachedPairs, DropoutPairs, Pairs, Passes
-from i0tscore.training.async_training import AsyncRecipe, AsyncTrainer
-from i0tscore.training.schedule import Rows, draw_batches, learning_rate
+from i0tscore.training.i0t_async import (
+    CHECKPOINT,
+    AsyncRecipe,
+    AsyncTrainer,
+    CachedPairs,
+    DropoutPairs,
+    Pairs,
+    Passes,
+    fit_async,
+)
+from i0tscore.training.optimization import IntArray, epoch_batches, learning_rate
 from studies import async_ablation
 from studies.async_ablation import clip_rows
 from studies.evaluation import ExpertRatings
@@ -70,11 +77,11 @@ def digest(model: nn.Module) -> str:
 
 def test_each_image_comes_once_before_any_comes_twice() -> None:
     groups = np.repeat(np.arange(20), 5)
-    found = draw_batches(groups, 10, seed=1, epoch=0)
+    found = epoch_batches(groups, 10, seed=1, epoch=0)
     assert sorted(np.concatenate(found)) == list(range(100))
     assert all(len(set(groups[rows])) == 10 for rows in found)
-    assert not np.array_equal(found[0], draw_batches(groups, 10, seed=1, epoch=1)[0])
-    assert len(draw_batches(groups, 30, seed=1, epoch=0)) == 3
+    assert not np.array_equal(found[0], epoch_batches(groups, 10, seed=1, epoch=1)[0])
+    assert len(epoch_batches(groups, 30, seed=1, epoch=0)) == 3
 
 
 def test_the_rate_warms_up_and_goes_to_nought() -> None:
@@ -91,7 +98,7 @@ def test_running_buffers_are_the_momentum_average_by_hand() -> None:
     normalizations = AsyncTrainer(pairs, PAPER, seed=5).run()
     mean, variance = np.zeros((2, 16)), np.ones((2, 16))
     for epoch in range(3):
-        for rows in draw_batches(pairs.groups, 64, 5, epoch):
+        for rows in epoch_batches(pairs.image_index, 64, 5, epoch):
             for side, vectors in enumerate((pairs.images[rows], pairs.captions[rows])):
                 mean[side] = 0.9 * mean[side] + 0.1 * vectors.mean(axis=0, dtype=np.float64)
                 variance[side] = 0.9 * variance[side] + 0.1 * vectors.var(axis=0, ddof=1, dtype=np.float64)
@@ -103,7 +110,7 @@ def test_running_buffers_are_the_momentum_average_by_hand() -> None:
 def test_the_gap_closes_on_pairs_that_were_not_trained_on() -> None:
     pairs = gapped_pairs(3000)
     train, rest = np.arange(1500), np.arange(1500, 3000)
-    some = CachedPairs(pairs.images[train], pairs.captions[train], pairs.groups[train])
+    some = CachedPairs(pairs.images[train], pairs.captions[train], pairs.image_index[train])
     image, caption = AsyncTrainer(some, PAPER, seed=0).run()
     x, y = pairs.images[rest], pairs.captions[rest]
     assert centroid_distance(x, y) > 0.8
@@ -129,7 +136,7 @@ def test_the_first_step_goes_down_the_gradient_of_the_whole_loss() -> None:
     pairs = gapped_pairs(66)
     recipe = AsyncRecipe(1, 66, learning_rate=1e-3, weight_decay=0.0, warmup=0, mcsie=False, momentum=None)
     found = AsyncTrainer(pairs, recipe, seed=0).run()
-    rows = draw_batches(pairs.groups, 66, 0, 0)[0]
+    rows = epoch_batches(pairs.image_index, 66, 0, 0)[0]
     sides = [torch.from_numpy(v[rows]).double() for v in (pairs.images, pairs.captions)]
     affine = [(torch.ones(16).double(), torch.zeros(16).double()) for _ in sides]
     for parameter in (p for pair in affine for p in pair):
@@ -162,9 +169,9 @@ class Killed:
 
     def __init__(self, pairs: Pairs, steps: int) -> None:
         self._pairs, self._left = pairs, steps
-        self.groups, self.dimension, self.identity = pairs.groups, pairs.dimension, pairs.identity
+        self.image_index, self.dimension, self.identity = pairs.image_index, pairs.dimension, pairs.identity
 
-    def passes(self, rows: Rows, seed: int) -> Passes:
+    def passes(self, rows: IntArray, seed: int) -> Passes:
         if not self._left:
             raise KeyboardInterrupt
         self._left -= 1
@@ -199,33 +206,33 @@ def test_a_finished_run_is_not_run_again_and_another_one_refused(tmp_path: Path)
     first = AsyncTrainer(pairs, PAPER, seed=1).run(file)
     again = AsyncTrainer(Killed(pairs, steps=0), PAPER, seed=1).run(file)
     assert np.array_equal(first[1].mean, again[1].mean)
-    with pytest.raises(InputError, match="other epochs, seed: give another folder"):
+    with pytest.raises(InputError, match="different epochs, seed"):
         AsyncTrainer(pairs, AsyncRecipe(mcsie=False, epochs=4), seed=2).run(file)
-    with pytest.raises(InputError, match="other pairs"):
+    with pytest.raises(InputError, match="different pairs"):
         AsyncTrainer(gapped_pairs(1200), PAPER, seed=1).run(file)
     file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(InputError, match="is not a checkpoint"):
+    with pytest.raises(InputError, match="is not a valid checkpoint"):
         AsyncTrainer(pairs, PAPER, seed=1).run(file)
 
 
 def test_statistics_that_have_not_settled_are_told_of() -> None:
     pairs = gapped_pairs(200 * 3)
-    with pytest.warns(UserWarning, match="after 27 steps the running statistics are still 6 %"):
+    with pytest.warns(UserWarning, match="After 27 steps, the running statistics still contain 6 %"):
         AsyncTrainer(pairs, PAPER, seed=0).run()
     AsyncTrainer(pairs, AsyncRecipe(mcsie=False, epochs=1, momentum=None), seed=0).run()
 
 
 def test_numbers_out_of_range_are_refused() -> None:
     for settings, message in (
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"batch_size": 1}, "batch size must be at least 2"),
-        ({"learning_rate": float("inf")}, "learning rate"),
+        ({"epochs": 0}, "Expected epochs to be finite and at least 1, got 0"),
+        ({"batch_size": 1}, "Expected batch_size to be finite and at least 2, got 1"),
+        ({"learning_rate": float("inf")}, "Expected learning_rate to be finite and at least 0, got inf"),
     ):
         with pytest.raises(UsageError, match=message):
             AsyncRecipe(**settings)
     pairs = gapped_pairs(3)
-    with pytest.raises(InputError, match="1 pairs: batch statistics need at least two"):
-        AsyncTrainer(CachedPairs(pairs.images[:1], pairs.captions[:1], pairs.groups[:1]), PAPER, seed=0)
+    with pytest.raises(InputError, match="Expected at least 2 pairs for batch statistics, got 1"):
+        AsyncTrainer(CachedPairs(pairs.images[:1], pairs.captions[:1], pairs.image_index[:1]), PAPER, seed=0)
 
 
 def test_both_towers_are_passed_twice_and_left_as_they_were(photographs: list[Path]) -> None:
@@ -273,9 +280,9 @@ def test_lite_has_nothing_to_drop_in_its_image_tower(photographs: list[Path]) ->
 
 def test_what_mcsie_cannot_do_is_refused(photographs: list[Path]) -> None:
     x = np.random.default_rng(0).normal(size=(9, 4))
-    with pytest.raises(UsageError, match="embeddings cannot be"):
+    with pytest.raises(UsageError, match="got embeddings"):
         fit_async(x, x, recipe=AsyncRecipe())
-    with pytest.raises(UsageError, match="long captions truncated"):
+    with pytest.raises(UsageError, match="truncates long captions"):
         fit_async(photographs, CAPTIONS, model="lite", long_captions="split")
 
 
@@ -310,7 +317,7 @@ def test_the_command_trains_saves_resumes_and_the_metric_uses_it(
     assert main([*train, "--output", "one.safetensors", "--name", "mine"]) == 0
     told = capsys.readouterr()
     assert "async" in told.out
-    assert "after 10 steps the running statistics are still 35 %" in told.err
+    assert "After 10 steps, the running statistics still contain 35 %" in told.err
     assert Path("state", CHECKPOINT).is_file()
     assert main([*train, "--output", "two.safetensors", "--name", "mine"]) == 0
     assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()

@@ -14,14 +14,14 @@ from i0tscore.encoders.lite_heads import ImageHeadInput, LiteHead
 from i0tscore.errors import InputError
 from i0tscore.gap import Moments
 from i0tscore.results.retrieval import recall
-from i0tscore.training.losses import contrastive_loss, soft_targets
+from i0tscore.training.losses import contrastive_loss
 from studies import lite_data
 from studies import lite_training as training
 from studies.evaluation import dev_figures
 from studies.flickr8k import read_split
 from studies.imagenet import class_captions
 from studies.lite_features import STORAGE_VIEWS, VIEWS, FeatureExtractor, make_view
-from studies.lite_heads import HeadRecipe, PairFeatures, embed_pairs, train_heads
+from studies.lite_heads import HeadRecipe, PairFeatures, embed_pairs, soft_targets, train_heads
 from studies.lite_report import BEGIN, END, calibration_error, write_card
 
 
@@ -56,7 +56,7 @@ def pairs(count: int = 40, *, noise: float = 0.3) -> PairFeatures:
 RECIPE = HeadRecipe(epochs=30, batch_size=20, hidden=32)
 
 
-def test_soft_targets_are_rows_of_probabilities_that_favour_the_own_and_the_similar() -> None:
+def test_soft_targets_are_rows_of_probabilities_that_favor_the_own_and_the_similar() -> None:
     captions = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 5.0]])
     targets = soft_targets(captions, hard_weight=0.5, temperature=0.1)
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(3))

@@ -16,10 +16,9 @@ from i0tscore.encoders.attention import attention_dropout
 from i0tscore.encoders.lite import load_lite
 from i0tscore.errors import ModelError, UsageError
 from i0tscore.training.losses import (
-    contrastive_loss,
     cross_modal_cyclic_loss,
+    i0t_loss,
     in_modal_cyclic_loss,
-    mcsie_loss,
 )
 
 
@@ -57,7 +56,7 @@ def test_mcsie_is_the_mean_over_four_pairs() -> None:
     x1, x2, y1, y2 = (units(6, seed) for seed in range(4))
     expected = np.mean([contrastive(x, y, 10.0) for x in (x1, x2) for y in (y1, y2)])
     passes = [torch.from_numpy(one) for one in (x1, x2, y1, y2)]
-    found = mcsie_loss(passes[:2], passes[2:], lambda x, y: contrastive_loss(x, y, 10.0))
+    found = i0t_loss(passes[:2], passes[2:], 10.0, cyclic_weight=0)
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 

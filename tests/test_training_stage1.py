@@ -24,8 +24,7 @@ from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.samples import read_samples
 from i0tscore.training import stage1
 from i0tscore.training.positions import WEIGHTS_FILE, stretch_positions, write_stretched
-from i0tscore.training.stage1_model import PairTowers, Stage1Recipe, stage1_loss
-from i0tscore.training.stage1_run import fine_tune, long_captions
+from i0tscore.training.stage1 import PairTowers, Stage1Recipe, fine_tune, long_captions, stage1_loss
 from studies import stage1_recall
 
 COLORS = {
@@ -85,7 +84,7 @@ def test_the_first_positions_stay_and_the_others_lie_between_their_old_neighbour
 
 @pytest.mark.parametrize(("length", "keep"), [(76, 20), (248, 76), (248, -1)])
 def test_positions_that_cannot_be_stretched_are_refused(length: int, keep: int) -> None:
-    with pytest.raises(UsageError, match="77 positions cannot"):
+    with pytest.raises(UsageError, match="Cannot stretch 77 positions"):
         stretch_positions(torch.zeros(77, 4), length, keep)
 
 
@@ -181,9 +180,9 @@ def written_out(x: NDArray[Any], y: NDArray[Any], scale: float, cyclic_weight: f
 def test_each_row_of_the_paper_is_a_loss_of_its_own(recipe: Stage1Recipe, photographs: Path) -> None:
     torch.manual_seed(0)
     towers = PairTowers(tiny_models.encoder("tiny"), recipe)
-    data = stage1.PairDataset(towers._encoder, [s.image for s in samples_of(photographs)[::2]], ["a dog"] * 12)
+    data = stage1.PairDataset(towers.encoder, [s.image for s in samples_of(photographs)[::2]], ["a dog"] * 12)
     pixels = torch.stack([data[i][0] for i in range(12)])
-    ids = towers._encoder.pad([towers._encoder.tokenize([f"a {i}"])[0] for i in range(12)])
+    ids = towers.encoder.pad([towers.encoder.tokenize([f"a {i}"])[0] for i in range(12)])
     torch.manual_seed(1)
     encoded = towers(pixels, ids)
     passes = 2 if recipe.mcsie else 1
@@ -216,9 +215,9 @@ def test_a_run_broken_off_goes_on_as_if_it_had_not_been(photographs: Path, tmp_p
 
 
 def _begin(folder: Path, recipe: Stage1Recipe) -> None:
-    from i0tscore.training.stage1_run import _random
+    from i0tscore.training.stage1 import _random_model
 
-    write_stretched(_random("tiny", 7), "tiny", folder, length=recipe.context_length, keep=20)
+    write_stretched(_random_model("tiny", 7), "tiny", folder, length=recipe.context_length, keep=20)
 
 
 def test_a_killed_run_leaves_no_trace_of_the_steps_it_made_in_vain(
@@ -260,10 +259,10 @@ def test_without_its_checkpoint_a_run_begins_anew_and_not_from_what_it_trained(
 def test_other_models_are_not_trained_over(photographs: Path, tmp_path: Path) -> None:
     recipe = Stage1Recipe(epochs=1, batch_size=6, context_length=77)
     train(photographs, tmp_path / "run", recipe)
-    with pytest.raises(InputError, match="other model"):
+    with pytest.raises(InputError, match="different model"):
         fine_tune("tiny-quickgelu", samples_of(photographs), tmp_path / "run", recipe, from_scratch=True)
     _begin(tmp_path / "mine", recipe)
-    with pytest.raises(UsageError, match="holds a model that was not made here"):
+    with pytest.raises(UsageError, match="contains a model that is not from this command"):
         train(photographs, tmp_path / "mine", recipe)
 
 
@@ -297,7 +296,7 @@ def test_two_processes_train_as_one_with_their_batches_together(photographs: Pat
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "import tempfile, tiny_models\n"
         "tiny_models.register(pathlib.Path(tempfile.mkdtemp()))\n"
-        "from i0tscore.training.stage1_run import main\n"
+        "from i0tscore.training.stage1 import main\n"
         "main()\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

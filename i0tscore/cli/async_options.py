@@ -39,7 +39,7 @@ class AsyncOptions(OptionGroup):
 
     def arguments(self, *, embedded: bool) -> dict[str, Any]:
         """Arguments of ``fit_async``; embeddings are trained on without MCSIE unless it is asked for."""
-        from i0tscore.training.async_training import AsyncRecipe
+        from i0tscore.training.i0t_async import AsyncRecipe
 
         recipe = {
             "epochs": self.epochs,

@@ -67,7 +67,7 @@ def fit(output: Path, name: str | None, source: str, bank: int, form: str, **opt
     found = read_inputs(inputs)
     told: dict[str, Any] = {"name": name or output.stem, "source": source}
     if method == "async":
-        from i0tscore.training.async_fit import fit_async
+        from i0tscore.training.i0t_async import fit_async
 
         told |= encoding_settings(model, on_error=inputs.on_error)
         told |= training.arguments(embedded=inputs.captions is None)

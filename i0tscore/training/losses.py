@@ -1,36 +1,11 @@
-"""Losses on embeddings of images and captions; tensors in, one differentiable number out."""
+"""Differentiable losses on image and caption embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
-
-
-def soft_targets(captions: torch.Tensor, *, hard_weight: float, temperature: float) -> torch.Tensor:
-    """Targets that give credit to captions which say nearly the same as an image's own.
-
-    A caption corpus is full of near-duplicates ("a dog runs", "a dog is running"); one-hot targets
-    push them apart. The target of row i is its own caption with ``hard_weight`` and a softmax over
-    caption–caption cosines with the rest.
-
-    Args:
-        captions: Caption features of a batch, shape (n, d), of any length.
-        hard_weight: Weight of the own caption, in [0, 1]; 1 gives one-hot targets.
-        temperature: Of the softmax, above 0.
-
-    Returns:
-        Shape (n, n), rows summing to 1.
-
-    Example:
-        >>> soft_targets(torch.eye(2), hard_weight=1.0, temperature=0.1)
-        tensor([[1., 0.],
-                [0., 1.]])
-    """
-    unit = functional.normalize(captions, dim=-1)
-    soft = (unit @ unit.T / temperature).softmax(dim=-1)
-    return hard_weight * torch.eye(len(unit), dtype=soft.dtype) + (1.0 - hard_weight) * soft
 
 
 def contrastive_loss(
@@ -39,82 +14,87 @@ def contrastive_loss(
     scale: float | torch.Tensor,
     targets: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Symmetric cross-entropy over the batch's similarities (Radford et al. 2021).
+    """Compute CLIP's symmetric cross-entropy over the similarities of a batch (Radford et al. 2021).
 
     Args:
         images: Unit embeddings, shape (n, d).
-        captions: Unit embeddings, shape (n, d), row i belonging to image i.
-        scale: Logit scale (inverse temperature) on the cosines, a number or learned.
-        targets: Probabilities, shape (n, n); by default row i is caption i alone.
+        captions: Unit embeddings, shape (n, d); row i matches image i.
+        scale: Logit scale (inverse temperature) applied to the cosines.
+        targets: Target probabilities, shape (n, n); one-hot by default.
 
     Example:
         >>> round(float(contrastive_loss(torch.eye(2), torch.eye(2), scale=1.0)), 4)
         0.3133
     """
     logits = scale * images @ captions.T
-    wanted = torch.arange(len(logits), device=logits.device) if targets is None else targets
-    return (functional.cross_entropy(logits, wanted) + functional.cross_entropy(logits.T, wanted)) / 2
+    if targets is None:
+        targets = torch.arange(len(logits), device=logits.device)
+    return (functional.cross_entropy(logits, targets) + functional.cross_entropy(logits.T, targets)) / 2
 
 
 def in_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
-    """In-modal cyclic consistency (Goel et al. 2022, CyCLIP): two images are as alike as their captions.
+    """Compute CyCLIP's in-modal consistency loss (Goel et al. 2022).
 
-    (1/n) Σ_j Σ_k (x_j·x_k − y_j·y_k)²: the squares of all n² differences of cosines, divided by n and
-    not by n², as in CyCLIP; the code of I0T computes the same from logits (mean square / scale² · n).
+    (1/n) Σ_j Σ_k (x_j·x_k − y_j·y_k)²: two images should be as similar as their captions. As in CyCLIP, the
+    sum over n² terms is divided by n; I0T's code computes the same from logits (mean square / scale² · n).
 
     Args:
         images: Unit embeddings, shape (n, d).
-        captions: Unit embeddings, shape (n, d), row i belonging to image i.
+        captions: Unit embeddings, shape (n, d); row i matches image i.
 
     Example:
         >>> round(float(in_modal_cyclic_loss(torch.eye(2), torch.ones(2, 2) / 2**0.5)), 2)
         1.0
     """
-    return _square_per_row(images @ images.T - captions @ captions.T)
+    return (images @ images.T - captions @ captions.T).square().sum() / len(images)
 
 
 def cross_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
-    """Cross-modal cyclic consistency (Goel et al. 2022, CyCLIP): mismatched similarities are symmetric.
+    """Compute CyCLIP's cross-modal consistency loss (Goel et al. 2022).
 
-    (1/n) Σ_j Σ_k (x_j·y_k − x_k·y_j)², normalised as ``in_modal_cyclic_loss``.
+    (1/n) Σ_j Σ_k (x_j·y_k − x_k·y_j)²: the similarities of mismatched pairs should be symmetric. The
+    normalization is that of ``in_modal_cyclic_loss``.
 
     Args:
         images: Unit embeddings, shape (n, d).
-        captions: Unit embeddings, shape (n, d), row i belonging to image i.
+        captions: Unit embeddings, shape (n, d); row i matches image i.
 
     Example:
         >>> round(float(cross_modal_cyclic_loss(torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]]))), 2)
         0.36
     """
     similarity = images @ captions.T
-    return _square_per_row(similarity - similarity.T)
+    return (similarity - similarity.T).square().sum() / len(images)
 
 
-def mcsie_loss(
+def i0t_loss(
     images: Sequence[torch.Tensor],
     captions: Sequence[torch.Tensor],
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    scale: float | torch.Tensor,
+    cyclic_weight: float,
 ) -> torch.Tensor:
-    """MCSIE (An et al. 2025): the mean of a loss over each pass of the images with each of the captions.
+    """Compute I0T's loss: contrastive plus weighted cyclic losses, with MCSIE (An et al. 2025).
 
-    With two passes a side, made under ``i0tscore.encoders.attention.attention_dropout``, these are the
-    four pairs (x1, y1), (x1, y2), (x2, y1), (x2, y2); with one pass a side it is the loss itself.
+    MCSIE averages the loss over all pairs of an image pass and a caption pass. Two passes per modality under
+    ``i0tscore.encoders.attention.attention_dropout`` give (x1, y1), (x1, y2), (x2, y1) and (x2, y2).
 
     Args:
-        images: Unit embeddings of one batch, (n, d) a pass.
-        captions: The same of its captions.
-        loss: What is averaged, of an (n, d) pair.
+        images: Unit embeddings of one batch, one tensor (n, d) per pass.
+        captions: Unit embeddings of its captions, one tensor (n, d) per pass.
+        scale: Logit scale of the contrastive loss.
+        cyclic_weight: Weight of each of the two cyclic losses; 0 skips them.
 
     Example:
         >>> x, y = torch.eye(2), torch.eye(2).flip(0)
-        >>> scores = [float(contrastive_loss(x, other, 1.0)) for other in (x, y)]
-        >>> both = mcsie_loss([x, x], [x, y], lambda a, b: contrastive_loss(a, b, 1.0))
-        >>> abs(float(both) - sum(scores) / 2) < 1e-6
+        >>> losses = [float(contrastive_loss(x, other, 1.0)) for other in (x, y)]
+        >>> abs(float(i0t_loss([x, x], [x, y], 1.0, cyclic_weight=0)) - sum(losses) / 2) < 1e-6
         True
     """
-    losses = [loss(x, y) for x in images for y in captions]
-    return torch.stack(losses).mean()
 
+    def pair_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        contrastive = contrastive_loss(x, y, scale)
+        if not cyclic_weight:
+            return contrastive
+        return contrastive + cyclic_weight * (in_modal_cyclic_loss(x, y) + cross_modal_cyclic_loss(x, y))
 
-def _square_per_row(differences: torch.Tensor) -> torch.Tensor:
-    return differences.square().sum() / len(differences)
+    return torch.stack([pair_loss(x, y) for x in images for y in captions]).mean()

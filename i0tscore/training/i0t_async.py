@@ -1,0 +1,367 @@
+"""I0T_async (An et al. 2025): a trained BatchNorm1d behind each frozen encoder.
+
+Only 4 · d parameters are trained. The running means and variances, which follow the batches, do most of
+the work; ``docs/i0t-async.md`` has the ablation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from i0tscore.encoders import DEFAULT_MODEL, load_encoder
+from i0tscore.encoders.attention import attention_dropout, attention_layers
+from i0tscore.encoders.images import ImageInput, decode
+from i0tscore.encoders.inputs import as_embeddings
+from i0tscore.errors import InputError, UsageError
+from i0tscore.gap import Normalization
+from i0tscore.metrics.metric import PRESETS
+from i0tscore.metrics.scorer import I0TScorer
+from i0tscore.metrics.statistics import run_statistics
+from i0tscore.training.checkpoints import read_checkpoint, write_checkpoint
+from i0tscore.training.losses import i0t_loss
+from i0tscore.training.optimization import (
+    IntArray,
+    Recipe,
+    epoch_batches,
+    learning_rate,
+    optimizer_step,
+    step_seed,
+)
+
+if TYPE_CHECKING:
+    from i0tscore.encoders.base import Encoder
+    from i0tscore.gap import Statistics
+
+CHECKPOINT = "async.safetensors"
+
+_UNSETTLED = 0.01
+"""Share of the initial running statistics above which a warning is issued."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncRecipe(Recipe):
+    """Hyperparameters of I0T_async; the defaults are those of An et al. 2025.
+
+    Attributes:
+        logit_scale: Fixed scale of the cosines.
+        momentum: Weight of a batch in the running statistics; None weights all batches equally.
+        eps: Added to the variance.
+    """
+
+    logit_scale: float = 100.0
+    momentum: float | None = 0.1
+    eps: float = 1e-5
+
+
+class Passes(NamedTuple):
+    """Unit embeddings of one batch.
+
+    Attributes:
+        images: One tensor (n, d) per pass.
+        captions: One tensor (n, d) per pass; row i matches image i.
+    """
+
+    images: list[torch.Tensor]
+    captions: list[torch.Tensor]
+
+
+class Pairs(Protocol):
+    """Source of training batches."""
+
+    @property
+    def image_index(self) -> IntArray:
+        """Index of each pair's image (n,)."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of the data, which a checkpoint must match."""
+
+    def passes(self, rows: IntArray, seed: int) -> Passes:
+        """Return the embeddings of some pairs; the same rows and seed give the same result."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CachedPairs:
+    """Pairs that have been embedded: one pass per modality.
+
+    Attributes:
+        images: Unit embeddings (n, d), float32.
+        captions: Unit embeddings (n, d), float32; row i matches image i.
+        image_index: Index of each pair's image (n,).
+    """
+
+    images: NDArray[np.float32]
+    captions: NDArray[np.float32]
+    image_index: IntArray
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return int(self.images.shape[1])
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the embeddings and image indices."""
+        arrays = (self.images, self.captions, self.image_index)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
+
+    def passes(self, rows: IntArray, seed: int) -> Passes:
+        """Return the embeddings of some pairs; the seed has no effect."""
+        return Passes([torch.from_numpy(self.images[rows])], [torch.from_numpy(self.captions[rows])])
+
+
+class DropoutPairs:
+    """Pairs encoded twice per batch under attention dropout (MCSIE).
+
+    Image towers without attention (``lite``, ResNets) have nothing to drop. Their images come from
+    ``cached`` in one pass, which gives the same mean loss as two identical passes.
+
+    Args:
+        encoder: An ``OpenClipEncoder``; its weights do not change.
+        images: Image of each pair (n).
+        captions: Caption of each pair (n), with prefix; truncated to the context length.
+        cached: Embeddings of the same pairs without dropout.
+        dropout: Share of the attention weights to drop.
+
+    Raises:
+        UsageError: The encoder does not expose a model.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        images: Sequence[ImageInput],
+        captions: Sequence[str],
+        cached: CachedPairs,
+        dropout: float = 0.1,
+    ) -> None:
+        model = getattr(encoder, "model", None)
+        if not isinstance(model, nn.Module):
+            raise UsageError("MCSIE needs an encoder with a PyTorch model. Train without it (--no-mcsie).")
+        self._encoder, self._model, self._cached, self._dropout = encoder, model, cached, dropout
+        self._images = images if attention_layers(getattr(model, "visual", model)) else None
+        self._tokens = encoder.tokenize(captions)
+        self.image_index, self.dimension, self.identity = cached.image_index, cached.dimension, cached.identity
+
+    def passes(self, rows: IntArray, seed: int) -> Passes:
+        """Encode some pairs twice; the seed determines the dropout, and torch's generator is restored."""
+        device: Any = getattr(self._encoder, "device", torch.device("cpu"))
+        tokens = [self._tokens[row] for row in rows]
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            attention_dropout(self._model, self._dropout),
+        ):
+            torch.manual_seed(seed)
+            # The encoder returns inference tensors: cloned, they can take part in a backward pass.
+            images = self._cached.passes(rows, seed).images
+            if self._images is not None:
+                pixels = torch.stack([self._encoder.preprocess(decode(self._images[row])) for row in rows])
+                images = [self._encoder.encode_pixels(pixels).cpu().clone() for _ in range(2)]
+            captions = [self._encoder.encode_tokens(tokens).cpu().clone() for _ in range(2)]
+        return Passes(images, captions)
+
+
+class AsyncTrainer:
+    """A resumable training run of I0T_async.
+
+    A resumed run gives the same bytes as an uninterrupted one (on one machine with the same number of
+    threads).
+
+    Args:
+        pairs: Training pairs.
+        recipe: Hyperparameters.
+        seed: Seed of the order of the pairs and of dropout.
+
+    Raises:
+        InputError: There are fewer than two pairs.
+
+    Attributes:
+        norms: The normalizations of images and of captions.
+        step: Number of finished steps.
+        total: Number of steps of the whole run.
+    """
+
+    def __init__(self, pairs: Pairs, recipe: AsyncRecipe, seed: int) -> None:
+        count = len(pairs.image_index)
+        if count < 2:
+            raise InputError(f"Expected at least 2 pairs for batch statistics, got {count}. Add more pairs.")
+        self._pairs, self._recipe, self._seed = pairs, recipe, seed
+        self._batch_size = min(recipe.batch_size, count)
+        self._epoch_steps = count // self._batch_size
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(pairs.dimension, eps=recipe.eps, momentum=recipe.momentum) for _ in range(2)
+        )
+        self.optimizer = torch.optim.AdamW(self.norms.parameters(), weight_decay=recipe.weight_decay)
+        self.step = 0
+        self.total = recipe.epochs * self._epoch_steps
+
+    def run(
+        self, checkpoint: Path | None = None, *, every: int = 100, progress: bool = False
+    ) -> tuple[Normalization, Normalization]:
+        """Train to the end and return the normalizations of images and of captions.
+
+        Args:
+            checkpoint: File to resume from if it exists, and to write checkpoints to.
+            every: Steps between two checkpoints; another one is written at the end.
+            progress: Whether to show a progress bar on stderr.
+
+        Raises:
+            InputError: The checkpoint is damaged or belongs to other data, another recipe or another seed.
+        """
+        identity = {"pairs": self._pairs.identity, "seed": self._seed, **asdict(self._recipe)}
+        if checkpoint is not None and checkpoint.exists():
+            self.step = read_checkpoint(checkpoint, identity, self.norms, self.optimizer)
+        log = logging.getLogger("i0tscore")
+        bar = tqdm(
+            total=self.total, initial=self.step, desc="training", unit=" steps", file=sys.stderr, disable=not progress
+        )
+        with bar:
+            while self.step < self.total:
+                epoch, done = divmod(self.step, self._epoch_steps)
+                batches = epoch_batches(self._pairs.image_index, self._batch_size, self._seed, epoch)
+                for rows in batches[done:]:
+                    loss = self._train_step(rows)
+                    bar.update()
+                    if checkpoint is not None and (self.step % every == 0 or self.step == self.total):
+                        write_checkpoint(checkpoint, identity, self.norms, self.optimizer, self.step)
+                log.info("epoch %d: loss %.4f", epoch + 1, loss)
+        initial = 0.0 if self._recipe.momentum is None else (1 - self._recipe.momentum) ** self.total
+        if initial > _UNSETTLED:
+            warnings.warn(
+                f"After {self.total} steps, the running statistics still contain {100 * initial:.0f} % of their "
+                "initial values. Train on more pairs, with smaller batches, or for more epochs.",
+                UserWarning,
+                stacklevel=2,
+            )
+        image, caption = (self._normalization(norm) for norm in self.norms)
+        return image, caption
+
+    def _normalization(self, norm: nn.Module) -> Normalization:
+        state = norm.state_dict()
+        names = ("running_mean", "running_var", "weight", "bias")
+        mean, variance, weight, bias = (state[name].double().numpy() for name in names)
+        return Normalization(mean, variance, weight, bias, eps=self._recipe.eps)
+
+    def _train_step(self, rows: IntArray) -> float:
+        recipe = self._recipe
+        passes = self._pairs.passes(rows, step_seed(self._seed, self.step))
+        images, captions = (
+            [functional.normalize(norm(vectors), dim=-1) for vectors in modality]
+            for norm, modality in zip(self.norms, passes, strict=True)
+        )
+        loss = i0t_loss(images, captions, recipe.logit_scale, recipe.cyclic_weight)
+        rate = learning_rate(recipe.learning_rate, recipe.warmup, self.step, self.total)
+        optimizer_step(self.optimizer, loss, rate)
+        self.step += 1
+        return loss.item()
+
+
+def fit_async(
+    images: Iterable[Any],
+    captions: Iterable[Any],
+    *,
+    model: str | Encoder = DEFAULT_MODEL,
+    recipe: AsyncRecipe | None = None,
+    seed: int = 12345,
+    name: str = "async",
+    source: str = "",
+    checkpoints: str | Path | None = None,
+    preset: str = "paper",
+    **options: Any,
+) -> Statistics:
+    """Train I0T_async (An et al. 2025) on matched pairs, for the metric ``AsyncI0TScore``.
+
+    The encoder does not change. Everything is encoded once. MCSIE, part of the paper's recipe, encodes
+    everything twice more in each epoch; without it, or on embeddings, training takes seconds. Use several
+    thousand pairs, because the running statistics follow the last batches.
+
+    Args:
+        images: Images or embeddings, as for ``I0TScorer.score``. MCSIE holds all images, so pass paths.
+        captions: One matched caption per image.
+        model: Encoder the statistics are for.
+        recipe: Hyperparameters; those of the paper by default, without MCSIE for embeddings.
+        seed: Seed of the order of the pairs and of dropout.
+        name: Short name, shown in signatures.
+        source: Description of the data; a description of the training is appended.
+        checkpoints: Folder for the checkpoint; an interrupted run resumes from it.
+        preset: Preset of ``I0TScorer``, which sets the caption prefix.
+        **options: Other options of ``I0TScorer``.
+
+    Returns:
+        Statistics with the trained normalization, and with moments and reference distributions of the
+        training pairs (in-sample).
+
+    Raises:
+        InputError: As for ``I0TScorer.score``; or there are fewer than two pairs, or the checkpoint belongs to
+            another run.
+        UsageError: MCSIE was requested for embeddings or for captions that are split.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(2000, 8)) + 1
+        >>> statistics = fit_async(x, x + rng.normal(size=(2000, 8)) - 2)
+        >>> [round(float(n.weight.mean()), 2) for n in statistics.normalization]
+        [1.0, 1.0]
+    """
+    embedded = as_embeddings(images) is not None
+    recipe = recipe or AsyncRecipe(mcsie=not embedded)
+    if recipe.mcsie and embedded:
+        raise UsageError("MCSIE encodes under dropout and needs images and captions, got embeddings. Train without it.")
+    if recipe.mcsie and options.get("long_captions") == "split":
+        raise UsageError("MCSIE truncates long captions. Train without it, or do not split captions.")
+    encoder, ids = None, None
+    loading = {key: options.pop(key) for key in ("weights", "precision", "device", "offline") if key in options}
+    if not embedded:
+        encoder = load_encoder(model, **{"device": "auto", **loading}) if isinstance(model, str) else model
+        images = images if hasattr(images, "__getitem__") else list(images)
+        captions = captions if isinstance(captions, Sequence) else list(captions)
+        ids = map(str, range(len(captions)))
+    run = I0TScorer(encoder or model, preset=preset, **options).encode(images, captions, ids=ids)
+    if run.skipped:
+        warnings.warn(f"Skipped {len(run.skipped)} samples.", UserWarning, stacklevel=2)
+    prefix = PRESETS[preset].prefix
+    cached = CachedPairs(*run.pairs, run.image_index)
+    pairs: Pairs = cached
+    if recipe.mcsie and encoder is not None:
+        used: list[Any] = [images[int(position)] for position in run.ids]  # type: ignore[index]
+        pairs = DropoutPairs(encoder, used, [prefix + text for text in run.captions], cached, recipe.dropout)
+    trainer = AsyncTrainer(pairs, recipe, seed)
+    checkpoint = None if checkpoints is None else Path(checkpoints) / CHECKPOINT
+    normalization = trainer.run(checkpoint, progress=bool(options.get("progress")))
+    source = "; ".join(part for part in (source, describe(recipe, seed, trainer.total)) if part)
+    fingerprint = None if encoder is None else encoder.fingerprint
+    statistics = run_statistics(run, fingerprint, prefix, name=name, source=source)
+    return replace(statistics, normalization=normalization).with_reference(*run.pairs, run.image_index)
+
+
+def describe(recipe: AsyncRecipe, seed: int, steps: int) -> str:
+    """Describe a training run, for the ``source`` of statistics.
+
+    Example:
+        >>> describe(AsyncRecipe(mcsie=False), 7, 1404)
+        'I0T_async: 1404 steps in 3 epochs, rate 1e-06, cyclic 0.25, no MCSIE, seed 7; measured in-sample'
+    """
+    mcsie = f"MCSIE dropout {recipe.dropout:g}" if recipe.mcsie else "no MCSIE"
+    return (
+        f"I0T_async: {steps} steps in {recipe.epochs} epochs, rate {recipe.learning_rate:g}, "
+        f"cyclic {recipe.cyclic_weight:g}, {mcsie}, seed {seed}; measured in-sample"
+    )
