@@ -10,8 +10,8 @@ from human_judgments.published import Published
 from human_judgments.rating_sets import KnownSet
 from human_judgments.report import UNDEFINED, bullets, p_value, percent, table
 from human_judgments.scores import Scores
-from i0tscore.render.agreement import SYMBOLS, agreement_table, part_table
-from i0tscore.render.markdown import draw_markdown_table
+from i0tscore.render.comparison_view import SYMBOLS, agreement_table, part_table
+from i0tscore.render.document import markdown_table
 from i0tscore.results.correlation import CorrelationName
 from i0tscore.results.evidence import CorrelationReport
 
@@ -71,14 +71,14 @@ def agreement_blocks(
             table(["metric", "accuracy", "pairs"], rows),
         ]
     if found.parts:
-        parts = part_table(found, found.parts_by_label, shown=percent)
-        blocks += [f"{SYMBOLS[headline]} by part of the set:", draw_markdown_table(parts)]
+        parts = part_table(found, found.parts_by_label, format_cell=percent)
+        blocks += [f"{SYMBOLS[headline]} by part of the set:", markdown_table(parts)]
     return blocks
 
 
 def figures(found: CorrelationReport) -> str:
     """The table of agreement, × 100."""
-    return draw_markdown_table(agreement_table(found, shown=percent, of="metric", groups="images"))
+    return markdown_table(agreement_table(found, format_cell=percent, name_heading="metric", cluster_heading="images"))
 
 
 def difference_table(found: CorrelationReport, resamples: int) -> str:

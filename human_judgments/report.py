@@ -10,9 +10,8 @@ from typing import Any
 from human_judgments.plot import Picture
 from i0tscore.errors import I0TScoreError
 from i0tscore.files import replace_file
-from i0tscore.render.document import intervals_said
-from i0tscore.render.markdown import draw_markdown_table, escape
-from i0tscore.render.tables import Table
+from i0tscore.render.cells import describe_intervals
+from i0tscore.render.document import Table, escape_markdown, markdown_table
 from i0tscore.results import Resampling
 from i0tscore.results.intervals import Estimate
 from i0tscore.results.serialise import dumps
@@ -52,7 +51,7 @@ def write_report(report: Report, folder: Path, *, plot: bool) -> list[Path]:
         if plot and report.chart is not None and (picture := report.chart.draw()) is not None:
             written.append(folder / f"{report.stem}.svg")
             replace_file(written[-1], picture)
-            blocks.insert(1, f"![{escape(report.chart.title)}]({written[-1].name})")
+            blocks.insert(1, f"![{escape_markdown(report.chart.title)}]({written[-1].name})")
         text = "\n\n".join([f"# {report.title}", *blocks]) + "\n"
         for suffix, content in ((".md", text), (".json", dumps({"schema": SCHEMA, **report.data}, 1) + "\n")):
             written.append(folder / (report.stem + suffix))
@@ -71,8 +70,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
         |:---------|----:|
         | a\|b     |   3 |
     """
-    align = ["left"] * left + ["right"] * (len(header) - left)
-    return draw_markdown_table(Table(list(header), [list(row) for row in rows], align))
+    return markdown_table(Table(header, rows, left=left))
 
 
 def percent(estimate: Estimate | None, *, signed: bool = False) -> str:
@@ -102,14 +100,14 @@ def p_value(value: float | None, resamples: int) -> str:
 
 def bullets(lines: Sequence[str]) -> str:
     """A list of lines."""
-    return "\n".join(f"* {escape(line)}" for line in lines)
+    return "\n".join(f"* {escape_markdown(line)}" for line in lines)
 
 
 def resampling_note(resampling: Resampling, what: str) -> str:
     """How the intervals were made."""
     if not resampling.resamples:
         return "No intervals were asked for."
-    return f"In parentheses: {intervals_said(resampling, what)}."
+    return f"In parentheses: {describe_intervals(resampling, what)}."
 
 
 def _hundred(value: float) -> float:

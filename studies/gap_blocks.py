@@ -8,8 +8,8 @@ from itertools import pairwise
 from human_judgments.report import UNDEFINED, p_value, percent, table
 from i0tscore.gap import NONE
 from i0tscore.gap.measures import severity
-from i0tscore.render.document import figure
-from i0tscore.render.gap import HEADINGS
+from i0tscore.render.cells import format_estimate
+from i0tscore.render.gap_view import HEADINGS
 from i0tscore.results import Resampling
 from i0tscore.results.comparison import Difference
 from i0tscore.results.retrieval import DEPTHS
@@ -42,7 +42,7 @@ def gap_table(found: Mapping[str, Measured]) -> str:
         if one.gap is None:
             rows.append([name, *[UNDEFINED] * (1 + len(GAP))])
         else:
-            rows.append([name, one.gap.severity, *(figure(one.gap[measure]) for measure in GAP)])
+            rows.append([name, one.gap.severity, *(format_estimate(one.gap[measure]) for measure in GAP)])
     return table(header, rows, left=2)
 
 
@@ -168,7 +168,7 @@ def band_blocks(found: Mapping[str, Measured], condition_of: Mapping[str, str]) 
                 continue
             band = severity(theirs.centroid_distance)
             cells = [f"{theirs.centroid_distance:.3f} {band}", f"{theirs.linear_separability:.3f}"]
-            ours = [figure(gap[measure]) for measure in GAP[:2]]
+            ours = [format_estimate(gap[measure]) for measure in GAP[:2]]
             same = "the same" if gap.severity == band else "another"
             rows.append([theirs.name, *cells, str(standardizer), f"{ours[0]} {gap.severity}", ours[1], same])
     count = sum(row[-1] == "the same" for row in rows)

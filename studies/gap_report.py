@@ -9,7 +9,7 @@ from typing import Any
 from human_judgments.arguments import Arguments
 from human_judgments.plot import Chart
 from human_judgments.report import Report, bullets, resampling_note
-from i0tscore.render.gap import LEGEND, separability_said
+from i0tscore.render.gap_view import LEGEND, describe_separability
 from i0tscore.results import Resampling
 from i0tscore.results.retrieval import DEPTHS
 from studies.gap_blocks import (
@@ -191,7 +191,7 @@ def _gap_notes(found: Mapping[str, Measured]) -> str:
     gaps = [one.gap for one in found.values() if one.gap is not None]
     lines = []
     if gaps[0].separability_rows is not None:
-        lines.append(f"{separability_said(gaps[0])}.")
+        lines.append(f"{describe_separability(gaps[0])}.")
     lines += [f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(n for gap in gaps for n in gap.notes)]
     return " ".join(lines)
 

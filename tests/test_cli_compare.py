@@ -110,7 +110,7 @@ def test_csv_text_and_markdown_show_the_numbers_of_json(saved, capsys, tmp_path)
     assert rows[0]["difference"] == ""
     assert main(["compare", *saved]) == 0
     text = capsys.readouterr().out
-    assert max(map(len, text.partition("difference: from")[0].splitlines())) <= 120
+    assert max(map(len, text.partition("Difference: from")[0].splitlines())) <= 120
     shown = f"{systems['b']['mean']['value']:.3f}"
     assert shown in next(line for line in text.splitlines() if line.startswith("b "))
     assert "CLIPScore|m:lite|std:none|stats:none|prefix:|v:0.1.0" in text

@@ -259,7 +259,7 @@ def test_text_markdown_and_csv_show_the_numbers_of_json(table, tmp_path, capsys)
     text = shown["text"].read_text()
     value = data["metrics"]["poor"]["tau_b"]["value"]
     assert f"{value:.3f}" in next(line for line in text.splitlines() if line.startswith("poor"))
-    assert max(map(len, text.partition("in parentheses")[0].splitlines())) <= 120
+    assert max(map(len, text.partition("In parentheses")[0].splitlines())) <= 120
     assert f"| poor                  | {value:.3f} (" in shown["md"].read_text()
     rows = list(csv.DictReader(io.StringIO(shown["csv"].read_text())))
     poor = next(row for row in rows if (row["metric"], row["correlation"]) == ("poor", "tau_b"))

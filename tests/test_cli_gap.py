@@ -72,11 +72,11 @@ def test_tables_say_what_was_done_and_what_was_not(pairs):
         "modality gap, 140 images, 280 captions",
         "RMG",
         "image–image",
-        "LS is of images as 0 and texts as 1, fitted to 196 rows of 12 dimensions, 70 % of the pairs",
+        "LS: regression of 0 for images and 1 for texts, fitted to 196 rows of 12 dimensions (70% of the pairs)",
         "in-sample: ",
         "async is left out: the statistics have no normalization",
         "nnn(0.5) is left out: it moves no embedding",
-        "95 % intervals by bootstrap over images, 100 resamples, seed 12345",
+        "95% bootstrap intervals over images (100 resamples, seed 12345)",
     ):
         assert said in run.out
     assert gap(*pairs[2], "--format", "md").out.count("| none ") == 2

@@ -89,7 +89,7 @@ def test_the_right_caption_beats_the_wrong_one_for_each_photograph(as_json):
 def test_text_is_readable_at_120_columns_and_has_every_sample(score, as_json):
     run = score("captions.jsonl")
     assert run.code == 0
-    tables = run.out[: run.out.index("matched, mismatched")]
+    tables = run.out[: run.out.index("Matched and mismatched")]
     assert max(len(line) for line in tables.splitlines()) <= 120
     for sample in as_json["samples"]:
         line = next(line for line in tables.splitlines() if line.startswith(sample["id"]))

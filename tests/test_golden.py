@@ -121,7 +121,7 @@ FITS = (
 )
 
 CASES = (
-    Case("score", SCORE, "text md json jsonl csv"),
+    Case("score", SCORE, "text md latex json jsonl csv"),
     Case("score-references", WITH_REFERENCES, "text md json jsonl csv"),
     Case("score-metrics", f"{SCORE} {FREE_METRICS}", "text json csv"),
     Case("score-reference-metrics", f"{WITH_REFERENCES} {REFERENCE_METRICS}", "text json csv"),
@@ -171,7 +171,7 @@ CASES = (
     Case("score-clip-retrieval", "score clip-retrieval --resamples 50", "text json csv"),
     Case("score-no-such-metric", f"{SMALL} --metric BLEU", "text", 2),
     Case("score-no-references", f"{SMALL} --metric RefCLIPScore", "text", 1),
-    Case("compare", COMPARE, "text md json csv"),
+    Case("compare", COMPARE, "text md latex json csv"),
     Case("compare-references", f"{COMPARE} --references references.json"),
     Case("compare-batch", f"{COMPARE} --statistics batch {FREE_METRICS}", "text json"),
     Case(
@@ -210,7 +210,7 @@ CASES = (
         "text json",
     ),
     Case("correlate-classic", f"correlate flickr8k/ExpertAnnotations.txt {CLASSIC} --resamples 50"),
-    Case("gap", GAP, "text md json csv"),
+    Case("gap", GAP, "text md latex json csv"),
     Case("gap-moving", f"{GAP} {MOVING}", "json csv"),
     Case("gap-batch", f"{GAP} {MOVING} --statistics batch"),
     # Without color: what seven photographs vary along is mostly rounding.

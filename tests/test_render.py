@@ -10,14 +10,28 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wcwidth import wcswidth
 
 from i0tscore import I0TScorer
 from i0tscore.gap import Moments, Statistics
-from i0tscore.render import render_csv, render_markdown, render_text
-from i0tscore.render.flat import per_instance
-from i0tscore.render.markdown import escape
-from i0tscore.render.statistics import describe_statistics, render_statistics
-from i0tscore.render.strings import display_width, number, one_line, shorten
+from i0tscore.render.cells import format_number
+from i0tscore.render.document import (
+    RENDERERS,
+    Document,
+    Notes,
+    Paragraph,
+    Signatures,
+    Table,
+    escape_latex,
+    escape_markdown,
+    one_line,
+    render_latex,
+    render_markdown,
+    render_text,
+    shorten,
+)
+from i0tscore.render.gap_view import statistics_document, summarize_statistics
+from i0tscore.render.score_view import per_instance_json, score_csv, score_document
 from i0tscore.results import MetricResult, Result, Signature
 from i0tscore.samples import Skipped
 
@@ -64,9 +78,9 @@ def result():
 
 
 def test_text_fits_the_width_and_says_everything(result):
-    text = render_text(result, per_sample=True, width=100)
-    tables = text[: text.index("modality gap")]
-    assert max(display_width(line) for line in tables.splitlines()) <= 100
+    text = render_text(score_document(result), width=100)
+    tables = text[: text.index("Modality gap")]
+    assert max(wcswidth(line) for line in tables.splitlines()) <= 100
     for said in ("one", "three", "0.500", "–", "1/3", "33%", "four", "cannot be read", "something to know"):
         assert said in text
     assert "three: no direction" in text
@@ -79,27 +93,27 @@ def test_text_fits_the_width_and_says_everything(result):
 
 
 def test_text_without_samples_is_short(result):
-    text = render_text(result, per_sample=False)
+    text = render_text(score_document(result, per_sample=False))
     assert "漢" not in text
     assert "I0TScore" in text
 
 
 def test_columns_line_up_with_wide_characters(result):
-    rows = render_text(result, per_sample=True, width=100).splitlines()[:6]
-    assert len({display_width(row) for row in rows[2:]}) == 1
+    rows = render_text(score_document(result), width=100).splitlines()[:6]
+    assert len({wcswidth(row) for row in rows[2:]}) == 1
 
 
 def test_color_only_adds_escapes(result):
-    colored = render_text(result, per_sample=True, color=True)
+    colored = render_text(score_document(result), color=True)
     assert "\x1b[1m" in colored
     plain = colored
     for code in ("\x1b[0m", "\x1b[1m", "\x1b[2m"):
         plain = plain.replace(code, "")
-    assert plain == render_text(result, per_sample=True)
+    assert plain == render_text(score_document(result))
 
 
 def test_markdown_shows_captions_as_they_are(result):
-    text = render_markdown(result, per_sample=True)
+    text = render_markdown(score_document(result))
     row = next(line for line in text.splitlines() if line.startswith("| one"))
     assert "&lt;b&gt;bold&lt;/b&gt; \\| cat" in row
     assert "\\*stars\\* and \\`ticks\\`" in row
@@ -109,7 +123,7 @@ def test_markdown_shows_captions_as_they_are(result):
 
 
 def test_csv_can_be_read_back(result):
-    rows = list(csv.DictReader(io.StringIO(render_csv(result))))
+    rows = list(csv.DictReader(io.StringIO(score_csv(result))))
     assert [row["caption"] for row in rows] == list(result.captions)
     assert [row["I0TScore"] for row in rows] == ["0.5", "-1e-05", ""]
     assert [row["I0TScore.rank_of"] for row in rows] == ["3"] * 3
@@ -118,20 +132,20 @@ def test_csv_can_be_read_back(result):
 
 
 def test_per_instance_is_strict_json(result):
-    assert json.loads(per_instance(result))["three"] == {"I0TScore": None, "RefCLIPScore": 0.8}
+    assert json.loads(per_instance_json(result))["three"] == {"I0TScore": None, "RefCLIPScore": 0.8}
 
 
 def test_embeddings_have_no_caption_column():
     result = Result(ids=("a", "b"), captions=(), metrics={"CLIPScore": metric("CLIPScore", [1.0, 1.1])})
-    text = render_text(result, per_sample=True)
+    text = render_text(score_document(result))
     assert "caption" not in text
     assert "p\n" not in text
-    assert render_csv(result).splitlines()[1].startswith("a,,")
+    assert score_csv(result).splitlines()[1].startswith("a,,")
 
 
 def test_an_empty_result_is_shown():
     result = Result(ids=(), captions=(), metrics={"CLIPScore": metric("CLIPScore", [], interval=None)})
-    assert "–" in render_text(result, per_sample=True)
+    assert "–" in render_text(score_document(result))
 
 
 @pytest.fixture
@@ -156,34 +170,101 @@ def test_scales_are_in_the_units_of_the_metric(statistics):
     assert result["I0TScore(weight=2)"].scale.matched == pytest.approx([2 * q for q in quartiles[0]])
     assert min(result["CLIPScore"].scale.mismatched) >= 0  # CLIPScore clips
     assert result["RefI0TScore"].scale is None
-    text = render_text(result, per_sample=False)
+    text = render_text(score_document(result, per_sample=False))
     assert f"{quartiles[0][1]:.2f}" in text
     assert "(toy data)" in text
 
 
 def test_statistics_are_described(statistics):
-    facts = describe_statistics(statistics)
+    facts = summarize_statistics(statistics)
     assert facts.n == 200
     assert facts.gap == pytest.approx(np.linalg.norm(statistics.image.mean - statistics.caption.mean))
     assert facts.gap_expected is not None
     assert facts.gap_expected < facts.gap
-    text = render_statistics(statistics)
+    text = render_text(statistics_document(statistics))
     assert f"{facts.gap:.3f}" in text
     assert "200 pairs (toy data)" in text
     matched, _ = facts.quartiles["post"]
-    assert " ".join(number(q) for q in matched) in text
+    assert " ".join(format_number(q) for q in matched) in text
+
+
+DOCUMENT = Document(
+    Paragraph(["intro_1"]),
+    Table(["name", "Holm's p"], [["a & b", "<0.001"], ["50%", "0.5 (0.4 to 0.6)"]], "difference in τ-b"),
+    None,
+    Notes(["note ~ #1"]),
+    Notes([]),
+    Signatures(["I0TScore|m:lite|n:3"]),
+)
+
+
+def test_latex_tables_can_be_pasted_into_a_paper():
+    expected = r"""intro\_1
+
+\begin{table}
+\centering
+\caption{difference in $\tau$-b}
+\begin{tabular}{lr}
+\toprule
+name & Holm's p \\
+\midrule
+a \& b & \textless{}0.001 \\
+50\% & 0.5 (0.4 to 0.6) \\
+\bottomrule
+\end{tabular}
+\end{table}
+
+\begin{itemize}
+\item note \textasciitilde{} \#1
+\end{itemize}
+
+% I0TScore|m:lite|n:3
+"""
+    assert render_latex(DOCUMENT) == expected
+
+
+def test_text_breaks_cells_only_where_a_table_is_too_wide():
+    assert render_text(DOCUMENT, width=40) == (
+        "intro_1\n\ndifference in τ-b\n\n"
+        "name             Holm's\n                      p\n-----  ----------------\n"
+        "a & b            <0.001\n50%    0.5 (0.4 to 0.6)\n\n"
+        "note ~ #1\n\nI0TScore|m:lite|n:3\n"
+    )
+    narrow = render_text(DOCUMENT, width=20)
+    assert "0.5\n" in narrow
+    assert "(0.4 to 0.6)" in narrow
+
+
+def test_every_format_shows_every_block(result):
+    for name, renderer in RENDERERS.items():
+        text = renderer(score_document(result), width=100, color=False)
+        for shown in ("0.500", "cannot be read", "something to know", "RefCLIPScore|stats:toy|n:3"):
+            assert shown in text, name
+        assert text.endswith("\n")
+
+
+@given(st.text())
+def test_escaped_latex_has_no_bare_markup(text):
+    bare = escape_latex(text)
+    for name in ("textbackslash", "textasciitilde", "textasciicircum", "textbar", "textless", "textgreater", "dots"):
+        bare = bare.replace(f"\\{name}{{}}", "")
+    for symbol in ("$-$", "$^2$", *(f"$\\{name}$" for name in ("times", "le", "tau"))):
+        bare = bare.replace(symbol, "")
+    for character in "&%$#_{}":
+        bare = bare.replace(f"\\{character}", "")
+    assert not set(bare) & set("\\&%$#_{}~^|<>")
 
 
 @given(st.text(), st.integers(1, 40))
 def test_shortened_text_fits(text, width):
     short = shorten(one_line(text), width)
-    assert display_width(short) <= width
+    assert wcswidth(short) <= width
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in short)
 
 
 @given(st.text(alphabet="ab<>&|*_`[]\\~# \n"))
 def test_escaped_text_has_no_bare_markup(text):
-    bare = escape(text)
+    bare = escape_markdown(text)
     for pair in ("\\\\", "\\|", "\\*", "\\_", "\\`", "\\[", "\\]", "\\~", "\\#"):
         bare = bare.replace(pair, "")
     assert not set(bare) & set("<>|*_`[]~#\\")

@@ -83,7 +83,7 @@ def compare(**options: Any) -> None:
     check_output(asked.output)
     comparison = _compare(asked, model)
 
-    from i0tscore.render.comparison import comparison_csv, comparison_document
+    from i0tscore.render.comparison_view import comparison_csv, comparison_document
 
     write_view(
         comparison_document(comparison),

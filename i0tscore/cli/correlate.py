@@ -30,13 +30,13 @@ def correlate(**options: Any) -> None:
     check_output(asked.output)
     evidence = _gather(asked, model)
 
-    from i0tscore.render.agreement import agreement_csv, agreement_document
+    from i0tscore.render.comparison_view import correlation_csv, correlation_document
 
     write_view(
-        agreement_document(evidence),
+        correlation_document(evidence),
         asked,
         as_data=evidence.to_dict,
-        as_csv=lambda: agreement_csv(evidence),
+        as_csv=lambda: correlation_csv(evidence),
     )
 
 

@@ -13,6 +13,7 @@ from i0tscore.cli.console import check_output, say, write_output
 from i0tscore.cli.options import InputOptions, ModelOptions, format_option, input_options, model_options
 from i0tscore.cli.scoring import Inputs, encoding_settings, make_scorer, read_inputs, refuse_unused
 from i0tscore.errors import InputError, UsageError
+from i0tscore.render.document import RENDERERS
 
 if TYPE_CHECKING:
     from i0tscore.gap import Statistics
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     help="Means and covariances alone, or I0T_async's trained normalization as well.",
 )
 @async_options
-@format_option("text", "json")
+@format_option(*RENDERERS, "json")
 @model_options
 def fit(output: Path, name: str | None, source: str, bank: int, form: str, **options: Any) -> None:
     """Fit reference statistics to images with their right captions, for --statistics FILE.
@@ -77,13 +78,16 @@ def fit(output: Path, name: str | None, source: str, bank: int, form: str, **opt
         statistics, skipped = _fit_moments(scorer, found, bank, **told)
     statistics.save(output)
 
-    from i0tscore.render.statistics import describe_statistics, render_statistics
+    from i0tscore.cli.measures import rendered
+    from i0tscore.render.document import Paragraph
+    from i0tscore.render.gap_view import statistics_document, summarize_statistics
 
     if form == "json":
-        facts = {"file": str(output), "name": statistics.name, **describe_statistics(statistics)._asdict()}
+        facts = {"file": str(output), "name": statistics.name, **summarize_statistics(statistics)._asdict()}
         write_output(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
     else:
-        write_output(render_statistics(statistics) + f"\nwritten to {output}\n")
+        document = statistics_document(statistics, Paragraph([f"written to {output}"]))
+        write_output(rendered(document, form, None))
     for one in skipped:
         say("warning", f"skipped {one.id}: {one.reason}")
 

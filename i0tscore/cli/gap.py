@@ -21,6 +21,7 @@ from i0tscore.cli.options import (
 )
 from i0tscore.cli.scoring import make_encoder, read_inputs, refuse_unused
 from i0tscore.errors import UsageError
+from i0tscore.render.document import RENDERERS
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ gap_options = add_options(
     ),
     statistics_option,
     resampling_options,
-    format_option("text", "json", "csv", "md"),
+    format_option(*RENDERERS, "json", "csv"),
     output_option,
     click.option(
         "--plot",
@@ -70,7 +71,7 @@ def gap(**options: Any) -> None:
     from i0tscore.gap import NONE, POST, Standardizer
     from i0tscore.metrics.metric import PRESETS, Metric
     from i0tscore.metrics.statistics import choose_statistics
-    from i0tscore.render.gap import gap_csv, gap_document
+    from i0tscore.render.gap_view import gap_csv, gap_document
     from i0tscore.results.gap import gap_panels, report_gap
     from i0tscore.results.signature import SignatureFields
 
@@ -90,9 +91,9 @@ def gap(**options: Any) -> None:
         notes=[*found.notes, *notes],
     )
     if asked.plot is not None:
-        from i0tscore.render.gap_plot import draw_gap
+        from i0tscore.render.gap_plot import plot_gap
 
-        drawn = draw_gap(gap_panels(run, statistics, [NONE, *(chosen or [POST])]), asked.plot.suffix[1:])
+        drawn = plot_gap(gap_panels(run, statistics, [NONE, *(chosen or [POST])]), asked.plot.suffix[1:])
         write_file(drawn, asked.plot)
     write_view(gap_document(report), asked, as_data=report.to_dict, as_csv=lambda: gap_csv(report))
 

@@ -12,6 +12,7 @@ import click
 
 from i0tscore.cli.console import terminal_width, wants_color, write_output
 from i0tscore.cli.options import OptionGroup, add_options, format_option, output_option
+from i0tscore.render.document import RENDERERS, TEXT_WIDTH
 
 if TYPE_CHECKING:
     from i0tscore.render.document import Document
@@ -91,7 +92,7 @@ measure_options = add_options(
 )
 """Options ``statistics``, ``metric``, ``confidence``, ``resamples`` and ``seed``."""
 
-view_options = add_options(measure_options, format_option("text", "json", "csv", "md"), output_option)
+view_options = add_options(measure_options, format_option(*RENDERERS, "json", "csv"), output_option)
 """The options of ``MeasureOptions``, for verbs that write by ``write_view``."""
 
 
@@ -102,26 +103,27 @@ def write_view(
     as_data: Callable[[], dict[str, Any]],
     as_csv: Callable[[], str],
 ) -> None:
-    """Write what was found, in the form asked for, to stdout or a file.
+    """Write a report to stdout or a file.
 
     Args:
-        document: What people see.
-        asked: The form, ``text``, ``md``, ``json`` or ``csv``, and the file, None for stdout.
-        as_data: Makes the plain data of ``json``.
-        as_csv: Makes the text of ``csv``.
+        document: The report for people.
+        asked: The format, ``json``, ``csv`` or one of ``RENDERERS``, and the file, None for stdout.
+        as_data: Returns the plain data of ``json``.
+        as_csv: Returns the text of ``csv``.
     """
-    from i0tscore.render.document import draw_markdown, draw_text
-    from i0tscore.render.text import WIDTH
     from i0tscore.results.serialise import dumps
 
     if asked.form == "json":
         text = dumps(as_data(), indent=2) + "\n"
     elif asked.form == "csv":
         text = as_csv()
-    elif asked.form == "md":
-        text = draw_markdown(document)
     else:
-        on_screen = asked.output is None
-        width = terminal_width(WIDTH) if on_screen else WIDTH
-        text = draw_text(document, width=width, color=on_screen and wants_color(sys.stdout))
+        text = rendered(document, asked.form, asked.output)
     write_output(text, asked.output)
+
+
+def rendered(document: Document, output_format: str, output: Path | None) -> str:
+    """Return a document in one of the formats of ``RENDERERS``, fitted to the terminal if it goes there."""
+    to_terminal = output is None
+    width = terminal_width(TEXT_WIDTH) if to_terminal else TEXT_WIDTH
+    return RENDERERS[output_format](document, width=width, color=to_terminal and wants_color(sys.stdout))

@@ -28,6 +28,7 @@ from i0tscore.cli.retrieve_options import (
 )
 from i0tscore.cli.scoring import make_encoder, read_inputs, refuse_unused
 from i0tscore.errors import UsageError
+from i0tscore.render.document import RENDERERS
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Fingerprint
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 @search_options
 @invert_options
 @resampling_options
-@format_option("text", "json", "csv", "md")
+@format_option(*RENDERERS, "json", "csv")
 @output_option
 @model_options
 def retrieve(**options: Any) -> None:
@@ -67,7 +68,7 @@ def retrieve(**options: Any) -> None:
     from i0tscore.inversion.retrieval import report_retrieval
     from i0tscore.inversion.search import Search
     from i0tscore.metrics.metric import PRESETS
-    from i0tscore.render.retrieval import retrieval_csv, retrieval_document
+    from i0tscore.render.retrieval_view import retrieval_csv, retrieval_document
     from i0tscore.results.signature import embeddings_fields
 
     standardizers = [Standardizer.parse(name) for name in asked.standardizer]

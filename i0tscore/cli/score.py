@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from i0tscore.cli.console import check_output, say, terminal_width, wants_color, write_output
+from i0tscore.cli.console import check_output, say, write_output
+from i0tscore.cli.measures import rendered
 from i0tscore.cli.options import InputOptions, ModelOptions, input_options, model_options
 from i0tscore.cli.score_options import SHORT_RUN, ReportOptions, report_options
 from i0tscore.cli.scoring import make_scorer, read_inputs, refuse_unused
@@ -76,33 +76,24 @@ def _thresholds(wanted: tuple[tuple[str, float], ...], result: Mapping[str, Any]
 
 
 def _write(result: Result, report: ReportOptions) -> None:
-    from i0tscore.render.flat import per_instance
+    from i0tscore.render.score_view import per_instance_json
 
     if report.save_per_instance is not None:
-        write_output(per_instance(result), report.save_per_instance)
+        write_output(per_instance_json(result), report.save_per_instance)
     write_output(_rendered(result, report), report.output)
 
 
 def _rendered(result: Result, report: ReportOptions) -> str:
-    from i0tscore.render import render_csv, render_markdown, render_text
-    from i0tscore.render.text import WIDTH
+    from i0tscore.render.score_view import score_csv, score_document
 
     if report.form == "json":
         return result.to_json(per_sample=report.per_sample is not False) + "\n"
     if report.form == "jsonl":
         return result.to_jsonl()
     if report.form == "csv":
-        return render_csv(result)
+        return score_csv(result)
     per_sample = result.n <= SHORT_RUN if report.per_sample is None else report.per_sample
-    if report.form == "md":
-        return render_markdown(result, per_sample=per_sample)
-    on_screen = report.output is None
-    return render_text(
-        result,
-        per_sample=per_sample,
-        width=terminal_width(WIDTH) if on_screen else WIDTH,
-        color=on_screen and wants_color(sys.stdout),
-    )
+    return rendered(score_document(result, per_sample=per_sample), report.form, report.output)
 
 
 def _mention_skipped(result: Result, form: str) -> None:

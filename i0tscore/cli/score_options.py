@@ -9,6 +9,7 @@ import click
 
 from i0tscore.cli.measures import MeasureOptions, measure_options
 from i0tscore.cli.options import Threshold, add_options, format_option, output_option
+from i0tscore.render.document import RENDERERS
 
 SHORT_RUN = 50
 """Up to so many samples the table of samples is shown unless asked otherwise."""
@@ -27,7 +28,7 @@ class ReportOptions(MeasureOptions):
 
 report_options = add_options(
     measure_options,
-    format_option("text", "json", "jsonl", "csv", "md"),
+    format_option(*RENDERERS, "json", "jsonl", "csv"),
     output_option,
     click.option(
         "--per-sample/--no-per-sample",

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from i0tscore.cli.console import terminal_width, wants_color, write_output
+from i0tscore.cli.console import write_output
+from i0tscore.cli.measures import rendered
 from i0tscore.cli.options import InputOptions, ModelOptions
 from i0tscore.cli.score_options import ReportOptions
 from i0tscore.errors import UsageError
+from i0tscore.render.document import RENDERERS
 
 if TYPE_CHECKING:
     from i0tscore.integrations.shard_corpus import CorpusMetric, CorpusSummary
@@ -57,7 +59,7 @@ def _refuse_unused(inputs: InputOptions, model: ModelOptions, report: ReportOpti
         "--cache-dir": model.cache_dir is not None,
         "--per-sample": report.per_sample is not None,
         "--save_per_instance": report.save_per_instance is not None,
-        f"--format {report.form}": report.form not in ("text", "json", "md"),
+        f"--format {report.form}": report.form not in (*RENDERERS, "json"),
     }
     unused = [name for name, is_given in given.items() if is_given]
     if unused:
@@ -68,13 +70,9 @@ def _refuse_unused(inputs: InputOptions, model: ModelOptions, report: ReportOpti
 
 
 def _rendered(summary: CorpusSummary, form: str) -> str:
-    from i0tscore.render.corpus import corpus_document
-    from i0tscore.render.document import draw_markdown, draw_text
-    from i0tscore.render.text import WIDTH
+    from i0tscore.render.score_view import corpus_document
     from i0tscore.results.serialise import dumps
 
     if form == "json":
         return dumps(summary.to_dict(), indent=2) + "\n"
-    if form == "md":
-        return draw_markdown(corpus_document(summary))
-    return draw_text(corpus_document(summary), width=terminal_width(WIDTH), color=wants_color(sys.stdout))
+    return rendered(corpus_document(summary), form, None)

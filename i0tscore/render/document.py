@@ -1,137 +1,273 @@
-"""Views made of several tables with remarks, as text or Markdown, and flat rows as CSV."""
+"""Documents of tables, notes and signatures, and their renderers: text, Markdown and LaTeX.
+
+Documents hold plain text; each renderer escapes what is markup in its format. To add an output format, write a
+renderer and add it to ``RENDERERS``: every verb then offers it.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import html
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from i0tscore.render.drawing import DIM, GAP, break_heading, column_widths, draw_table, typed
-from i0tscore.render.markdown import draw_markdown_table, escape
-from i0tscore.render.strings import UNDEFINED, number, one_line
-from i0tscore.render.tables import Table
-from i0tscore.results.comparison import Difference
-from i0tscore.results.intervals import Estimate, Resampling
+UNDEFINED = "–"
+
+TEXT_WIDTH = 120
+"""Columns of text output that does not go to a terminal."""
+
+_GAP = 2
+"""Spaces between two columns of a text table."""
+
+_BOLD, _DIM, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[0m"
+_SMALLEST_COLUMN = 16
+_DIRECTION_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_HEADING_BREAKS = re.compile(r"(?<=^Ref)(?=.)| ?(?=\()| ")
+_MARKDOWN_MARKUP = re.compile(r"([\\`*_\[\]~|#])")
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "|": r"\textbar{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "–": "--",
+        "…": r"\dots{}",
+        "−": "$-$",
+        "×": r"$\times$",
+        "²": "$^2$",
+        "≤": r"$\le$",
+        "τ": r"$\tau$",
+    }
+)
 
 
-class Document(NamedTuple):
-    """What a view shows; how it is drawn is decided by ``draw_text`` and ``draw_markdown``.
+class Table(NamedTuple):
+    """A table of strings.
 
     Attributes:
-        tables: Each with the line above it, which may be empty.
-        remarks: What is to be said below the tables, one line each.
-        signatures: One line each.
+        header: Column names.
+        rows: Cells, one list per row.
+        title: Line above the table; empty for none.
+        left: Number of leading columns that are aligned left; the others are aligned right.
+        details: Whether this is a long table behind a summary. Text output shows it first, since the last lines
+            of a terminal are what stays visible.
+        wrap: Whether text output may break headings, and cells before an opening parenthesis, to save width.
+        shorten: Columns whose cells text output shortens, with their largest width; None for what is left of the
+            line.
     """
 
-    tables: Sequence[tuple[str, Table]]
-    remarks: Sequence[str]
-    signatures: Sequence[str]
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    left: int = 1
+    details: bool = False
+    wrap: bool = True
+    shorten: Mapping[str, int | None] = {}
 
 
-def draw_text(document: Document, *, width: int, color: bool = False) -> str:
-    """A document for a terminal; ends in a newline.
+class Paragraph(tuple[str, ...]):
+    """Lines of running text."""
+
+    __slots__ = ()
+
+
+class Notes(tuple[str, ...]):
+    """Independent remarks, one per line."""
+
+    __slots__ = ()
+
+
+class Signatures(tuple[str, ...]):
+    """Signatures, one per line."""
+
+    __slots__ = ()
+
+
+Block = Table | Paragraph | Notes | Signatures
+
+
+class Document:
+    """What a view shows, independent of the output format.
+
+    Attributes:
+        blocks: Tables and lines in order; empty blocks are dropped.
+    """
+
+    def __init__(self, *blocks: Block | None) -> None:
+        self.blocks = tuple(block for block in blocks if block)
+
+
+def render_text(document: Document, *, width: int = TEXT_WIDTH, color: bool = False) -> str:
+    """Render a document for a terminal.
 
     Args:
         document: What to show.
-        width: Columns to use; in tables that are wider, intervals go below their figures.
-        color: Whether to use bold and dim type (ANSI).
+        width: Columns to fit the tables into, as far as possible.
+        color: Whether to use bold and dim type (ANSI escapes).
+
+    Returns:
+        Text that ends in a newline.
     """
-    blocks = []
-    for heading, table in document.tables:
-        drawn = draw_table(_fit(table, width), color)
-        blocks.append(f"{heading}\n\n{drawn}" if heading else drawn)
-    if document.remarks:
-        blocks.append("\n".join(one_line(line) for line in document.remarks))
-    if document.signatures:
-        blocks.append(typed("\n".join(map(one_line, document.signatures)), DIM, color))
-    return "\n\n".join(blocks) + "\n"
+    parts = []
+    for block in sorted(document.blocks, key=lambda block: not (isinstance(block, Table) and block.details)):
+        if isinstance(block, Table):
+            table = _text_table(block, width, color)
+            parts.append(f"{one_line(block.title)}\n\n{table}" if block.title else table)
+        else:
+            code = _DIM if color and isinstance(block, Signatures) else ""
+            parts.append("\n".join(_styled(one_line(line), code) for line in block))
+    return "\n\n".join(parts) + "\n"
 
 
-def draw_markdown(document: Document) -> str:
-    """A document as GitHub Markdown; ends in a newline."""
-    blocks = []
-    for heading, table in document.tables:
-        drawn = draw_markdown_table(table)
-        blocks.append(f"{escape(heading)}\n\n{drawn}" if heading else drawn)
-    if document.remarks:
-        blocks.append("\n".join(f"* {escape(one_line(line))}" for line in document.remarks))
-    if document.signatures:
-        blocks.append("\n".join(["```", *map(one_line, document.signatures), "```"]))
-    return "\n\n".join(blocks) + "\n"
+def render_markdown(document: Document, *, width: int = TEXT_WIDTH, color: bool = False) -> str:
+    """Render a document as GitHub Markdown that ends in a newline; ``width`` and ``color`` have no effect."""
+    parts = []
+    for block in document.blocks:
+        if isinstance(block, Table):
+            parts += [escape_markdown(block.title)] if block.title else []
+            parts.append(markdown_table(block))
+        elif isinstance(block, Signatures):
+            parts.append("\n".join(["```", *map(one_line, block), "```"]))
+        else:
+            bullet = "* " if isinstance(block, Notes) else ""
+            parts.append("\n".join(f"{bullet}{escape_markdown(line)}" for line in block))
+    return "\n\n".join(parts) + "\n"
 
 
-def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """CSV with a header, numbers in full; what is undefined is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def render_latex(document: Document, *, width: int = TEXT_WIDTH, color: bool = False) -> str:
+    """Render a document as LaTeX for the package ``booktabs``; ``width`` and ``color`` have no effect.
+
+    Signatures become comments, so that they stay with the tables without being typeset.
+    """
+    parts = []
+    for block in document.blocks:
+        if isinstance(block, Table):
+            parts.append(_latex_table(block))
+        elif isinstance(block, Signatures):
+            parts.append("\n".join(f"% {one_line(line)}" for line in block))
+        elif isinstance(block, Notes):
+            items = [f"\\item {escape_latex(line)}" for line in block]
+            parts.append("\n".join([r"\begin{itemize}", *items, r"\end{itemize}"]))
+        else:
+            parts.append("\n".join(map(escape_latex, block)))
+    return "\n\n".join(parts) + "\n"
 
 
-def interval_cells(prefix: str, estimate: Estimate | None) -> dict[str, float | None]:
-    """CSV cells of a figure: its value, ``<prefix>_low`` and ``<prefix>_high``."""
-    value = None if estimate is None else estimate.value
-    low, high = (None, None) if estimate is None or estimate.interval is None else estimate.interval
-    return {prefix: value, f"{prefix}_low": low, f"{prefix}_high": high}
+RENDERERS: dict[str, Callable[..., str]] = {"text": render_text, "md": render_markdown, "latex": render_latex}
+"""Renderers by output format, each called as ``renderer(document, width=…, color=…)``."""
 
 
-def difference_cells(difference: Difference | None) -> dict[str, float | None]:
-    """CSV cells of a difference: its value, interval and p-values."""
-    return {
-        **interval_cells("difference", None if difference is None else difference.estimate),
-        "p": None if difference is None else difference.p_value,
-        "p_holm": None if difference is None else difference.p_holm,
-    }
+def markdown_table(table: Table) -> str:
+    """Return a table in Markdown, without its title and with its cells escaped."""
+    from tabulate import tabulate
+
+    header = [escape_markdown(cell) for cell in table.header]
+    rows = [[escape_markdown(cell) for cell in row] for row in table.rows]
+    return tabulate(rows, header, tablefmt="pipe", colalign=_alignment(table), disable_numparse=True)
 
 
-def intervals_said(resampling: Resampling, over: str, how: str = "bootstrap") -> str:
-    """How intervals were made.
+def escape_markdown(text: str) -> str:
+    r"""Return text that Markdown shows literally, on one line, also in a table cell.
 
     Example:
-        >>> intervals_said(Resampling(), "images")
-        '95 % intervals by bootstrap over images, 1,000 resamples, seed 12345'
+        >>> escape_markdown("a|b <i>*c*</i>")
+        'a\\|b &lt;i&gt;\\*c\\*&lt;/i&gt;'
     """
-    return (
-        f"{100 * resampling.confidence:g} % intervals by {how} over {over}, "
-        f"{resampling.resamples:,} resamples, seed {resampling.seed}"
+    return _MARKDOWN_MARKUP.sub(r"\\\1", html.escape(one_line(text), quote=False))
+
+
+def escape_latex(text: str) -> str:
+    r"""Return text that LaTeX shows literally, on one line.
+
+    Example:
+        >>> escape_latex("τ-b of 95% & more_")
+        '$\\tau$-b of 95\\% \\& more\\_'
+    """
+    return one_line(text).translate(_LATEX)
+
+
+def one_line(text: str) -> str:
+    r"""Return text on one line, without control characters that could move a terminal's cursor.
+
+    Example:
+        >>> one_line("two\nlines \x1b[31mred")
+        'two lines [31mred'
+    """
+    visible = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in _DIRECTION_CONTROLS else c for c in text)
+    return " ".join("".join(visible).split())
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut one line of text to a display width, with an ellipsis where something was cut.
+
+    Example:
+        >>> shorten("A tabby cat with green eyes", 12)
+        'A tabby cat…'
+    """
+    from wcwidth import clip, wcswidth
+
+    return text if wcswidth(text) <= width else clip(text, 0, width - 1).rstrip() + "…"
+
+
+def _text_table(table: Table, width: int, color: bool) -> str:
+    from tabulate import tabulate
+
+    header = [_HEADING_BREAKS.sub("\n", one_line(name)) if table.wrap else one_line(name) for name in table.header]
+    rows = [[one_line(cell) for cell in row] for row in table.rows]
+    for name, limit in table.shorten.items():
+        column = table.header.index(name)
+        if limit is None:
+            widths = _column_widths(header, rows)
+            taken = sum(widths) - widths[column] + _GAP * (len(widths) - 1)
+            limit = max(width - taken, _SMALLEST_COLUMN)
+        for row in rows:
+            row[column] = shorten(row[column], limit)
+    widths = _column_widths(header, rows)
+    if table.wrap and not table.shorten and sum(widths) + _GAP * (len(widths) - 1) > width:
+        rows = [[cell.replace(" (", "\n(") for cell in row] for row in rows]
+        widths = _column_widths(header, rows)
+    # The header is a row of its own, since tabulate pads headings beyond their width.
+    lines = [[_styled(name, _BOLD if color else "") for name in header], ["-" * w for w in widths], *rows]
+    return tabulate(lines, tablefmt="plain", colalign=_alignment(table), disable_numparse=True)
+
+
+def _column_widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    from wcwidth import wcswidth
+
+    return [
+        max(wcswidth(line) for cell in column for line in cell.split("\n"))
+        for column in zip(header, *rows, strict=True)
+    ]
+
+
+def _styled(text: str, code: str) -> str:
+    return "\n".join(f"{code}{line}{_RESET}" for line in text.split("\n")) if code else text
+
+
+def _latex_table(table: Table) -> str:
+    cells = [[escape_latex(cell) for cell in row] for row in (table.header, *table.rows)]
+    header, *rows = (" & ".join(row) + r" \\" for row in cells)
+    columns = "".join(side[0] for side in _alignment(table))
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            *([f"\\caption{{{escape_latex(table.title)}}}"] if table.title else []),
+            f"\\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            header,
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
     )
 
 
-def figure(estimate: Estimate, *, signed: bool = False) -> str:
-    """A figure with its interval.
-
-    Example:
-        >>> figure(Estimate(0.5, (0.4, 0.61))), figure(Estimate(0.5, None), signed=True)
-        ('0.500 (0.400 to 0.610)', '+0.500')
-    """
-
-    def shown(value: float | None) -> str:
-        text = number(value)
-        return f"+{text}" if signed and value is not None and round(value, 3) > 0 else text
-
-    if estimate.interval is None:
-        return shown(estimate.value)
-    low, high = estimate.interval
-    return f"{shown(estimate.value)} ({shown(low)} to {shown(high)})"
-
-
-def p_value(value: float | None) -> str:
-    """A p-value with three digits.
-
-    Example:
-        >>> p_value(0.0421), p_value(0.0001), p_value(None)
-        ('0.042', '<0.001', '–')
-    """
-    if value is None:
-        return UNDEFINED
-    return "<0.001" if value < 0.0005 else number(value)
-
-
-def _fit(table: Table, width: int) -> Table:
-    header = [break_heading(name) for name in table.header]
-    taken = column_widths(header, table.rows)
-    if sum(taken) + GAP * (len(taken) - 1) <= width:
-        return Table(header, table.rows, table.align)
-    return Table(header, [[cell.replace(" (", "\n(") for cell in row] for row in table.rows], table.align)
+def _alignment(table: Table) -> list[str]:
+    return ["left"] * table.left + ["right"] * (len(table.header) - table.left)

@@ -1,4 +1,4 @@
-"""The picture of the modality gap: embeddings on a sphere and cosines, before and after (extra ``plot``)."""
+"""Plot of the modality gap: embeddings on a sphere and histograms of cosines (extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _NAMES = {"image_image": "image–image", "caption_caption": "text–text"}
 
 
 def require_matplotlib() -> None:
-    """Raise MissingExtraError, which says how to install it, where matplotlib is not installed."""
+    """Raise MissingExtraError, which shows how to install matplotlib, if it is not installed."""
     if find_spec("matplotlib") is None:
-        raise MissingExtraError("matplotlib", "plot", "a picture of the modality gap")
+        raise MissingExtraError("matplotlib", "plot", "a plot of the modality gap")
 
 
-def draw_gap(panels: Mapping[str, Panel], form: str) -> bytes:
-    """Draw one row a standardizer: the sphere and the histograms of cosines.
+def plot_gap(panels: Mapping[str, Panel], file_format: str) -> bytes:
+    """Plot one row per standardizer: the sphere and the histograms of cosines.
 
     Args:
         panels: By standardizer.
-        form: ``svg`` or ``png``; the same panels give the same SVG.
+        file_format: ``svg`` or ``png``; the same panels give the same SVG.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -46,12 +46,12 @@ def draw_gap(panels: Mapping[str, Panel], form: str) -> bytes:
             _sphere(figure.add_subplot(len(panels), 2, 2 * row + 1, projection="3d"), name, panel)
             _histograms(figure.add_subplot(len(panels), 2, 2 * row + 2), name, panel, low)
         figure.supxlabel(
-            "spheres: the three directions of largest mean square, scaled to length 1; one caption an image",
+            "spheres: the three directions of largest mean square, scaled to length 1; one caption per image",
             fontsize=8,
         )
         buffer = io.BytesIO()
-        metadata = {"Date": None} if form == "svg" else None
-        figure.savefig(buffer, format=form, metadata=metadata, dpi=110)
+        metadata = {"Date": None} if file_format == "svg" else None
+        figure.savefig(buffer, format=file_format, metadata=metadata, dpi=110)
     return buffer.getvalue()
 
 
@@ -63,7 +63,7 @@ def _sphere(axes: Any, name: str, panel: Panel) -> None:
     for points, color, label in ((panel.images, _IMAGES, "images"), (panel.captions, _TEXTS, "texts")):
         axes.scatter(*points.T, s=5, color=color, label=label)
     axes.set_box_aspect((1, 1, 1), zoom=1.3)
-    axes.view_init(elev=10, azim=0)  # the direction of largest mean square points at the reader
+    axes.view_init(elev=10, azim=0)  # the direction of largest mean square faces the viewer
     axes.set_axis_off()
     axes.set_title(f"{name}: {panel.share:.0%} of the squared length shown")
     axes.legend(loc="lower left", frameon=False)

@@ -1,0 +1,205 @@
+"""Comparisons of systems and agreement of scores with ratings, as documents and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from i0tscore.render.cells import (
+    csv_text,
+    describe_intervals,
+    difference_cells,
+    estimate_cells,
+    format_estimate,
+    format_p_value,
+    skipped_table,
+)
+from i0tscore.render.document import UNDEFINED, Document, Notes, Signatures, Table
+from i0tscore.results.agreement import Agreement
+from i0tscore.results.evidence import CorrelationReport
+from i0tscore.results.intervals import Estimate
+from i0tscore.results.systems import Comparison, MetricComparison, Outcomes
+
+SYMBOLS: dict[str, str] = {
+    "tau_b": "τ-b",
+    "tau_c": "τ-c",
+    "spearman": "Spearman",
+    "pearson": "Pearson",
+    "auc": "AUC",
+}
+"""Display names of correlations."""
+
+RATERS = "the raters themselves"
+
+
+def comparison_document(comparison: Comparison) -> Document:
+    """Return a document with one table per metric: means, differences from the baseline, wins and losses."""
+    base, settings = comparison.baseline, comparison.resampling
+    notes = [
+        f"Difference: from {base}, on the same ids.",
+        f"Higher, equal, lower: number of ids on which a system scores higher than, equal to or lower than {base}.",
+    ]
+    if settings.resamples:
+        notes.append(f"In parentheses: {describe_intervals(settings, 'images', 'paired bootstrap')}.")
+        notes.append("p is two-sided; Holm's p is corrected for all systems in a table.")
+    return Document(
+        *(_comparison_table(name, metric) for name, metric in comparison.metrics.items()),
+        skipped_table(comparison.skipped),
+        Notes([*notes, *comparison.notes]),
+        Signatures(str(m.signature) for m in comparison.metrics.values() if m.signature is not None),
+    )
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """Return CSV with one row per metric and system.
+
+    Columns: ``metric``, ``system``, ``n``, ``groups`` (number of images), ``mean``, ``mean_low``, ``mean_high``,
+    ``baseline``, ``difference``, ``difference_low``, ``difference_high``, ``p``, ``p_holm``, ``wins``, ``ties``,
+    ``losses``.
+    """
+    rows = []
+    for name, metric in comparison.metrics.items():
+        for system, mean in metric.means.items():
+            outcomes = metric.outcomes.get(system)
+            rows.append(
+                {
+                    "metric": name,
+                    "system": system,
+                    "n": metric.n,
+                    "groups": metric.groups,
+                    **estimate_cells("mean", mean),
+                    "baseline": comparison.baseline,
+                    **difference_cells(metric.differences.get(system)),
+                    **(dict.fromkeys(Outcomes._fields) if outcomes is None else outcomes._asdict()),
+                }
+            )
+    return csv_text(rows)
+
+
+def correlation_document(report: CorrelationReport) -> Document:
+    """Return a document with tables of agreement, of differences from the baseline, and of parts."""
+    symbol = SYMBOLS[report.headline]
+    differences = parts = None
+    if report.differences:
+        rows = [
+            [name, format_estimate(d.estimate, signed=True), format_p_value(d.p_value), format_p_value(d.p_holm)]
+            for name, d in report.differences.items()
+        ]
+        title = f"difference in {symbol} from {report.baseline}, on the same rows"
+        differences = Table(["score", "difference", "p", "Holm's p"], rows, title)
+    if report.parts:
+        parts = part_table(report, report.labelled_parts)._replace(title=f"{symbol} by part")
+    return Document(
+        agreement_table(report), differences, parts, _correlation_notes(report), Signatures(report.signatures.values())
+    )
+
+
+def correlation_csv(report: CorrelationReport) -> str:
+    """Return CSV with one row per metric and correlation; rows of parts have the headline correlation only.
+
+    Columns: ``metric``, ``part``, ``correlation``, ``n``, ``groups`` (number of clusters), ``value``,
+    ``value_low``, ``value_high``, ``ties``, ``baseline``, ``difference``, ``difference_low``,
+    ``difference_high``, ``p``, ``p_holm``. The raters' own agreement has the metric ``raters``.
+    """
+    rows: list[dict[str, Any]] = []
+    raters = {} if report.raters is None else {"raters": report.raters}
+    for name, agreement in {**report.agreement, **raters}.items():
+        for correlation, estimate in agreement.estimates.items():
+            difference = report.differences.get(name) if correlation == report.headline else None
+            rows.append(
+                {
+                    "metric": name,
+                    "part": "",
+                    "correlation": correlation,
+                    "n": agreement.n,
+                    "groups": agreement.groups,
+                    **estimate_cells("value", estimate),
+                    "ties": agreement.ties,
+                    "baseline": None if difference is None else difference.second,
+                    **difference_cells(difference),
+                }
+            )
+    for part, by_metric in report.labelled_parts.items():
+        for name, estimate in by_metric.items():
+            row = {"metric": name, "part": part, "correlation": report.headline}
+            rows.append({**row, **estimate_cells("value", estimate)})
+    return csv_text(rows)
+
+
+def agreement_table(
+    report: CorrelationReport,
+    *,
+    format_cell: Callable[[Estimate], str] = format_estimate,
+    name_heading: str = "score",
+    cluster_heading: str = "clusters",
+) -> Table:
+    """Return a table of scores by correlation, with ties and counts; the raters' own agreement comes last.
+
+    Args:
+        report: Agreement of scores with ratings.
+        format_cell: Formats an estimate.
+        name_heading: Heading of the first column.
+        cluster_heading: Heading of the number of clusters.
+    """
+    names = list(next(iter(report.agreement.values())).estimates)
+    raters: dict[str, Agreement] = {} if report.raters is None else {RATERS: report.raters}
+    rows = [
+        [
+            name,
+            *(format_cell(agreement.estimates[correlation]) for correlation in names),
+            f"{agreement.ties:.1%}",
+            f"{agreement.n:,}",
+            f"{agreement.groups:,}",
+        ]
+        for name, agreement in {**report.agreement, **raters}.items()
+    ]
+    return Table([name_heading, *(SYMBOLS[name] for name in names), "ties", "n", cluster_heading], rows)
+
+
+def part_table(
+    report: CorrelationReport,
+    parts: Mapping[str, Mapping[str, Estimate]],
+    *,
+    format_cell: Callable[[Estimate], str] = format_estimate,
+) -> Table:
+    """Return a table of parts by score with the headline correlation.
+
+    Args:
+        report: Agreement of scores with ratings.
+        parts: Estimates by part and score.
+        format_cell: Formats an estimate.
+    """
+    names = list(report.agreement)
+    return Table(["part", *names], [[part, *(format_cell(own[name]) for name in names)] for part, own in parts.items()])
+
+
+def _comparison_table(name: str, metric: MetricComparison) -> Table:
+    rows = []
+    for system, mean in metric.means.items():
+        row = [system, format_estimate(mean)]
+        if system in metric.differences:
+            difference = metric.differences[system]
+            row.append(format_estimate(difference.estimate, signed=True))
+            row += [format_p_value(difference.p_value), format_p_value(difference.p_holm)]
+            row += map(str, metric.outcomes[system])
+        else:
+            row += ["baseline", *[UNDEFINED] * 5]
+        rows.append(row)
+    header = ["system", "mean", "difference", "p", "Holm's p", "higher", "equal", "lower"]
+    return Table(header, rows, f"{name}, {metric.n} ids, {metric.groups} images")
+
+
+def _correlation_notes(report: CorrelationReport) -> Notes:
+    notes = []
+    if report.resampling.resamples:
+        over = "rows" if report.over == "rows" else f"clusters by {report.over}"
+        notes.append(f"In parentheses: {describe_intervals(report.resampling, over)}.")
+        if report.differences:
+            notes.append("p is two-sided; Holm's p is corrected for all scores in the table.")
+    notes.append("Ties: share of pairs with different ratings whose scores are equal.")
+    if report.raters is not None:
+        notes.append(
+            f"{RATERS.capitalize()}: each rating against the mean of its item's other ratings, about the highest value "
+            "that a score can reach."
+        )
+    return Notes([*notes, *report.notes])
