@@ -25,7 +25,7 @@ from i0tscore.samples.score_tables import read_scores_of
 
 Column = NDArray[np.float64]
 
-FREE = ("I0TScore", "CLIPScore", "DNScore", "ColorI0TScore", "I0TScore(clip=yes,weight=2)")
+FREE = ("I0TScore", "CLIPScore", "DNScore", "CovarianceI0TScore", "I0TScore(clip=yes,weight=2)")
 WITH_REFERENCES = ("RefI0TScore", "RefI0TScore(reference_rule=mean)", "RefCLIPScore")
 
 

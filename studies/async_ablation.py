@@ -102,7 +102,9 @@ class Study:
     def fixed(self, name: str, standardizer: Standardizer) -> Row:
         """The row of a standardizer with the training means."""
         means = GapStatistics(Moments.of(self.train.images).mean, Moments.of(self.train.captions).mean)
-        measured = self.measure(lambda x: standardizer.images(x, means), lambda y: standardizer.captions(y, means))
+        measured = self.measure(
+            lambda x: standardizer.apply(x, means, "image"), lambda y: standardizer.apply(y, means, "caption")
+        )
         return {"variant": name, "pairs": len(self.train.image_index)} | measured
 
     def trained(self, name: str, recipe: AsyncRecipe, pairs: Pairs | None = None) -> Row:

@@ -57,7 +57,7 @@ class DevFigures:
 def dev_figures(images: Vectors, captions: Vectors, image_mean: Moments, caption_mean: Moments) -> DevFigures:
     """Measure embeddings of held-out photographs (n, d) and captions (5n, d) with training means."""
     means = GapStatistics(image_mean.mean, caption_mean.mean)
-    x, y = POST.images(images, means), POST.captions(captions, means)
+    x, y = POST.apply(images, means, "image"), POST.apply(captions, means, "caption")
     raw, post = recall(images, captions, (1,)), recall(x, y, (1,))
     return DevFigures(
         image_to_text=raw[0][0],

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.gap import Moments, Standardizer, Statistics, all_standardizers
-from i0tscore.gap.bank import NEAREST, HubnessBank
+from i0tscore.gap import HubnessBank, Moments, NormalizationPair, Standardizer, Statistics, all_standardizers
+from i0tscore.gap.fitted import NEAREST
 from i0tscore.training.i0t_async import AsyncRecipe, AsyncTrainer, CachedPairs
 from studies.async_ablation import TRAINED, VARIANTS
 from studies.gap_published import CHANGES
@@ -42,7 +42,7 @@ def _published() -> list[Standardizer]:
 
 def _usable(standardizers: Sequence[Standardizer], statistics: Statistics) -> Iterator[Condition]:
     for standardizer in dict.fromkeys(standardizers):
-        if statistics.known.has(standardizer.need):
+        if statistics.gap_statistics.has(standardizer.spec.need):
             yield Condition(standardizer, statistics, statistics.name)
 
 
@@ -58,8 +58,8 @@ def held_out_statistics(images: Vectors, captions: Vectors, name: str) -> Statis
     the mean over a whole bank is the mean vector, and ``nnn`` would be ``dn``.
     """
     size = min(BANK, len(images))
-    bank = HubnessBank.draw(images, captions, size, nearest=max(1, min(NEAREST, size // 4)))
-    statistics = replace(pair_statistics(images, captions, name), bank=bank)
+    bank = HubnessBank.sample(images, captions, size, nearest=max(1, min(NEAREST, size // 4)))
+    statistics = pair_statistics(images, captions, name).with_fitted(bank=bank)
     return _with_normalization(statistics, images, captions, _for(TRAINED, len(images)))
 
 
@@ -72,7 +72,7 @@ def async_variants(statistics: Statistics, images: Vectors, captions: Vectors) -
 
 def _with_normalization(statistics: Statistics, images: Vectors, captions: Vectors, recipe: AsyncRecipe) -> Statistics:
     pairs = CachedPairs(images, captions, np.arange(len(images)))
-    return replace(statistics, normalization=AsyncTrainer(pairs, recipe, SEED).run())
+    return statistics.with_fitted(normalization=NormalizationPair(*AsyncTrainer(pairs, recipe, SEED).run()))
 
 
 def _for(recipe: AsyncRecipe, pairs: int) -> AsyncRecipe:

@@ -132,7 +132,7 @@ def measure(condition: Condition, corpus: Corpus, resampling: Resampling) -> Mea
             rows = values[ratings.item]
             agreement[form] = resample(rows, ratings.rating, ratings.clusters, ["tau_c"], resampling)
     gap = None
-    if not condition.standardizer.cross_modal_only:
+    if not condition.standardizer.spec.cross_modal_only:
         gap = measure_gap(normalize(images), normalize(captions[:: corpus.each]), resampling=resampling)
     return Measured(gap, ranks, found, agreement, by_features)
 

@@ -168,27 +168,27 @@ def compare_references(material: Material, ovi: Crossed, resampling: Resampling)
 
 def _scores(material: Material, ovi: Crossed) -> Iterator[tuple[Score, NDArray[np.float64]]]:
     """Every score of the rated items (m,)."""
-    known, last = material.statistics.known, ovi.points[ovi.last]
-    own = replace(material.statistics, image=Moments.of(last)).known
+    known, last = material.statistics.gap_statistics, ovi.points[ovi.last]
+    own = replace(material.statistics, image=Moments.of(last)).gap_statistics
     rated, n = material.rated, len(material.images)
 
     def similarities(standardizer: Standardizer, vectors: NDArray[Any]) -> NDArray[np.float64]:
         """Of rated captions with the (k·n) standardized vectors of their photographs, (m, k)."""
-        y = standardizer.captions(rated.captions, known)
+        y = standardizer.apply(rated.captions, known, "caption")
         of_item = vectors.reshape(n, -1, vectors.shape[1])[rated.photographs]
         return dot(of_item, y[:, None]).astype(np.float64)
 
     for standardizer, weight in ((NONE, WEIGHT), (POST, 1.0)):
         name = str(standardizer)
-        image_side = similarities(standardizer, standardizer.images(material.images, known))[:, 0]
-        side = similarities(standardizer, standardizer.captions(material.captions, known))
+        image_side = similarities(standardizer, standardizer.apply(material.images, known, "image"))[:, 0]
+        side = similarities(standardizer, standardizer.apply(material.captions, known, "caption"))
         for rule, values in combine(image_side, side, weight=weight).items():
             yield Score(name, rule, None), values
         for updates, vectors in ovi.points.items():
-            side = similarities(standardizer, standardizer.images(vectors, known))
+            side = similarities(standardizer, standardizer.apply(vectors, known, "image"))
             for rule, values in combine(image_side, side).items():
                 yield Score(name, rule, updates), values
-    side = similarities(POST, POST.images(last, own))
+    side = similarities(POST, POST.apply(last, own, "image"))
     for rule, values in combine(image_side, side).items():
         yield Score(OWN_MEAN, rule, ovi.last), values
 

@@ -78,7 +78,7 @@ class Condition:
     def name(self) -> str:
         """For tables."""
         name = str(self.standardizer)
-        return name if self.standardizer.need is None else f"{name}, {self.source}"
+        return name if self.standardizer.spec.need is None else f"{name}, {self.source}"
 
 
 def encode_ratings(embedder: Embedder, ratings: RatingSet) -> RatedVectors:
@@ -114,10 +114,10 @@ def all_conditions(embedder: Embedder, rated: RatedVectors, folder: Path) -> Ite
         if standardizer in (NONE, POST):
             continue
         lacking = None
-        if standardizer.cross_modal_only:
+        if standardizer.spec.cross_modal_only:
             lacking = "it does not compare captions with references"
-        elif not builtin.known.has(standardizer.need):
-            lacking = f"the statistics shipped for {builtin.encoder} have no {standardizer.need}"
+        elif (need := standardizer.spec.need) is not None and not builtin.gap_statistics.has(need):
+            lacking = f"the statistics shipped for {builtin.encoder} have no {need.name}"
         if lacking is None:
             yield Condition(standardizer, builtin, BUILTIN)
         else:
@@ -166,11 +166,11 @@ def estimates(
 def choose_on_half(
     scores: dict[str, NDArray[np.float64]], ratings: RatingSet, resampling: Resampling
 ) -> tuple[str, list[Difference]]:
-    """Choose the strength of ``color`` on every other image; compare it with ``post`` on the rest."""
+    """Choose the strength of ``covariance`` on every other image; compare it with ``post`` on the rest."""
     rank = {image: i for i, image in enumerate(sorted(set(ratings.clusters)))}
     half = np.array([rank[image] % 2 == 0 for image in ratings.clusters])
     rows = {name: values[ratings.item] for name, values in scores.items() if name.endswith("; free")}
-    names = [name for name in rows if name.startswith("color(")]
+    names = [name for name in rows if name.startswith("covariance(")]
     chosen = max(names, key=lambda n: correlation("tau_c", rows[n][half], ratings.rating[half]) or 0.0)
     clusters = np.asarray(ratings.clusters)[~half]
     compared = {name: rows[name][~half] for name in (f"{POST}, {BUILTIN}; free", f"{NONE}; free", chosen)}

@@ -49,7 +49,9 @@ def test_class_vectors_are_of_unit_length_and_are_centred_as_captions_are() -> N
     classes = class_vectors(normal(4, 6, 8) + 1)
     np.testing.assert_allclose(np.linalg.norm(classes, axis=1), 1)
     mean = Moments.of(classes).mean
-    np.testing.assert_allclose(POST.captions(classes, GapStatistics(np.zeros(8), mean)), normalize(classes - mean))
+    np.testing.assert_allclose(
+        POST.apply(classes, GapStatistics(np.zeros(8), mean), "caption"), normalize(classes - mean)
+    )
     with pytest.raises(ValueError, match=r"shape \(classes, templates, d\)"):
         class_vectors(normal(4, 8))
 

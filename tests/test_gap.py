@@ -19,6 +19,7 @@ from i0tscore.gap import (
     HubnessBank,
     Moments,
     Normalization,
+    NormalizationPair,
     ReferenceDistribution,
     Standardizer,
     Statistics,
@@ -79,15 +80,15 @@ def test_shift_moves_both_modalities_towards_each_other_along_the_unit_gap() -> 
     np.testing.assert_allclose(y2, normalize(y + 0.3 * g), atol=1e-6)
 
 
-def test_color_weighs_directions_by_their_variance() -> None:
+def test_covariance_weighs_directions_by_their_variance() -> None:
     statistics, x, y = _statistics()
     covariance = np.cov(x.T, bias=True) + np.cov(y.T, bias=True)
     values, directions = np.linalg.eigh(covariance)
     matrix = directions @ np.diag((values / values.mean()) ** 0.3) @ directions.T
-    x2, y2 = statistics.standardize(Standardizer.parse("color(0.3)"), x, y)
+    x2, y2 = statistics.standardize(Standardizer.parse("covariance(0.3)"), x, y)
     np.testing.assert_allclose(x2, normalize((x - x.mean(0)) @ matrix), atol=1e-5)
     np.testing.assert_allclose(y2, normalize((y - y.mean(0)) @ matrix), atol=1e-5)
-    same = statistics.standardize(Standardizer.parse("color(0)"), x, y)
+    same = statistics.standardize(Standardizer.parse("covariance(0)"), x, y)
     np.testing.assert_allclose(same[0], statistics.standardize(POST, x, y)[0], atol=1e-5)
 
 
@@ -100,7 +101,9 @@ def test_async_is_batch_norm_in_evaluation_then_unit_length() -> None:
     torch = pytest.importorskip("torch")
     statistics, x, y = _statistics()
     pair = (_normalization(1), _normalization(2))
-    found = replace(statistics, normalization=pair).standardize(Standardizer.parse("async"), x, y)
+    found = statistics.with_fitted(normalization=NormalizationPair(*pair)).standardize(
+        Standardizer.parse("async"), x, y
+    )
     for vectors, normalization, result in zip((x, y), pair, found, strict=True):
         layer = torch.nn.BatchNorm1d(16).double().eval()
         state = {
@@ -120,7 +123,7 @@ def test_async_is_batch_norm_in_evaluation_then_unit_length() -> None:
 
 def test_async_without_a_normalization_says_how_to_train_one() -> None:
     statistics, x, y = _statistics()
-    with pytest.raises(StatisticsError, match=r"async needs .* normalization; .*--method async"):
+    with pytest.raises(StatisticsError, match=r"async needs .* normalization\. .*--method async"):
         statistics.standardize(Standardizer.parse("async"), x, y)
 
 
@@ -128,7 +131,7 @@ def test_async_without_a_normalization_says_how_to_train_one() -> None:
     ("change", "message"),
     [
         ({"variance": -np.ones(16)}, "variances"),
-        ({"bias": np.zeros(3)}, r"one shape \(d,\), not .* bias \(3,\)"),
+        ({"bias": np.zeros(3)}, r"one shape \(d,\), got .* bias \(3,\)"),
         ({"mean": np.full(16, np.nan)}, "finite"),
         ({"eps": 0.0}, "eps"),
     ],
@@ -140,7 +143,9 @@ def test_what_is_no_normalization_is_refused(change: dict[str, object], message:
 
 def test_a_normalization_is_kept_in_the_file_and_not_merged(tmp_path) -> None:
     statistics, x, y = _statistics()
-    trained = replace(statistics, normalization=(_normalization(1), replace(_normalization(2), eps=0.01)))
+    trained = statistics.with_fitted(
+        normalization=NormalizationPair(_normalization(1), replace(_normalization(2), eps=0.01))
+    )
     trained = trained.with_reference(x, y)
     assert set(trained.reference) - set(statistics.with_reference(x, y).reference) == {"async"}
     trained.save(tmp_path / "s.safetensors")
@@ -148,13 +153,15 @@ def test_a_normalization_is_kept_in_the_file_and_not_merged(tmp_path) -> None:
     standardizer = Standardizer.parse("async")
     for mine, theirs in zip(back.standardize(standardizer, x, y), trained.standardize(standardizer, x, y), strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    assert trained.merge(trained).normalization is None
+    assert trained.merge(trained).fitted == {}
 
 
 def test_the_digest_covers_what_a_standardizer_uses_and_nothing_else() -> None:
     statistics, _, _ = _statistics()
-    trained = replace(statistics, normalization=(_normalization(1), _normalization(2)))
-    other = replace(statistics, normalization=(_normalization(1), replace(_normalization(2), eps=2e-5)))
+    trained = statistics.with_fitted(normalization=NormalizationPair(_normalization(1), _normalization(2)))
+    other = statistics.with_fitted(
+        normalization=NormalizationPair(_normalization(1), replace(_normalization(2), eps=2e-5))
+    )
     standardizer = Standardizer.parse("async")
     assert len({s.digest_of(standardizer) for s in (trained, other)} | {trained.digest}) == 3
     assert {s.digest_of(POST) for s in (statistics, trained, other)} == {statistics.digest}
@@ -177,37 +184,39 @@ def test_half_of_the_unit_direction_overshoots_and_half_of_the_raw_one_meets() -
     mean_x, mean_y = np.array([1.0, 0.0]), np.array([np.cos(angle), np.sin(angle)])
     known = GapStatistics(mean_x, mean_y)
     unit, raw = Standardizer("shift", 0.5), Standardizer("shift_raw", 0.5)
-    assert np.linalg.norm(unit.images(mean_x, known) - unit.captions(mean_y, known)) == pytest.approx(0.2358, abs=0.02)
-    np.testing.assert_allclose(raw.images(mean_x, known), raw.captions(mean_y, known), atol=1e-12)
+    assert np.linalg.norm(unit.apply(mean_x, known, "image") - unit.apply(mean_y, known, "caption")) == pytest.approx(
+        0.2358, abs=0.02
+    )
+    np.testing.assert_allclose(raw.apply(mean_x, known, "image"), raw.apply(mean_y, known, "caption"), atol=1e-12)
 
 
 def test_clipping_bounds_coordinates_before_unit_length_and_needs_no_statistics() -> None:
     vectors = np.array([[0.8, -0.6, 0.05, 0.0]])
     expected = np.array([0.1, -0.1, 0.05, 0.0]) / np.linalg.norm([0.1, 0.1, 0.05])
     clipped = Standardizer.parse("clip")
-    np.testing.assert_allclose(clipped.images(vectors, GapStatistics())[0], expected)
-    np.testing.assert_allclose(clipped.captions(vectors, GapStatistics())[0], expected)
+    for modality in ("image", "caption"):
+        np.testing.assert_allclose(clipped.apply(vectors, GapStatistics(), modality)[0], expected)
     with pytest.raises(UsageError, match="above 0"):
         Standardizer.parse("clip(0)")
 
 
-def test_colour_decomposes_its_covariance_once() -> None:
+def test_covariance_decomposes_its_covariance_once() -> None:
     statistics, x, y = _statistics()
     with patch.object(np.linalg, "eigh", wraps=np.linalg.eigh) as decompose:
         for strength in (0.1, 0.2):
-            statistics.standardize(Standardizer("color", strength), x, y)
+            statistics.standardize(Standardizer("covariance", strength), x, y)
     assert decompose.call_count == 1
 
 
 def _with_bank(nearest: int = 7) -> tuple[Statistics, np.ndarray, np.ndarray]:
     statistics, x, y = _statistics()
-    return replace(statistics, bank=HubnessBank.draw(x[100:], y[100:], 40, nearest=nearest)), x[:100], y[:100]
+    return statistics.with_fitted(bank=HubnessBank.sample(x[100:], y[100:], 40, nearest=nearest)), x[:100], y[:100]
 
 
 def test_nnn_ranks_as_its_paper_says_in_both_directions() -> None:
     statistics, x, y = _with_bank()
     ours = np.matmul(*(v if i == 0 else v.T for i, v in enumerate(statistics.standardize(NNN, x, y))))
-    bank = statistics.bank
+    bank = statistics.fitted["bank"]
     near = np.sort(y.astype(np.float64) @ bank.images.astype(np.float64).T, axis=1)[:, -7:].mean(1)
     far = np.sort(x.astype(np.float64) @ bank.captions.astype(np.float64).T, axis=1)[:, -7:].mean(1)
     to_caption = x @ y.T - 0.5 * near[None, :]
@@ -221,33 +230,33 @@ def test_nnn_takes_tensors_and_few_vectors_at_a_time() -> None:
     torch = pytest.importorskip("torch")
     statistics, x, y = _with_bank()
     whole = statistics.standardize(NNN, x, y)
-    for vectors, result, side in zip((x, y), whole, (NNN.images, NNN.captions), strict=True):
-        tensor = side(torch.tensor(vectors), statistics.known)
+    for vectors, result, modality in zip((x, y), whole, ("image", "caption"), strict=True):
+        tensor = NNN.apply(torch.tensor(vectors), statistics.gap_statistics, modality)
         np.testing.assert_allclose(tensor.numpy(), result, atol=1e-6)
-        with patch("i0tscore.gap.bank._CELLS", 100):
-            np.testing.assert_allclose(side(vectors, statistics.known), result, atol=1e-6)
-    assert NNN.images(x[:0], statistics.known).shape == (0, 18)
+        with patch("i0tscore.gap.fitted._CELLS", 100):
+            np.testing.assert_allclose(NNN.apply(vectors, statistics.gap_statistics, modality), result, atol=1e-6)
+    assert NNN.apply(x[:0], statistics.gap_statistics, "image").shape == (0, 18)
 
 
 def test_banks_are_drawn_kept_and_merged(tmp_path) -> None:
     statistics, x, y = _statistics()
-    drawn = statistics.with_bank(x, y, 30)
-    assert (drawn.bank.nearest, len(drawn.bank.images)) == (30, 30)
-    assert len(np.unique(drawn.bank.captions, axis=0)) == 30
+    drawn = statistics.with_fitted(bank=HubnessBank.sample(x, y, 30))
+    assert (drawn.fitted["bank"].nearest, len(drawn.fitted["bank"].images)) == (30, 30)
+    assert len(np.unique(drawn.fitted["bank"].captions, axis=0)) == 30
     drawn.with_reference(x, y).save(tmp_path / "s.safetensors")
     back = Statistics.load(tmp_path / "s.safetensors")
-    np.testing.assert_array_equal(back.bank.images, drawn.bank.images)
+    np.testing.assert_array_equal(back.fitted["bank"].images, drawn.fitted["bank"].images)
     assert back.digest_of(NNN) == drawn.digest_of(NNN) != drawn.digest
     assert "nnn(0.5)" in back.reference
-    assert len({replace(drawn, bank=replace(drawn.bank, nearest=k)).digest_of(NNN) for k in (3, 4)}) == 2
-    assert len(drawn.merge(drawn).bank.images) == 60
-    assert drawn.merge(statistics).bank is None
+    assert len({drawn.with_fitted(bank=replace(drawn.fitted["bank"], nearest=k)).digest_of(NNN) for k in (3, 4)}) == 2
+    assert len(drawn.merge(drawn).fitted["bank"].images) == 60
+    assert "bank" not in drawn.merge(statistics).fitted
     with pytest.raises(StatisticsError, match="there are 300"):
-        statistics.with_bank(x, y, 301)
-    with pytest.raises(StatisticsError, match="--bank N"):
+        HubnessBank.sample(x, y, 301)
+    with pytest.raises(StatisticsError, match="--bank-size N"):
         statistics.standardize(NNN, x, y)
     with pytest.raises(ValueError, match="k = 0"):
-        replace(drawn.bank, nearest=0)
+        replace(drawn.fitted["bank"], nearest=0)
 
 
 def test_every_standardizer_of_the_table_survives_a_round_trip() -> None:
@@ -267,14 +276,14 @@ def test_reference_distribution_places_and_calibrates() -> None:
     rng = np.random.default_rng(1)
     matched, mismatched = rng.normal(0.4, 0.12, 20_000), rng.normal(0.0, 0.12, 20_000)
     reference = ReferenceDistribution.fit(matched, mismatched)
-    assert reference.percentile_matched(np.array([0.4]))[0] == pytest.approx(50, abs=1.5)
-    assert reference.percentile_mismatched(np.array([0.4]))[0] > 99
+    assert reference.percentiles(np.array([0.4]))[0][0] == pytest.approx(50, abs=1.5)
+    assert reference.percentiles(np.array([0.4]))[1][0] > 99
     # Two equal normals: the log odds are (0.4 · s − 0.08) / 0.12².
     scores = np.array([0.1, 0.2, 0.3])
     exact = 1 / (1 + np.exp(-(0.4 * scores - 0.08) / 0.12**2))
     np.testing.assert_allclose(reference.p_match(scores), exact, atol=0.02)
     assert np.isnan(reference.p_match(np.array([np.nan]))).all()
-    assert np.isnan(reference.percentile_matched(np.array([np.nan]))).all()
+    assert np.isnan(reference.percentiles(np.array([np.nan]))).all()
 
 
 def test_mismatched_pairs_never_share_an_image() -> None:
@@ -311,7 +320,7 @@ def test_statistics_of_another_encoder_or_prefix_are_refused_naming_both() -> No
 
 
 def test_files_that_are_not_statistics_are_refused(tmp_path) -> None:
-    with pytest.raises(StatisticsError, match="no statistics file"):
+    with pytest.raises(StatisticsError, match="No statistics file"):
         Statistics.load(tmp_path / "missing.safetensors")
     (tmp_path / "text").write_text("hello")
     save_file({"a": np.zeros(2)}, tmp_path / "other.safetensors")

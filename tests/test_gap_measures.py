@@ -12,9 +12,9 @@ from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.errors import InputError, StatisticsError
 from i0tscore.gap import NONE, POST, Moments, Standardizer, Statistics, normalize
 from i0tscore.gap.measures import (
-    PairSums,
     centroid_distance,
     minimum_cosine_distance,
+    pair_measures,
     peak_coordinates,
     plot_panel,
     separability,
@@ -71,7 +71,7 @@ def test_weights_are_repetitions_without_pairs_of_copies() -> None:
     x, y, owners = made(5, 2)
     weights = np.array([[2, 0, 1, 3, 0]])
     drawn = np.repeat(np.arange(5), weights[0])
-    found = PairSums.of(x, y, owners).measure(weights)
+    (found,) = pair_measures(x, y, owners, [weights])
     pairs = [(a, b) for a in drawn for b in drawn if a != b]
     of = [np.flatnonzero(owners == image) for image in range(5)]
     assert found["image_image"][0] == pytest.approx(np.mean([x[a] @ x[b] for a, b in pairs]))
@@ -245,7 +245,7 @@ def test_a_report_says_whether_statistics_are_of_the_measured_samples() -> None:
         report = report_gap(run, statistics, settings=SETTINGS)
         assert report.in_sample is in_sample
         assert any(note.startswith(said) for note in report.notes)
-    names = ["none", "post", "dn(0.25)", "shift(0.5)", "shift_raw(0.5)", "clip(0.1)", "color(0.2)"]
+    names = ["none", "post", "dn(0.25)", "shift(0.5)", "shift_raw(0.5)", "clip(0.1)", "covariance(0.2)"]
     assert list(report.measures) == names
     assert len({str(signature) for signature in report.signatures.values()}) == len(names)
     assert report.signatures["post"]["stats"] == f"other-{other.digest[:4]}"

@@ -16,7 +16,7 @@ from i0tscore import i0t_score
 from i0tscore.cli.main import main
 from i0tscore.errors import UsageError
 from i0tscore.gap import POST, Standardizer, centroid_distance, normalize
-from i0tscore.gap.formulas import KINDS, Kind
+from i0tscore.gap.standardizers import MEANS, STANDARDIZERS, StandardizerSpec
 from i0tscore.results import Resampling
 from i0tscore.results.comparison import Difference
 from i0tscore.results.intervals import Estimate
@@ -78,8 +78,8 @@ def test_every_standardizer_is_tried_and_published_ones_also_with_own_statistics
 
 def test_a_new_standardizer_is_one_line_of_one_table(monkeypatch, tmp_path: Path, capsys) -> None:
     """Metrics, the gap verb and the studies know it by that line."""
-    toward = Kind(lambda v, side, share: normalize(v - share * side.mean), "means", "λ", 0.8, (0.7, 0.8))
-    monkeypatch.setitem(KINDS, "toward", toward)
+    toward = StandardizerSpec(lambda v, side, share: normalize(v - share * side.mean), MEANS, "λ", 0.8, (0.7, 0.8))
+    monkeypatch.setitem(STANDARDIZERS, "toward", toward)
     images, captions = pairs(130)
     held_out = held_out_statistics(*pairs(60, seed=7), "others")
     assert {"toward(0.7), others", "toward(0.8), others"} <= {c.name for c in conditions(held_out)}

@@ -54,19 +54,19 @@ GAP = "gap captions.json images --model lite --resamples 50"
 RETRIEVE = "retrieve references.json images --model lite --resamples 50"
 KINDS = "retrieve kinds --model lite --resamples 50"
 FREE_METRICS = (
-    "--metric I0TScore --metric CLIPScore --metric DNScore --metric ColorI0TScore "
+    "--metric I0TScore --metric CLIPScore --metric DNScore --metric CovarianceI0TScore "
     "--metric 'I0TScore(clip=yes,weight=2)' --metric 'DNScore(lambda=0.5)' --metric 'CLIPScore(std=shift(0.5))' "
     "--metric 'CLIPScore(clip=no,weight=1,std=shift_raw(0.25))' --metric 'I0TScore(std=clip(0.1))' "
-    "--metric 'ColorI0TScore(lambda=0.4)'"
+    "--metric 'CovarianceI0TScore(lambda=0.4)'"
 )
 REFERENCE_METRICS = (
     "--metric RefI0TScore --metric RefCLIPScore --metric 'RefI0TScore(reference_rule=mean)' "
-    "--metric 'RefCLIPScore(std=dn(0.25))' --metric 'RefI0TScore(std=color(0.2),clip=yes)'"
+    "--metric 'RefCLIPScore(std=dn(0.25))' --metric 'RefI0TScore(std=covariance(0.2),clip=yes)'"
 )
 NNN = "--metric 'DNScore(std=nnn(0.5))' --metric 'CLIPScore(std=nnn(0.25))'"
 MOVING = (
     "--standardizer none --standardizer post --standardizer 'dn(0.25)' --standardizer 'shift(0.5)' "
-    "--standardizer 'shift_raw(0.5)' --standardizer 'clip(0.1)' --standardizer 'color(0.2)'"
+    "--standardizer 'shift_raw(0.5)' --standardizer 'clip(0.1)' --standardizer 'covariance(0.2)'"
 )
 CLASSIC = "--metric BLEU-1 --metric BLEU-4 --metric ROUGE-L --metric METEOR --metric CIDEr"
 
@@ -206,7 +206,7 @@ CASES = (
     Case(
         "correlate-scored",
         "correlate ratings.csv images --model lite --rater rater --resamples 50 --metric I0TScore "
-        "--metric CLIPScore --metric DNScore --metric ColorI0TScore",
+        "--metric CLIPScore --metric DNScore --metric CovarianceI0TScore",
         "text json",
     ),
     Case("correlate-classic", f"correlate flickr8k/ExpertAnnotations.txt {CLASSIC} --resamples 50"),
@@ -589,7 +589,7 @@ def test_shards_of_photographs_score_alike(place: Path, tmp_path: Path) -> None:
         output=tmp_path / "scores",
         images=place / "damaged",
         model="lite",
-        metrics=["I0TScore", "CLIPScore", "DNScore", "ColorI0TScore"],
+        metrics=["I0TScore", "CLIPScore", "DNScore", "CovarianceI0TScore"],
         on_error="skip",
         resamples=50,
     )

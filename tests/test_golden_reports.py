@@ -44,12 +44,12 @@ def test_reports_say_what_is_measured(
 def figures(data: Any, name: str = "") -> Any:
     """The report without its words, without what was typed, and without what is rounding.
 
-    Color makes peaks of directions in which 250 pairs of 512 dimensions vary by rounding alone.
+    Covariance makes peaks of directions in which 250 pairs of 512 dimensions vary by rounding alone.
     """
     if isinstance(data, list):
         return [figures(part, name) for part in data]
     if not isinstance(data, dict):
         return data
-    without = {"notes", "command"} | ({"peaks"} if name.startswith("color") else set())
-    inherited = name if name.startswith("color") else ""
+    without = {"notes", "command"} | ({"peaks"} if name.startswith("covariance") else set())
+    inherited = name if name.startswith("covariance") else ""
     return {key: figures(part, inherited or key) for key, part in data.items() if key not in without}

@@ -469,7 +469,7 @@ def test_a_model_scores_the_first_captions(data_dir, tmp_path):
         "I0TScore",
         "CLIPScore",
         "DNScore",
-        "ColorI0TScore",
+        "CovarianceI0TScore",
         "I0TScore(clip=yes,weight=2)",
         "RefI0TScore",
         "RefI0TScore(reference_rule=mean)",

@@ -225,7 +225,7 @@ def tau(values: np.ndarray) -> float:
 
 def test_plain_rules_are_the_packages_own() -> None:
     found = compare_references(MATERIAL, OVI, FEW)
-    rated, known = MATERIAL.rated, MATERIAL.statistics.known
+    rated, known = MATERIAL.rated, MATERIAL.statistics.gap_statistics
     x, y = MATERIAL.images[rated.photographs], rated.captions
     z = MATERIAL.captions.reshape(N, 5, -1)[rated.photographs]
     post = (x, y, z, known.image_mean, known.caption_mean)
@@ -278,7 +278,7 @@ def test_inverted_references_are_compared_as_images() -> None:
 
 def test_inverted_captions_are_also_centred_on_their_own_mean() -> None:
     found = compare_references(MATERIAL, OVI, FEW)
-    moved, known, rated = OVI.points[50], MATERIAL.statistics.known, MATERIAL.rated
+    moved, known, rated = OVI.points[50], MATERIAL.statistics.gap_statistics, MATERIAL.rated
     y = normalize(rated.captions - known.caption_mean)
     for name, mean in (("post", known.image_mean), (OWN_MEAN, moved.mean(axis=0))):
         side = normalize(moved - mean).reshape(N, 5, -1)[rated.photographs] @ y[:, :, None]

@@ -10,7 +10,7 @@ import pytest
 
 from i0tscore import I0TScorer, Metric, clip_score, fit, functional, i0t_score
 from i0tscore.errors import InputError, StatisticsError, UsageError
-from i0tscore.gap import Normalization, Statistics, dot, normalize
+from i0tscore.gap import Normalization, NormalizationPair, Statistics, dot, normalize
 from i0tscore.metrics.metric import METRICS
 
 
@@ -267,7 +267,7 @@ def test_the_async_metric_uses_the_normalization_and_its_signature_shows_it() ->
         Normalization(rng.normal(size=24), rng.uniform(0.5, 1, 24), np.ones(24), rng.normal(size=24)) for _ in range(2)
     )
     plain = fit(x, y)
-    first, second = (replace(plain, normalization=n) for n in (pair, pair[::-1]))
+    first, second = (plain.with_fitted(normalization=NormalizationPair(*n)) for n in (pair, pair[::-1]))
     scores = {
         id(s): I0TScorer(statistics=s, metrics=["AsyncI0TScore", "I0TScore"]).score(x, y) for s in (first, second)
     }

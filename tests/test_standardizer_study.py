@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from i0tscore.gap import Moments, Normalization, Statistics, all_standardizers, normalize
+from i0tscore.gap import (
+    HubnessBank,
+    Moments,
+    Normalization,
+    NormalizationPair,
+    Statistics,
+    all_standardizers,
+    normalize,
+)
 from studies import standardizer_study
 from studies.standardizer_study import RatedVectors, all_conditions, residual_gap, score_forms
 
@@ -23,7 +30,9 @@ def rated() -> RatedVectors:
 def test_the_study_tries_whatever_is_in_the_table(rated, monkeypatch):
     shipped = Statistics("shipped", "toy", "", "", Moments.of(rated.x), Moments.of(rated.y))
     plain = Normalization(np.zeros(6), np.ones(6), np.ones(6), np.zeros(6))
-    with_bank = replace(shipped, normalization=(plain, plain)).with_bank(rated.x, rated.y, 9)
+    with_bank = shipped.with_fitted(
+        normalization=NormalizationPair(plain, plain), bank=HubnessBank.sample(rated.x, rated.y, 9)
+    )
     monkeypatch.setattr(standardizer_study, "_train_sample", lambda *_: shipped)
     encoder = SimpleNamespace(fingerprint=None)
     for statistics, left_out in ((shipped, {"async", "nnn"}), (with_bank, {"nnn"})):

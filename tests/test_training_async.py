@@ -265,17 +265,21 @@ def test_lite_has_nothing_to_drop_in_its_image_tower(photographs: list[Path]) ->
     found = [fit_async(photographs, CAPTIONS, model=encoder, recipe=recipe, source="noise") for _ in range(2)]
     assert digest(encoder.model) == state  # type: ignore[attr-defined]
     statistics = found[0]
-    assert statistics.normalization is not None
-    assert found[1].normalization is not None
-    assert np.array_equal(statistics.normalization[1].mean, found[1].normalization[1].mean)
+    assert "normalization" in statistics.fitted
+    assert "normalization" in found[1].fitted
+    assert np.array_equal(
+        statistics.fitted["normalization"].caption.mean, found[1].fitted["normalization"].caption.mean
+    )
     assert statistics.source == (
         "noise; I0T_async: 4 steps in 2 epochs, rate 1e-06, cyclic 0.25, MCSIE dropout 0.1, seed 12345; "
         "measured in-sample"
     )
     assert "async" in statistics.reference
     plain = fit_async(photographs, CAPTIONS, model=encoder, recipe=replace(recipe, mcsie=False))
-    assert plain.normalization is not None
-    assert not np.array_equal(plain.normalization[1].mean, statistics.normalization[1].mean)
+    assert "normalization" in plain.fitted
+    assert not np.array_equal(
+        plain.fitted["normalization"].caption.mean, statistics.fitted["normalization"].caption.mean
+    )
 
 
 def test_what_mcsie_cannot_do_is_refused(photographs: list[Path]) -> None:
@@ -294,8 +298,9 @@ def test_on_clip_itself_batch_statistics_close_the_gap_as_far_as_means_do(data_d
     fitted, rest = order[:250], order[250:]
     recipe = AsyncRecipe(mcsie=False, epochs=1, batch_size=250, learning_rate=0.0, momentum=None)
     statistics = fit_async(images[fitted], captions[fitted], recipe=recipe)
-    assert statistics.normalization is not None
-    x, y = (n(v[rest]) for n, v in zip(statistics.normalization, (images, captions), strict=True))
+    assert "normalization" in statistics.fitted
+    pair = statistics.fitted["normalization"]
+    x, y = pair.image(images[rest]), pair.caption(captions[rest])
     raw, post, untrained = clip_rows(data_dir)
     assert raw["CD"] == pytest.approx(0.85, abs=0.01)
     assert post["CD"] == pytest.approx(0.11, abs=0.01)
@@ -321,7 +326,7 @@ def test_the_command_trains_saves_resumes_and_the_metric_uses_it(
     assert Path("state", CHECKPOINT).is_file()
     assert main([*train, "--output", "two.safetensors", "--name", "mine"]) == 0
     assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
-    assert Statistics.load("one.safetensors").normalization is not None
+    assert "normalization" in Statistics.load("one.safetensors").fitted
     capsys.readouterr()
     score = [*inputs, "--statistics", "one.safetensors", "--metric", "AsyncI0TScore", "--format", "json"]
     assert main(score) == 0

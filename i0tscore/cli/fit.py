@@ -94,11 +94,13 @@ def fit(output: Path, name: str | None, source: str, bank: int, form: str, **opt
 
 def _fit_moments(scorer: I0TScorer, found: Inputs, bank: int, **told: Any) -> tuple[Statistics, tuple[Skipped, ...]]:
     """Statistics with moments and maybe a bank, and the samples that were left out."""
+    from i0tscore.gap import HubnessBank
+
     run = scorer.encode(found.images, found.captions)
     if not run.n:
         raise InputError("no samples are left to fit statistics to")
     statistics = scorer.fit(*run.pairs, **told, reference=not bank)
     if bank:
-        statistics = statistics.with_bank(run.images, run.texts, bank)
+        statistics = statistics.with_fitted(bank=HubnessBank.sample(run.images, run.texts, bank))
         statistics = statistics.with_reference(*run.pairs, run.image_index)
     return statistics, (*found.skipped, *run.skipped)

@@ -84,7 +84,7 @@ measure_options = add_options(
         "--metric",
         multiple=True,
         metavar="NAME",
-        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, ColorI0TScore, "
+        help="Repeatable: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, CovarianceI0TScore, "
         "AsyncI0TScore, also with settings as in 'CLIPScore(clip=no,std=shift(0.5))'. Those of the preset if "
         "left out.",
     ),

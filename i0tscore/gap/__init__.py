@@ -1,16 +1,12 @@
-"""The modality gap: means of both modalities, standardizers that remove the gap, and its measures.
+"""The modality gap: reference statistics, standardizers that remove the gap, and measures of it.
 
-Arrays in, arrays out; nothing here knows images, captions or encoders.
+Everything here works on arrays of embeddings and knows neither images, captions nor encoders.
 """
 
-from i0tscore.gap.bank import HubnessBank
-from i0tscore.gap.formulas import GapStatistics
+from i0tscore.gap.fitted import HubnessBank, Normalization, NormalizationPair
 from i0tscore.gap.measures import centroid_distance, expected_residual_gap
-from i0tscore.gap.moments import Moments
-from i0tscore.gap.normalization import Normalization
-from i0tscore.gap.reference import Quartiles, ReferenceDistribution
-from i0tscore.gap.standardizers import NONE, POST, Standardizer, all_standardizers
-from i0tscore.gap.statistics import Statistics
+from i0tscore.gap.standardizers import NONE, POST, GapStatistics, Standardizer, all_standardizers
+from i0tscore.gap.statistics import Moments, Quartiles, ReferenceDistribution, Statistics
 from i0tscore.gap.vectors import dot, normalize
 
 __all__ = [
@@ -20,6 +16,7 @@ __all__ = [
     "HubnessBank",
     "Moments",
     "Normalization",
+    "NormalizationPair",
     "Quartiles",
     "ReferenceDistribution",
     "Standardizer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -155,99 +156,57 @@ def expected_residual_gap(matched_score: float, count: int) -> float:
     return float(np.sqrt(2.0 * max(1.0 - matched_score, 0.0) / count))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PairSums:
-    """Embeddings of distinct images with the sum of each image's captions, which makes resampling cheap.
+def pair_measures(
+    images: NDArray[Any],
+    captions: NDArray[Any],
+    image_of: NDArray[np.int64],
+    weights: Iterable[NDArray[Any] | None] = (None,),
+) -> Iterator[dict[str, _Floats]]:
+    """Compute the measures that follow from means, for batches of resampling weights.
 
-    Attributes:
-        images: Unit embeddings, shape (m, d), float64.
-        captions: Sum of each image's unit caption embeddings, shape (m, d), float64.
-        counts: Number of captions of each image, shape (m,), each at least 1.
-    """
-
-    images: _Floats
-    captions: _Floats
-    counts: _Floats
-
-    @classmethod
-    def of(cls, images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[np.int64]) -> PairSums:
-        """Sum captions by image.
-
-        Args:
-            images: Unit embeddings of distinct images, shape (m, d).
-            captions: Unit embeddings, shape (n, d).
-            image_of: Row of each caption's image, shape (n,).
-
-        Raises:
-            ValueError: An image has no caption.
-        """
-        counts = np.bincount(image_of, minlength=len(images))
-        if len(counts) != len(images) or not counts.all():
-            raise ValueError("Expected a caption for every image and an image for every caption.")
-        sums = np.zeros(images.shape)
-        np.add.at(sums, image_of, captions)
-        return cls(images.astype(np.float64), sums, counts.astype(np.float64))
-
-    def measure(self, weights: NDArray[Any] | None = None) -> dict[str, _Floats]:
-        """Compute every measure that follows from means, for each row of weights.
-
-        The cosines within a modality and of mismatched pairs exclude pairs from one image: an image with itself
-        and its captions with each other. They also exclude the copies that resampling creates.
-
-        Args:
-            weights: How often each image counts, shape (r, m). Default: once each.
-
-        Returns:
-            Arrays of shape (r,): ``centroid_distance``; the mean cosines ``matched``, ``mismatched``,
-            ``image_image`` and ``caption_caption``, NaN with a single image; and ``relative_gap``, see the
-            function ``relative_gap``.
-
-        Example:
-            >>> sums = PairSums.of(np.eye(2), np.eye(2), np.arange(2))
-            >>> found = sums.measure()
-            >>> float(found["matched"][0]), float(found["mismatched"][0]), float(found["image_image"][0])
-            (1.0, 0.0, 0.0)
-        """
-        w = np.ones((1, len(self.images))) if weights is None else np.asarray(weights, dtype=np.float64)
-        x, y, squared = w @ self.images, w @ self.captions, w * w
-        n, k = w.sum(1), w @ self.counts
-        own, own_images, own_captions = (
-            (a * b).sum(1)
-            for a, b in ((self.images, self.captions), (self.images, self.images), (self.captions, self.captions))
-        )
-        totals = {
-            "mismatched": ((x * y).sum(1) - squared @ own, n * k - squared @ self.counts),
-            "image_image": ((x * x).sum(1) - squared @ own_images, n * n - squared.sum(1)),
-            "caption_caption": ((y * y).sum(1) - squared @ own_captions, k * k - squared @ self.counts**2),
-        }
-        cosines = {"matched": (w @ own) / k}
-        for name, (total, count) in totals.items():
-            cosines[name] = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-        distance = np.linalg.norm(x / n[:, None] - y / k[:, None], axis=1)
-        gap = relative_gap(cosines["matched"], cosines["image_image"], cosines["caption_caption"])
-        return {"centroid_distance": distance, **cosines, "relative_gap": gap}
-
-
-def relative_gap(matched: _Floats, image_image: _Floats, caption_caption: _Floats) -> _Floats:
-    """Return the relative modality gap (RMG, Schrodi et al. 2025).
+    The cosines within a modality and of mismatched pairs exclude pairs from one image: an image with itself and its
+    captions with each other. They also exclude the copies that resampling creates.
 
     Args:
-        matched: Mean cosine of matched pairs.
-        image_image: Mean cosine of two different images.
-        caption_caption: Mean cosine of captions of two different images.
+        images: Unit embeddings of distinct images, shape (m, d).
+        captions: Unit embeddings, shape (n, d).
+        image_of: Row of each caption's image, shape (n,). Every image must have a caption.
+        weights: Batches of how often each image counts, each of shape (r, m); None for once each.
 
-    Returns:
-        d_m / (d_m + ½(d_ii + d_cc)) with d = (1 − cos)/2 and d_m at least 0.001, in (0, 1]. Near 0 if an image is
-        much closer to its caption than to other images, ½ if it is as close.
+    Yields:
+        For each batch, arrays of shape (r,): ``centroid_distance``; the mean cosines ``matched``, ``mismatched``,
+        ``image_image`` and ``caption_caption``, NaN with a single image; and ``relative_gap``, the RMG of Schrodi et
+        al. 2025: d_m / (d_m + ½(d_ii + d_cc)) with d = (1 − cosine)/2 and d_m at least 0.001, in (0, 1]. It is near
+        0 if an image is much closer to its caption than to other images, ½ if it is as close.
 
     Example:
-        >>> round(float(relative_gap(np.array(0.2), np.array(0.6), np.array(0.6))), 4)
-        0.6667
+        >>> found = next(pair_measures(np.eye(2), np.eye(2), np.arange(2)))
+        >>> float(found["matched"][0]), float(found["mismatched"][0]), float(found["image_image"][0])
+        (1.0, 0.0, 0.0)
     """
-    d_m = np.maximum((1 - matched) / 2, SMALLEST_MATCHED_DISTANCE)
-    within = ((1 - image_image) / 2 + (1 - caption_caption) / 2) / 2
-    result: _Floats = d_m / (d_m + within)
-    return result
+    images, counts = images.astype(np.float64), np.bincount(image_of).astype(np.float64)
+    sums = np.zeros(images.shape)
+    np.add.at(sums, image_of, captions)
+    own, own_images, own_captions = ((a * b).sum(1) for a, b in ((images, sums), (images, images), (sums, sums)))
+    for batch in weights:
+        w = np.ones((1, len(images))) if batch is None else np.asarray(batch, dtype=np.float64)
+        x, y, squared = w @ images, w @ sums, w * w
+        n, k = w.sum(1), w @ counts
+        totals = {
+            "mismatched": ((x * y).sum(1) - squared @ own, n * k - squared @ counts),
+            "image_image": ((x * x).sum(1) - squared @ own_images, n * n - squared.sum(1)),
+            "caption_caption": ((y * y).sum(1) - squared @ own_captions, k * k - squared @ counts**2),
+        }
+        found = {
+            "centroid_distance": np.linalg.norm(x / n[:, None] - y / k[:, None], axis=1),
+            "matched": (w @ own) / k,
+        }
+        for name, (total, pairs) in totals.items():
+            found[name] = np.divide(total, pairs, out=np.full_like(total, np.nan), where=pairs > 0)
+        d_m = np.maximum((1 - found["matched"]) / 2, SMALLEST_MATCHED_DISTANCE)
+        within = ((1 - found["image_image"]) / 2 + (1 - found["caption_caption"]) / 2) / 2
+        found["relative_gap"] = d_m / (d_m + within)
+        yield found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,7 +229,7 @@ class Separability:
 
     @property
     def linear_separability(self) -> float:
-        """1 − mean squared error: 1 if a linear function separates the modalities; can be negative for small n/d."""
+        """1 − mean squared error: 1 if the modalities separate; can be negative for small n/d."""
         return 1.0 - float(self.squared_errors.mean())
 
     @property

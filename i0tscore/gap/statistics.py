@@ -1,45 +1,165 @@
-"""Reference statistics: the moments of both modalities and where scores usually lie."""
+"""Reference statistics: moments of both modalities, fitted state, score distributions, and their file format."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from i0tscore.errors import StatisticsError
-from i0tscore.gap.bank import HubnessBank
-from i0tscore.gap.formulas import GapStatistics
-from i0tscore.gap.moments import Moments
-from i0tscore.gap.normalization import Normalization
-from i0tscore.gap.reference import ReferenceDistribution
-from i0tscore.gap.standardizers import Standardizer
+from i0tscore.files import replace_file
+from i0tscore.gap.fitted import FittedState
+from i0tscore.gap.standardizers import POST, RENAMED, STANDARDIZERS, GapStatistics, Standardizer
 from i0tscore.gap.vectors import dot
 
-REFERENCE_STANDARDIZERS = ("none", "post", "dn(0.25)", "color(0.2)", "async", "nnn(0.5)")
+SCHEMA = "i0tscore.statistics/1"
 MISMATCHES_PER_PAIR = 20
+QUANTILES = 1001
+
+_CHUNK = 8192
+_LEVELS = np.linspace(0.0, 1.0, QUANTILES)
+_TEXTS = ("name", "encoder", "space", "prefix", "source")
+
+Quartiles = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Count, mean and covariance of one modality's unit embeddings; shards can be fitted separately and merged.
+
+    Attributes:
+        count: Number of rows.
+        mean: Shape (d,), float64.
+        covariance: Population covariance (divided by ``count``), shape (d, d), float64.
+
+    Example:
+        >>> rows = np.eye(4, dtype=np.float32)
+        >>> whole = Moments.of(rows)
+        >>> parts = Moments.of(rows[:1]).merge(Moments.of(rows[1:]))
+        >>> bool(np.allclose(whole.mean, parts.mean)), parts.count
+        (True, 4)
+    """
+
+    count: int
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, vectors: NDArray[Any]) -> Moments:
+        """Compute the moments of the rows of ``vectors``, shape (n, d) with n ≥ 1."""
+        if vectors.ndim != 2 or not len(vectors):
+            raise ValueError(f"Expected an array of shape (n, d) with n ≥ 1, got shape {vectors.shape}.")
+        mean = vectors.mean(axis=0, dtype=np.float64)
+        scatter = np.zeros((len(mean), len(mean)))
+        for start in range(0, len(vectors), _CHUNK):
+            residuals = vectors[start : start + _CHUNK] - mean
+            scatter += residuals.T @ residuals
+        return cls(len(vectors), mean, scatter / len(vectors))
+
+    def merge(self, other: Moments) -> Moments:
+        """Return the moments of both sets of rows together."""
+        if self.mean.shape != other.mean.shape:
+            raise ValueError(
+                f"Moments of {self.mean.shape[0]} and of {other.mean.shape[0]} dimensions cannot be merged."
+            )
+        count = self.count + other.count
+        share = other.count / count
+        difference = other.mean - self.mean
+        within = (1 - share) * self.covariance + share * other.covariance
+        between = share * (1 - share) * np.outer(difference, difference)
+        return Moments(count, self.mean + share * difference, within + between)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceDistribution:
+    """Scores of matched and mismatched reference pairs, as quantiles, with a calibration to even odds.
+
+    Attributes:
+        matched: Quantiles 0, 0.1, …, 100 % of the matched pairs' scores, shape (1001,), float64.
+        mismatched: The same quantiles for pairs of an image with another image's caption.
+        slope: a in p(match) = sigmoid(a · score + b).
+        intercept: b.
+    """
+
+    matched: NDArray[np.float64]
+    mismatched: NDArray[np.float64]
+    slope: float
+    intercept: float
+
+    @classmethod
+    def fit(cls, matched: NDArray[Any], mismatched: NDArray[Any]) -> ReferenceDistribution:
+        """Fit to scores of matched (n,) and mismatched (m,) pairs, with equal total weights. NaN is ignored.
+
+        The calibration is a logistic regression with a small ridge penalty, so that it stays finite for scores that
+        separate the pairs.
+
+        Raises:
+            ValueError: All scores of a kind are NaN.
+
+        Example:
+            >>> r = ReferenceDistribution.fit(np.linspace(0.2, 0.6, 50), np.linspace(-0.2, 0.3, 80))
+            >>> bool(r.p_match(np.array([0.5]))[0] > 0.9)
+            True
+        """
+        matched = matched[~np.isnan(matched)].astype(np.float64)
+        mismatched = mismatched[~np.isnan(mismatched)].astype(np.float64)
+        if not len(matched) or not len(mismatched):
+            raise ValueError("A reference distribution needs matched and mismatched scores.")
+        scores = np.concatenate([matched, mismatched])
+        center, scale = float(scores.mean()), float(scores.std()) or 1.0
+        z_matched, z_mismatched = (matched - center) / scale, (mismatched - center) / scale
+
+        def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            a, b = parameters
+            up, down = a * z_matched + b, a * z_mismatched + b
+            value = np.logaddexp(0, -up).mean() + np.logaddexp(0, down).mean() + 1e-4 * a * a
+            d_up, d_down = expit(up) - 1.0, expit(down)
+            slope = (d_up * z_matched).mean() + (d_down * z_mismatched).mean() + 2e-4 * a
+            return float(value), np.array([slope, d_up.mean() + d_down.mean()])
+
+        a, b = minimize(loss, np.zeros(2), jac=True, method="BFGS").x
+        slope, intercept = float(a / scale), float(b - a * center / scale)
+        return cls(np.quantile(matched, _LEVELS), np.quantile(mismatched, _LEVELS), slope, intercept)
+
+    def percentiles(self, scores: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the percentages of matched and of mismatched reference pairs that score lower; NaN stays NaN."""
+        levels = np.linspace(0.0, 100.0, QUANTILES)
+        return np.interp(scores, self.matched, levels), np.interp(scores, self.mismatched, levels)
+
+    def p_match(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the probability that pairs with these scores are matched, if both kinds are equally likely."""
+        probability: NDArray[np.float64] = expit(self.slope * scores + self.intercept)
+        return probability
+
+    def quartiles(self) -> tuple[Quartiles, Quartiles]:
+        """Return the 25th, 50th and 75th percentiles of the matched and of the mismatched scores."""
+        rows = [QUANTILES // 4, QUANTILES // 2, 3 * QUANTILES // 4]
+        return tuple(self.matched[rows].tolist()), tuple(self.mismatched[rows].tolist())
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Moments of both modalities in one embedding space, with a reference distribution where there is one.
+    """Statistics of a reference corpus in one embedding space.
 
     Attributes:
         name: Short name, shown in signatures.
-        encoder: Name of the encoder, as shown.
-        space: Identity of its embedding space (``Fingerprint.space``); empty for unnamed embeddings.
-        prefix: Text put before every caption.
-        image: Of the image embeddings.
-        caption: Of the caption embeddings.
-        reference: Reference distribution by standardizer, e.g. ``{"post": …}``; may be empty.
-        source: What data the numbers come from, in words.
-        normalization: Trained normalizations of images and of captions, for ``async``, or None.
-        bank: Some of the embeddings, for ``nnn``, or None.
+        encoder: Display name of the encoder.
+        space: Identity of the embedding space (``Fingerprint.space``); empty if unknown.
+        prefix: Text before every caption.
+        image: Moments of the image embeddings.
+        caption: Moments of the caption embeddings.
+        reference: Score distributions by standardizer, such as ``{"post": …}``; may be empty.
+        source: Description of the corpus.
+        fitted: Other state of standardizers, by the name of their need, such as ``bank``.
     """
 
     name: str
@@ -48,67 +168,90 @@ class Statistics:
     prefix: str
     image: Moments
     caption: Moments
-    reference: dict[str, ReferenceDistribution] = field(default_factory=dict)
+    reference: Mapping[str, ReferenceDistribution] = field(default_factory=dict)
     source: str = ""
-    normalization: tuple[Normalization, Normalization] | None = None
-    bank: HubnessBank | None = None
+    fitted: Mapping[str, FittedState] = field(default_factory=dict)
+
+    @classmethod
+    def fit(cls, images: NDArray[Any], captions: NDArray[Any], **texts: str) -> Statistics:
+        """Fit moments, and all fitted state that needs neither options nor training, to matched pairs.
+
+        Args:
+            images: Unit embeddings, shape (n, d).
+            captions: Unit embeddings, shape (n, d).
+            **texts: ``name`` and, by default empty, ``encoder``, ``space``, ``prefix`` and ``source``.
+
+        Example:
+            >>> Statistics.fit(np.eye(3), np.eye(3), name="toy").image.count
+            3
+        """
+        fitted = _states(lambda kind: kind.fit(images, captions))
+        texts = dict.fromkeys(_TEXTS, "") | texts
+        return cls(image=Moments.of(images), caption=Moments.of(captions), reference={}, fitted=fitted, **texts)
 
     @cached_property
-    def known(self) -> GapStatistics:
-        """What standardizers use of the statistics."""
+    def gap_statistics(self) -> GapStatistics:
+        """The parts that standardizers use."""
         covariance = self.image.covariance + self.caption.covariance
-        return GapStatistics(self.image.mean, self.caption.mean, covariance, self.normalization, self.bank)
+        return GapStatistics(self.image.mean, self.caption.mean, covariance, self.fitted)
 
     @property
     def digest(self) -> str:
-        """First 8 hex digits of the SHA-256 over both means and covariances."""
-        moments = (self.image, self.caption)
-        arrays = [a for m in moments for a in (m.mean, m.covariance.astype(np.float32))]
-        return _digest(arrays)
+        """First 8 hex digits of the SHA-256 of both means and covariances."""
+        return self.digest_of(POST)
 
     def digest_of(self, standardizer: Standardizer) -> str:
-        """Identifies what a standardizer uses: the moments as ``digest`` does, or what it has instead."""
-        if standardizer.need == "normalization" and self.normalization is not None:
-            return _digest(a for n in self.normalization for a in (*n.arrays(), np.float64(n.eps)))
-        if standardizer.need == "bank" and self.bank is not None:
-            return _digest((self.bank.images, self.bank.captions, np.int64(self.bank.nearest)))
-        return self.digest
+        """Return a digest of what a standardizer uses: its fitted state, or else the moments (``digest``)."""
+        need = standardizer.spec.need
+        if need is not None and need.name in self.fitted:
+            arrays = self.fitted[need.name].digest_arrays()
+        else:
+            arrays = [a for m in (self.image, self.caption) for a in (m.mean, m.covariance.astype(np.float32))]
+        return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:8]
 
-    def merge(self, other: Statistics) -> Statistics:
-        """Statistics of both corpora together.
-
-        The moments merge exactly. The reference distribution is dropped, since scores depend on the
-        merged means: call ``with_reference`` on held-out pairs to have one again. A normalization is
-        dropped too: it was trained on one corpus. Banks are joined where both have one, else dropped.
+    def standardize(
+        self, standardizer: Standardizer, images: NDArray[Any], captions: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Standardize unit embeddings of images (n, d) and captions (m, d).
 
         Raises:
-            StatisticsError: The two are of different encoders or prefixes.
+            StatisticsError: The statistics lack what the standardizer needs.
+        """
+        known = self.gap_statistics
+        return standardizer.apply(images, known, "image"), standardizer.apply(captions, known, "caption")
+
+    def merge(self, other: Statistics) -> Statistics:
+        """Return the statistics of both corpora together.
+
+        Moments merge exactly. Fitted state is kept if both have it and it can be merged: banks are joined, trained
+        normalizations dropped. Reference distributions are dropped, since scores depend on the merged means; call
+        ``with_reference`` on held-out pairs to add new ones.
+
+        Raises:
+            StatisticsError: The encoders or prefixes differ.
         """
         for what, mine, theirs in (
             ("encoder", f"{self.encoder} [{self.space}]", f"{other.encoder} [{other.space}]"),
             ("prefix", self.prefix, other.prefix),
         ):
             if mine != theirs:
-                raise StatisticsError(f"statistics of {what} {mine!r} and of {theirs!r} cannot be merged")
+                raise StatisticsError(f"Statistics of {what} {mine!r} and of {what} {theirs!r} cannot be merged.")
+        states = {key: state.merge(other.fitted[key]) for key, state in self.fitted.items() if key in other.fitted}
         return replace(
             self,
             name=self.name if self.name == other.name else f"{self.name}+{other.name}",
             image=self.image.merge(other.image),
             caption=self.caption.merge(other.caption),
             reference={},
-            normalization=None,
-            bank=self.bank.merge(other.bank) if self.bank is not None and other.bank is not None else None,
+            fitted={key: state for key, state in states.items() if state is not None},
         )
 
-    def with_bank(self, images: NDArray[Any], captions: NDArray[Any], size: int) -> Statistics:
-        """Add a bank of ``size`` images and captions, drawn from distinct unit embeddings (n, d), (m, d).
+    def with_fitted(self, **states: FittedState) -> Statistics:
+        """Add fitted state by the name of its need, e.g. ``bank=HubnessBank.sample(…)``.
 
-        Call ``with_reference`` after it for percentiles under ``nnn(0.5)``.
-
-        Raises:
-            StatisticsError: There are fewer than ``size``.
+        Call ``with_reference`` next for percentiles under the standardizers that use it.
         """
-        return replace(self, bank=HubnessBank.draw(images, captions, size))
+        return replace(self, fitted={**self.fitted, **states})
 
     def with_reference(
         self,
@@ -118,101 +261,144 @@ class Statistics:
         *,
         seed: int = 12345,
     ) -> Statistics:
-        """Add the reference distribution of matched pairs, mismatching each with other images' captions.
+        """Add reference distributions, with mismatched pairs sampled from images and other images' captions.
 
         Args:
-            images: Unit image embeddings (n, d), row i matching caption i.
-            captions: Unit caption embeddings (n, d).
-            groups: Image identity of each row (n,); pairs within a group are not mismatches.
-            seed: Of the choice of mismatched pairs, at most 20 a row.
+            images: Unit image embeddings, shape (n, d); row i matches caption i.
+            captions: Unit caption embeddings, shape (n, d).
+            groups: Image identity of each row, shape (n,); pairs within a group are not mismatched.
+            seed: Seed of the sample of mismatched pairs, at most 20 per row.
 
         Raises:
-            StatisticsError: There are not two different images.
+            StatisticsError: There are no two different images, or all images or all captions are alike.
         """
-        rows, others = _mismatches(groups if groups is not None else range(len(images)), seed)
+        _, labels = np.unique(np.arange(len(images)) if groups is None else np.asarray(groups), return_inverse=True)
+        if len(labels) < 2 or labels.max() == 0:
+            raise StatisticsError("A reference distribution needs at least two different images.")
+        rows = np.repeat(np.arange(len(labels)), MISMATCHES_PER_PAIR)
+        others = np.random.default_rng(seed).integers(0, len(labels), len(rows))
+        differ = labels[rows] != labels[others]
+        rows, others = rows[differ], others[differ]
         reference = {}
-        for standardizer in map(Standardizer.parse, REFERENCE_STANDARDIZERS):
-            if not self.known.has(standardizer.need):
+        moments_first = sorted(
+            STANDARDIZERS.items(), key=lambda row: row[1].need is not None and row[1].need.state is not None
+        )
+        for name, spec in moments_first:
+            if not spec.reference or not self.gap_statistics.has(spec.need):
                 continue
+            standardizer = Standardizer(name, spec.default)
             x, y = self.standardize(standardizer, images, captions)
-            matched, mismatched = dot(x, y), _dot_rows(x, y, rows, others)
+            chunks = (slice(start, start + 2 * _CHUNK) for start in range(0, len(rows), 2 * _CHUNK))
+            matched, mismatched = dot(x, y), np.concatenate([dot(x[rows[c]], y[others[c]]) for c in chunks])
             if np.isnan(matched).all() or np.isnan(mismatched).all():
                 raise StatisticsError(
-                    "all images or all captions are alike: nothing of them is left once their mean is taken "
-                    "away; fit on different images with their own captions"
+                    "All images or all captions are alike, so nothing is left once their mean is subtracted. "
+                    "Fit on different images with their own captions."
                 )
             reference[str(standardizer)] = ReferenceDistribution.fit(matched, mismatched)
         return replace(self, reference=reference)
 
-    def standardize(
-        self, standardizer: Standardizer, images: NDArray[Any], captions: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Both modalities (n, d) and (m, d) under ``standardizer``.
+    def require(self, encoder: str, space: str, prefix: str) -> Statistics:
+        """Return self if it belongs to this encoder and prefix. An empty ``space`` matches every encoder.
 
         Raises:
-            StatisticsError: The statistics lack what the standardizer needs.
+            StatisticsError: It belongs to another encoder or prefix; the message names both.
         """
-        return standardizer.images(images, self.known), standardizer.captions(captions, self.known)
+        if self.space and space and self.space != space:
+            raise StatisticsError(
+                f"Statistics {self.name!r} belong to {self.encoder} [{self.space}], not to {encoder} [{space}]. "
+                "Fit new ones with `i0tscore fit`."
+            )
+        if self.prefix != prefix:
+            raise StatisticsError(
+                f"Statistics {self.name!r} were fitted with the prefix {self.prefix!r}, not {prefix!r}. "
+                "Score with that prefix or fit new ones with `i0tscore fit`."
+            )
+        return self
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file.
 
+        It holds ``image_mean``, ``caption_mean`` (d,), ``image_covariance``, ``caption_covariance`` (d, d),
+        ``<standardizer>/matched`` and ``<standardizer>/mismatched`` (1001,), the tensors of fitted state, and the
+        other attributes as JSON in its metadata.
+
         Raises:
             StatisticsError: The file cannot be written.
         """
-        from i0tscore.gap.statistics_file import write_statistics
+        from safetensors.numpy import save
 
-        write_statistics(self, Path(path))
+        tensors: dict[str, NDArray[Any]] = {}
+        for kind, moments in (("image", self.image), ("caption", self.caption)):
+            tensors[f"{kind}_mean"] = moments.mean
+            tensors[f"{kind}_covariance"] = moments.covariance.astype(np.float32)
+        header = {
+            "schema": SCHEMA,
+            **{key: getattr(self, key) for key in _TEXTS},
+            "counts": [self.image.count, self.caption.count],
+            "calibration": {key: [r.slope, r.intercept] for key, r in self.reference.items()},
+        }
+        for key, reference in self.reference.items():
+            tensors |= {f"{key}/matched": reference.matched, f"{key}/mismatched": reference.mismatched}
+        for state in self.fitted.values():
+            fields, arrays = state.to_file()
+            header |= fields
+            tensors |= arrays
+        try:
+            replace_file(Path(path), save(tensors, {"i0tscore": json.dumps(header, ensure_ascii=False)}))
+        except OSError as error:
+            raise StatisticsError(f"Statistics cannot be written to {path}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Statistics:
         """Read a file that ``save`` wrote.
 
         Raises:
-            StatisticsError: The file is missing, damaged, or something else.
+            StatisticsError: The file is missing, damaged, or not a statistics file.
         """
-        from i0tscore.gap.statistics_file import read_statistics
+        from safetensors import SafetensorError, safe_open
 
-        return read_statistics(Path(path))
-
-    def require(self, encoder: str, space: str, prefix: str) -> Statistics:
-        """Return self if it belongs to this encoder and prefix; an empty ``space`` is not checked.
-
-        Raises:
-            StatisticsError: It does not; the message names both.
-        """
-        if self.space and space and self.space != space:
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                header = json.loads((file.metadata() or {})["i0tscore"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if header["schema"] != SCHEMA:
+                raise StatisticsError(f"{path} has schema {header['schema']!r}; this version reads {SCHEMA!r}.")
+            return cls._from_file(header, tensors)
+        except FileNotFoundError:
+            raise StatisticsError(f"No statistics file {path}. Create one with `i0tscore fit`.") from None
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise StatisticsError(
-                f"statistics {self.name!r} belong to {self.encoder} [{self.space}], not to {encoder} "
-                f"[{space}]; fit new ones with `i0tscore fit`"
+                f"{path} is not a statistics file of i0tscore ({type(error).__name__}: {error}). "
+                "Create one with `i0tscore fit`."
+            ) from error
+
+    @classmethod
+    def _from_file(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Self:
+        moments = []
+        for kind, count in zip(("image", "caption"), header["counts"], strict=True):
+            mean, covariance = tensors[f"{kind}_mean"], tensors[f"{kind}_covariance"]
+            if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
+                raise ValueError(f"a mean of shape {mean.shape} with a covariance of shape {covariance.shape}")
+            if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+                raise ValueError("means and covariances must be finite")
+            moments.append(Moments(int(count), mean.astype(np.float64), covariance.astype(np.float64)))
+        image, caption = moments
+        if image.mean.shape != caption.mean.shape:
+            raise ValueError("the two means have different dimensions")
+        fitted = _states(lambda kind: kind.from_file(header, tensors, len(image.mean)))
+        reference = {}
+        for key, calibration in header["calibration"].items():
+            name, bracket, parameter = key.partition("(")
+            reference[RENAMED.get(name, name) + bracket + parameter] = ReferenceDistribution(
+                tensors[f"{key}/matched"], tensors[f"{key}/mismatched"], *calibration
             )
-        if self.prefix != prefix:
-            raise StatisticsError(
-                f"statistics {self.name!r} were fitted with the prefix {self.prefix!r}, not {prefix!r}; "
-                "score with that prefix or fit new ones with `i0tscore fit`"
-            )
-        return self
+        texts = {key: str(header[key]) for key in _TEXTS}
+        return cls(image=image, caption=caption, reference=reference, fitted=fitted, **texts)
 
 
-def _digest(arrays: Iterable[Any]) -> str:
-    return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:8]
-
-
-def _mismatches(groups: Sequence[Any] | NDArray[Any], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and other-row indices of pairs from different groups, drawn at random."""
-    _, labels = np.unique(np.asarray(groups), return_inverse=True)
-    if len(labels) < 2 or labels.max() == 0:
-        raise StatisticsError("a reference distribution needs at least two different images")
-    generator = np.random.default_rng(seed)
-    rows = np.repeat(np.arange(len(labels)), MISMATCHES_PER_PAIR)
-    others = generator.integers(0, len(labels), len(rows))
-    keep = labels[rows] != labels[others]
-    return rows[keep], others[keep]
-
-
-def _dot_rows(
-    x: NDArray[Any], y: NDArray[Any], rows: NDArray[np.int64], others: NDArray[np.int64], chunk: int = 16384
-) -> NDArray[Any]:
-    """Dot products of x[rows] and y[others] in bounded memory."""
-    starts = range(0, len(rows), chunk)
-    return np.concatenate([dot(x[rows[s : s + chunk]], y[others[s : s + chunk]]) for s in starts])
+def _states(create: Callable[[type[FittedState]], FittedState | None]) -> dict[str, FittedState]:
+    """Create the fitted state of every standardizer that needs some, by the name of the need."""
+    needs = [spec.need for spec in STANDARDIZERS.values() if spec.need is not None]
+    states = {need.name: create(need.state) for need in needs if need.state is not None}
+    return {name: state for name, state in states.items() if state is not None}

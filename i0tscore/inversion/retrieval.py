@@ -190,7 +190,7 @@ def _stages(inverted: Inverted) -> list[tuple[str, NDArray[Any]]]:
 
 def _statistics_fields(standardizers: Sequence[Standardizer], statistics: Statistics | None) -> list[tuple[str, str]]:
     """Which statistics were used: a digest of what each standardizer takes of them."""
-    needy = [standardizer for standardizer in standardizers if standardizer.need is not None]
+    needy = [standardizer for standardizer in standardizers if standardizer.spec.need is not None]
     if statistics is None or not needy:
         return []
     digests = dict.fromkeys(statistics.digest_of(standardizer)[:4] for standardizer in needy)

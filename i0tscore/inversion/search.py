@@ -97,11 +97,13 @@ class Search:
             StatisticsError: The statistics lack what it needs.
         """
         first, second = TASKS[self.task]
-        if standardizer.cross_modal_only and first == second:
+        if standardizer.spec.cross_modal_only and first == second:
             raise UsageError(f"{standardizer} compares images with captions only: leave it out of {self.task}")
-        known = GapStatistics() if statistics is None else statistics.known
-        apply = {"image": standardizer.images, "text": standardizer.captions}
-        x, y = (apply[kind](items.vectors, known) for kind, items in ((first, self.queries), (second, self.gallery)))
+        known = GapStatistics() if statistics is None else statistics.gap_statistics
+        x, y = (
+            standardizer.apply(items.vectors, known, "image" if kind == "image" else "caption")
+            for kind, items in ((first, self.queries), (second, self.gallery))
+        )
         return self._compare(x, y)
 
     def check(self, standardizer: Standardizer, statistics: Statistics | None) -> None:

@@ -80,13 +80,13 @@ def evaluate(
 
 
 def _standardized(run: EncodedRun, standardizer: Standardizer, statistics: Statistics | None) -> _Standardized:
-    if standardizer.need is not None and statistics is None:
+    if standardizer.spec.need is not None and statistics is None:
         raise StatisticsError(f"{standardizer} needs reference statistics; fit some with `i0tscore fit`")
-    known = GapStatistics() if statistics is None else statistics.known
-    x, y = standardizer.images(run.images, known), standardizer.captions(run.texts, known)
+    known = GapStatistics() if statistics is None else statistics.gap_statistics
+    x, y = standardizer.apply(run.images, known, "image"), standardizer.apply(run.texts, known, "caption")
     references = run.references
     if references is not None:
-        references = EncodedReferences(standardizer.captions(references.vectors, known), references.index)
+        references = EncodedReferences(standardizer.apply(references.vectors, known, "caption"), references.index)
     similarity = np.empty(run.n)
     for start in range(0, run.n, _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -116,8 +116,8 @@ def _metric_result(
         interval=bootstrap_mean(values, run.image_index, settings.resampling),
         confidence=settings.resampling.confidence,
         signature=metric_signature(run, metric, statistics, settings),
-        percentile_matched=None if distribution is None else distribution.percentile_matched(view.similarity),
-        percentile_mismatched=None if distribution is None else distribution.percentile_mismatched(view.similarity),
+        percentile_matched=None if distribution is None else distribution.percentiles(view.similarity)[0],
+        percentile_mismatched=None if distribution is None else distribution.percentiles(view.similarity)[1],
         p_match=None if distribution is None else distribution.p_match(view.similarity),
         rank=_ranks(run, metric, view, references) if ranked else np.zeros(run.n, dtype=np.int64),
         rank_of=len(run.texts),
@@ -200,7 +200,7 @@ def metric_signature(
 ) -> Signature:
     """How a metric of a run is made."""
     own = [
-        ("sim", metric.standardizer.similarity),
+        ("sim", metric.standardizer.spec.similarity),
         ("weight", shortest(metric.weight)),
         ("clip", "yes" if metric.clip else "no"),
         *([("ref", str(metric.reference_rule))] if metric.needs_references else []),

@@ -141,7 +141,7 @@ def ref_i0t_score(
     """
     x, y = _standardized(POST, images, captions, image_mean, caption_mean)
     reference = GapStatistics(image_mean, caption_mean)
-    z = [POST.captions(normalize(r), reference) for r in references]
+    z = [POST.apply(normalize(r), reference, "caption") for r in references]
     return combine_references(dot(x, y), max_similarity(y, z), rule)
 
 
@@ -242,6 +242,6 @@ def _standardized(
     _check(images, captions)
     reference = GapStatistics(image_mean, caption_mean)
     return (
-        standardizer.images(normalize(images), reference),
-        standardizer.captions(normalize(captions), reference),
+        standardizer.apply(normalize(images), reference, "image"),
+        standardizer.apply(normalize(captions), reference, "caption"),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,13 +58,21 @@ class Metric:
             UsageError: No such metric or setting.
         """
         match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
-        metric = METRICS.get(match.group(1).lower()) if match else None
+        name = match.group(1).lower() if match else ""
+        if name in RENAMED:
+            name = RENAMED[name].lower()
+            warnings.warn(
+                f"The metric {text!r} is now called {METRICS[name].base}. The old name works until the next release.",
+                UserWarning,
+                stacklevel=2,
+            )
+        metric = METRICS.get(name)
         if match is None or metric is None:
             raise UsageError(f"no metric {text!r}; there are {', '.join(sorted(m.base for m in METRICS.values()))}")
         for setting in filter(None, map(str.strip, _OUTER_COMMA.split(match.group(2) or ""))):
             key, _, value = setting.partition("=")
             metric = metric._with(key.strip(), value.strip(), text)
-        if metric.needs_references and metric.standardizer.cross_modal_only:
+        if metric.needs_references and metric.standardizer.spec.cross_modal_only:
             raise UsageError(
                 f"metric {text!r}: {metric.standardizer} compares images with captions only, and references "
                 "are captions; use a metric without references"
@@ -131,7 +140,7 @@ class Metric:
         """
         if self.needs_references:
             raise UsageError(f"{self} needs references; similarity takes metrics without")
-        if first == second and self.standardizer.cross_modal_only:
+        if first == second and self.standardizer.spec.cross_modal_only:
             raise UsageError(f"{self} compares images with captions only, not {first}s with {second}s")
         return self
 
@@ -156,10 +165,14 @@ METRICS: dict[str, Metric] = {
         Metric("I0TScore", POST),
         Metric("RefI0TScore", POST, reference_rule="harmonic"),
         Metric("DNScore", Standardizer("dn", 0.25)),
-        Metric("ColorI0TScore", Standardizer("color", 0.2)),
+        Metric("CovarianceI0TScore", Standardizer("covariance", 0.2)),
         Metric("AsyncI0TScore", Standardizer("async")),
     )
 }
+
+
+RENAMED = {"colori0tscore": "CovarianceI0TScore"}
+"""Former names in lower case, which still parse with a warning."""
 
 
 @dataclass(frozen=True, slots=True)

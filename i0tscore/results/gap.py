@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from i0tscore.errors import InputError
 from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, Statistics
 from i0tscore.gap.measures import (
-    PairSums,
     Panel,
     Peaks,
     Separability,
     expected_residual_gap,
     minimum_cosine_distance,
+    pair_measures,
     peak_coordinates,
     plot_panel,
     separability,
@@ -158,7 +158,7 @@ def measure_gap(
     if (len(images), len(captions)) != given:
         left = given[0] - len(images), given[1] - len(captions)
         notes.append(f"left out for want of a direction: {left[0]} images, {left[1]} captions")
-    estimates = _from_means(PairSums.of(images, captions, image_of), settings)
+    estimates = _from_means(images, captions, image_of, settings)
     distance = minimum_cosine_distance(images, captions)
     estimates["minimum_cosine_distance"] = Estimate(distance, None)
     first = np.unique(image_of, return_index=True)[1]
@@ -193,10 +193,12 @@ def _with_direction(
     return images[kept], captions[keep], anew
 
 
-def _from_means(sums: PairSums, settings: Resampling) -> dict[str, Estimate]:
-    count = len(sums.images)
-    measured = {name: float(values[0]) for name, values in sums.measure().items()}
-    parts = [sums.measure(weights) for weights in _weights(count, settings)]
+def _from_means(
+    images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[np.int64], settings: Resampling
+) -> dict[str, Estimate]:
+    count = len(images)
+    whole, *parts = pair_measures(images, captions, image_of, chain([None], _weights(count, settings)))
+    measured = {name: float(values[0]) for name, values in whole.items()}
     draws = {name: np.concatenate([p[name] for p in parts]) if parts else np.empty(0) for name in measured}
     squared = draws["centroid_distance"] ** 2
     if len(squared):
@@ -309,7 +311,7 @@ def report_gap(
     if in_sample and str(POST) in measures:
         score = measures[str(POST)]["matched"].value or 0.0
         said.append(EXPECTED.format(expected=expected_residual_gap(score, len(run.images))))
-    scaled = [str(s) for s in wanted if s.similarity == "dot"]
+    scaled = [str(s) for s in wanted if s.spec.similarity == "dot"]
     if scaled:
         said.append(f"{', '.join(scaled)}: measured on vectors scaled to unit length")
     left_out = (*skipped, *run.skipped)
@@ -324,15 +326,15 @@ def gap_panels(
 
 
 def _usable(statistics: Statistics | None, notes: list[str]) -> list[Standardizer]:
-    known = GapStatistics() if statistics is None else statistics.known
+    known = GapStatistics() if statistics is None else statistics.gap_statistics
     usable = []
     for standardizer in default_standardizers():
-        if standardizer.cross_modal_only:
+        if standardizer.spec.cross_modal_only:
             notes.append(f"{standardizer} is left out: it moves no embedding, it changes similarities")
-        elif known.has(standardizer.need):
+        elif standardizer.spec.need is None or known.has(standardizer.spec.need):
             usable.append(standardizer)
         else:
-            notes.append(f"{standardizer} is left out: the statistics have no {standardizer.need}")
+            notes.append(f"{standardizer} is left out: the statistics have no {standardizer.spec.need.name}")
     return usable
 
 
@@ -340,12 +342,12 @@ def _standardized(
     run: EncodedRun, statistics: Statistics | None, standardizer: Standardizer
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
     """Unit vectors of the distinct images and of all captions, and the image of each caption."""
-    if standardizer.cross_modal_only:
+    if standardizer.spec.cross_modal_only:
         raise InputError(f"{standardizer} moves no embedding, it changes similarities: it has no gap")
-    known = GapStatistics() if statistics is None else statistics.known
-    x = standardizer.images(run.images, known)
-    y = standardizer.captions(run.texts, known)[run.text_index]
-    if standardizer.similarity == "dot":
+    known = GapStatistics() if statistics is None else statistics.gap_statistics
+    x = standardizer.apply(run.images, known, "image")
+    y = standardizer.apply(run.texts, known, "caption")[run.text_index]
+    if standardizer.spec.similarity == "dot":
         x, y = normalize(x), normalize(y)
     return x, y, run.image_index
 

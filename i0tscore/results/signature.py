@@ -84,7 +84,7 @@ def sign(
 ) -> Signature:
     """Return the signature of a number computed from a run, with the metric's ``own`` fields."""
     stats = "none"
-    if standardizer.need is not None and statistics is not None:
+    if standardizer.spec.need is not None and statistics is not None:
         stats = f"{statistics.name}-{statistics.digest_of(standardizer)[:4]}"
     bootstrap = settings.resampling
     fields = [

@@ -11,7 +11,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -27,7 +27,7 @@ from i0tscore.encoders.attention import attention_dropout, attention_layers
 from i0tscore.encoders.images import ImageInput, decode
 from i0tscore.encoders.inputs import as_embeddings
 from i0tscore.errors import InputError, UsageError
-from i0tscore.gap import Normalization
+from i0tscore.gap import Normalization, NormalizationPair
 from i0tscore.metrics.metric import PRESETS
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.metrics.statistics import run_statistics
@@ -319,7 +319,8 @@ def fit_async(
         >>> rng = np.random.default_rng(0)
         >>> x = rng.normal(size=(2000, 8)) + 1
         >>> statistics = fit_async(x, x + rng.normal(size=(2000, 8)) - 2)
-        >>> [round(float(n.weight.mean()), 2) for n in statistics.normalization]
+        >>> normalization = statistics.fitted["normalization"]
+        >>> [round(float(n.weight.mean()), 2) for n in (normalization.image, normalization.caption)]
         [1.0, 1.0]
     """
     embedded = as_embeddings(images) is not None
@@ -350,7 +351,9 @@ def fit_async(
     source = "; ".join(part for part in (source, describe(recipe, seed, trainer.total)) if part)
     fingerprint = None if encoder is None else encoder.fingerprint
     statistics = run_statistics(run, fingerprint, prefix, name=name, source=source)
-    return replace(statistics, normalization=normalization).with_reference(*run.pairs, run.image_index)
+    return statistics.with_fitted(normalization=NormalizationPair(*normalization)).with_reference(
+        *run.pairs, run.image_index
+    )
 
 
 def describe(recipe: AsyncRecipe, seed: int, steps: int) -> str:
