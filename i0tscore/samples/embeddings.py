@@ -1,0 +1,331 @@
+"""Precomputed embeddings: arrays with ids (``.npy``, ``.safetensors``), and folders written by clip-retrieval."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from i0tscore.errors import SampleFileError
+
+Vectors = npt.NDArray[np.float32]
+
+LISTED = 5
+"""Ids or rows named in one problem."""
+BLOCK = 65_536
+"""Rows of a shard held in memory besides the result."""
+
+IMAGES, CAPTIONS, METADATA = "img_emb", "text_emb", "metadata"
+"""Folders inside a clip-retrieval folder."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Embeddings with ids.
+
+    Attributes:
+        ids: One per row (n).
+        vectors: Float32 (n, d), scaled to unit length.
+    """
+
+    ids: tuple[str, ...]
+    vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedPairs:
+    """Embedded images paired with their embedded captions.
+
+    Attributes:
+        ids: One per pair (n).
+        images: Float32 (n, d), scaled to unit length.
+        captions: Float32 (n, d), scaled to unit length.
+        texts: The captions (n), an empty string where unknown; an empty tuple if all are unknown.
+    """
+
+    ids: tuple[str, ...]
+    images: Vectors
+    captions: Vectors
+    texts: tuple[str, ...] = ()
+
+
+def read_embeddings(path: str | Path, *, unique_ids: bool = True) -> Embeddings:
+    """Read embeddings and their ids.
+
+    * ``FILE.npy``: one array (n, d), with ids in ``FILE.ids.txt`` (one per line) or ``FILE.ids.json`` (a list
+      of strings).
+    * ``FILE.safetensors``: the tensor ``embeddings``, or the only tensor in the file, with ids as a JSON list
+      under ``ids`` in the metadata, or next to the file as for ``.npy``.
+
+    Args:
+        path: The file.
+        unique_ids: Whether to reject repeated ids. Captions may share the id of their image.
+
+    Raises:
+        SampleFileError: Lists everything that is wrong with the file.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise SampleFileError(file, ["No such file. Check the path."])
+    if file.suffix == ".npy":
+        values, ids = _read_npy(file), _read_ids(file)
+    elif file.suffix == ".safetensors":
+        values, ids = _read_safetensors(file)
+    else:
+        raise SampleFileError(file, [f"Expected .npy or .safetensors, got {file.suffix or 'no suffix'}."])
+    if ids is None:
+        raise SampleFileError(
+            file, [f"No ids found. Add {file.stem}.ids.txt (one per line) or {file.stem}.ids.json (a list) next to it."]
+        )
+    problems = _shape_problems(values)
+    if not problems:
+        if len(ids) != len(values):
+            problems.append(f"Expected one id per row, got {len(ids)} ids for {len(values)} rows.")
+        problems += _row_problems(values)
+        repeated = [name for name, count in Counter(ids).items() if count > 1]
+        if unique_ids and repeated:
+            problems.append(f"Expected unique ids, got {len(repeated)} repeated ones ({_preview(repeated)}).")
+        if any(not name.strip() for name in ids):
+            problems.append("Expected ids, got empty ones.")
+    if problems:
+        raise SampleFileError(file, problems)
+    return Embeddings(tuple(ids), _unit_rows(values))
+
+
+def pair_embeddings(image_file: str | Path, caption_file: str | Path) -> EmbeddedPairs:
+    """Read two files of embeddings and pair each caption with the image of the same id.
+
+    Args:
+        image_file: Image embeddings with unique ids; see ``read_embeddings``.
+        caption_file: Caption embeddings; several captions may share the id of one image.
+
+    Raises:
+        SampleFileError: Lists everything that is wrong with a file, and captions without an image.
+    """
+    images, captions = read_embeddings(image_file), read_embeddings(caption_file, unique_ids=False)
+    row_of = {name: row for row, name in enumerate(images.ids)}
+    missing = [name for name in captions.ids if name not in row_of]
+    if missing:
+        raise SampleFileError(caption_file, [f"{name}: {image_file} has no embedding of this id." for name in missing])
+    rows = [row_of[name] for name in captions.ids]
+    return EmbeddedPairs(captions.ids, images.vectors[rows], captions.vectors)
+
+
+def is_clip_retrieval(path: str | Path) -> bool:
+    """Return whether a path is a folder that contains ``img_emb`` or ``text_emb``."""
+    return any((Path(path) / name).is_dir() for name in (IMAGES, CAPTIONS))
+
+
+def read_clip_retrieval(folder: str | Path) -> EmbeddedPairs:
+    """Read a folder that ``clip-retrieval inference`` wrote with images and texts enabled.
+
+    ``img_emb/img_emb_0.npy`` and ``text_emb/text_emb_0.npy`` hold embeddings of the same pairs, row by row. If
+    present, ``metadata/metadata_0.parquet`` is read for ``key``, ``image_path`` and ``caption``. Shards are
+    joined in the order of their numbers. Arrays are memory-mapped and read in blocks, so that the peak memory
+    is little more than the result, 8·d bytes per pair.
+
+    Args:
+        folder: The folder that contains the three.
+
+    Returns:
+        The pairs. An id is the ``key``, else the stem of the ``image_path``, else the position.
+
+    Raises:
+        SampleFileError: Lists missing folders or shards, differing counts or dimensions, arrays of anything but
+            numbers, and rows without a direction.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("img_emb", "text_emb"):
+        ...     (folder / name).mkdir()
+        ...     np.save(folder / name / f"{name}_0.npy", np.eye(2, 4, dtype=np.float16))
+        >>> pairs = read_clip_retrieval(folder)
+        >>> pairs.ids, pairs.images.shape
+        (('0', '1'), (2, 4))
+    """
+    root = Path(folder)
+    files = _shard_files(root)
+    arrays = {name: {n: _read_npy(file, mapped=True) for n, file in files[name].items()} for name in (IMAGES, CAPTIONS)}
+    problems = _shard_problems(arrays, files[METADATA])
+    if problems:
+        raise SampleFileError(root, problems)
+    count = sum(map(len, arrays[IMAGES].values()))
+    dimension = next(iter(arrays[IMAGES].values())).shape[1]
+    vectors = {name: np.empty((count, dimension), dtype=np.float32) for name in arrays}
+    for name, shards in arrays.items():
+        start = 0
+        for number, values in shards.items():
+            for first in range(0, len(values), BLOCK):
+                block = values[first : first + BLOCK]
+                problems += [f"{name}, shard {number}: {line}" for line in _row_problems(block, first)]
+                if not problems:
+                    vectors[name][start : start + len(block)] = _unit_rows(block)
+                start += len(block)
+    if problems:
+        raise SampleFileError(root, problems)
+    ids: list[str] = []
+    texts: list[str] = []
+    for number, values in arrays[IMAGES].items():
+        keys, paths, captions = _read_metadata(files[METADATA].get(number), len(values))
+        texts += [caption or "" for caption in captions]
+        for key, path in zip(keys, paths, strict=True):
+            ids.append(str(key) if key is not None else PurePath(path).stem if path else str(len(ids)))
+    return EmbeddedPairs(tuple(ids), vectors[IMAGES], vectors[CAPTIONS], tuple(texts) if any(texts) else ())
+
+
+def _shard_files(root: Path) -> dict[str, dict[int, Path]]:
+    """Return the files of each folder by shard number, in order; report shards that only some folders have."""
+    files: dict[str, dict[int, Path]] = {}
+    for name, suffix in ((IMAGES, "npy"), (CAPTIONS, "npy"), (METADATA, "parquet")):
+        pattern = re.compile(rf"{name}_(\d+)\.{suffix}")
+        matches = ((pattern.fullmatch(file.name), file) for file in (root / name).glob(f"*.{suffix}"))
+        files[name] = dict(sorted((int(match[1]), file) for match, file in matches if match))
+    problems = [
+        f"No {name}/{name}_0.npy found. Run clip-retrieval inference with images and texts enabled."
+        for name in (IMAGES, CAPTIONS)
+        if not files[name]
+    ]
+    if (root / METADATA).is_dir() and not files[METADATA]:
+        problems.append(f"No {METADATA}/{METADATA}_0.parquet found. Add the shards or remove the folder {METADATA}.")
+    problems += [
+        f"{name}: Shard {number} is missing, though other folders have it. Add it or remove the others."
+        for name, found in files.items()
+        for number in sorted(set().union(*files.values()))
+        if found and number not in found
+    ]
+    if problems:
+        raise SampleFileError(root, problems)
+    return files
+
+
+def _shard_problems(arrays: dict[str, dict[int, npt.NDArray[Any]]], metadata: dict[int, Path]) -> list[str]:
+    """Report shards whose shapes do not fit together."""
+    problems = [
+        f"{name}, shard {number}: {line}"
+        for name, shards in arrays.items()
+        for number, values in shards.items()
+        for line in _shape_problems(values)
+    ]
+    if problems:
+        return problems
+    dimensions = sorted({values.shape[1] for shards in arrays.values() for values in shards.values()})
+    if len(dimensions) > 1:
+        problems.append(
+            f"Expected embeddings of one encoder, got embeddings of {', '.join(map(str, dimensions))} dimensions."
+        )
+    for number in arrays[IMAGES]:
+        counts = {name: len(shards[number]) for name, shards in arrays.items()}
+        if number in metadata:
+            counts[METADATA] = _open_parquet(metadata[number]).metadata.num_rows
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+            problems.append(f"Expected equal numbers of rows in shard {number}, got {listed}.")
+    return problems
+
+
+def _read_metadata(file: Path | None, rows: int) -> list[list[Any]]:
+    """Return ``key``, ``image_path`` and ``caption`` of each row, None where absent."""
+    table = None if file is None else _open_parquet(file)
+    return [
+        [None] * rows if table is None or name not in table.schema_arrow.names else table.read([name])[name].to_pylist()
+        for name in ("key", "image_path", "caption")
+    ]
+
+
+def _open_parquet(file: Path) -> Any:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+
+    try:
+        return ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise SampleFileError(file, [f"Not a readable parquet file ({error}). Write it again."]) from error
+
+
+def _read_npy(file: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
+    try:
+        # Without pickle: loading an array of objects could run code.
+        values: npt.NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SampleFileError(file, [f"Not a readable array of numbers ({error}). Save it with numpy.save."]) from error
+    return values
+
+
+def _read_safetensors(file: Path) -> tuple[npt.NDArray[Any], list[str] | None]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as content:
+            metadata, names = content.metadata() or {}, list(content.keys())
+            name = "embeddings" if "embeddings" in names else names[0] if len(names) == 1 else None
+            if name is None:
+                raise SampleFileError(
+                    file, [f'Expected one tensor or one named "embeddings", got {_preview(sorted(names))}. Rename one.']
+                )
+            values: npt.NDArray[Any] = content.get_tensor(name).float().numpy()
+    except (SafetensorError, OSError) as error:
+        raise SampleFileError(file, [f"Not a readable safetensors file ({error}). Save it again."]) from error
+    if "ids" not in metadata:
+        return values, _read_ids(file)
+    return values, _parse_ids(file, metadata["ids"], 'ids in the metadata under "ids"')
+
+
+def _read_ids(file: Path) -> list[str] | None:
+    """Return the ids stored next to a file; None if there are none."""
+    for suffix in (".ids.txt", ".ids.json"):
+        sidecar = file.with_name(file.stem + suffix)
+        if not sidecar.is_file():
+            continue
+        try:
+            text = sidecar.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise SampleFileError(sidecar, [f"Expected UTF-8 text ({error}). Save it as UTF-8."]) from error
+        return text.splitlines() if suffix == ".ids.txt" else _parse_ids(sidecar, text, "ids")
+    return None
+
+
+def _parse_ids(file: Path, text: str, what: str) -> list[str]:
+    try:
+        ids = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SampleFileError(file, [f"Expected {what} as JSON, got invalid JSON ({error})."]) from error
+    if not isinstance(ids, list) or not all(isinstance(one, str | int) for one in ids):
+        raise SampleFileError(file, [f"Expected {what} as a JSON list of strings."])
+    return [str(one) for one in ids]
+
+
+def _shape_problems(values: npt.NDArray[Any]) -> list[str]:
+    """Report an array that cannot hold embeddings at all."""
+    if values.ndim != 2 or 0 in values.shape or not np.issubdtype(values.dtype, np.number):
+        return [f"Expected numbers of shape (n, d), got {values.dtype} {values.shape}."]
+    return ["Expected real numbers, got complex ones."] if np.iscomplexobj(values) else []
+
+
+def _row_problems(values: npt.NDArray[Any], first: int = 0) -> list[str]:
+    """Report rows without a direction; ``first`` is the number of the first row in its file."""
+    finite = np.isfinite(values).all(axis=1)
+    zero = finite & ~values.any(axis=1)
+    return [
+        f"{rows.sum()} rows are {what} (rows {_preview(first + np.flatnonzero(rows))}). Encode them again."
+        for rows, what in ((~finite, "NaN or infinite"), (zero, "all zeros and have no direction"))
+        if rows.any()
+    ]
+
+
+def _unit_rows(values: npt.NDArray[Any]) -> Vectors:
+    """Scale rows to unit length, in float64 because their squares may overflow or underflow float32."""
+    exact = values.astype(np.float64)
+    unit: Vectors = (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def _preview(items: Any) -> str:
+    listed = ", ".join(str(item) for item in items[:LISTED])
+    return f"{listed}, …" if len(items) > LISTED else listed
