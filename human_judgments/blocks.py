@@ -13,7 +13,8 @@ from human_judgments.scores import Scores
 from i0tscore.render.comparison_view import SYMBOLS, agreement_table, part_table
 from i0tscore.render.document import markdown_table
 from i0tscore.results.correlation import CorrelationName
-from i0tscore.results.evidence import CorrelationReport
+from i0tscore.results.correlation_report import CorrelationReport
+from i0tscore.results.intervals import Estimate
 
 ALIKE = {
     "flickr8k_expert": "`lite`'s heads are trained on the training split of Flickr8k: photographs and "
@@ -71,9 +72,14 @@ def agreement_blocks(
             table(["metric", "accuracy", "pairs"], rows),
         ]
     if found.parts:
-        parts = part_table(found, found.parts_by_label, format_cell=percent)
+        parts = part_table(found, parts_by_label(found), format_cell=percent)
         blocks += [f"{SYMBOLS[headline]} by part of the set:", markdown_table(parts)]
     return blocks
+
+
+def parts_by_label(found: CorrelationReport) -> dict[str, dict[str, Estimate]]:
+    """Return the parts by label alone, for sets whose columns share none."""
+    return {label: estimates for by_label in found.parts.values() for label, estimates in by_label.items()}
 
 
 def figures(found: CorrelationReport) -> str:

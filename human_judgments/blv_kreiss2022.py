@@ -21,9 +21,8 @@ from human_judgments.rating_sets import KNOWN_SETS, verify
 from human_judgments.report import Report, percent, resampling_note, table
 from human_judgments.run import evidence_data, heading, measure, stem_of, title_of
 from human_judgments.scores import Scores, score_samples
-from i0tscore.results.agreement import agreement
-from i0tscore.results.correlation import CorrelationName
-from i0tscore.results.evidence import CorrelationReport
+from i0tscore.results.correlation import CorrelationName, agreement
+from i0tscore.results.correlation_report import CorrelationReport
 from i0tscore.results.intervals import Estimate
 from i0tscore.samples.rating_blv import (
     AUTHORS_SCORES,

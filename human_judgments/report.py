@@ -14,7 +14,7 @@ from i0tscore.render.cells import describe_intervals
 from i0tscore.render.document import Table, escape_markdown, markdown_table
 from i0tscore.results import Resampling
 from i0tscore.results.intervals import Estimate
-from i0tscore.results.serialise import dumps
+from i0tscore.results.report import dumps
 
 SCHEMA = "i0tscore.agreement/1"
 UNDEFINED = "–"

@@ -14,6 +14,7 @@ from human_judgments.blocks import (
     closing_blocks,
     introduction,
     pair_table,
+    parts_by_label,
     published_blocks,
 )
 from human_judgments.plot import Chart
@@ -26,7 +27,7 @@ from human_judgments.scores import Scores, score_samples
 from i0tscore.metrics.rated import with_scores
 from i0tscore.render.comparison_view import SYMBOLS
 from i0tscore.results.correlation import CorrelationName
-from i0tscore.results.evidence import CorrelationReport, correlation_report
+from i0tscore.results.correlation_report import CorrelationReport, correlation_report
 from i0tscore.samples.ratings import RatingSet
 
 
@@ -177,7 +178,7 @@ def evidence_data(found: CorrelationReport) -> dict[str, Any]:
         data["metrics"][name]["averaged_ratings"] = value
     parts = {
         label: {name: estimate.to_dict() for name, estimate in by_metric.items()}
-        for label, by_metric in found.parts_by_label.items()
+        for label, by_metric in parts_by_label(found).items()
     }
     return {"metrics": data["metrics"], "raters": data["raters"], "parts": parts}
 

@@ -11,7 +11,7 @@ from i0tscore.gap.measures import severity
 from i0tscore.render.cells import format_estimate
 from i0tscore.render.gap_view import HEADINGS
 from i0tscore.results import Resampling
-from i0tscore.results.comparison import Difference
+from i0tscore.results.intervals import Difference
 from i0tscore.results.retrieval import DEPTHS
 from studies.gap_published import CHANGES, CONDITIONS, ROWS, SAMPLE_SIZES, Change
 from studies.gap_study import FORMS, Measured, Size, expert_estimate

@@ -18,10 +18,10 @@ from i0tscore.gap import (
     normalize,
 )
 from i0tscore.results import Resampling
-from i0tscore.results.agreement import Resampled, resample
-from i0tscore.results.comparison import Difference, compare_means, compare_resampled
+from i0tscore.results.comparison import compare_means
+from i0tscore.results.correlation import Agreement, agreement, agreement_differences
 from i0tscore.results.gap import GapMeasures, measure_gap
-from i0tscore.results.intervals import Estimate
+from i0tscore.results.intervals import Difference, Estimate
 from i0tscore.results.retrieval import CrossModalRanks, cross_modal_ranks
 from i0tscore.samples.ratings import RatingSet
 from studies.classification import Classification, classify
@@ -86,7 +86,7 @@ class Measured:
     gap: GapMeasures | None
     ranks: dict[int, CrossModalRanks]
     classification: Classification | None
-    agreement: dict[str, Resampled]
+    agreement: dict[str, Agreement]
     by_features: Classification | None = None
 
 
@@ -124,17 +124,17 @@ def measure(condition: Condition, corpus: Corpus, resampling: Resampling) -> Mea
     found = by_features = None
     if (labelled := corpus.labelled) is not None:
         found, by_features = (classified(labelled, c) for c in (labelled.classes, labelled.by_features))
-    agreement = {}
+    agreements = {}
     if corpus.rated is not None:
         rated, ratings = corpus.rated
         scores = dot(*standardize(rated.x, rated.y)).astype(np.float64)
         for form, values in zip(FORMS, (scores, scores.clip(0)), strict=True):
             rows = values[ratings.item]
-            agreement[form] = resample(rows, ratings.rating, ratings.clusters, ["tau_c"], resampling)
+            agreements[form] = agreement(rows, ratings.rating, ratings.clusters, names=["tau_c"], resampling=resampling)
     gap = None
     if not condition.standardizer.spec.cross_modal_only:
         gap = measure_gap(normalize(images), normalize(captions[:: corpus.each]), resampling=resampling)
-    return Measured(gap, ranks, found, agreement, by_features)
+    return Measured(gap, ranks, found, agreements, by_features)
 
 
 def differences(found: Mapping[str, Measured], resampling: Resampling) -> dict[str, dict[str, Difference]]:
@@ -161,7 +161,7 @@ def differences(found: Mapping[str, Measured], resampling: Resampling) -> dict[s
     }
     rated = {name: m.agreement["expert"] for name, m in found.items() if m.agreement}
     if rated:
-        compared = compare_resampled(rated, str(NONE), "tau_c", resampling.confidence)
+        compared = agreement_differences(rated, str(NONE), "tau_c", resampling.confidence)
         result["expert"] = {d.first: d for d in compared}
     return result
 
@@ -178,7 +178,7 @@ def expert_estimate(found: Measured, form: str, resampling: Resampling) -> Estim
     """τ-c with Flickr8k-Expert, or None without ratings."""
     if form not in found.agreement:
         return None
-    return found.agreement[form].agreement(resampling.confidence).estimates["tau_c"]
+    return found.agreement[form].estimates["tau_c"]
 
 
 def sample_sizes(images: Vectors, captions: Vectors, corpus: Corpus, sizes: Sequence[int], draws: int) -> list[Size]:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from i0tscore.gap import NONE, POST, Moments, Standardizer, centroid_distance, dot
 from i0tscore.metrics.functional import combine_references
 from i0tscore.results import Resampling
-from i0tscore.results.agreement import Resampled, resample
-from i0tscore.results.comparison import compare_resampled
+from i0tscore.results.correlation import Agreement, agreement, agreement_differences
 from i0tscore.results.intervals import Estimate
 from studies.inversion_material import Crossed, Material
 
@@ -134,14 +133,14 @@ def compare_references(material: Material, ovi: Crossed, resampling: Resampling)
     """Agreement with people of all rules, plain and crossed."""
     ratings = material.rated.ratings
     found = {
-        score: resample(values[ratings.item], ratings.rating, ratings.clusters, ["tau_c"], resampling)
+        score: agreement(values[ratings.item], ratings.rating, ratings.clusters, names=["tau_c"], resampling=resampling)
         for score, values in _scores(material, ovi)
     }
     plain = {score: one for score, one in found.items() if score.updates is None}
     best = {
         condition: max(
             (score for score in plain if score.condition == condition),
-            key=lambda score: plain[score].observed["tau_c"] or 0.0,
+            key=lambda score: plain[score].estimates["tau_c"].value or 0.0,
         )
         for condition in CONDITIONS[:2]
     }
@@ -152,7 +151,7 @@ def compare_references(material: Material, ovi: Crossed, resampling: Resampling)
     return References(
         {
             score: Agreed(
-                one.agreement(resampling.confidence).estimates["tau_c"],
+                one.estimates["tau_c"],
                 difference(score, score.plain),
                 difference(score, best[score.plain.condition]),
             )
@@ -193,9 +192,9 @@ def _scores(material: Material, ovi: Crossed) -> Iterator[tuple[Score, NDArray[n
         yield Score(OWN_MEAN, rule, ovi.last), values
 
 
-def _difference(one: Resampled, other: Resampled, resampling: Resampling) -> Estimate:
+def _difference(one: Agreement, other: Agreement, resampling: Resampling) -> Estimate:
     pair = {"one": one, "other": other}
-    return compare_resampled(pair, "other", "tau_c", resampling.confidence)[0].estimate
+    return agreement_differences(pair, "other", "tau_c", resampling.confidence)[0].estimate
 
 
 def _distances(material: Material, ovi: Crossed) -> dict[str, float]:

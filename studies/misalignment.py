@@ -27,8 +27,8 @@ from i0tscore.gap import centroid_distance
 from i0tscore.inversion.invert import invert_captions, invert_images
 from i0tscore.inversion.inverted import Inverted
 from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean
+from i0tscore.results.report import dumps
 from i0tscore.results.retrieval import cross_modal_ranks, retrieve_by_label
-from i0tscore.results.serialise import dumps
 from studies.dynamics import draw_queries
 from studies.flickr8k import CAPTIONS_PER_IMAGE, Split
 from studies.lite_features import VIEWS

@@ -25,10 +25,8 @@ from i0tscore.metrics.functional import combine_references, max_similarity
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.metrics.statistics import builtin_statistics
 from i0tscore.results import Resampling
-from i0tscore.results.agreement import agreement
-from i0tscore.results.comparison import Difference, compare_agreement
-from i0tscore.results.correlation import correlation
-from i0tscore.results.intervals import Estimate
+from i0tscore.results.correlation import agreement, compare_agreement, correlation
+from i0tscore.results.intervals import Difference, Estimate
 from i0tscore.results.retrieval import recall
 from i0tscore.samples.ratings import RatingSet
 from studies.embedder import Embedder

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from i0tscore.results.agreement import (
+from i0tscore.results.correlation import (
     agreement,
+    compare_agreement,
     preference_accuracy,
     rater_ceiling,
     tied_pairs,
 )
-from i0tscore.results.comparison import compare_agreement, holm_correction
-from i0tscore.results.intervals import Resampling
+from i0tscore.results.intervals import Resampling, holm_correction
 
 # The documented larger run: I0TSCORE_TRIALS=2000 python -m pytest tests/test_agreement.py
 TRIALS = int(os.environ.get("I0TSCORE_TRIALS", "120"))

@@ -18,8 +18,7 @@ from i0tscore.errors import UsageError
 from i0tscore.gap import POST, Standardizer, centroid_distance, normalize
 from i0tscore.gap.standardizers import MEANS, STANDARDIZERS, StandardizerSpec
 from i0tscore.results import Resampling
-from i0tscore.results.comparison import Difference
-from i0tscore.results.intervals import Estimate
+from i0tscore.results.intervals import Difference, Estimate
 from studies import embedder, gap, gap_pairs
 from studies.flickr8k_labels import CLASSES
 from studies.gap_blocks import OPEN, OTHER, SAME, replication_blocks, size_reading, verdicts

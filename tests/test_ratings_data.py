@@ -9,8 +9,7 @@ import pytest
 from scipy import stats
 
 from human_judgments.rating_sets import KNOWN_SETS, verify
-from i0tscore.results.agreement import agreement, rater_ceiling
-from i0tscore.results.correlation import correlation
+from i0tscore.results.correlation import agreement, correlation, rater_ceiling
 from i0tscore.results.intervals import Resampling
 from i0tscore.samples.rating_blv import read_authors_scores, read_kreiss, same_descriptions
 from i0tscore.samples.rating_files import differing_hashes

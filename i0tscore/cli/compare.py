@@ -21,7 +21,7 @@ from i0tscore.cli.scoring import make_scorer
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.results.systems import Comparison
+    from i0tscore.results.comparison import Comparison
 
 _PATH = click.Path(path_type=Path)
 
@@ -94,7 +94,7 @@ def compare(**options: Any) -> None:
 
 
 def _compare(asked: CompareOptions, model: ModelOptions) -> Comparison:
-    from i0tscore.results.saved import is_result_file
+    from i0tscore.results.comparison import is_result_file
 
     baseline = asked.baseline or next(iter(asked.systems))
     results = [name for name, file in asked.systems.items() if is_result_file(file)]

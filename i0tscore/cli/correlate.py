@@ -13,7 +13,7 @@ from i0tscore.cli.rating_options import CorrelateOptions, correlate_options
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.results.evidence import CorrelationReport
+    from i0tscore.results.correlation_report import CorrelationReport
 
 
 @click.command(short_help="Agreement of scores with human ratings.")
@@ -42,7 +42,7 @@ def correlate(**options: Any) -> None:
 
 def _gather(asked: CorrelateOptions, model: ModelOptions) -> CorrelationReport:
     from i0tscore.cli.rated import read_rated
-    from i0tscore.results.evidence import correlation_report
+    from i0tscore.results.correlation_report import correlation_report
 
     rated = read_rated(asked, model)
     if asked.baseline is not None and asked.baseline not in rated.scores:

@@ -111,7 +111,7 @@ def write_view(
         as_data: Returns the plain data of ``json``.
         as_csv: Returns the text of ``csv``.
     """
-    from i0tscore.results.serialise import dumps
+    from i0tscore.results.report import dumps
 
     if asked.form == "json":
         text = dumps(as_data(), indent=2) + "\n"

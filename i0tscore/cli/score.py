@@ -18,7 +18,7 @@ from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
     from i0tscore.results import Result
-    from i0tscore.results.serialise import CorpusFigures
+    from i0tscore.results.result import MetricSummary
 
 
 @click.command(short_help="Score a caption file (the default).")
@@ -103,7 +103,7 @@ def _mention_skipped(result: Result, form: str) -> None:
             say("warning", f"skipped {skipped.id}: {skipped.reason}")
 
 
-def _judge(result: Mapping[str, CorpusFigures], thresholds: dict[str, float]) -> int:
+def _judge(result: Mapping[str, MetricSummary], thresholds: dict[str, float]) -> int:
     """Exit code, with a message for every mean below its bound."""
     failed = False
     for name, bound in thresholds.items():

@@ -71,7 +71,7 @@ def _refuse_unused(inputs: InputOptions, model: ModelOptions, report: ReportOpti
 
 def _rendered(summary: CorpusSummary, form: str) -> str:
     from i0tscore.render.score_view import corpus_document
-    from i0tscore.results.serialise import dumps
+    from i0tscore.results.report import dumps
 
     if form == "json":
         return dumps(summary.to_dict(), indent=2) + "\n"

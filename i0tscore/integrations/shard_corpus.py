@@ -9,36 +9,24 @@ from i0tscore.errors import InputError
 from i0tscore.gap import NONE, POST
 from i0tscore.integrations.shard_settings import Job
 from i0tscore.integrations.shard_summary import EXAMPLES, ShardSummary
-from i0tscore.results import ReferenceQuartiles, Signature
-from i0tscore.results.serialise import RESULT_SCHEMA, CorpusFigures, metric_to_dict
+from i0tscore.results.report import Report
+from i0tscore.results.result import MetricSummary, Result
 from i0tscore.samples import Skipped
 
 
-@dataclass(frozen=True)
-class CorpusMetric:
-    """One metric over all shards; see ``MetricResult``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusMetric(MetricSummary):
+    """One metric over all shards, with an interval by Poisson bootstrap over images.
 
     Attributes:
-        n: Defined scores.
-        mean: Their mean; None if there is none.
-        interval: Interval of the mean, by Poisson bootstrap over images; None with fewer than two.
-        confidence: Coverage of the interval.
-        zeros: Share of scores that are exactly 0.
-        scale: Usual scores, or None.
-        signature: How the number was made.
+        n: Number of defined scores.
     """
 
     n: int
-    mean: float | None
-    interval: tuple[float, float] | None
-    confidence: float
-    zeros: float
-    scale: ReferenceQuartiles | None
-    signature: Signature
 
 
 @dataclass(frozen=True)
-class CorpusSummary:
+class CorpusSummary(Report):
     """Figures of a corpus whose single scores are in the output shards.
 
     Attributes:
@@ -50,6 +38,8 @@ class CorpusSummary:
         notes: What a reader should know.
     """
 
+    SCHEMA = Result.SCHEMA
+
     n: int
     n_skipped: int
     metrics: dict[str, CorpusMetric]
@@ -59,12 +49,11 @@ class CorpusSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, schema ``i0tscore.result/1`` without samples."""
-        figures: dict[str, CorpusFigures] = {**self.metrics}
         return {
-            "schema": RESULT_SCHEMA,
+            "schema": self.SCHEMA,
             "n": self.n,
             "skipped": [skipped._asdict() for skipped in self.skipped],
-            "scores": {name: metric_to_dict(metric) for name, metric in figures.items()},
+            "scores": {name: metric.to_dict() for name, metric in self.metrics.items()},
             "gap": {"measure": "centroid_distance", **self.gap},
             "notes": list(self.notes),
         }

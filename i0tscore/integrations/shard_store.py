@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import I0TScoreError, InputError
-from i0tscore.results.serialise import dumps
+from i0tscore.results.report import dumps
 
 _KEY = b"i0tscore"
 _DRAFT = ".draft"

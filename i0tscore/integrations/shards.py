@@ -20,7 +20,7 @@ from i0tscore.integrations.shard_store import remove_drafts
 from i0tscore.integrations.shard_summary import ShardSummary
 from i0tscore.integrations.shard_worker import ShardWorker
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
-from i0tscore.results.serialise import dumps
+from i0tscore.results.report import dumps
 
 Step = Literal["keep", "score"]
 

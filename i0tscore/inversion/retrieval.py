@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -13,85 +12,11 @@ from numpy.typing import NDArray
 from i0tscore.errors import InputError
 from i0tscore.gap import Standardizer, Statistics
 from i0tscore.inversion.inverted import Inverted
-from i0tscore.inversion.search import Search, Side
+from i0tscore.inversion.search import Search
 from i0tscore.results import Resampling, Signature
 from i0tscore.results.intervals import Estimate
-from i0tscore.results.retrieval import LABEL_MEASURES, LabelRetrieval
+from i0tscore.results.retrieval import BASELINE, LABEL_MEASURES, LabelRetrieval, Method, RetrievalReport, Side
 from i0tscore.samples import Skipped
-
-SCHEMA = "i0tscore.retrieval/1"
-NATIVE = "native"
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One way of comparing.
-
-    Attributes:
-        measures: By name of ``LABEL_MEASURES``, in [0, 1].
-        differences: From ``native``, query by query; empty for ``native`` itself.
-    """
-
-    measures: dict[str, Estimate]
-    differences: dict[str, Estimate]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "measures": {name: value.to_dict() for name, value in self.measures.items()},
-            "differences": {name: value.to_dict() for name, value in self.differences.items()},
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class RetrievalReport:
-    """What retrieval finds.
-
-    Attributes:
-        task: One of ``TASKS``.
-        queries: How many were asked.
-        gallery: How many items there are to be found.
-        left_out: Queries without anything relevant, which are in no mean.
-        ways: ``native`` first, then standardizers, then the inversion after each number of updates,
-            ``oti@17``, and at its end.
-        inverted: Which side was inverted; None where none was.
-        cosine: Mean cosine of inverted features with their targets; None where nothing was inverted.
-        signature: How the figures were made.
-        over: What was resampled for the intervals, in words.
-        resampling: Of the intervals.
-        skipped: What was left out before.
-        notes: What a reader should know.
-    """
-
-    task: str
-    queries: int
-    gallery: int
-    left_out: int
-    ways: dict[str, Method]
-    inverted: Side | None
-    cosine: float | None
-    signature: Signature
-    over: str
-    resampling: Resampling
-    skipped: tuple[Skipped, ...]
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, as in docs/retrieval.schema.json."""
-        return {
-            "schema": SCHEMA,
-            "task": self.task,
-            "queries": self.queries,
-            "gallery": self.gallery,
-            "left_out": self.left_out,
-            "inverted": self.inverted,
-            "cosine": self.cosine,
-            "ways": {name: way.to_dict() for name, way in self.ways.items()},
-            "resampling": {"over": self.over, **asdict(self.resampling)},
-            "signature": str(self.signature),
-            "skipped": [{"id": s.id, "reason": s.reason} for s in self.skipped],
-            "notes": list(self.notes),
-        }
 
 
 def report_retrieval(
@@ -138,7 +63,7 @@ def report_retrieval(
     _check_items(search, inverted, side)
     settings = resampling or Resampling()
     native = search.found()
-    ways = {NATIVE: _way(native, None, search, settings)}
+    ways = {BASELINE: _way(native, None, search, settings)}
     for standardizer in standardizers:
         found = search.standardized(standardizer, statistics)
         ways[str(standardizer)] = _way(found, native, search, settings)

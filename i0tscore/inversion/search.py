@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import GapStatistics, Standardizer, Statistics
 from i0tscore.inversion.collection import Items, Kind
-from i0tscore.results.retrieval import LabelRetrieval, retrieve_by_label
-
-Side = Literal["query", "gallery"]
+from i0tscore.results.retrieval import LabelRetrieval, Side, retrieve_by_label
 
 TASKS: dict[str, tuple[Kind, Kind]] = {
     "image-text": ("image", "text"),

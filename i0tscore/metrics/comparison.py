@@ -13,9 +13,7 @@ from i0tscore.errors import InputError, UsageError
 from i0tscore.metrics.metric import parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.results import Resampling
-from i0tscore.results.pairing import require_same_ids
-from i0tscore.results.saved import RunScores, read_scores
-from i0tscore.results.systems import Comparison, compare_systems
+from i0tscore.results.comparison import Comparison, RunScores, compare_systems, read_scores, require_same_ids
 from i0tscore.samples import Sample, SampleSet, Skipped
 from i0tscore.samples.rows import preview
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from i0tscore.render.document import UNDEFINED, Table
-from i0tscore.results.comparison import Difference
-from i0tscore.results.intervals import Estimate, Resampling
+from i0tscore.results.intervals import Difference, Estimate, Resampling
 from i0tscore.samples import Skipped
 
 

@@ -15,10 +15,10 @@ from i0tscore.render.cells import (
     skipped_table,
 )
 from i0tscore.render.document import UNDEFINED, Document, Notes, Signatures, Table
-from i0tscore.results.agreement import Agreement
-from i0tscore.results.evidence import CorrelationReport
+from i0tscore.results.comparison import Comparison, MetricComparison, Outcomes
+from i0tscore.results.correlation import Agreement
+from i0tscore.results.correlation_report import CorrelationReport
 from i0tscore.results.intervals import Estimate
-from i0tscore.results.systems import Comparison, MetricComparison, Outcomes
 
 SYMBOLS: dict[str, str] = {
     "tau_b": "τ-b",
@@ -88,7 +88,7 @@ def correlation_document(report: CorrelationReport) -> Document:
         title = f"difference in {symbol} from {report.baseline}, on the same rows"
         differences = Table(["score", "difference", "p", "Holm's p"], rows, title)
     if report.parts:
-        parts = part_table(report, report.labelled_parts)._replace(title=f"{symbol} by part")
+        parts = part_table(report, report.labeled_parts)._replace(title=f"{symbol} by part")
     return Document(
         agreement_table(report), differences, parts, _correlation_notes(report), Signatures(report.signatures.values())
     )
@@ -119,7 +119,7 @@ def correlation_csv(report: CorrelationReport) -> str:
                     **difference_cells(difference),
                 }
             )
-    for part, by_metric in report.labelled_parts.items():
+    for part, by_metric in report.labeled_parts.items():
         for name, estimate in by_metric.items():
             row = {"metric": name, "part": part, "correlation": report.headline}
             rows.append({**row, **estimate_cells("value", estimate)})

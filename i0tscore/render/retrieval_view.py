@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from i0tscore.inversion.retrieval import NATIVE, RetrievalReport
 from i0tscore.render.cells import (
     csv_text,
     describe_intervals,
@@ -16,7 +15,7 @@ from i0tscore.render.cells import (
 )
 from i0tscore.render.document import Document, Notes, Signatures, Table
 from i0tscore.results.intervals import Estimate
-from i0tscore.results.retrieval import LABEL_MEASURES
+from i0tscore.results.retrieval import BASELINE, LABEL_MEASURES, RetrievalReport
 
 LEGEND = (
     "mAP: mean average precision. mAP@R: mean average precision within the first R ranks, for R relevant items "
@@ -29,7 +28,7 @@ def retrieval_document(report: RetrievalReport) -> Document:
     """Return a document with tables of the measures and of the differences from the baseline."""
     title = f"{report.task} retrieval, {report.queries:,} queries, {report.gallery:,} items in the gallery"
     measures = {name: method.measures for name, method in report.ways.items()}
-    differences = {name: method.differences for name, method in report.ways.items() if name != NATIVE}
+    differences = {name: method.differences for name, method in report.ways.items() if name != BASELINE}
     notes = [LEGEND]
     if report.inverted is not None:
         side = "queries are" if report.inverted == "query" else "gallery is"
@@ -41,7 +40,7 @@ def retrieval_document(report: RetrievalReport) -> Document:
         notes.append(f"In parentheses: {described}; the gallery is not resampled.")
     return Document(
         _table(title, measures, signed=False),
-        _table(f"difference from {NATIVE}, query by query", differences, signed=True) if differences else None,
+        _table(f"difference from {BASELINE}, query by query", differences, signed=True) if differences else None,
         skipped_table(report.skipped),
         Notes([*notes, *report.notes]),
         Signatures([str(report.signature)]),

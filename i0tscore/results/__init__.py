@@ -1,13 +1,7 @@
-"""Result objects, signatures and intervals."""
+"""Reports that verbs and functions return, their signatures, and intervals."""
 
 from i0tscore.results.intervals import Resampling, bootstrap_mean
-from i0tscore.results.result import (
-    MetricResult,
-    ReferenceQuartiles,
-    Result,
-    SampleResult,
-    SampleScore,
-)
+from i0tscore.results.result import MetricResult, ReferenceQuartiles, Result, SampleResult, SampleScore
 from i0tscore.results.signature import Signature
 
 __all__ = [

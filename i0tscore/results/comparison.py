@@ -1,96 +1,197 @@
-"""Comparison of metrics, or of systems, on the same data: paired bootstrap over images, Holm-corrected."""
+"""Comparison of systems on the same samples: saved scores, pairing, means, paired differences, wins and losses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.results.agreement import Resampled, resample
-from i0tscore.results.correlation import CorrelationName
+from i0tscore.errors import InputError, SampleFileError
 from i0tscore.results.intervals import (
+    Difference,
     Estimate,
     Resampling,
+    bootstrap_mean,
     cluster_labels,
     cluster_weights,
-    percentile_interval,
+    paired_differences,
 )
+from i0tscore.results.report import Report
+from i0tscore.results.result import Result
+from i0tscore.results.signature import Signature
+from i0tscore.samples import Skipped
+from i0tscore.samples.json_files import line_records
+from i0tscore.samples.rows import Diagnostics, Location, Records, described, preview
+from i0tscore.samples.text import BROKEN, read_json
+
+RUN_FIELDS = ("n", "skipped", "bs", "seed")
+"""Signature fields in which compared runs may differ: the number of samples and the runs' own bootstrap."""
+
+_HEAD_BYTES = 1 << 16
+_LISTED_IDS = 10
+_WRITTEN_BY = "`i0tscore score --format json` or `--format jsonl`"
+
+
+class Outcomes(NamedTuple):
+    """Number of samples on which a system scores higher than, the same as, and lower than the baseline."""
+
+    wins: int
+    ties: int
+    losses: int
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """Difference between two metrics on the same ratings, or two systems on the same samples.
+class MetricComparison:
+    """Comparison of systems under one metric.
 
     Attributes:
-        first: Name of the metric or system.
-        second: Name of the one it is compared with.
-        estimate: first − second, with the interval of the paired bootstrap.
-        p_value: Two-sided, of the hypothesis that there is no difference.
-        p_holm: The same after Holm's correction for all comparisons made together.
+        n: Number of ids with a score in every system.
+        groups: Number of images that were resampled.
+        means: Mean by system, over those ids.
+        differences: Difference from the baseline by system.
+        outcomes: Wins, ties and losses against the baseline by system.
+        signature: Signature of the scores; None if it is not known.
     """
 
-    first: str
-    second: str
-    estimate: Estimate
-    p_value: float | None
-    p_holm: float | None
+    n: int
+    groups: int
+    means: dict[str, Estimate]
+    differences: dict[str, Difference]
+    outcomes: dict[str, Outcomes]
+    signature: Signature | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        figures = self.estimate.to_dict()
-        return {"from": self.second, **figures, "p": self.p_value, "p_holm": self.p_holm}
+        """Return plain data."""
+        systems = {}
+        for name, mean in self.means.items():
+            difference, outcomes = self.differences.get(name), self.outcomes.get(name)
+            systems[name] = {
+                "mean": mean.to_dict(),
+                "difference": None if difference is None else difference.to_dict(),
+                **(dict.fromkeys(Outcomes._fields) if outcomes is None else outcomes._asdict()),
+            }
+        signature = None if self.signature is None else str(self.signature)
+        return {"n": self.n, "groups": self.groups, "systems": systems, "signature": signature}
 
 
-def compare_agreement(
-    scores: Mapping[str, NDArray[Any]],
-    ratings: NDArray[Any],
-    clusters: Sequence[Any] | NDArray[Any] | None,
+@dataclass(frozen=True, slots=True)
+class Comparison(Report):
+    """Comparison of two or more systems under one or more metrics.
+
+    Attributes:
+        systems: Names of the systems in the order given.
+        baseline: System that the others are compared with.
+        metrics: Comparison by metric.
+        resampling: Settings of the intervals.
+        skipped: Samples left out.
+        notes: Notes for the reader.
+    """
+
+    SCHEMA = "i0tscore.comparison/1"
+
+    systems: tuple[str, ...]
+    baseline: str
+    metrics: dict[str, MetricComparison]
+    resampling: Resampling
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as in ``docs/comparison.schema.json``; undefined values are None."""
+        return {
+            "schema": self.SCHEMA,
+            "systems": list(self.systems),
+            "baseline": self.baseline,
+            "resampling": {"over": "images", **asdict(self.resampling)},
+            "metrics": {name: metric.to_dict() for name, metric in self.metrics.items()},
+            "skipped": [skipped._asdict() for skipped in self.skipped],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunScores:
+    """Scores of one run, or of one system's captions in a run.
+
+    Attributes:
+        ids: Sample ids (n).
+        values: Scores (n,) by metric, float64; NaN where undefined.
+        signatures: Signatures by metric; empty if they are not known, as for JSON lines.
+    """
+
+    ids: tuple[str, ...]
+    values: dict[str, NDArray[np.float64]]
+    signatures: dict[str, Signature]
+
+
+def compare_systems(
+    systems: Mapping[str, RunScores],
     baseline: str,
     *,
-    name: CorrelationName = "tau_c",
+    images: Mapping[str, str] | None = None,
     resampling: Resampling | None = None,
-) -> list[Difference]:
-    """Compare metrics with a baseline on the same ratings, by paired bootstrap over clusters.
-
-    Every metric sees the same resamples.
+    skipped: Sequence[Skipped] = (),
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """Compare systems that scored the same ids under the same settings.
 
     Args:
-        scores: By metric name, each (n,); rows where any is NaN are left out.
-        ratings: Shape (n,).
-        clusters: Image of each row (n,); None resamples rows.
-        baseline: The metric the others are compared with.
-        name: Which correlation.
-        resampling: As for ``agreement``.
+        systems: Scores by system, at least two; several scores of one id are averaged.
+        baseline: System to compare the others with.
+        images: Image by id; if None, each id counts as an image of its own.
+        resampling: Settings of the intervals; 1,000 resamples at 95% if None.
+        skipped: Samples left out, for the report.
+        notes: Notes for the report, listed before its own.
+
+    Raises:
+        InputError: The ids or the signatures differ, or no metric is common to all systems.
+
+    Example:
+        >>> import numpy as np
+        >>> ids = tuple("abcdefgh")
+        >>> one = RunScores(ids, {"CLIPScore": np.arange(8.0)}, {})
+        >>> two = RunScores(ids[::-1], {"CLIPScore": np.arange(8.0)[::-1] + 1}, {})
+        >>> comparison = compare_systems({"one": one, "two": two}, "one")
+        >>> comparison.metrics["CLIPScore"].outcomes["two"]
+        Outcomes(wins=8, ties=0, losses=0)
     """
     settings = resampling or Resampling()
-    undefined = np.isnan(np.stack(list(scores.values()))).any(axis=0)
-    common = {metric: np.where(undefined, np.nan, values) for metric, values in scores.items()}
-    found = {m: resample(values, ratings, clusters, [name], settings) for m, values in common.items()}
-    return compare_resampled(found, baseline, name, settings.confidence)
-
-
-def compare_resampled(
-    found: Mapping[str, Resampled], baseline: str, name: CorrelationName, confidence: float
-) -> list[Difference]:
-    """Compare metrics with a baseline where all are defined on the same rows, from their resamples.
-
-    Args:
-        found: By metric.
-        baseline: The metric the others are compared with.
-        name: Which correlation.
-        confidence: Of the intervals.
-    """
-    base = found[baseline]
-    others = {}
-    for metric, own in found.items():
-        if metric != baseline:
-            a, b = own.observed[name], base.observed[name]
-            value = None if a is None or b is None else a - b
-            others[metric] = (value, own.draws[name] - base.draws[name])
-    return _differences(others, baseline, confidence, base.groups)
+    require_same_ids({name: run.ids for name, run in systems.items()})
+    names = [m for m in systems[baseline].values if all(m in run.values for run in systems.values())]
+    if not names:
+        listed = "; ".join(f"{name}: {', '.join(run.values)}" for name, run in systems.items())
+        raise InputError(f"Expected a metric that all systems have, got {listed}. Score them with the same metrics.")
+    signatures = common_signatures(systems, names)
+    ids = sorted(set(systems[baseline].ids))
+    clusters = np.array([image if images is None else images[image] for image in ids])
+    metrics = {}
+    for name in names:
+        values = {system: _means_by_id(run.ids, run.values[name]) for system, run in systems.items()}
+        metrics[name] = _compare_metric(values, clusters, baseline, signatures.get(name), settings)
+    others = dict.fromkeys(m for run in systems.values() for m in run.values if m not in names)
+    everything = [
+        *notes,
+        *(
+            f"{system} has {len(run.ids)} captions for {len(ids)} ids. The scores of each id are averaged before the "
+            "systems are paired."
+            for system, run in systems.items()
+            if max(Counter(run.ids).values()) > 1
+        ),
+        *(
+            f"{name} is undefined for {len(ids) - metric.n} ids in some system. They are left out of all systems."
+            for name, metric in metrics.items()
+            if metric.n < len(ids)
+        ),
+        *([f"Left out because not every system has them: {', '.join(others)}."] if others else []),
+    ]
+    return Comparison(tuple(systems), baseline, metrics, settings, tuple(skipped), tuple(everything))
 
 
 def compare_means(
@@ -102,14 +203,11 @@ def compare_means(
 ) -> list[Difference]:
     """Compare the means of systems with a baseline's on the same samples, by paired bootstrap over clusters.
 
-    Every system sees the same resamples.
-
     Args:
-        values: Scores by system, each (n,), in the same order of samples; samples where any is NaN are
-            left out.
-        clusters: Image of each sample (n,); None resamples the samples one by one.
-        baseline: The system the others are compared with.
-        resampling: The default is 1,000 resamples at 95 %.
+        values: Scores (n,) by system, in the same order of samples; samples where any is NaN are left out.
+        clusters: Image of each sample (n,); None resamples samples.
+        baseline: System to compare the others with.
+        resampling: Settings of the intervals; 1,000 resamples at 95% if None.
 
     Example:
         >>> import numpy as np
@@ -124,55 +222,189 @@ def compare_means(
     labels, groups = cluster_labels(clusters, keep)
     others = [name for name in columns if name != baseline]
     gains = np.stack([(columns[name] - columns[baseline])[keep] for name in others], axis=1)
-    points = gains.mean(axis=0) if len(gains) else np.full(len(others), np.nan)
     draws = np.full((settings.resamples, len(others)), np.nan)
     for i, weights in enumerate(cluster_weights(labels, groups, settings)):
         draws[i] = weights @ gains / weights.sum()
-    found = {name: (None if np.isnan(points[k]) else float(points[k]), draws[:, k]) for k, name in enumerate(others)}
-    return _differences(found, baseline, settings.confidence, groups)
+    observed = [float(mean) for mean in gains.mean(axis=0)] if len(gains) else [None] * len(others)
+    differences = {name: (observed[k], draws[:, k]) for k, name in enumerate(others)}
+    return paired_differences(differences, baseline, settings.confidence, groups)
 
 
-def holm_correction(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction; undefined p-values stay undefined and do not count.
+def require_same_ids(systems: Mapping[str, Iterable[str]]) -> None:
+    """Check that systems have the same ids.
+
+    Args:
+        systems: Ids by system.
+
+    Raises:
+        InputError: Some ids are missing in some systems; the message lists them.
+    """
+    owners: dict[str, list[str]] = {}
+    for system, ids in systems.items():
+        for name in dict.fromkeys(ids):
+            owners.setdefault(name, []).append(system)
+    partial: dict[str, list[str]] = {}
+    for name, having in owners.items():
+        if len(having) < len(systems):
+            partial.setdefault(" and ".join(having), []).append(name)
+    if partial:
+        lines = [f"  only in {having}: {len(ids)} ({preview(ids, _LISTED_IDS)})" for having, ids in partial.items()]
+        head = "Expected the same ids in all systems, so that they can be paired. Add or remove captions:"
+        raise InputError("\n".join([head, *lines]))
+
+
+def common_signatures(systems: Mapping[str, RunScores], names: Iterable[str]) -> dict[str, Signature]:
+    """Return one signature per metric, without ``RUN_FIELDS``; empty if some system has none.
+
+    Args:
+        systems: Scores by system.
+        names: Metrics that all systems have.
+
+    Raises:
+        InputError: Signatures differ; the message lists every differing field.
+    """
+    if not all(run.signatures for run in systems.values()):
+        return {}
+    common, lines = {}, []
+    for name in names:
+        signatures = {system: run.signatures[name] for system, run in systems.items() if name in run.signatures}
+        fields = {system: dict(signature.fields) for system, signature in signatures.items()}
+        for key in dict.fromkeys(key for own in fields.values() for key in own if key not in RUN_FIELDS):
+            values = {system: own.get(key, "nothing") for system, own in fields.items()}
+            if len(set(values.values())) > 1:
+                listed = ", ".join(f"{value} in {system}" for system, value in values.items())
+                lines.append(f"  {name}, {key}: {listed}")
+        first = next(iter(signatures.values()))
+        common[name] = Signature(first.metric, tuple(f for f in first.fields if f[0] not in RUN_FIELDS))
+    if lines:
+        head = (
+            "Expected systems scored with the same settings. Score them again with the same ones, or give their "
+            "captions instead of results:"
+        )
+        raise InputError("\n".join([head, *lines]))
+    return common
+
+
+def is_result_file(path: Path) -> bool:
+    """Return whether a file looks like a result, by its schema or by the scores in its first line."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace").lstrip()
+    except OSError:
+        return False  # whatever reads the file reports the error
+    if f'"{Result.SCHEMA.partition("/")[0]}/' in head[:200]:
+        return True
+    try:
+        record = json.loads(head.partition("\n")[0])
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and "id" in record and isinstance(record.get("scores"), dict)
+
+
+def read_scores(path: Path) -> RunScores:
+    """Read the scores of a result saved as JSON or JSON lines.
+
+    Raises:
+        InputError: The file cannot be read.
+        SampleFileError: The file has errors; the message lists all of them.
 
     Example:
-        >>> holm_correction([0.01, 0.04, None])
-        [0.02, 0.04, None]
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "a.jsonl")
+        >>> _ = file.write_text('{"id": "dog", "scores": {"CLIPScore": {"value": 0.7}}}')
+        >>> read_scores(file).values
+        {'CLIPScore': array([0.7])}
     """
-    defined = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    floor = 0.0
-    for step, (p, i) in enumerate(defined):
-        floor = max(floor, min(1.0, p * (len(defined) - step)))
-        corrected[i] = floor
-    return corrected
+    diagnostics = Diagnostics()
+    signatures: dict[str, Signature] = {}
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        records = line_records(path, diagnostics)
+    else:
+        records, signatures = _read_json_result(path, diagnostics)
+    if not records and not diagnostics.any:
+        diagnostics.file_error("Expected samples, found none.")
+    names = list(dict.fromkeys(name for _, record in records for name in _scores(record)))
+    columns: dict[str, list[float]] = {name: [] for name in names}
+    for location, record in records:
+        if not isinstance(record.get("id"), str) or not _scores(record):
+            diagnostics.row_error(location, f'Expected "id" and "scores", as written by {_WRITTEN_BY}.')
+            continue
+        for name in names:
+            columns[name].append(_score_value(_scores(record).get(name), location, name, diagnostics))
+    if diagnostics.any:
+        diagnostics.finish(path, [], skip=False)
+    values = {name: np.array(column) for name, column in columns.items()}
+    return RunScores(tuple(record["id"] for _, record in records), values, signatures)
 
 
-def _differences(
-    others: Mapping[str, tuple[float | None, NDArray[np.float64]]],
+def _compare_metric(
+    values: Mapping[str, NDArray[np.float64]],
+    clusters: NDArray[Any],
     baseline: str,
-    confidence: float,
-    groups: int,
-) -> list[Difference]:
-    """From observed and resampled differences by name to differences with intervals and p-values."""
-    p_values = [_p_value(draws, groups) for _, draws in others.values()]
-    return [
-        Difference(name, baseline, Estimate(value, percentile_interval(draws, confidence, groups)), p, holm)
-        for (name, (value, draws)), p, holm in zip(others.items(), p_values, holm_correction(p_values), strict=True)
-    ]
+    signature: Signature | None,
+    resampling: Resampling,
+) -> MetricComparison:
+    keep = ~np.isnan(np.stack(list(values.values()))).any(axis=0)
+    values, clusters = {name: column[keep] for name, column in values.items()}, clusters[keep]
+    means = {
+        name: Estimate(float(column.mean()) if len(column) else None, bootstrap_mean(column, clusters, resampling))
+        for name, column in values.items()
+    }
+    differences = compare_means(values, clusters, baseline, resampling=resampling)
+    signs = {name: np.sign(column - values[baseline]) for name, column in values.items() if name != baseline}
+    return MetricComparison(
+        len(clusters),
+        len(set(clusters.tolist())),
+        means,
+        {difference.first: difference for difference in differences},
+        {name: Outcomes(*(int((sign == s).sum()) for s in (1, 0, -1))) for name, sign in signs.items()},
+        signature,
+    )
 
 
-def _p_value(differences: NDArray[np.float64], groups: int) -> float | None:
-    """Twice the smaller share of resampled differences on either side of zero, counting the observed one.
+def _means_by_id(ids: Sequence[str], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of the defined scores of each id, in the order of the sorted ids; NaN if there are none."""
+    labels = np.unique(np.array(ids, dtype=object), return_inverse=True)[1]
+    defined = ~np.isnan(values)
+    counts = np.bincount(labels[defined], minlength=labels.max() + 1)
+    sums = np.bincount(labels[defined], values[defined], minlength=labels.max() + 1)
+    means: NDArray[np.float64] = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return means
 
-    The share is widened as the interval is (``expanded_tail``), so that the two tell the same of few
-    clusters.
-    """
-    from scipy.stats import norm, t
 
-    defined = differences[~np.isnan(differences)]
-    if len(defined) < 2:
-        return None
-    below, above = (defined <= 0).sum() + 1, (defined >= 0).sum() + 1
-    share = min(0.5, min(below, above) / (len(defined) + 1))
-    return float(2 * t.cdf(norm.ppf(share) * np.sqrt((groups - 1) / groups), groups - 1))
+def _read_json_result(path: Path, diagnostics: Diagnostics) -> tuple[Records, dict[str, Signature]]:
+    data = read_json(path, diagnostics)
+    if data is BROKEN:
+        return [], {}
+    if not isinstance(data, dict) or data.get("schema") != Result.SCHEMA:
+        diagnostics.file_error(f'Expected a result with the schema "{Result.SCHEMA}", as written by {_WRITTEN_BY}.')
+        return [], {}
+    samples = data.get("samples")
+    if not isinstance(samples, list):
+        raise SampleFileError(path, ["Expected samples, found none. Score again without --no-per-sample."])
+    invalid = [str(i) for i, sample in enumerate(samples, start=1) if not isinstance(sample, dict)]
+    if invalid:
+        diagnostics.file_error(f"Expected samples that are objects, got others: {preview(invalid)}.")
+        return [], {}
+    records = [(Location(i, f"sample {i}"), sample) for i, sample in enumerate(samples, start=1)]
+    signatures = {
+        name: Signature.parse(str(metric["signature"]))
+        for name, metric in _scores(data).items()
+        if isinstance(metric, dict) and "signature" in metric
+    }
+    return records, signatures
+
+
+def _scores(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    scores = record.get("scores")
+    return scores if isinstance(scores, dict) else {}
+
+
+def _score_value(score: object, location: Location, name: str, diagnostics: Diagnostics) -> float:
+    value = score.get("value") if isinstance(score, dict) else score
+    if isinstance(score, dict) and "value" in score and value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        diagnostics.row_error(location, f"Expected a score of {name} with a number as value, got {described(value)}.")
+        return math.nan
+    return float(value)

@@ -1,17 +1,30 @@
-"""Rank and linear correlation of integer-weighted rows, fast enough to be resampled a thousand times.
+"""Agreement of scores with human ratings: correlations, intervals, comparisons, and the raters' own agreement.
 
-A bootstrap over clusters draws some clusters twice and others not at all: rows with integer weights.
-``WeightedRows`` sorts the rows once and then counts, for any weights, exactly what scipy would
-compute on the rows written out that many times.
+A bootstrap over clusters draws some clusters twice and others not at all, which gives rows integer weights.
+``WeightedRows`` sorts the rows once and then computes, for any weights, what scipy would compute on rows repeated
+that often. Ratings of one image are not independent, so whole clusters are resampled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+from i0tscore.results.intervals import (
+    Difference,
+    Estimate,
+    Resampling,
+    bootstrap_mean,
+    cluster_labels,
+    cluster_weights,
+    paired_differences,
+    percentile_interval,
+)
 
 CorrelationName = Literal["tau_b", "tau_c", "spearman", "pearson", "auc"]
 CORRELATIONS: tuple[CorrelationName, ...] = ("tau_b", "tau_c", "spearman", "pearson")
@@ -20,10 +33,15 @@ _CELLS = 2_000_000
 
 
 def correlation(name: CorrelationName, scores: NDArray[Any], ratings: NDArray[Any]) -> float | None:
-    """A correlation as scipy computes it; None where it is undefined (a constant column, under two rows).
+    """Return a correlation as scipy computes it; None where undefined (a constant column, fewer than two rows).
 
-    ``auc`` takes two rating levels and is the share of pairs of a high and a low rating whose scores
-    are in that order, ties counting half (Mann–Whitney).
+    ``auc`` expects two rating levels. It is the share of pairs of a high and a low rating whose scores are in that
+    order; ties count half (Mann–Whitney).
+
+    Args:
+        name: Name of the correlation.
+        scores: Shape (n,).
+        ratings: Shape (n,).
 
     Example:
         >>> import numpy as np
@@ -44,7 +62,7 @@ def correlation(name: CorrelationName, scores: NDArray[Any], ratings: NDArray[An
 
 
 class WeightedRows:
-    """Rows of scores and ratings, prepared for correlation under integer weights.
+    """Rows of scores and ratings, prepared for correlations under integer weights.
 
     Args:
         scores: Shape (n,).
@@ -62,7 +80,7 @@ class WeightedRows:
         self._counted = self._ranks * self._levels <= _CELLS
 
     def correlation(self, name: CorrelationName, weights: NDArray[np.int64]) -> float:
-        """The correlation of rows repeated ``weights`` (n,) times; NaN where undefined."""
+        """Return the correlation of rows repeated ``weights`` (n,) times; NaN where undefined."""
         if name == "pearson":
             return _pearson(self._x, self._y, weights)
         if name == "spearman":
@@ -80,7 +98,7 @@ class WeightedRows:
     def _kendall(self, name: CorrelationName, weights: NDArray[np.int64]) -> float:
         table = np.bincount(self._cell, weights, self._levels * self._ranks).reshape(self._levels, self._ranks)
         size = table.sum()
-        # Of each rating level and score: the weight with a lower rating, at and up to that score.
+        # For each rating level and score, the weight with a lower rating, at and up to that score.
         lower = np.cumsum(table, axis=0) - table
         at_most = np.cumsum(lower, axis=1)
         concordant = (table * (at_most - lower)).sum()
@@ -97,6 +115,196 @@ class WeightedRows:
             untied = [pairs - (c * (c - 1)).sum() / 2 for c in (per_score, per_level)]
             scale = float(np.sqrt(untied[0]) * np.sqrt(untied[1]))
         return float((concordant - discordant) / scale) if scale > 0 else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Agreement of one metric with a set of ratings.
+
+    Attributes:
+        n: Number of rows with a defined score; a row is one rating of one caption.
+        groups: Number of clusters that were resampled.
+        estimates: Correlations by name.
+        ties: Share of pairs with different ratings whose scores are equal.
+        draws: Correlations on the resamples (resamples,) by name; NaN where undefined. Metrics with the same defined
+            rows, clusters and seed share their resamples.
+    """
+
+    n: int
+    groups: int
+    estimates: dict[CorrelationName, Estimate]
+    ties: float
+    draws: dict[CorrelationName, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, without the draws."""
+        estimates = {str(name): estimate.to_dict() for name, estimate in self.estimates.items()}
+        return {"n": self.n, "groups": self.groups, **estimates, "ties": self.ties}
+
+
+def agreement(
+    scores: NDArray[Any],
+    ratings: NDArray[Any],
+    clusters: Sequence[Any] | NDArray[Any] | None = None,
+    *,
+    names: Sequence[CorrelationName] = CORRELATIONS,
+    resampling: Resampling | None = None,
+) -> Agreement:
+    """Correlate scores with ratings.
+
+    Args:
+        scores: Shape (n,); rows that are NaN are left out.
+        ratings: Shape (n,), higher is better.
+        clusters: Image of each row (n,); None resamples rows.
+        names: Correlations to compute.
+        resampling: Settings of the intervals; 1,000 resamples at 95% if None.
+
+    Example:
+        >>> import numpy as np
+        >>> result = agreement(np.arange(20.0), np.arange(20) // 5, np.arange(20) // 2)
+        >>> round(result.estimates["tau_c"].value, 3), result.groups
+        (1.0, 10)
+    """
+    settings = resampling or Resampling()
+    scores, ratings = np.asarray(scores, dtype=np.float64), np.asarray(ratings, dtype=np.float64)
+    keep = ~np.isnan(scores)
+    labels, groups = cluster_labels(clusters, keep)
+    scores, ratings = scores[keep], ratings[keep]
+    rows = WeightedRows(scores, ratings)
+    draws = {name: np.full(settings.resamples, np.nan) for name in names}
+    for i, weights in enumerate(cluster_weights(labels, groups, settings)):
+        for name in names:
+            draws[name][i] = rows.correlation(name, weights)
+    estimates = {
+        name: Estimate(
+            correlation(name, scores, ratings), percentile_interval(draws[name], settings.confidence, groups)
+        )
+        for name in names
+    }
+    return Agreement(len(scores), groups, estimates, tied_pairs(scores, ratings), draws)
+
+
+def compare_agreement(
+    scores: Mapping[str, NDArray[Any]],
+    ratings: NDArray[Any],
+    clusters: Sequence[Any] | NDArray[Any] | None,
+    baseline: str,
+    *,
+    name: CorrelationName = "tau_c",
+    resampling: Resampling | None = None,
+) -> list[Difference]:
+    """Compare metrics with a baseline on the same ratings, by paired bootstrap over clusters.
+
+    Args:
+        scores: Scores (n,) by metric; rows where any is NaN are left out.
+        ratings: Shape (n,).
+        clusters: Image of each row (n,); None resamples rows.
+        baseline: Metric to compare the others with.
+        name: Correlation to compare.
+        resampling: Settings of the intervals; 1,000 resamples at 95% if None.
+    """
+    settings = resampling or Resampling()
+    undefined = np.isnan(np.stack(list(scores.values()))).any(axis=0)
+    agreements = {
+        metric: agreement(np.where(undefined, np.nan, values), ratings, clusters, names=[name], resampling=settings)
+        for metric, values in scores.items()
+    }
+    return agreement_differences(agreements, baseline, name, settings.confidence)
+
+
+def agreement_differences(
+    agreements: Mapping[str, Agreement], baseline: str, name: CorrelationName, confidence: float
+) -> list[Difference]:
+    """Compare metrics that are defined on the same rows with a baseline, using the resamples of their agreement.
+
+    Args:
+        agreements: Agreement by metric, all with the same rows, clusters and seed.
+        baseline: Metric to compare the others with.
+        name: Correlation to compare.
+        confidence: Coverage of the intervals.
+    """
+    base = agreements[baseline]
+    differences = {}
+    for metric, own in agreements.items():
+        if metric != baseline:
+            a, b = own.estimates[name].value, base.estimates[name].value
+            value = None if a is None or b is None else a - b
+            differences[metric] = (value, own.draws[name] - base.draws[name])
+    return paired_differences(differences, baseline, confidence, base.groups)
+
+
+def preference_accuracy(
+    scores: NDArray[Any],
+    ratings: NDArray[Any],
+    groups: Sequence[Any] | NDArray[Any],
+    clusters: Sequence[Any] | NDArray[Any] | None = None,
+    *,
+    resampling: Resampling | None = None,
+) -> tuple[Estimate, int]:
+    """Return the share of pairs within a group that scores order as people do, and the number of pairs.
+
+    Pairs with equal ratings do not count; pairs with equal scores count half.
+
+    Args:
+        scores: Shape (n,).
+        ratings: Shape (n,).
+        groups: Group of each row (n,), such as its image; pairs are formed within groups.
+        clusters: Cluster of each row (n,), constant within a group; the groups if None.
+        resampling: Settings of the intervals; 1,000 resamples at 95% if None.
+
+    Example:
+        >>> import numpy as np
+        >>> estimate, pairs = preference_accuracy(np.array([1, 2, 3]), np.array([1, 1, 4]), [0, 0, 0])
+        >>> estimate.value, pairs
+        (1.0, 2)
+    """
+    correct: list[float] = []
+    owners: list[Any] = []
+    labels = np.unique(np.asarray(groups), return_inverse=True)[1]
+    for group in range(labels.max() + 1 if len(labels) else 0):
+        rows = np.flatnonzero(labels == group)
+        first, second = np.triu_indices(len(rows), 1)
+        preferred = np.sign(ratings[rows[first]] - ratings[rows[second]])
+        scored = np.sign(scores[rows[first]] - scores[rows[second]])
+        counts = preferred != 0
+        correct.extend(((1 + preferred * scored) / 2)[counts].tolist())
+        owners.extend([group if clusters is None else clusters[rows[0]]] * int(counts.sum()))
+    if not correct:
+        return Estimate(None, None), 0
+    values = np.array(correct)
+    return Estimate(float(values.mean()), bootstrap_mean(values, owners, resampling)), len(values)
+
+
+def rater_ceiling(
+    ratings: NDArray[Any], items: Sequence[Any] | NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Pair each rating with the mean of its item's other ratings, whose agreement bounds that of a metric.
+
+    Args:
+        ratings: One rating per row (n,).
+        items: The rated item of each row (n,); items with one rating are left out.
+
+    Returns:
+        The others' means, the ratings, and the rows they come from; pass the first two to
+        ``agreement`` as scores and ratings.
+    """
+    ratings = np.asarray(ratings, dtype=np.float64)
+    labels = np.unique(np.asarray(items), return_inverse=True)[1]
+    counts, sums = np.bincount(labels)[labels], np.bincount(labels, ratings)[labels]
+    rows = np.flatnonzero(counts > 1)
+    others = (sums[rows] - ratings[rows]) / (counts[rows] - 1)
+    return others, ratings[rows], rows
+
+
+def tied_pairs(scores: NDArray[Any], ratings: NDArray[Any]) -> float:
+    """Return the share of pairs with different ratings whose scores are equal, in [0, 1]."""
+
+    def equal_pairs(*columns: NDArray[Any]) -> float:
+        counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)[1].astype(np.float64)
+        return float((counts * (counts - 1)).sum() / 2)
+
+    comparable = len(scores) * (len(scores) - 1) / 2 - equal_pairs(ratings) if len(scores) else 0.0
+    return (equal_pairs(scores) - equal_pairs(scores, ratings)) / comparable if comparable else 0.0
 
 
 def _average_ranks(group: NDArray[np.int64], groups: int, weights: NDArray[np.int64]) -> NDArray[np.float64]:

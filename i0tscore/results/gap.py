@@ -33,13 +33,12 @@ from i0tscore.results.intervals import (
     cluster_weights,
     percentile_interval,
 )
+from i0tscore.results.report import Report
 from i0tscore.results.signature import Signature, SignatureFields, sign
 from i0tscore.samples import Skipped
 
 if TYPE_CHECKING:
     from i0tscore.encoders.encoded import EncodedRun
-
-SCHEMA = "i0tscore.gap/1"
 
 IN_SAMPLE = (
     "in-sample: the statistics are of the measured samples themselves, so the gaps left are smaller than on new data"
@@ -229,7 +228,7 @@ def _from_separability(told: Separability | None, settings: Resampling) -> dict[
 
 
 @dataclass(frozen=True, slots=True)
-class GapReport:
+class GapReport(Report):
     """The gap of a corpus under several standardizers.
 
     Attributes:
@@ -241,6 +240,8 @@ class GapReport:
         skipped: Samples left out.
         notes: What a reader should know.
     """
+
+    SCHEMA = "i0tscore.gap/1"
 
     measures: dict[str, GapMeasures]
     statistics: Statistics | None
@@ -254,7 +255,7 @@ class GapReport:
         """Plain data, as in docs/gap.schema.json."""
         known = self.statistics
         return {
-            "schema": SCHEMA,
+            "schema": self.SCHEMA,
             "statistics": None
             if known is None
             else {
@@ -268,7 +269,7 @@ class GapReport:
                 name: {**found.to_dict(), "signature": str(self.signatures[name])}
                 for name, found in self.measures.items()
             },
-            "skipped": [{"id": s.id, "reason": s.reason} for s in self.skipped],
+            "skipped": [skipped._asdict() for skipped in self.skipped],
             "notes": list(self.notes),
         }
 

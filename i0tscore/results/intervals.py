@@ -1,10 +1,10 @@
-"""Confidence intervals by bootstrap over images, not over rows."""
+"""Bootstrap intervals and paired differences, resampling images rather than rows."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,15 @@ from i0tscore.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """How intervals are made.
+    """Settings of bootstrap intervals.
 
     Attributes:
         confidence: Coverage, in (0, 1).
-        resamples: Bootstrap resamples, at least 2 / (1 − confidence); 0 for no intervals.
-        seed: Of the resampling.
+        resamples: Number of bootstrap resamples, at least 2 / (1 − confidence); 0 for no intervals.
+        seed: Seed of the random generator.
 
     Raises:
-        UsageError: The coverage is none, or the resamples are too few to have such tails.
+        UsageError: The coverage is out of range, or there are too few resamples for its tails.
     """
 
     confidence: float = 0.95
@@ -32,34 +32,60 @@ class Resampling:
     seed: int = 12345
 
     def __post_init__(self) -> None:
-        """Refuse what gives no interval of that coverage."""
+        """Check the settings."""
         if not 0 < self.confidence < 1:
-            raise UsageError(f"confidence {self.confidence:g} must lie between 0 and 1")
+            raise UsageError(f"Expected a confidence between 0 and 1, got {self.confidence:g}.")
         least = math.ceil(round(2 / (1 - self.confidence), 6))
         if self.resamples < 0 or 0 < self.resamples < least:
             raise UsageError(
-                f"{self.resamples} resamples do not show the tails of {100 * self.confidence:g} %: "
-                f"take {least} or more, or 0 for no intervals"
+                f"Expected at least {least} resamples for a confidence of {self.confidence:g}, got {self.resamples}. "
+                f"Use {least} or more, or 0 for no intervals."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its interval; None where undefined."""
+    """A value with its interval; None where undefined."""
 
     value: float | None
     interval: tuple[float, float] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return {"value": self.value, "interval": None if self.interval is None else list(self.interval)}
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Difference between two metrics on the same ratings, or two systems on the same samples.
+
+    Attributes:
+        first: Name of the metric or system.
+        second: Name of the baseline.
+        estimate: first − second, with the interval of the paired bootstrap.
+        p_value: Two-sided p-value for no difference.
+        p_holm: p-value with Holm's correction for all comparisons of the same call.
+    """
+
+    first: str
+    second: str
+    estimate: Estimate
+    p_value: float | None
+    p_holm: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"from": self.second, **self.estimate.to_dict(), "p": self.p_value, "p_holm": self.p_holm}
+
+
 def expanded_tail(confidence: float, groups: int) -> float:
-    """Tail probability of the expanded percentile interval (Hesterberg 2015, The American Statistician 69).
+    """Return the tail probability of the expanded percentile interval.
 
     Percentile intervals are too narrow for few clusters; taking the percentiles of a t-distribution
     scaled by √(g/(g − 1)) restores their coverage. With many clusters this is (1 − confidence) / 2.
+
+    Source:
+        Hesterberg 2015, The American Statistician 69.
 
     Example:
         >>> round(expanded_tail(0.95, 18), 4), round(expanded_tail(0.95, 1000), 4)
@@ -76,14 +102,14 @@ def bootstrap_mean(
     clusters: Sequence[Hashable] | NDArray[Any],
     resampling: Resampling | None = None,
 ) -> tuple[float, float] | None:
-    """Interval of the mean by the expanded percentile bootstrap, resampling whole clusters.
+    """Return the interval of a mean by the expanded percentile bootstrap over whole clusters.
 
-    Captions of one image share its difficulty, so rows are not independent; images are.
+    Captions of one image share its difficulty, so rows are not independent, but images are.
 
     Args:
         values: Scores (n,); NaN are left out.
-        clusters: Cluster of each value, e.g. its image, (n,).
-        resampling: Coverage, resamples and seed; the default is 1,000 resamples at 95 %.
+        clusters: Cluster of each value, such as its image, (n,).
+        resampling: Coverage, resamples and seed; 1,000 resamples at 95% if None.
 
     Returns:
         Lower and upper bound, or None with fewer than two clusters or no resamples.
@@ -103,7 +129,7 @@ def bootstrap_mean(
         return None
     sums = np.bincount(labels, weights=values[defined])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy warns of a degenerate distribution; its bounds are right
+        warnings.simplefilter("ignore")  # scipy warns about degenerate distributions; their bounds are right
         result = bootstrap(
             (sums, counts),
             lambda s, c, axis=-1: s.sum(axis=axis) / c.sum(axis=axis),
@@ -122,14 +148,14 @@ def bootstrap_mean(
 def cluster_labels(
     clusters: Sequence[Any] | NDArray[Any] | None, keep: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], int]:
-    """Number the clusters of the kept rows; without clusters each row is its own."""
+    """Return the cluster numbers of the kept rows and the number of clusters; without clusters, one per row."""
     kept = np.arange(keep.sum()) if clusters is None else np.asarray(clusters)[keep]
     labels: NDArray[np.int64] = np.unique(kept, return_inverse=True)[1]
     return labels, int(labels.max()) + 1 if len(labels) else 0
 
 
 def cluster_weights(labels: NDArray[np.int64], groups: int, resampling: Resampling) -> Iterator[NDArray[np.int64]]:
-    """For each resample how often each row is drawn, whole clusters at a time."""
+    """Yield for each resample of whole clusters how often it contains each row (n,)."""
     generator = np.random.default_rng(resampling.seed)
     for _ in range(resampling.resamples if groups > 1 else 0):
         drawn = np.bincount(generator.integers(0, groups, groups), minlength=groups)
@@ -137,10 +163,62 @@ def cluster_weights(labels: NDArray[np.int64], groups: int, resampling: Resampli
 
 
 def percentile_interval(draws: NDArray[np.float64], confidence: float, groups: int) -> tuple[float, float] | None:
-    """Expanded percentile interval of bootstrap draws; undefined draws are left out."""
+    """Return the expanded percentile interval of bootstrap draws; undefined draws are left out."""
     defined = draws[~np.isnan(draws)]
     if len(defined) < 2:
         return None
     tail = expanded_tail(confidence, groups)
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def paired_differences(
+    draws: Mapping[str, tuple[float | None, NDArray[np.float64]]],
+    baseline: str,
+    confidence: float,
+    groups: int,
+) -> list[Difference]:
+    """Return differences from a baseline with intervals and p-values.
+
+    Args:
+        draws: By name, the observed difference and those of the resamples; NaN where undefined.
+        baseline: Name of the baseline.
+        confidence: Coverage of the intervals.
+        groups: Number of clusters that were resampled.
+    """
+    p_values = [_p_value(resampled, groups) for _, resampled in draws.values()]
+    return [
+        Difference(name, baseline, Estimate(value, percentile_interval(resampled, confidence, groups)), p, holm)
+        for (name, (value, resampled)), p, holm in zip(draws.items(), p_values, holm_correction(p_values), strict=True)
+    ]
+
+
+def holm_correction(p_values: Sequence[float | None]) -> list[float | None]:
+    """Apply Holm's step-down correction; undefined p-values stay undefined and do not count.
+
+    Example:
+        >>> holm_correction([0.01, 0.04, None])
+        [0.02, 0.04, None]
+    """
+    defined = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    floor = 0.0
+    for step, (p, i) in enumerate(defined):
+        floor = max(floor, min(1.0, p * (len(defined) - step)))
+        corrected[i] = floor
+    return corrected
+
+
+def _p_value(differences: NDArray[np.float64], groups: int) -> float | None:
+    """Return twice the smaller share of resampled differences on either side of 0, counting the observed one.
+
+    The share is widened like the interval (``expanded_tail``), so that both agree for few clusters.
+    """
+    from scipy.stats import norm, t
+
+    defined = differences[~np.isnan(differences)]
+    if len(defined) < 2:
+        return None
+    below, above = (defined <= 0).sum() + 1, (defined >= 0).sum() + 1
+    share = min(0.5, min(below, above) / (len(defined) + 1))
+    return float(2 * t.cdf(norm.ppf(share) * np.sqrt((groups - 1) / groups), groups - 1))

@@ -1,4 +1,4 @@
-"""What scoring returns: columns of numbers with everything needed to read and reproduce them."""
+"""Scores of a run: columns of numbers with everything needed to interpret and reproduce them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.gap import Quartiles
+from i0tscore.results.report import Report, dumps
 from i0tscore.results.signature import Signature
 from i0tscore.samples.sample import Skipped
 
@@ -17,11 +18,11 @@ Column = NDArray[np.float64]
 
 
 class ReferenceQuartiles(NamedTuple):
-    """What a metric usually is: quartiles of its scores of reference pairs.
+    """Quartiles of a metric's scores of reference pairs, which show what scores to expect.
 
     Attributes:
-        matched: Of images with their own captions.
-        mismatched: Of images with other images' captions.
+        matched: Quartiles for images with their own captions.
+        mismatched: Quartiles for images with captions of other images.
         source: What the pairs are.
     """
 
@@ -30,40 +31,60 @@ class ReferenceQuartiles(NamedTuple):
     source: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MetricResult:
-    """One metric over all samples.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MetricSummary:
+    """One metric over a corpus.
 
     Attributes:
-        name: The metric's name, as it can be parsed.
-        values: Scores (n,), float64; NaN where undefined.
         mean: Mean of the defined scores; None if there is none.
         interval: Bootstrap interval of the mean over images; None with fewer than two images.
-        confidence: Coverage of the interval.
-        signature: How the number was made.
+        confidence: Coverage of the interval, in (0, 1).
+        zeros: Share of the defined scores that are exactly 0, usually by clipping.
+        scale: Reference quartiles in the metric's own units, or None.
+        signature: Every setting that the scores depend on.
+    """
+
+    mean: float | None
+    interval: tuple[float, float] | None
+    confidence: float
+    zeros: float
+    scale: ReferenceQuartiles | None = None
+    signature: Signature
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "mean": self.mean,
+            "interval": None if self.interval is None else list(self.interval),
+            "confidence": self.confidence,
+            "zeros": self.zeros,
+            "scale": None if self.scale is None else self.scale._asdict(),
+            "signature": str(self.signature),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MetricResult(MetricSummary):
+    """One metric over all samples of a run.
+
+    Attributes:
+        name: The metric's name, which ``Metric.parse`` accepts.
+        values: Scores (n,), float64; NaN where undefined.
         percentile_matched: Percent of matched reference pairs that score lower (n,), or None.
         percentile_mismatched: Percent of mismatched reference pairs that score lower (n,), or None.
         p_match: Probability of a matched pair at even odds (n,), or None.
-        rank: Place of each caption among all distinct captions of the run for its image (n,), from 1;
+        rank: Rank of each caption among all distinct captions of the run for its image (n,), from 1;
             0 where undefined.
         rank_of: Number of distinct captions of the run.
-        zeros: Share of scores that are exactly 0, as clipping makes them.
-        scale: Usual scores, in the metric's own units, or None.
     """
 
     name: str
     values: Column
-    mean: float | None
-    interval: tuple[float, float] | None
-    confidence: float
-    signature: Signature
     percentile_matched: Column | None
     percentile_mismatched: Column | None
     p_match: Column | None
     rank: NDArray[np.int64]
     rank_of: int
-    zeros: float
-    scale: ReferenceQuartiles | None = None
 
 
 class SampleScore(NamedTuple):
@@ -78,16 +99,16 @@ class SampleScore(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SampleResult:
-    """Everything about one sample.
+    """All results of one sample.
 
     Attributes:
         id: The sample's id.
         caption: The caption as given, without prefix.
-        tokens: Tokens of the prefixed caption, begin and end included; None for embeddings.
-        tokens_cut: Tokens that did not fit; None for embeddings.
-        breakdown: The parts of the CLIP cosine by name; None without statistics.
-        scores: By metric name.
-        notes: Reasons for what is undefined.
+        tokens: Number of tokens of the prefixed caption, including begin and end; None for embeddings.
+        tokens_cut: Number of tokens beyond the context length; None for embeddings.
+        breakdown: Parts of the CLIP cosine by name; None without statistics.
+        scores: Scores by metric name.
+        notes: Reasons for undefined values.
     """
 
     id: str
@@ -98,9 +119,25 @@ class SampleResult:
     scores: dict[str, SampleScore]
     notes: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        scores = {
+            name: {**score._asdict(), "rank": None if score.rank is None else list(score.rank)}
+            for name, score in self.scores.items()
+        }
+        data = {
+            "id": self.id,
+            "caption": self.caption,
+            "tokens": self.tokens,
+            "tokens_cut": self.tokens_cut,
+            "breakdown": self.breakdown,
+            "scores": scores,
+        }
+        return {**data, "notes": list(self.notes)} if self.notes else data
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Result(Mapping[str, MetricResult]):
+class Result(Mapping[str, MetricResult], Report):
     """Scores of a run: ``result["I0TScore"].mean``, ``result.samples[0].breakdown``.
 
     Attributes:
@@ -111,10 +148,12 @@ class Result(Mapping[str, MetricResult]):
         gap: Centroid distance of the run by standardizer name; None where undefined.
         breakdown: Columns (n,) by part name, or None without statistics.
         tokens: Token counts (n,) or None.
-        tokens_cut: Tokens that did not fit (n,) or None.
-        notes: What a reader should know of the whole run.
+        tokens_cut: Number of tokens beyond the context length (n,) or None.
+        notes: Notes on the whole run.
         sample_notes: Notes by sample position.
     """
+
+    SCHEMA = "i0tscore.result/1"
 
     ids: tuple[str, ...]
     captions: tuple[str, ...]
@@ -143,44 +182,46 @@ class Result(Mapping[str, MetricResult]):
 
     @property
     def samples(self) -> SampleSequence:
-        """The samples one by one, made when asked for."""
+        """The samples one by one, computed on access."""
         return SampleSequence(self)
 
     def with_skipped(self, skipped: Sequence[Skipped], notes: Sequence[str] = ()) -> Result:
-        """The same scores with samples that were left out before scoring; signatures count them too.
+        """Return the same scores with samples that were left out before scoring, counted in the signatures.
 
         Args:
             skipped: Samples, listed before those that scoring left out.
             notes: Further notes, listed before those of scoring.
         """
-        everything = (*skipped, *self.skipped)
+        skipped = (*skipped, *self.skipped)
         metrics = {
-            name: replace(metric, signature=metric.signature.with_field("skipped", str(len(everything))))
+            name: replace(metric, signature=metric.signature.with_field("skipped", str(len(skipped))))
             for name, metric in self.metrics.items()
         }
-        return replace(self, metrics=metrics, skipped=everything, notes=(*notes, *self.notes))
+        return replace(self, metrics=metrics, skipped=skipped, notes=(*notes, *self.notes))
 
     def to_dict(self, *, per_sample: bool = True) -> dict[str, Any]:
-        """The result as plain data, schema ``i0tscore.result/1``; what is undefined is None."""
-        from i0tscore.results.serialise import result_to_dict
-
-        return result_to_dict(self, per_sample=per_sample)
+        """Return plain data, as in ``docs/result.schema.json``; undefined values are None."""
+        data = {
+            "schema": self.SCHEMA,
+            "n": self.n,
+            "skipped": [skipped._asdict() for skipped in self.skipped],
+            "scores": {name: metric.to_dict() for name, metric in self.metrics.items()},
+            "gap": {"measure": "centroid_distance", **self.gap} if self.gap else None,
+            "notes": list(self.notes),
+        }
+        return {**data, "samples": [sample.to_dict() for sample in self.samples]} if per_sample else data
 
     def to_json(self, *, per_sample: bool = True, indent: int | None = 2) -> str:
-        """The result as JSON; never NaN."""
-        from i0tscore.results.serialise import dumps
-
-        return dumps(self.to_dict(per_sample=per_sample), indent=indent)
+        """Return the result as JSON, without NaN."""
+        return dumps(self.to_dict(per_sample=per_sample), indent)
 
     def to_jsonl(self) -> str:
-        """One sample a line."""
-        from i0tscore.results.serialise import dumps, sample_to_dict
-
-        return "".join(dumps(sample_to_dict(sample)) + "\n" for sample in self.samples)
+        """Return one line of JSON per sample."""
+        return "".join(dumps(sample.to_dict()) + "\n" for sample in self.samples)
 
 
 class SampleSequence(Sequence[SampleResult]):
-    """The samples of a result, made one at a time so that large runs stay small."""
+    """The samples of a result, computed one at a time so that large runs stay small."""
 
     def __init__(self, result: Result) -> None:
         self._result = result
@@ -194,37 +235,33 @@ class SampleSequence(Sequence[SampleResult]):
     def __getitem__(self, position: slice) -> list[SampleResult]: ...
     def __getitem__(self, position: int | slice) -> SampleResult | list[SampleResult]:
         if isinstance(position, slice):
-            return [self._sample(i) for i in range(*position.indices(len(self)))]
+            return [self[i] for i in range(*position.indices(len(self)))]
         if not -len(self) <= position < len(self):
-            raise IndexError(f"sample {position} of {len(self)}")
-        return self._sample(position % len(self))
-
-    def _sample(self, i: int) -> SampleResult:
-        r = self._result
-        parts = r.breakdown
+            raise IndexError(f"Expected a position below {len(self)}, got {position}.")
+        r, i = self._result, position % len(self)
+        scores = {
+            name: SampleScore(
+                at(metric.values, i),
+                at(metric.percentile_matched, i),
+                at(metric.percentile_mismatched, i),
+                at(metric.p_match, i),
+                (int(metric.rank[i]), metric.rank_of) if metric.rank[i] else None,
+            )
+            for name, metric in r.metrics.items()
+        }
         return SampleResult(
             id=r.ids[i],
             caption=r.captions[i] if r.captions else None,
             tokens=None if r.tokens is None else int(r.tokens[i]),
             tokens_cut=None if r.tokens_cut is None else int(r.tokens_cut[i]),
-            breakdown=None if parts is None else {name: at(column, i) for name, column in parts.items()},
-            scores={name: _score(metric, i) for name, metric in r.metrics.items()},
+            breakdown=None if r.breakdown is None else {name: at(column, i) for name, column in r.breakdown.items()},
+            scores=scores,
             notes=r.sample_notes.get(i, ()),
         )
 
 
-def _score(metric: MetricResult, i: int) -> SampleScore:
-    return SampleScore(
-        at(metric.values, i),
-        at(metric.percentile_matched, i),
-        at(metric.percentile_mismatched, i),
-        at(metric.p_match, i),
-        (int(metric.rank[i]), metric.rank_of) if metric.rank[i] else None,
-    )
-
-
 def at(column: Column | None, i: int) -> float | None:
-    """The i-th number of a column, None where there is no column or the number is NaN."""
+    """Return the i-th number of a column; None if there is no column or the number is NaN."""
     if column is None or np.isnan(column[i]):
         return None
     return float(column[i])

@@ -1,30 +1,111 @@
-"""Retrieval measures: between images and captions, and between items of one kind by label. Arrays only.
+"""Retrieval measures between images and captions and between items of one kind by label, and their report.
 
-Embeddings are compared by dot product: give unit vectors, or those of ``dn``, which are compared that way.
-One rule for ties everywhere: of equally similar items those that are not relevant come first, so that
-embeddings that have collapsed to one point find nothing. A similarity that is undefined (NaN) comes last.
+Embeddings are compared by dot product: pass unit vectors, or those of ``dn``, which are defined that way.
+Among equally similar items, those that are not relevant come first, so that embeddings that have collapsed to one
+point find nothing. Undefined similarities (NaN) come last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean
+from i0tscore.results.report import Report
+from i0tscore.results.signature import Signature
+from i0tscore.samples import Skipped
+
+Side = Literal["query", "gallery"]
+
+BASELINE = "native"
+"""Name of the baseline method: retrieval with the embeddings as they are."""
 
 DEPTHS = (1, 5, 10)
 LABEL_MEASURES = ("mAP", "mAP@R", "R-precision", *(f"R@{depth}" for depth in DEPTHS))
 
 _CELLS = 4_000_000
-"""Similarities held at once."""
+"""Number of similarities in memory at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """Measures of one retrieval method.
+
+    Attributes:
+        measures: Estimates by name of ``LABEL_MEASURES``, in [0, 1].
+        differences: Differences from the baseline, query by query; empty for the baseline.
+    """
+
+    measures: dict[str, Estimate]
+    differences: dict[str, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "measures": {name: value.to_dict() for name, value in self.measures.items()},
+            "differences": {name: value.to_dict() for name, value in self.differences.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalReport(Report):
+    """Measures of retrieval by several methods.
+
+    Attributes:
+        task: Name of the task, such as ``image-text``.
+        queries: Number of queries.
+        gallery: Number of items in the gallery.
+        left_out: Number of queries without a relevant item, which are excluded from every mean.
+        ways: By method: the baseline, then standardizers, then the inversion after each number of updates, such as
+            ``oti@17``, and at its end.
+        inverted: The inverted side; None if there is none.
+        cosine: Mean cosine of inverted features with their targets; None without inversion.
+        signature: Every setting that the measures depend on.
+        over: What was resampled for the intervals.
+        resampling: Settings of the intervals.
+        skipped: Samples left out.
+        notes: Notes for the reader.
+    """
+
+    SCHEMA = "i0tscore.retrieval/1"
+
+    task: str
+    queries: int
+    gallery: int
+    left_out: int
+    ways: dict[str, Method]
+    inverted: Side | None
+    cosine: float | None
+    signature: Signature
+    over: str
+    resampling: Resampling
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as in ``docs/retrieval.schema.json``; undefined values are None."""
+        return {
+            "schema": self.SCHEMA,
+            "task": self.task,
+            "queries": self.queries,
+            "gallery": self.gallery,
+            "left_out": self.left_out,
+            "inverted": self.inverted,
+            "cosine": self.cosine,
+            "ways": {name: method.to_dict() for name, method in self.ways.items()},
+            "resampling": {"over": self.over, **asdict(self.resampling)},
+            "signature": str(self.signature),
+            "skipped": [skipped._asdict() for skipped in self.skipped],
+            "notes": list(self.notes),
+        }
 
 
 class Directions(NamedTuple):
-    """A figure of image-to-caption retrieval, and the same of caption-to-image retrieval."""
+    """An estimate for image-to-caption retrieval and one for caption-to-image retrieval."""
 
     to_caption: Estimate
     to_image: Estimate
@@ -32,21 +113,21 @@ class Directions(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossModalRanks:
-    """How many wrong items come before the first right one, for each query.
+    """Number of irrelevant items before the first relevant one, for each query.
 
     Attributes:
-        to_caption: Of each image (n,), int64: captions of other images at least as similar as the
+        to_caption: For each image (n,), int64: captions of other images at least as similar as the
             nearest of its own.
-        to_image: Of each caption (k·n,), int64: other images at least as similar as its own.
+        to_image: For each caption (k·n,), int64: other images at least as similar as its own.
     """
 
     to_caption: NDArray[np.int64]
     to_image: NDArray[np.int64]
 
     def recall(self, depth: int, resampling: Resampling | None = None) -> Directions:
-        """Share of queries with a right item among the ``depth`` most similar, in [0, 1].
+        """Return the share of queries with a relevant item among the ``depth`` most similar, in [0, 1].
 
-        Intervals resample images, each with its captions, as queries; the gallery stays whole.
+        Intervals resample images, each with its captions, as queries; the gallery is not resampled.
         """
         images = np.arange(len(self.to_caption))
         own = np.repeat(images, len(self.to_image) // len(images))
@@ -61,11 +142,11 @@ def cross_modal_ranks(images: NDArray[Any], captions: NDArray[Any]) -> CrossModa
 
     Args:
         images: Shape (n, d).
-        captions: Shape (k·n, d), k captions of each image in turn. For the usual one-caption figures
-            give each image's first: ``captions[::k]``.
+        captions: Shape (k·n, d), k captions of each image in turn. For the usual one-caption recall,
+            pass the first of each image: ``captions[::k]``.
 
     Raises:
-        ValueError: The captions are no multiple of the images.
+        ValueError: The number of captions is not a multiple of the number of images.
 
     Example:
         >>> ranks = cross_modal_ranks(np.eye(2), np.eye(2)[[0, 0, 1, 0]])
@@ -75,7 +156,10 @@ def cross_modal_ranks(images: NDArray[Any], captions: NDArray[Any]) -> CrossModa
         0.75
     """
     if not len(images) or len(captions) % len(images) or not len(captions):
-        raise ValueError(f"{len(captions)} captions cannot be shared out evenly among {len(images)} images")
+        raise ValueError(
+            f"Expected the same number of captions for every image, got {len(captions)} captions and "
+            f"{len(images)} images."
+        )
     rows = np.arange(len(images))
     own = np.repeat(rows, len(captions) // len(images))
     return CrossModalRanks(_ranks(images, captions, rows, own), _ranks(captions, images, own, rows))
@@ -84,7 +168,12 @@ def cross_modal_ranks(images: NDArray[Any], captions: NDArray[Any]) -> CrossModa
 def recall(
     images: NDArray[Any], captions: NDArray[Any], depths: Sequence[int] = DEPTHS
 ) -> tuple[list[float], list[float]]:
-    """Recall at several depths, image to text and text to image, in percent; as ``cross_modal_ranks``.
+    """Return recall at several depths, image to text and text to image, in percent.
+
+    Args:
+        images: Shape (n, d).
+        captions: Shape (k·n, d), as for ``cross_modal_ranks``.
+        depths: Number of most similar items to look at.
 
     Example:
         >>> recall(np.eye(2), np.eye(2)[[0, 0, 1, 0]], depths=(1, 2))
@@ -99,23 +188,23 @@ def recall(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelRetrieval:
-    """Retrieval of items with the query's label, query by query.
+    """Measures of each query for retrieval of items with its label.
 
     Attributes:
-        values: By name of ``LABEL_MEASURES``, (n,) in [0, 1]; NaN where the gallery has nothing relevant.
+        values: Values (n,) in [0, 1] by name of ``LABEL_MEASURES``; NaN where the gallery has no relevant item.
     """
 
     values: dict[str, NDArray[np.float64]]
 
     @property
     def left_out(self) -> int:
-        """Queries without a relevant item: in no mean."""
+        """Number of queries without a relevant item, which are excluded from every mean."""
         return int(np.isnan(self.values["mAP"]).sum())
 
     def estimates(
         self, clusters: Sequence[Any] | NDArray[Any] | None = None, resampling: Resampling | None = None
     ) -> dict[str, Estimate]:
-        """Means with intervals over queries, or over ``clusters`` (n,) of them; the gallery stays whole."""
+        """Return means with intervals over queries, or over ``clusters`` (n,) of queries."""
         groups = np.arange(len(self.values["mAP"])) if clusters is None else np.asarray(clusters)
         return {name: _mean(values, groups, resampling) for name, values in self.values.items()}
 
@@ -128,24 +217,26 @@ def retrieve_by_label(
     *,
     own: NDArray[np.int64] | None = None,
 ) -> LabelRetrieval:
-    """Rank a gallery for each query; what has the query's label is relevant.
+    """Rank a gallery for each query; items with the query's label are relevant.
 
-    With R relevant items: average precision is the mean of the precision at the place of each; mAP@R sums
-    the precision at the places up to R that hold one and divides by R (Musgrave et al. 2020, "A Metric
-    Learning Reality Check"); R-precision is the share of relevant ones among the first R; R@1, R@5 and
-    R@10 say whether any of the first so many is relevant. Negative similarities count as any other (some
-    versions of torchmetrics take them for irrelevant, which would favour spaces with a gap).
+    With R relevant items, average precision is the mean of the precision at the rank of each. mAP@R sums the
+    precision at the ranks up to R that hold a relevant item and divides by R. R-precision is the share of relevant
+    items among the first R. R@1, R@5 and R@10 are 1 if any of the first k items is relevant. Negative similarities
+    count like others (some versions of torchmetrics treat them as irrelevant, which favors spaces with a gap).
 
     Args:
         queries: Shape (n, d).
         gallery: Shape (m, d).
-        query_labels: Labels (n,), of any kind that can be compared.
+        query_labels: Labels (n,), of any type that can be compared.
         gallery_labels: Labels (m,).
-        own: Of each query the row of the gallery that is the query itself (n,): it is left out for that
-            query. ``np.arange(n)`` where both are the same items; None where no query is in the gallery.
+        own: For each query, the row of the gallery that is the query itself (n,), which is left out for that
+            query. ``np.arange(n)`` if both are the same items; None if no query is in the gallery.
 
     Raises:
         ValueError: Arrays and labels differ in length.
+
+    Source:
+        mAP@R: Musgrave et al. 2020, "A Metric Learning Reality Check".
 
     Example:
         >>> items = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
@@ -155,18 +246,18 @@ def retrieve_by_label(
     """
     if len(queries) != len(query_labels) or len(gallery) != len(gallery_labels):
         raise ValueError(
-            f"{len(queries)} queries with {len(query_labels)} labels, "
-            f"{len(gallery)} gallery items with {len(gallery_labels)}"
+            f"Expected one label per item, got {len(query_labels)} labels for {len(queries)} queries and "
+            f"{len(gallery_labels)} labels for {len(gallery)} gallery items."
         )
     codes = np.unique([*query_labels, *gallery_labels], return_inverse=True)[1]
-    wanted, there = codes[: len(queries)], codes[len(queries) :]
+    query_codes, gallery_codes = codes[: len(queries)], codes[len(queries) :]
     parts = []
     for rows, similarity in _similarities(queries, gallery):
-        relevant = wanted[rows, None] == there
+        relevant = query_codes[rows, None] == gallery_codes
         if own is not None:
             similarity[np.arange(len(similarity)), own[rows]] = -np.inf
             relevant[np.arange(len(similarity)), own[rows]] = False
-        # By similarity; of equal ones the irrelevant come first. A query's own row is last and irrelevant.
+        # Among equal similarities, irrelevant items come first. A query's own row is last and irrelevant.
         order = np.lexsort((relevant, -similarity), axis=1)
         parts.append(_label_measures(np.take_along_axis(relevant, order, axis=1)))
     stacked = np.concatenate(parts, axis=1) if parts else np.zeros((len(LABEL_MEASURES), 0))
@@ -174,7 +265,7 @@ def retrieve_by_label(
 
 
 def _label_measures(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The measures (6, c) of ranked lists (c, m), best first; NaN where a list has nothing relevant."""
+    """Return the measures (6, c) of ranked lists (c, m), best first; NaN where a list has no relevant item."""
     total = relevant.sum(axis=1)
     within = np.arange(relevant.shape[1]) < total[:, None]
     precision = relevant.cumsum(axis=1) / np.arange(1, relevant.shape[1] + 1)
@@ -195,17 +286,17 @@ def _ranks(
     query_labels: NDArray[np.int64],
     gallery_labels: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """For each query how many items of other labels are at least as similar as the best of its own (n,)."""
+    """Return for each query how many items of other labels are at least as similar as the best of its own (n,)."""
     ranks = np.zeros(len(queries), dtype=np.int64)
     for rows, similarity in _similarities(queries, gallery):
-        right = query_labels[rows, None] == gallery_labels
-        best = np.where(right, similarity, -np.inf).max(axis=1)
-        ranks[rows] = ((similarity >= best[:, None]) & ~right).sum(axis=1)
+        relevant = query_labels[rows, None] == gallery_labels
+        best = np.where(relevant, similarity, -np.inf).max(axis=1)
+        ranks[rows] = ((similarity >= best[:, None]) & ~relevant).sum(axis=1)
     return ranks
 
 
 def _similarities(queries: NDArray[Any], gallery: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Dot products of some queries at a time with the gallery, undefined ones −∞."""
+    """Yield dot products of some queries at a time with the gallery; undefined ones are −∞."""
     step = max(1, _CELLS // max(1, len(gallery)))
     for start in range(0, len(queries), step):
         similarity = queries[start : start + step] @ gallery.T
@@ -214,7 +305,7 @@ def _similarities(queries: NDArray[Any], gallery: NDArray[Any]) -> Iterator[tupl
 
 
 def _mean(values: NDArray[np.float64], clusters: NDArray[Any], resampling: Resampling | None) -> Estimate:
-    """Mean of what is defined, with its interval over clusters; undefined where nothing is."""
+    """Return the mean of the defined values with its interval over clusters; undefined if there are none."""
     if np.isnan(values).all():
         return Estimate(None, None)
     return Estimate(float(np.nanmean(values)), bootstrap_mean(values, clusters, resampling))
