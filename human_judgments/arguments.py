@@ -155,12 +155,14 @@ def script(module: str, *extra: Callable[[Any], Any]) -> Callable[[Callable[...,
     """Make a command of a function from arguments, and what ``extra`` options give, to a report.
 
     Args:
-        module: Its name in ``human_judgments``.
+        module: Its full name, as `python -m` takes it.
         extra: Further click options.
     """
 
     def decorate(function: Callable[..., Report]) -> click.Command:
-        @click.command(name=module, help=function.__doc__, context_settings={"max_content_width": 110})
+        @click.command(
+            name=module.rpartition(".")[2], help=function.__doc__, context_settings={"max_content_width": 110}
+        )
         @_OPTIONS
         @add_options(*extra)
         @model_options
@@ -204,7 +206,7 @@ def _take(context: click.Context, module: str, options: dict[str, Any]) -> Argum
 
 
 def _typed(context: click.Context, module: str, given: set[str], options: dict[str, Any]) -> str:
-    words = [f"python -m human_judgments.{module}"]
+    words = [f"python -m {module}"]
     for parameter in context.command.params:
         name = parameter.name or ""
         if name not in given or name in _PLACES:

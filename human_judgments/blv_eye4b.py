@@ -39,7 +39,7 @@ _HIGHEST_SCORE = 5
 
 
 @script(
-    "blv_eye4b",
+    "human_judgments.blv_eye4b",
     click.option("--criterion", help="One of the column criterion, where there is one."),
     click.option("--response-only", is_flag=True, help="Score the response without the request before it."),
 )

@@ -48,7 +48,7 @@ QUESTIONS = {
 }
 
 
-@script("blv_kreiss2022")
+@script("human_judgments.blv_kreiss2022")
 def main(arguments: Arguments) -> Report:
     """Agreement with blind and low-vision raters (Kreiss et al. 2022), each question by itself."""
     known = KNOWN_SETS["blv_kreiss2022"]

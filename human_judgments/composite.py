@@ -9,7 +9,7 @@ from human_judgments.report import Report
 REMARKS = ("the rated caption is left out of the references of its image (the protocol of CLIPScore)",)
 
 
-@script("composite")
+@script("human_judgments.composite")
 def main(arguments: Arguments) -> Report:
     """Agreement with Composite (a table in --data, or yuwd/Composite from the hub)."""
     return report_known_table("composite", arguments, headline="tau_c", remarks=REMARKS)

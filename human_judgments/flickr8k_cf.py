@@ -13,7 +13,7 @@ REMARKS = (
 )
 
 
-@script("flickr8k_cf")
+@script("human_judgments.flickr8k_cf")
 def main(arguments: Arguments) -> Report:
     """Agreement with Flickr8k-CF (its text files or crowdflower_flickr8k.json, else from the hub)."""
     return report_flickr8k(

@@ -13,7 +13,7 @@ REMARKS = (
 )
 
 
-@script("flickr8k_expert")
+@script("human_judgments.flickr8k_expert")
 def main(arguments: Arguments) -> Report:
     """Agreement with Flickr8k-Expert (its text files or flickr8k.json, else from the hub)."""
     return report_flickr8k(

@@ -18,7 +18,7 @@ REMARKS = ("the true caption is left out of the references of its image",)
 
 
 @script(
-    "foil",
+    "human_judgments.foil",
     click.option("--captions", type=click.Path(path_type=Path), help="COCO's captions_val2014.json, for references."),
     click.option("--every-pair", is_flag=True, help="Every foil, not one an image."),
 )

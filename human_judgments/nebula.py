@@ -9,7 +9,7 @@ from human_judgments.report import Report
 REMARKS = ("the test split as served, without the later corrections of some of its ratings",)
 
 
-@script("nebula")
+@script("human_judgments.nebula")
 def main(arguments: Arguments) -> Report:
     """Agreement with Nebula (a table in --data, or Ka2ukiMatsuda/Nebula from the hub)."""
     return report_known_table("nebula", arguments, headline="tau_c", remarks=REMARKS)

@@ -19,7 +19,7 @@ REMARKS = (
 
 
 @script(
-    "pascal50s",
+    "human_judgments.pascal50s",
     click.option("--references", type=click.IntRange(min=1), default=5, show_default=True, help="References a pair."),
 )
 def main(arguments: Arguments, references: int) -> Report:

@@ -9,7 +9,7 @@ from human_judgments.report import Report
 REMARKS = ("the test split; images that the hub serves without names are told apart by their references",)
 
 
-@script("polaris")
+@script("human_judgments.polaris")
 def main(arguments: Arguments) -> Report:
     """Agreement with Polaris (polaris_test.csv in --data, or yuwd/Polaris from the hub)."""
     return report_known_table("polaris", arguments, headline="tau_c", remarks=REMARKS)

@@ -18,7 +18,7 @@ from i0tscore.samples.rating_tables import read_rating_table
 
 
 @script(
-    "table",
+    "human_judgments.table",
     click.option("--headline", type=click.Choice(CORRELATIONS), default="tau_c", show_default=True),
 )
 def main(arguments: Arguments, headline: CorrelationName) -> Report:

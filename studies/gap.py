@@ -50,7 +50,7 @@ NOTES = (
 
 
 @script(
-    "gap",
+    "studies.gap",
     click.option(
         "--fit-on",
         type=click.Choice(["train", "dev"]),

@@ -37,7 +37,7 @@ NOTES = (
 )
 
 
-@script("gap_pairs")
+@script("studies.gap_pairs")
 def main(arguments: Arguments) -> Report:
     """The gap of 500 real CLIP pairs under every standardizer; --data is the .npy file or its folder."""
     folder = arguments.folder()

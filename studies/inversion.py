@@ -71,7 +71,7 @@ LITE = (
 
 
 @script(
-    "inversion",
+    "studies.inversion",
     click.option("--queries", type=click.IntRange(2), metavar="N", help="Only the first N photographs: a trial."),
     click.option("--steps", type=click.IntRange(1), default=150, show_default=True, help="Updates of OTI."),
     click.option("--caption-steps", type=click.IntRange(1), default=1000, show_default=True, help="Updates of OVI."),

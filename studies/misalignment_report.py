@@ -51,7 +51,7 @@ NOTES = (
 
 
 @script(
-    "misalignment",
+    "studies.misalignment_report",
     click.option("--queries", type=click.IntRange(2), default=48, show_default=True, help="Inverted images."),
     click.option(
         "--heads",

@@ -41,7 +41,7 @@ ALIKE = (
 )
 
 
-@script("standardizers")
+@script("studies.standardizers")
 def main(arguments: Arguments) -> Report:
     """Agreement with Flickr8k-Expert under every standardizer, clipped or not, with references or not."""
     known = KNOWN_SETS["flickr8k_expert"]
