@@ -30,7 +30,7 @@ from i0tscore.encoders import load_encoder
 from i0tscore.encoders.hub import quiet
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.inversion import Inverted, invert_images
-from i0tscore.inversion.descent import initial, losses_of
+from i0tscore.inversion.descent import cosine_losses, initialize
 
 ARCHITECTURE = "ViT-B-32"
 PLACE = 4
@@ -53,7 +53,9 @@ def main() -> None:
     print(f"{ARCHITECTURE}, random weights, {options.n} images, {torch.get_num_threads()} thread(s)")
     print(f"loading and first call: {time.process_time() - began:.1f} s")
     began = time.process_time()
-    ours = invert_images(encoder, targets, batch_size=options.n, steps=options.steps, curve=range(options.steps + 1))
+    ours = invert_images(
+        encoder, targets, batch_size=options.n, steps=options.steps, eval_steps=range(options.steps + 1)
+    )
     fast = time.process_time() - began
     began = time.process_time()
     curve = plain(model, targets, ours)
@@ -61,7 +63,7 @@ def main() -> None:
     passes = options.steps + 1
     print(f"plain:    {slow / passes:.3f} s a step")
     print(f"i0tscore: {fast / passes:.3f} s a step, {slow / fast:.1f} times faster")
-    print(f"largest difference of a loss: {np.abs(curve - ours.curve).max():.1e}")
+    print(f"largest difference of a loss: {np.abs(curve - ours.eval_losses).max():.1e}")
 
 
 def captions(n: int, steps: int) -> None:
@@ -91,18 +93,18 @@ def losses_and_slopes(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What one update takes: the losses (n,), and their gradients by the pseudo-patches."""
     patches = start.clone().requires_grad_()
-    _, losses = losses_of(tower(patches), targets)
+    _, losses = cosine_losses(tower(patches), targets)
     return losses.detach(), torch.autograd.grad(losses.sum(), patches)[0]
 
 
 def plain(model: Any, targets: torch.Tensor, ours: Inverted) -> npt.NDArray[np.float32]:
     """Losses (n, steps + 1) of the plain way, from the same pseudo-tokens and with the same settings."""
     ids = open_clip.get_tokenizer(ARCHITECTURE)(["a photo of £"]).expand(len(targets), -1)
-    start = initial(ours.ids, model.token_embedding.embedding_dim, ours.settings)
+    start = initialize(ours.ids, model.token_embedding.embedding_dim, ours.config)
     pseudo = torch.nn.Parameter(start)
-    optimiser = torch.optim.AdamW([pseudo], lr=ours.settings.lr, weight_decay=ours.settings.weight_decay)
+    optimiser = torch.optim.AdamW([pseudo], lr=ours.config.lr, weight_decay=ours.config.weight_decay)
     curve = []
-    for _ in range(ours.settings.steps + 1):
+    for _ in range(ours.config.steps + 1):
         x = model.token_embedding(ids)
         x = torch.cat([x[:, :PLACE], pseudo, x[:, PLACE + 1 :]], dim=1) + model.positional_embedding
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask))

@@ -76,8 +76,10 @@ def inversion_dynamics(
     rows = [row(0, 0, images[queries])]
     ids = [str(query) for query in queries]
     for count in tokens:
-        inverted = invert_images(encoder, images[queries], ids=ids, tokens=count, steps=max(curve), curve=tuple(curve))
-        rows += [row(count, step, inverted.curve_vectors[:, place]) for place, step in enumerate(curve)]
+        inverted = invert_images(
+            encoder, images[queries], ids=ids, tokens=count, steps=max(curve), eval_steps=tuple(curve)
+        )
+        rows += [row(count, step, inverted.eval_vectors[:, place]) for place, step in enumerate(curve)]
     return rows
 
 

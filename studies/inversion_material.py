@@ -154,18 +154,18 @@ def cross(
         folder: Where finished batches are kept and looked for, or None.
     """
     curve = (*(step for step in CURVE if step < updates), updates)
-    found = invert(vectors, ids=list(ids), steps=updates, curve=curve, resume=folder)
+    found = invert(vectors, ids=list(ids), steps=updates, eval_steps=curve, resume=folder)
     # Timed apart: batches may have been finished by another run.
     start = time.process_time()
     invert(vectors[:TIMED], steps=updates)
     seconds = (time.process_time() - start) / len(vectors[:TIMED])
     return Crossed(
-        found.settings.method.upper(),
-        {step: found.curve_vectors[:, place] for place, step in enumerate(curve) if step},
-        {step: 1 - found.curve[:, place] for place, step in enumerate(curve)},
-        found.settings.inputs,
+        found.config.method.upper(),
+        {step: found.eval_vectors[:, place] for place, step in enumerate(curve) if step},
+        {step: 1 - found.eval_losses[:, place] for place, step in enumerate(curve)},
+        found.config.inputs,
         seconds,
-        found.settings.signature,
+        found.config.signature,
     )
 
 

@@ -83,7 +83,7 @@ class Side:
         figures = {"native": native, "crossed": crossed, "difference": crossed - native}
         return {
             "queries": len(own),
-            "steps": inverted.settings.steps,
+            "steps": inverted.config.steps,
             "cosine": float(1 - inverted.losses.mean()),
         } | {
             name: Estimate(float(np.nanmean(values)), bootstrap_mean(values, self.clusters[own], resampling)).to_dict()

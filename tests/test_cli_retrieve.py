@@ -119,7 +119,7 @@ def test_csv_has_a_row_and_markdown_a_table(pairs):
     assert row["way"] == "native"
     assert float(row["R@1_low"]) <= float(row["R@1"]) <= float(row["R@1_high"])
     assert row["R@1 difference"] == ""
-    assert "| native " in retrieve(*pairs, "--format", "md").out
+    assert "| baseline " in retrieve(*pairs, "--format", "md").out
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_tables_with_labels_need_no_images_for_texts(tmp_path, monkeypatch):
     assert set(found["ways"]) == {"native", "ovi"}
     run = retrieve(*options[:3], "--task", "image-text", "--model", "lite")
     assert run.code == 1
-    assert "there are no images in it" in run.err
+    assert "This task needs images, but there are none" in run.err
 
 
 @lite
@@ -237,11 +237,11 @@ def test_unreadable_images_are_listed_or_left_out(photographs):
         (["--task", "text-text", "--invert", "oti"], 2, "use --invert ovi"),
         (["--task", "image-text", "--invert", "oti", "--inverted-side", "gallery"], 2, "use --invert ovi"),
         (["--steps", "5", "--save", "x.safetensors"], 2, "--steps, --save: nothing is inverted"),
-        (["--task", "image-image"], 1, "no query has anything relevant"),
+        (["--task", "image-image"], 1, "No query has a relevant item"),
         (["--save", "nowhere/x.safetensors", "--invert", "oti"], 2, "does not exist"),
         (["--weights", "w.safetensors"], 2, "encoded already"),
         (["--standardizer", "post"], 1, "post needs"),
-        (["--standardizer", "nnn(0.5)", "--task", "text-text"], 2, "leave it out of text-text"),
+        (["--standardizer", "nnn(0.5)", "--task", "text-text"], 2, "Remove it from text-text"),
         (["--standardizer", "post", "--statistics", "batch"], 2, "fixed statistics"),
         (["--statistics", "builtin"], 2, "give --standardizer as well"),
         (["--template", "a photo"], 2, "says every label alike"),
@@ -266,7 +266,7 @@ def test_dimensions_that_differ_are_refused(vectors, pairs, tmp_path):
     assert (run.code, "have 5 dimensions, the embeddings 6" in run.err) == (1, True)
     np.save(tmp_path / "y.npy", y[:, :5])
     run = retrieve(*pairs)
-    assert (run.code, "the queries have 6 dimensions and what is searched 5" in run.err) == (1, True)
+    assert (run.code, "The queries have 6 dimensions and the gallery has 5" in run.err) == (1, True)
 
 
 @lite

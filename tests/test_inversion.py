@@ -20,12 +20,12 @@ from i0tscore.encoders.prefix import attention_after
 from i0tscore.encoders.text import TextTower
 from i0tscore.errors import InputError, ModelError, SampleFileError, UsageError
 from i0tscore.inversion import Inverted, invert_captions, invert_images
-from i0tscore.inversion.descent import initial, losses_of
-from i0tscore.inversion.prompt import place_tokens
+from i0tscore.inversion.descent import cosine_losses, initialize
+from i0tscore.inversion.invert import insert_pseudo_tokens
 from i0tscore.samples.embeddings import read_embeddings
 from studies.flickr8k import read_split
 
-CURVE = (0, 1, 5, 20)
+EVAL_STEPS = (0, 1, 5, 20)
 TEXT_TOWERS = [*tiny_models.CAUSAL, *tiny_models.FULL_LENGTH]
 
 
@@ -57,14 +57,14 @@ def word_vectors(encoder: OpenClipEncoder, words: str, count: int) -> torch.Tens
 @pytest.mark.parametrize("name", TEXT_TOWERS)
 def test_real_word_embeddings_as_pseudo_tokens_are_that_text(name: str) -> None:
     encoder = tiny_models.encoder(name)
-    tower = encoder.prompt_tower(*place_tokens(encoder, "a photo of {} in snow", 2))
+    tower = encoder.prompt_tower(*insert_pseudo_tokens(encoder, "a photo of {} in snow", 2))
     features = tower(word_vectors(encoder, "two dogs", 2).repeat(3, 1, 1))
     expected = encoder.text_features(encoder.pad(encoder.tokenize(["a photo of two dogs in snow"])))
     torch.testing.assert_close(features, expected.expand(3, -1), atol=1e-6, rtol=1e-5)
 
 
 def test_real_word_embeddings_as_pseudo_tokens_are_that_text_in_lite(lite: OpenClipEncoder) -> None:
-    tower = lite.prompt_tower(*place_tokens(lite, "a photo of {} in snow", 2))
+    tower = lite.prompt_tower(*insert_pseudo_tokens(lite, "a photo of {} in snow", 2))
     features = tower(word_vectors(lite, "two dogs", 2))
     expected = lite.text_features(lite.pad(lite.tokenize(["a photo of two dogs in snow"])))
     torch.testing.assert_close(features, expected, atol=1e-6, rtol=1e-5)
@@ -95,13 +95,15 @@ def plain_image_features(visual: Any, patches: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("patches", "bands"), [(1, [16]), (3, [6, 5, 5])])
 def test_captions_are_inverted_as_a_plain_implementation_does(patches: int, bands: list[int]) -> None:
     stock = tiny_models.stock("tiny").requires_grad_(True)
-    found = invert_captions(tiny_models.encoder("tiny"), targets(3), patches=patches, steps=20, curve=tuple(range(21)))
-    start = initial(found.ids, 32, found.settings)
+    found = invert_captions(
+        tiny_models.encoder("tiny"), targets(3), patches=patches, steps=20, eval_steps=tuple(range(21))
+    )
+    start = initialize(found.ids, 32, found.config)
     spread = torch.repeat_interleave(torch.arange(patches), torch.tensor(bands))
     plain = plain_descent(lambda v: plain_image_features(stock.visual, v[:, spread]), start, targets(3), 20)
-    np.testing.assert_allclose(found.curve, plain, atol=1e-4)
+    np.testing.assert_allclose(found.eval_losses, plain, atol=1e-4)
     assert (plain[:, 0] - plain[:, -1] > 0.1).all()
-    assert found.settings.signature.startswith("inv:ovi|m:tiny|space:")
+    assert found.config.signature.startswith("inv:ovi|m:tiny|space:")
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-large-images", "tiny-coca", "tiny-timm"])
@@ -164,12 +166,12 @@ def test_gradients_by_pseudo_patches_equal_finite_differences() -> None:
     goals = torch.from_numpy(targets(2)).double()
     start = torch.randn(2, 32, 4, 4, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(
-        lambda v: losses_of(on_whole_grid(encoder, v), goals)[1], start.requires_grad_(), fast_mode=True
+        lambda v: cosine_losses(on_whole_grid(encoder, v), goals)[1], start.requires_grad_(), fast_mode=True
     )
 
 
 def test_there_are_at_most_as_many_pseudo_patches_as_patches() -> None:
-    with pytest.raises(UsageError, match="patches must be at most 16"):
+    with pytest.raises(UsageError, match="Expected at most 16 patches"):
         invert_captions(tiny_models.encoder(), targets(1), patches=17)
 
 
@@ -193,11 +195,11 @@ def plain_descent(tower: Any, start: torch.Tensor, target: np.ndarray, steps: in
 @pytest.mark.parametrize("tokens", [1, 3])
 def test_images_are_inverted_as_a_plain_implementation_does(tokens: int) -> None:
     stock = tiny_models.stock("tiny").requires_grad_(True)
-    found = invert_images(tiny_models.encoder("tiny"), targets(3), tokens=tokens, steps=20, curve=tuple(range(21)))
+    found = invert_images(tiny_models.encoder("tiny"), targets(3), tokens=tokens, steps=20, eval_steps=tuple(range(21)))
     ids = open_clip.get_tokenizer("tiny")([f"a photo of {' '.join(['£'] * tokens)}"])
-    start = initial(found.ids, 32, found.settings)
+    start = initialize(found.ids, 32, found.config)
     plain = plain_descent(lambda v: plain_text_features(stock, ids, v), start, targets(3), 20)
-    np.testing.assert_allclose(found.curve, plain, atol=1e-4)
+    np.testing.assert_allclose(found.eval_losses, plain, atol=1e-4)
     np.testing.assert_allclose(found.losses, plain[:, -1], atol=1e-4)
     assert (plain[:, 0] - plain[:, -1] > 0.1).all()
 
@@ -206,50 +208,50 @@ def test_images_are_inverted_as_a_plain_implementation_does(tokens: int) -> None
 def test_gradients_by_pseudo_tokens_equal_finite_differences(name: str) -> None:
     encoder = tiny_models.encoder(name)
     encoder.model.double()
-    tower = encoder.prompt_tower(*place_tokens(encoder, "a photo of {}", 2))
+    tower = encoder.prompt_tower(*insert_pseudo_tokens(encoder, "a photo of {}", 2))
     goals = torch.from_numpy(targets(2)).double()
     start = torch.randn(2, 2, 32, dtype=torch.double, generator=torch.Generator().manual_seed(0))
-    assert torch.autograd.gradcheck(lambda v: losses_of(tower(v), goals)[1], start.requires_grad_(), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda v: cosine_losses(tower(v), goals)[1], start.requires_grad_(), fast_mode=True)
 
 
 def test_results_do_not_depend_on_the_batch() -> None:
     encoder, goals = tiny_models.encoder(), targets(7)
-    whole = invert_images(encoder, goals, steps=20, curve=CURVE)
+    whole = invert_images(encoder, goals, steps=20, eval_steps=EVAL_STEPS)
     for size in (1, 3):
-        other = invert_images(encoder, goals, steps=20, curve=CURVE, batch_size=size)
+        other = invert_images(encoder, goals, steps=20, eval_steps=EVAL_STEPS, batch_size=size)
         np.testing.assert_allclose(other.vectors, whole.vectors, atol=1e-4)
-        np.testing.assert_allclose(other.curve, whole.curve, atol=1e-4)
-    alone = invert_images(encoder, goals[5:6], ids=["5"], steps=20, curve=CURVE)
+        np.testing.assert_allclose(other.eval_losses, whole.eval_losses, atol=1e-4)
+    alone = invert_images(encoder, goals[5:6], ids=["5"], steps=20, eval_steps=EVAL_STEPS)
     np.testing.assert_allclose(alone.vectors, whole.vectors[5:6], atol=1e-4)
     assert np.abs(invert_images(encoder, goals, steps=20, seed=1).vectors - whole.vectors).max() > 1e-3
 
 
 def test_the_result_says_what_it_is() -> None:
     goals = targets(3)
-    found = invert_images(tiny_models.encoder(), 3 * goals, ids=["a", "b", "c"], steps=20, curve=CURVE)
+    found = invert_images(tiny_models.encoder(), 3 * goals, ids=["a", "b", "c"], steps=20, eval_steps=EVAL_STEPS)
     assert found.ids == ("a", "b", "c")
-    assert found.vectors.dtype == found.curve.dtype == np.float32
+    assert found.vectors.dtype == found.eval_losses.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(1 - (found.vectors * goals).sum(axis=1), found.losses, atol=1e-6)
-    np.testing.assert_allclose(1 - (found.curve_vectors * goals[:, None]).sum(axis=2), found.curve, atol=1e-6)
-    np.testing.assert_array_equal(found.curve_vectors[:, -1], found.vectors)
+    np.testing.assert_allclose(1 - (found.eval_vectors * goals[:, None]).sum(axis=2), found.eval_losses, atol=1e-6)
+    np.testing.assert_array_equal(found.eval_vectors[:, -1], found.vectors)
     assert found.updates.tolist() == [20, 20, 20]
-    assert found.settings.signature.startswith("inv:oti|m:tiny|space:")
+    assert found.config.signature.startswith("inv:oti|m:tiny|space:")
 
 
 def test_saved_features_come_back_and_are_embeddings(tmp_path) -> None:
-    found = invert_images(tiny_models.encoder(), targets(3), steps=5, curve=(0, 5))
+    found = invert_images(tiny_models.encoder(), targets(3), steps=5, eval_steps=(0, 5))
     found.save(tmp_path / "x.safetensors")
     back = Inverted.load(tmp_path / "x.safetensors")
-    assert (back.ids, back.settings) == (found.ids, found.settings)
-    for name in ("vectors", "losses", "updates", "curve", "curve_vectors"):
+    assert (back.ids, back.config) == (found.ids, found.config)
+    for name in ("vectors", "losses", "updates", "eval_losses", "eval_vectors"):
         np.testing.assert_array_equal(getattr(back, name), getattr(found, name))
     np.testing.assert_allclose(read_embeddings(tmp_path / "x.safetensors").vectors, found.vectors, atol=1e-6)
     (tmp_path / "y.safetensors").write_bytes(b"something else")
     for name in ("y", "missing"):
         with pytest.raises(SampleFileError):
             Inverted.load(tmp_path / f"{name}.safetensors")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="Cannot write"):
         found.save(tmp_path / "no" / "folder")
 
 
@@ -272,7 +274,7 @@ class _KilledError(Exception):
 
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path, monkeypatch) -> None:
     encoder, goals = tiny_models.encoder(), targets(7)
-    options: dict[str, Any] = {"steps": 10, "curve": (0, 10), "batch_size": 2}
+    options: dict[str, Any] = {"steps": 10, "eval_steps": (0, 10), "batch_size": 2}
     whole = invert_images(encoder, goals, **options)
     save, written = Inverted.save, []
 
@@ -289,7 +291,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, monkeypatch) -> None:
     before = {path: path.stat().st_mtime_ns for path in written}
     resumed = invert_images(encoder, goals, resume=tmp_path, **options)
     np.testing.assert_array_equal(resumed.vectors, whole.vectors)
-    np.testing.assert_array_equal(resumed.curve, whole.curve)
+    np.testing.assert_array_equal(resumed.eval_losses, whole.eval_losses)
     assert {path: path.stat().st_mtime_ns for path in written} == before
     assert len(list(tmp_path.iterdir())) == 4
     written[0].unlink()
@@ -306,15 +308,15 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, monkeypatch) -> None:
 def test_items_stop_once_they_make_no_progress() -> None:
     encoder, goals = tiny_models.encoder(), targets(4)
     options: dict[str, Any] = {"lr": 0.2, "steps": 200}
-    full = invert_images(encoder, goals, curve=tuple(range(201)), **options)
-    early = invert_images(encoder, goals, patience=5, curve=tuple(range(201)), **options)
+    full = invert_images(encoder, goals, eval_steps=tuple(range(201)), **options)
+    early = invert_images(encoder, goals, patience=5, eval_steps=tuple(range(201)), **options)
     assert (early.updates < 190).sum() >= 2
     for i, best in enumerate(early.updates):
-        curve = full.curve[i]
+        curve = full.eval_losses[i]
         np.testing.assert_allclose(early.losses[i], curve[best], atol=1e-4)
         assert (curve[best + 1 : best + 6] > curve[best] - 1.1e-4).all()
-        np.testing.assert_array_equal(early.curve[i, best + 6 :], early.losses[i])
-        np.testing.assert_array_equal(early.curve_vectors[i, -1], early.vectors[i])
+        np.testing.assert_array_equal(early.eval_losses[i, best + 6 :], early.losses[i])
+        np.testing.assert_array_equal(early.eval_vectors[i, -1], early.vectors[i])
 
 
 def test_progress_is_shown_on_stderr(capsys) -> None:
@@ -338,9 +340,9 @@ class _Bare:
 
 def test_encoders_and_models_that_cannot_are_refused_by_what_they_lack() -> None:
     bare: Any = _Bare(tiny_models.encoder())
-    with pytest.raises(ModelError, match=r"_Bare takes no pseudo-tokens.*device, token_width, prompt_tower"):
+    with pytest.raises(ModelError, match=r"_Bare does not support pseudo-tokens.*device, token_width, prompt_tower"):
         invert_images(bare, targets(1))
-    with pytest.raises(ModelError, match=r"_Bare takes no pseudo-patches.*patch_width, patch_grid"):
+    with pytest.raises(ModelError, match=r"_Bare does not support pseudo-patches.*patch_width, patch_grid"):
         invert_captions(bare, targets(1))
     encoder = tiny_models.encoder()
     encoder.model.visual = copy.copy(encoder.model.visual.transformer)
@@ -352,14 +354,14 @@ def test_encoders_and_models_that_cannot_are_refused_by_what_they_lack() -> None
     ("options", "message"),
     [
         ({"tokens": 0}, "tokens must be at least 1"),
-        ({"tokens": 73}, "has 1 tokens more than the 77"),
-        ({"template": "a photo"}, "must have {} once"),
+        ({"tokens": 73}, "exceeds the context length of 77 by 1 tokens"),
+        ({"template": "a photo"}, "Expected a template with {} once"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"patience": 0}, "patience must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"lr": 0.0}, "lr must be above 0"),
-        ({"curve": (5, 1)}, "curve must be increasing"),
-        ({"curve": (151,)}, "from 0 to 150"),
+        ({"lr": 0.0}, "Expected lr > 0"),
+        ({"eval_steps": (5, 1)}, "Expected eval_steps to increase"),
+        ({"eval_steps": (151,)}, "between 0 and 150"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
@@ -373,9 +375,9 @@ def test_embeddings_and_ids_that_cannot_be_used_are_refused() -> None:
     broken[1] = 0
     for vectors, ids, message in [
         (targets(2, 8), None, r"shape \(n, 16\)"),
-        (broken, None, r"1 embeddings are zero or not finite \(rows 1\)"),
-        (targets(2), ["a"], "1 ids for 2"),
-        (targets(2), ["a", "a"], r"more than once \(a\)"),
+        (broken, None, r"1 embeddings are zero, infinite or NaN \(rows 1\)"),
+        (targets(2), ["a"], "Expected 2 ids, one per embedding, got 1"),
+        (targets(2), ["a", "a"], r"occur more than once \(a\)"),
     ]:
         with pytest.raises(InputError, match=message):
             invert_images(encoder, vectors, ids=ids)
@@ -384,7 +386,7 @@ def test_embeddings_and_ids_that_cannot_be_used_are_refused() -> None:
 def test_features_that_are_not_finite_are_an_error() -> None:
     encoder = tiny_models.encoder()
     encoder.model.text_projection.fill_(float("nan"))
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(ModelError, match="infinite or NaN"):
         invert_images(encoder, targets(1), steps=2)
 
 
@@ -395,9 +397,9 @@ def test_inverted_features_come_closer_than_any_real_one(lite: OpenClipEncoder, 
     images = embed_images(lite, list(split.images[:40])).vectors
     captions = embed_captions(lite, list(split.captions[: 5 * 40])).vectors
     cosines = images @ captions.T
-    texts = invert_images(lite, images[:4], tokens=4, curve=(0, 10, 50, 150))
+    texts = invert_images(lite, images[:4], tokens=4, eval_steps=(0, 10, 50, 150))
     assert (1 - texts.losses > cosines[:4].max(axis=1)).all()
-    assert (np.diff(texts.curve, axis=1) < 0).all()
-    pictures = invert_captions(lite, captions[:15:5], steps=200, curve=(0, 50, 200))
+    assert (np.diff(texts.eval_losses, axis=1) < 0).all()
+    pictures = invert_captions(lite, captions[:15:5], steps=200, eval_steps=(0, 50, 200))
     assert (1 - pictures.losses > cosines[:, :15:5].max(axis=0)).all()
-    assert (np.diff(pictures.curve, axis=1) < 0).all()
+    assert (np.diff(pictures.eval_losses, axis=1) < 0).all()

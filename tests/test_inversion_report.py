@@ -413,11 +413,11 @@ def test_published_figures_add_up_and_have_commands() -> None:
 
 def inverts(target: np.ndarray, **settings: Any) -> Any:
     """Stands for an inversion that ends at its target."""
-    curve = settings.get("curve", (settings["steps"],))
+    curve = settings.get("eval_steps", (settings["steps"],))
     vectors = np.stack([normalize(target + 1 / (1 + step)) for step in curve], axis=1)
     losses = 1 - (vectors * target[:, None]).sum(axis=-1)
     made = SimpleNamespace(method="oti", inputs=2, signature="inv:oti")
-    return SimpleNamespace(curve=losses, curve_vectors=vectors, settings=made)
+    return SimpleNamespace(eval_losses=losses, eval_vectors=vectors, config=made)
 
 
 def test_the_updates_looked_at_end_with_the_last() -> None:
@@ -465,7 +465,7 @@ def test_photographs_give_a_report(flickr8k: Path, tmp_path: Path, monkeypatch) 
         assert all(one.pop("processor_seconds_an_item") > 0 for one in found["inverted"].values())
     assert again == data
     said = run(inversion.main, *options.replace("--steps 3", "--steps 4").split(), *places, code=2)
-    assert "is of a run with other settings" in said
+    assert "belongs to a run with other settings" in said
 
 
 def test_other_references_than_the_photographs_captions_are_refused(

@@ -122,8 +122,8 @@ def test_crossing_compares_the_same_queries_with_an_unchanged_gallery() -> None:
     def invert(chosen: np.ndarray) -> Any:
         targets["given"] = chosen
         centres = np.eye(5)[np.argmax(chosen, axis=1)]
-        settings = SimpleNamespace(steps=7)
-        return SimpleNamespace(vectors=centres, losses=1 - (centres * chosen).sum(axis=1), settings=settings)
+        config = SimpleNamespace(steps=7)
+        return SimpleNamespace(vectors=centres, losses=1 - (centres * chosen).sum(axis=1), config=config)
 
     row = side.crossed(invert, 10, FEW)
     own = draw_queries(30, 10)

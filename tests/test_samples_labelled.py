@@ -9,10 +9,9 @@ import pytest
 
 from i0tscore.errors import InputError, SampleFileError
 from i0tscore.inversion import Inverted
-from i0tscore.inversion.collection import Collection, Items
 from i0tscore.inversion.inverted import InversionConfig
 from i0tscore.inversion.retrieval import report_retrieval
-from i0tscore.inversion.search import Search
+from i0tscore.inversion.search import Collection, Items, Search
 from i0tscore.samples.labelled import (
     Labelled,
     is_bare_folder,
@@ -128,7 +127,7 @@ def test_embeddings_of_one_id_that_differ_are_different_images():
 def test_an_image_with_several_captions_is_one_item_of_a_labelled_table():
     rows = [("a.jpg", "x"), ("a.jpg", "x"), ("b.jpg", "x"), ("a.jpg", "y")]
     items = [Labelled(image, Path(image), f"text {row}", label) for row, (image, label) in enumerate(rows)]
-    found = Collection.of_labelled(items, "{}")
+    found = Collection.of_labeled(items, "{}")
     assert found.images is not None
     assert found.texts is not None
     assert found.images.contents == [Path("a.jpg"), Path("b.jpg"), Path("a.jpg")]
@@ -141,7 +140,7 @@ def test_an_image_with_several_captions_is_one_item_of_a_labelled_table():
 
 def test_labels_without_captions_become_prompts():
     items = [Labelled(str(i), Path(f"{i}.jpg"), None, label) for i, label in enumerate(["b_c", "a", "b_c"])]
-    found = Collection.of_labelled(items, "see {}!")
+    found = Collection.of_labeled(items, "see {}!")
     assert found.texts is not None
     assert found.prompts
     assert (found.texts.contents, found.texts.ids) == (["see a!", "see b c!"], ("a", "b_c"))
@@ -153,5 +152,5 @@ def test_inverted_features_of_other_items_are_refused():
     settings = InversionConfig("oti", "m", "s", "fp32", 1, "{}", 1, 0.1, 0.0, 1)
     zeros, none = np.zeros(4, dtype=np.float32), np.zeros((4, 0), dtype=np.float32)
     inverted = Inverted(tuple("abdc"), vectors, zeros, np.ones(4, dtype=np.int64), none, none, settings)
-    with pytest.raises(InputError, match="one for each query item"):
+    with pytest.raises(InputError, match="one per query item"):
         report_retrieval(Search.of("image-image", items, items), inverted)

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from i0tscore.encoders.encode import RunEncoder
     from i0tscore.gap import Standardizer, Statistics
     from i0tscore.inversion import Inverted
-    from i0tscore.inversion.collection import Collection, Items
-    from i0tscore.inversion.search import Search
+    from i0tscore.inversion.search import Collection, Items, Search
     from i0tscore.samples import Skipped
     from i0tscore.samples.labelled import LabelledSet
 
@@ -134,7 +133,7 @@ def _statistics(
 
 def _read(inputs: InputOptions, asked: SearchOptions) -> tuple[Collection, Collection, list[Skipped], list[str]]:
     """What has the queries, what is searched, what could not be read, and notes."""
-    from i0tscore.inversion.collection import Collection
+    from i0tscore.inversion.search import Collection
     from i0tscore.samples import Skipped
 
     _refuse_idle(inputs, asked)
@@ -147,7 +146,7 @@ def _read(inputs: InputOptions, asked: SearchOptions) -> tuple[Collection, Colle
         )
     skipped = [Skipped(one.id, one.reason) for part in read for one in part.skipped]
     notes = [note for part in read for note in part.notes]
-    collections = [Collection.of_labelled(part.items, asked.template) for part in read]
+    collections = [Collection.of_labeled(part.items, asked.template) for part in read]
     if not read:
         found = read_inputs(inputs)
         skipped, notes = list(found.skipped), list(found.notes)
@@ -220,7 +219,7 @@ def _inverted(search: Search, asked: InvertOptions, encoder: RunEncoder, model: 
     items = search.side(asked.inverted_side)
     common: dict[str, Any] = {
         "ids": items.ids,
-        "curve": tuple(sorted(set(asked.curve))),
+        "eval_steps": tuple(sorted(set(asked.curve))),
         "patience": asked.patience,
         "seed": asked.inversion_seed,
         "resume": asked.resume,

@@ -1,7 +1,6 @@
-"""Modality inversion: an image's embedding through the text tower, a caption's through the image tower.
+"""Modality inversion: images through the text tower, captions through the image tower.
 
-After Mistretta et al., "Cross the Gap" (ICLR 2025). ``invert`` has the two functions, ``descent`` the
-optimisation of one batch, ``inverted`` the result and its file.
+After Mistretta et al., "Cross the Gap" (ICLR 2025), and retrieval between and within modalities with it.
 """
 
 from i0tscore.inversion.invert import invert_captions, invert_images

@@ -1,18 +1,23 @@
-"""Images into the text tower's space and captions into the image tower's: OTI and OVI."""
+"""Inversion of images (OTI) and captions (OVI), after Mistretta et al., "Cross the Gap" (ICLR 2025)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
-from numpy.typing import ArrayLike
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
 
-from i0tscore.encoders.base import Encoder, PseudoPatchEncoder, PseudoTokenEncoder
-from i0tscore.encoders.pipeline import check_positive
-from i0tscore.errors import ModelError, UsageError
-from i0tscore.inversion.inverted import InversionConfig, Inverted
-from i0tscore.inversion.prompt import place_tokens
-from i0tscore.inversion.run import Run
+from i0tscore.encoders.base import Encoder, PseudoPatchEncoder, PseudoTokenEncoder, Tokens
+from i0tscore.encoders.pipeline import batches, check_positive
+from i0tscore.errors import InputError, ModelError, UsageError
+from i0tscore.inversion.descent import descend, initialize
+from i0tscore.inversion.inverted import InversionConfig, Inverted, read_batches, save_batch
 
 TEMPLATE = "a photo of {}"
 SEED = 42
@@ -23,7 +28,12 @@ PAPER_INPUTS = {
     "ViT-L-14/datacomp_xl_s13b_b90k": (1, 2),
     "ViT-B-16-SigLIP/webli": (1, 4),
 }
-"""The paper's numbers of pseudo-tokens R and pseudo-patches P; other models get 1 of either."""
+"""The paper's numbers of pseudo-tokens (R) and pseudo-patches (P); both are 1 for other models."""
+
+_PLACEHOLDERS = ("£", "*", "x")
+"""Words to put in place of pseudo-tokens; the first that is a single token is used."""
+_PREVIEW = 5
+"""Number of ids or rows in a message."""
 
 
 def invert_images(
@@ -38,41 +48,41 @@ def invert_images(
     weight_decay: float = 0.01,
     batch_size: int = 64,
     seed: int = SEED,
-    curve: Collection[int] = (),
+    eval_steps: Collection[int] = (),
     patience: int | None = None,
     progress: bool = False,
     resume: str | Path | None = None,
 ) -> Inverted:
-    """Find for each image a prompt whose text features point where the image's do (OTI).
+    """Find a prompt for each image whose text features match the image embedding (OTI).
 
-    Pseudo-tokens, vectors in the place of word embeddings, stand in the template and go through the
-    whole text tower; AdamW moves them to lower 1 − cos(features of the prompt, image embedding).
+    Pseudo-tokens, vectors in place of word embeddings, are inserted into the template and go through the
+    whole text tower. AdamW minimizes 1 − cos(features of the prompt, image embedding).
 
     Args:
-        encoder: The encoder that made the embeddings, a ``PseudoTokenEncoder``.
-        image_vectors: Image embeddings (n, d), scaled to unit length here.
-        ids: One for each image, all different; their positions if not given. An item's initial
-            pseudo-tokens come from ``seed`` and its id, so its result does not depend on the others.
-        tokens: How many pseudo-tokens (R); the paper's number for the model if not given, else 1.
-        template: The prompt, with one ``{}`` where the pseudo-tokens stand.
-        steps: How many updates.
-        lr: Step size of AdamW.
+        encoder: The encoder that computed the embeddings; a ``PseudoTokenEncoder``.
+        image_vectors: Image embeddings (n, d), not necessarily normalized.
+        ids: Distinct ids of the images; their positions by default. The initial pseudo-tokens of an image
+            depend on ``seed`` and its id, so its result does not depend on the other images.
+        tokens: Number of pseudo-tokens (R); by default the paper's for the model, else 1.
+        template: The prompt, with ``{}`` in place of the pseudo-tokens.
+        steps: Number of updates.
+        lr: Learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
-        batch_size: How many images are inverted at once.
+        batch_size: Number of images to invert at a time.
         seed: Seed of the initial pseudo-tokens.
-        curve: Numbers of updates after which losses and vectors are recorded; 0 is the start.
-        patience: Stop an image once its loss has not fallen by 1e-4 in so many updates, and take its
-            best vector. Without, every image gets all the steps and its last vector, as in the paper.
-        progress: Whether to show a bar on stderr.
-        resume: A folder to keep finished batches in; those found there are not done again.
+        eval_steps: Increasing numbers of updates after which to record losses and vectors; 0 is the start.
+        patience: Stop an image when its loss has not decreased by 1e-4 within this many updates, and return its
+            best vector. By default, every image gets all updates and its last vector, as in the paper.
+        progress: Whether to show a progress bar on stderr.
+        resume: Folder of finished batches, from which an interrupted run resumes.
 
     Returns:
-        The inverted features, in the captions' region of the space.
+        The inverted features, which lie in the region of the captions.
 
     Raises:
-        ModelError: If the encoder takes no pseudo-tokens or its features stop being finite.
-        UsageError: If an option is out of range or ``resume`` is of another run.
-        InputError: If the embeddings or ids cannot be used.
+        ModelError: The encoder does not support pseudo-tokens, or its features become infinite or NaN.
+        UsageError: An option is out of range, or ``resume`` belongs to another run.
+        InputError: The embeddings or ids cannot be used.
 
     Source:
         Mistretta et al., "Cross the Gap", ICLR 2025 (optimization-based textual inversion).
@@ -86,16 +96,14 @@ def invert_images(
         ((1, 256), np.True_)
     """
     if not isinstance(encoder, PseudoTokenEncoder):
-        raise _incapable(encoder, "pseudo-tokens", PseudoTokenEncoder)
-    count = tokens if tokens is not None else PAPER_INPUTS.get(encoder.fingerprint.name, (1, 1))[0]
+        raise _unsupported(encoder, "pseudo-tokens", PseudoTokenEncoder)
+    known = encoder.fingerprint
+    count = PAPER_INPUTS.get(known.name, (1, 1))[0] if tokens is None else tokens
     check_positive(tokens=count)
-    prompt, placeholder = place_tokens(encoder, template, count)
-    settings = InversionConfig(
-        "oti", *_identity(encoder), count, template, steps, lr, weight_decay, seed, tuple(curve), patience
-    )
-    tower = encoder.prompt_tower(prompt, placeholder)
-    run = Run(settings, tower, encoder.token_width, encoder.dimension, encoder.device)
-    return run(image_vectors, ids, batch_size=batch_size, progress=progress, resume=resume)
+    tower = encoder.prompt_tower(*insert_pseudo_tokens(encoder, template, count))
+    optimization = (steps, lr, weight_decay, seed, tuple(eval_steps), patience)
+    config = InversionConfig("oti", known.name, known.space, known.precision, count, template, *optimization)
+    return _invert(encoder, config, tower, encoder.token_width, image_vectors, ids, batch_size, progress, resume)
 
 
 def invert_captions(
@@ -109,35 +117,34 @@ def invert_captions(
     weight_decay: float = 0.01,
     batch_size: int = 64,
     seed: int = SEED,
-    curve: Collection[int] = (),
+    eval_steps: Collection[int] = (),
     patience: int | None = None,
     progress: bool = False,
     resume: str | Path | None = None,
 ) -> Inverted:
-    """Find for each caption a pseudo-image whose features point where the caption's do (OVI).
+    """Find a pseudo-image for each caption whose features match the caption embedding (OVI).
 
-    A few pseudo-patches are spread over the image tower's grid by nearest neighbour in reading order,
-    and go with positions and class token through the rest of the tower; AdamW moves them to lower
-    1 − cos(features of the pseudo-image, caption embedding). The arguments not named here, the errors
-    and the source are those of ``invert_images``.
+    A few pseudo-patches are spread over the image tower's grid by nearest neighbor in reading order, and go
+    through the rest of the tower with positions and class token. AdamW minimizes 1 − cos(features of the
+    pseudo-image, caption embedding). Errors and source are those of ``invert_images``.
 
     Args:
-        encoder: The encoder that made the embeddings, a ``PseudoPatchEncoder``.
-        caption_vectors: Caption embeddings (n, d), scaled to unit length here.
+        encoder: The encoder that computed the embeddings; a ``PseudoPatchEncoder``.
+        caption_vectors: Caption embeddings (n, d), not necessarily normalized.
         ids: See ``invert_images``.
-        patches: How many pseudo-patches (P); the paper's number for the model if not given, else 1.
-        steps: How many updates.
+        patches: Number of pseudo-patches (P); by default the paper's for the model, else 1.
+        steps: Number of updates.
         lr: See ``invert_images``.
         weight_decay: See ``invert_images``.
         batch_size: See ``invert_images``.
         seed: See ``invert_images``.
-        curve: See ``invert_images``.
+        eval_steps: See ``invert_images``.
         patience: See ``invert_images``.
         progress: See ``invert_images``.
         resume: See ``invert_images``.
 
     Returns:
-        The inverted features, in the images' region of the space.
+        The inverted features, which lie in the region of the images.
 
     Example:
         >>> import numpy as np
@@ -148,29 +155,139 @@ def invert_captions(
         (1, 256)
     """
     if not isinstance(encoder, PseudoPatchEncoder):
-        raise _incapable(encoder, "pseudo-patches", PseudoPatchEncoder)
-    count = patches if patches is not None else PAPER_INPUTS.get(encoder.fingerprint.name, (1, 1))[1]
+        raise _unsupported(encoder, "pseudo-patches", PseudoPatchEncoder)
+    known = encoder.fingerprint
+    count = PAPER_INPUTS.get(known.name, (1, 1))[1] if patches is None else patches
     check_positive(patches=count)
     rows, columns = encoder.patch_grid
     if count > rows * columns:
-        raise UsageError(f"patches must be at most {rows * columns}, the patches of an image, got {count}")
+        raise UsageError(f"Expected at most {rows * columns} patches, the size of the grid, got {count}.")
+    optimization = (steps, lr, weight_decay, seed, tuple(eval_steps), patience)
     entry = encoder.patch_stage
-    settings = InversionConfig(
-        "ovi", *_identity(encoder), count, entry, steps, lr, weight_decay, seed, tuple(curve), patience
+    config = InversionConfig("ovi", known.name, known.space, known.precision, count, entry, *optimization)
+    tower = encoder.patch_tower(count)
+    return _invert(encoder, config, tower, encoder.patch_width, caption_vectors, ids, batch_size, progress, resume)
+
+
+def insert_pseudo_tokens(encoder: Encoder, template: str, count: int) -> tuple[Tokens, int]:
+    """Tokenize a template with placeholders for pseudo-tokens.
+
+    Args:
+        encoder: Encoder that tokenizes.
+        template: A text with one ``{}``.
+        count: Number of pseudo-tokens to insert there.
+
+    Returns:
+        The tokens, and the id of the placeholder, which occurs ``count`` times.
+
+    Raises:
+        UsageError: The template does not contain ``{}`` exactly once, or exceeds the context length.
+        ModelError: No placeholder is a single token.
+
+    Example:
+        >>> from i0tscore.encoders import load_encoder
+        >>> tokens, placeholder = insert_pseudo_tokens(load_encoder("lite"), "a photo of {}", 2)
+        >>> [number == placeholder for number in tokens.ids]
+        [False, False, False, False, True, True, False]
+    """
+    if template.count("{}") != 1:
+        raise UsageError(f"Expected a template with {{}} once, in place of the pseudo-tokens, got {template!r}.")
+    for word in _PLACEHOLDERS:
+        texts = [template.replace("{}", " ".join([word] * times)) for times in (0, 1, count)]
+        empty, single, full = encoder.tokenize(texts)
+        added = list((Counter(single.ids) - Counter(empty.ids)).elements())
+        if len(added) != 1 or added[0] in empty.ids:
+            continue
+        if full.cut:
+            raise UsageError(
+                f"The template with {count} pseudo-tokens exceeds the context length of {encoder.context_length} by "
+                f"{full.cut} tokens. Shorten it, or use fewer pseudo-tokens."
+            )
+        if full.ids.count(added[0]) == count:
+            return full, added[0]
+    raise ModelError(
+        f"The tokenizer of {encoder.fingerprint.name} encodes none of {', '.join(_PLACEHOLDERS)} as a single token "
+        f"in {template!r}. Use another template."
     )
-    run = Run(settings, encoder.patch_tower(count), encoder.patch_width, encoder.dimension, encoder.device)
-    return run(caption_vectors, ids, batch_size=batch_size, progress=progress, resume=resume)
 
 
-def _identity(encoder: Encoder) -> tuple[str, str, str]:
-    known = encoder.fingerprint
-    return known.name, known.space, known.precision
+def _invert(
+    encoder: PseudoTokenEncoder | PseudoPatchEncoder,
+    config: InversionConfig,
+    tower: Callable[[torch.Tensor], torch.Tensor],
+    width: int,
+    vectors: ArrayLike,
+    ids: Sequence[str] | None,
+    batch_size: int,
+    progress: bool,
+    resume: str | Path | None,
+) -> Inverted:
+    """Invert all items in batches, with a tower of pseudo-inputs (n, inputs, width)."""
+    check_positive(batch_size=batch_size)
+    _check_config(config)
+    targets = _unit_targets(vectors, encoder.dimension, config.model)
+    names = tuple(str(i) for i in range(len(targets))) if ids is None else tuple(ids)
+    _check_ids(names, len(targets))
+    folder = None if resume is None else Path(resume)
+    finished = [] if folder is None else read_batches(folder, names, targets, config)
+    done = {name for batch in finished for name in batch.ids}
+    remaining = [row for row, name in enumerate(names) if name not in done]
+    total = len(remaining) * config.steps
+    with tqdm(total=total, desc="inverting", unit=" steps", file=sys.stderr, disable=not progress) as bar:
+        for count, rows in enumerate(batches(remaining, batch_size), 1):
+            chosen = [names[row] for row in rows]
+            start = initialize(chosen, width, config).to(encoder.device)
+            goal = torch.from_numpy(targets[rows]).to(encoder.device)
+            finished.append(descend(tower, start, goal, chosen, config, partial(bar.update, len(rows))))
+            if folder is not None:
+                save_batch(finished[-1], folder)
+            # A batch that stopped early has skipped steps.
+            bar.update(min(count * batch_size, len(remaining)) * config.steps - bar.n)
+    return Inverted.join(finished, names)
 
 
-def _incapable(encoder: Encoder, inputs: str, protocol: type) -> ModelError:
-    wanted = [name for name in (*protocol.__annotations__, *vars(protocol)) if not name.startswith("_")]
-    missing = ", ".join(name for name in wanted if not hasattr(encoder, name))
+def _check_config(config: InversionConfig) -> None:
+    check_positive(steps=config.steps)
+    if config.patience is not None:
+        check_positive(patience=config.patience)
+    if config.lr <= 0 or config.weight_decay < 0:
+        raise UsageError(f"Expected lr > 0 and weight_decay >= 0, got {config.lr:g} and {config.weight_decay:g}.")
+    outside = [step for step in config.eval_steps if not 0 <= step <= config.steps]
+    if outside or list(config.eval_steps) != sorted(set(config.eval_steps)):
+        raise UsageError(
+            f"Expected eval_steps to increase and to be between 0 and {config.steps}, got {list(config.eval_steps)}."
+        )
+
+
+def _unit_targets(vectors: ArrayLike, dimension: int, model: str) -> NDArray[np.float32]:
+    values = np.asarray(vectors)
+    if values.ndim != 2 or not len(values) or values.shape[1] != dimension:
+        raise InputError(
+            f"Expected embeddings of shape (n, {dimension}) with n ≥ 1 for {model}, got {values.shape}. "
+            "Invert embeddings with the model that computed them."
+        )
+    exact = values.astype(np.float64)
+    norms = np.linalg.norm(exact, axis=1)
+    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    if len(bad):
+        preview = ", ".join(map(str, bad[:_PREVIEW]))
+        raise InputError(f"{len(bad)} embeddings are zero, infinite or NaN (rows {preview}). Encode them again.")
+    unit: NDArray[np.float32] = (exact / norms[:, None]).astype(np.float32)
+    return unit
+
+
+def _check_ids(ids: tuple[str, ...], n: int) -> None:
+    if len(ids) != n:
+        raise InputError(f"Expected {n} ids, one per embedding, got {len(ids)}.")
+    repeated = [name for name, count in Counter(ids).items() if count > 1]
+    if repeated:
+        preview = ", ".join(repeated[:_PREVIEW])
+        raise InputError(f"{len(repeated)} ids occur more than once ({preview}). Make them distinct.")
+
+
+def _unsupported(encoder: Encoder, inputs: str, protocol: type) -> ModelError:
+    members = [name for name in (*protocol.__annotations__, *vars(protocol)) if not name.startswith("_")]
+    missing = ", ".join(name for name in members if not hasattr(encoder, name))
     return ModelError(
-        f"{type(encoder).__name__} takes no {inputs}, which this inversion moves: it lacks {missing}; "
-        "the encoders of load_encoder have them"
+        f"{type(encoder).__name__} does not support {inputs}: it lacks {missing}. Encoders from load_encoder have them."
     )

@@ -1,41 +1,52 @@
-"""What an inversion gives, what it was done with, and its file."""
+"""The result of an inversion, its configuration and its files."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from i0tscore import errors
+from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.files import replace_file
 
 SCHEMA = "i0tscore.inverted/1"
-ARRAYS = ("losses", "updates", "curve", "curve_vectors")
+
+_TENSORS = {
+    "vectors": "embeddings",
+    "losses": "losses",
+    "updates": "updates",
+    "eval_losses": "curve",
+    "eval_vectors": "curve_vectors",
+}
+"""Names of the tensors in a file, by attribute."""
+
+_TOLERANCE = 1e-4
+"""Largest difference between the stored and the recomputed loss of an item that is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class InversionConfig:
-    """All that decides the result of an inversion besides its target and id.
+    """Everything besides target and id that determines the result of an inversion.
 
     Attributes:
-        method: ``oti`` (images, by pseudo-tokens) or ``ovi`` (captions, by pseudo-patches).
-        model: The encoder's name.
-        space: The encoder's embedding space, see ``Fingerprint.space``.
-        precision: The type the towers compute in.
-        inputs: How many pseudo-tokens (R of the paper) or pseudo-patches (P) an item has.
-        entry: The template the pseudo-tokens stand in, or the part of the image tower after which the
+        method: ``oti`` (images, with pseudo-tokens) or ``ovi`` (captions, with pseudo-patches).
+        model: Name of the encoder.
+        space: Embedding space of the encoder, see ``Fingerprint.space``.
+        precision: Precision of the towers.
+        inputs: Number of pseudo-tokens (the paper's R) or pseudo-patches (P) per item.
+        entry: The template around the pseudo-tokens, or the part of the image tower after which the
             pseudo-patches enter.
-        steps: Updates an item gets at most.
-        lr: Step size of AdamW.
+        steps: Maximum number of updates per item.
+        lr: Learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
-        seed: Seed of the initial pseudo-inputs; each item's are drawn from it and the item's id.
-        curve: Numbers of updates after which loss and vector were recorded.
-        patience: Updates without progress after which an item stops; None for never.
+        seed: Seed of the initial pseudo-inputs, combined with the id of each item.
+        eval_steps: Numbers of updates after which losses and vectors are recorded.
+        patience: Number of updates without progress after which an item stops; None for never.
     """
 
     method: str
@@ -48,12 +59,12 @@ class InversionConfig:
     lr: float
     weight_decay: float
     seed: int
-    curve: tuple[int, ...] = ()
+    eval_steps: tuple[int, ...] = ()
     patience: int | None = None
 
     @property
     def fields(self) -> tuple[tuple[str, str], ...]:
-        """What decides the vectors, as keys and values; the curve, which decides nothing, is left out."""
+        """Keys and values of the signature: all that determines the vectors, so not ``eval_steps``."""
         return (
             ("inv", self.method),
             ("m", self.model),
@@ -70,58 +81,56 @@ class InversionConfig:
 
     @property
     def signature(self) -> str:
-        """Says in one line how the vectors were made."""
+        """One line that identifies how the vectors were computed."""
         return "|".join(f"{key}:{value}" for key, value in self.fields)
 
 
 @dataclass(frozen=True, slots=True)
 class Inverted:
-    """Inverted items: vectors of the other modality that stand for them.
+    """Inverted items: features in the region of the other modality.
 
     Attributes:
-        ids: One for each item, all different.
+        ids: Distinct ids of the items.
         vectors: Inverted features, float32 (n, d), of unit length.
-        losses: 1 − cosine of each with its target, float32 (n,), in [0, 2].
-        updates: After how many updates each was reached, int64 (n,): all ``settings.steps`` unless
-            ``patience`` was given.
-        curve: The losses after each number of updates in ``settings.curve``, float32 (n, k).
-        curve_vectors: The vectors after each of them, float32 (n, k, d).
-        settings: What it was done with.
+        losses: 1 − cosine with the target, float32 (n,), in [0, 2].
+        updates: Number of updates that led to each vector, int64 (n,): ``config.steps`` unless ``patience``
+            was given.
+        eval_losses: Losses after each of ``config.eval_steps``, float32 (n, k).
+        eval_vectors: Vectors after each of ``config.eval_steps``, float32 (n, k, d).
+        config: Configuration of the inversion.
     """
 
     ids: tuple[str, ...]
     vectors: npt.NDArray[np.float32]
     losses: npt.NDArray[np.float32]
     updates: npt.NDArray[np.int64]
-    curve: npt.NDArray[np.float32]
-    curve_vectors: npt.NDArray[np.float32]
-    settings: InversionConfig
+    eval_losses: npt.NDArray[np.float32]
+    eval_vectors: npt.NDArray[np.float32]
+    config: InversionConfig
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, which ``read_embeddings`` reads as well as ``load``.
+        """Write a safetensors file, which ``load`` and ``read_embeddings`` read.
 
         Raises:
-            InputError: If it cannot be written.
+            InputError: The file cannot be written.
         """
         from safetensors.numpy import save
 
-        tensors = {"embeddings": self.vectors, **{name: getattr(self, name) for name in ARRAYS}}
-        header = {"schema": SCHEMA, "signature": self.settings.signature, "settings": asdict(self.settings)}
+        settings = {"curve" if key == "eval_steps" else key: value for key, value in asdict(self.config).items()}
+        header = {"schema": SCHEMA, "signature": self.config.signature, "settings": settings}
         metadata = {"ids": json.dumps(self.ids), "i0tscore": json.dumps(header)}
-        data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata)
+        tensors = {stored: np.ascontiguousarray(getattr(self, name)) for name, stored in _TENSORS.items()}
         try:
-            replace_file(Path(path), data)
+            replace_file(Path(path), save(tensors, metadata))
         except OSError as error:
-            raise errors.InputError(
-                f"inverted features cannot be written to {path} ({error.strerror}): choose another place"
-            ) from error
+            raise InputError(f"Cannot write {path}: {error.strerror}. Choose another path.") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a file that ``save`` wrote.
+        """Read a file written by ``save``.
 
         Raises:
-            SampleFileError: If it is missing, damaged or something else.
+            SampleFileError: The file is missing, damaged or of another kind.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -130,28 +139,63 @@ class Inverted:
                 metadata = file.metadata() or {}
                 header = json.loads(metadata["i0tscore"])
                 if header["schema"] != SCHEMA:
-                    raise ValueError(f"schema {header['schema']!r}, this version reads {SCHEMA!r}")
-                arrays = {name: file.get_tensor(name) for name in ARRAYS}
-                return cls(
-                    ids=tuple(json.loads(metadata["ids"])),
-                    vectors=file.get_tensor("embeddings"),
-                    settings=_settings(header["settings"]),
-                    **arrays,
-                )
+                    raise ValueError(f"expected schema {SCHEMA!r}, got {header['schema']!r}")
+                settings = header["settings"]
+                config = InversionConfig(eval_steps=tuple(settings.pop("curve")), **settings)
+                arrays = {name: file.get_tensor(stored) for name, stored in _TENSORS.items()}
+                return cls(tuple(json.loads(metadata["ids"])), config=config, **arrays)
         except FileNotFoundError:
-            raise errors.SampleFileError(path, ["there is no such file; check the path"]) from None
+            raise SampleFileError(path, ["The file does not exist. Check the path."]) from None
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            reason = f"not a file of inverted features ({type(error).__name__}: {error}); invert anew"
-            raise errors.SampleFileError(path, [reason]) from error
+            reason = f"Not a file of inverted features ({type(error).__name__}: {error}). Run the inversion again."
+            raise SampleFileError(path, [reason]) from error
 
     @classmethod
     def join(cls, parts: Sequence[Inverted], ids: Sequence[str]) -> Self:
-        """Join parts with the same settings, in the order of ``ids``."""
+        """Join results with the same configuration, in the order of ``ids``."""
         row = {name: i for i, name in enumerate(name for part in parts for name in part.ids)}
         order = [row[name] for name in ids]
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in ("vectors", *ARRAYS)}
-        return cls(ids=tuple(ids), settings=parts[0].settings, **arrays)
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in _TENSORS}
+        return cls(tuple(ids), config=parts[0].config, **arrays)
 
 
-def _settings(stored: dict[str, Any]) -> InversionConfig:
-    return replace(InversionConfig(**stored), curve=tuple(stored["curve"]))
+def read_batches(
+    folder: Path, ids: Sequence[str], targets: npt.NDArray[np.float32], config: InversionConfig
+) -> list[Inverted]:
+    """Read the finished batches of an interrupted run; create the folder if it does not exist.
+
+    Raises:
+        UsageError: The folder has batches of other items, other targets or another configuration.
+        InputError: The folder cannot be created.
+        SampleFileError: A file is damaged.
+    """
+    hint = "Resume with the arguments of the first run, or choose another folder."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot create the folder {folder}: {error}. Choose another folder.") from error
+    row = {name: i for i, name in enumerate(ids)}
+    batches = []
+    for path in sorted(folder.glob("*.safetensors")):
+        batch = Inverted.load(path)
+        if batch.config != config:
+            theirs, ours = (f"{c.signature}, evaluated after {list(c.eval_steps)}" for c in (batch.config, config))
+            raise UsageError(f"{path} belongs to a run with other settings: {theirs} instead of {ours}. {hint}")
+        # The stored losses identify the targets.
+        known = row.keys() >= set(batch.ids) and batch.vectors.shape[1] == targets.shape[1]
+        own = targets[[row[name] for name in batch.ids]] if known else batch.vectors
+        difference = np.abs(1 - (batch.vectors * own).sum(axis=1) - batch.losses).max(initial=0)
+        if not known or not difference < _TOLERANCE:
+            raise UsageError(f"{path} belongs to a run on other items. {hint}")
+        batches.append(batch)
+    return batches
+
+
+def save_batch(batch: Inverted, folder: Path) -> None:
+    """Write a finished batch to a new file in the folder.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    numbers = [int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdecimal()]
+    batch.save(folder / f"{max(numbers, default=-1) + 1:06d}.safetensors")

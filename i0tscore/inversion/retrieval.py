@@ -1,21 +1,16 @@
-"""Retrieval between and within modalities, as embeddings are and with one side inverted."""
+"""Retrieval with the baseline embeddings, with standardized ones, and with one side inverted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from i0tscore.errors import InputError
 from i0tscore.gap import Standardizer, Statistics
 from i0tscore.inversion.inverted import Inverted
 from i0tscore.inversion.search import Search
 from i0tscore.results import Resampling, Signature
-from i0tscore.results.intervals import Estimate
-from i0tscore.results.retrieval import BASELINE, LABEL_MEASURES, LabelRetrieval, Method, RetrievalReport, Side
+from i0tscore.results.retrieval import LABEL_MEASURES, LabelRetrieval, Method, RetrievalReport, Side
 from i0tscore.samples import Skipped
 
 
@@ -31,106 +26,92 @@ def report_retrieval(
     skipped: Sequence[Skipped] = (),
     notes: Sequence[str] = (),
 ) -> RetrievalReport:
-    """Measure a search as embeddings are, under standardizers, and with one side inverted.
+    """Measure a search with the baseline, with standardizers and with one side inverted.
 
     Args:
         search: Queries and gallery.
-        inverted: Inverted features of that side's items, in their order; None for none.
-        side: Which side was inverted.
-        standardizers: Under which to search as well, the native embeddings of both sides.
-        statistics: What they need, or None.
-        encoding: Fields of the signature that say how the items were encoded.
-        resampling: Of the intervals.
-        skipped: What was left out before.
-        notes: What to tell the reader besides.
+        inverted: Inverted features of one side, in the order of its items.
+        side: The inverted side.
+        standardizers: Standardizers to apply to the embeddings of both sides.
+        statistics: Statistics for the standardizers.
+        encoding: Signature fields of the encoding.
+        resampling: Resampling of the intervals.
+        skipped: Items that were skipped.
+        notes: Remarks for the reader.
 
     Raises:
-        InputError: ``inverted`` is of other items, or has them in another order.
+        InputError: ``inverted`` has other items than the side, or another order.
         StatisticsError: The statistics lack what a standardizer needs.
 
     Source:
-        Mistretta et al., "Cross the Gap", ICLR 2025: within a modality the query is inverted and the gallery
-        stays native.
+        Mistretta et al., "Cross the Gap", ICLR 2025: within a modality, only the query is inverted.
 
     Example:
-        >>> from i0tscore.inversion.collection import Items
+        >>> import numpy as np
+        >>> from i0tscore.inversion.search import Items
         >>> vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
         >>> items = Items(tuple("abcd"), vectors, np.array([0, 0, 1, 1]), np.arange(4))
         >>> report = report_retrieval(Search.of("image-image", items, items))
-        >>> report.ways["native"].measures["R@1"].value
+        >>> report.baseline.measures["R@1"].value
         1.0
     """
-    _check_items(search, inverted, side)
-    settings = resampling or Resampling()
-    native = search.found()
-    ways = {BASELINE: _way(native, None, search, settings)}
-    for standardizer in standardizers:
-        found = search.standardized(standardizer, statistics)
-        ways[str(standardizer)] = _way(found, native, search, settings)
+    resampling = resampling or Resampling()
+    baseline = search.retrieve()
+    results = {str(s): search.retrieve_standardized(s, statistics) for s in standardizers}
     if inverted is not None:
-        for name, vectors in _stages(inverted):
-            ways[name] = _way(search.found(vectors, side), native, search, settings)
-    fields = [
-        *encoding,
-        ("task", search.task),
-        *_statistics_fields(standardizers, statistics),
-        *([] if inverted is None else [("inverted", side), *_inversion_fields(inverted)]),
-        ("queries", str(len(search.queries))),
-        ("gallery", str(len(search.gallery))),
-        ("skipped", str(len(skipped))),
-        *([] if search.seed is None else [("drawn", str(search.seed))]),
-        *([("bs", str(settings.resamples)), ("seed", str(settings.seed))] if settings.resamples else []),
-        ("v", version("i0tscore")),
-    ]
+        if inverted.ids != search.side(side).ids:
+            raise InputError(
+                f"The inverted features belong to other items. Pass one per {side} item, with its id and in its order."
+            )
+        config = inverted.config
+        for k, step in enumerate(config.eval_steps):
+            results[f"{config.method}@{step}"] = search.retrieve(inverted.eval_vectors[:, k], side)
+        results[config.method] = search.retrieve(inverted.vectors, side)
+    clusters = search.queries.clusters
+    methods = {}
+    for name, found in results.items():
+        change = {measure: found.values[measure] - baseline.values[measure] for measure in LABEL_MEASURES}
+        differences = LabelRetrieval(change).estimates(clusters, resampling)
+        methods[name] = Method(found.estimates(clusters, resampling), differences)
     return RetrievalReport(
         search.task,
         len(search.queries),
         len(search.gallery),
-        native.left_out,
-        ways,
+        baseline.left_out,
+        Method(baseline.estimates(clusters, resampling), {}),
+        methods,
         None if inverted is None else side,
         None if inverted is None else float(1 - inverted.losses.mean()),
-        Signature("retrieval", tuple(fields)),
+        _signature(search, inverted, side, standardizers, statistics, encoding, resampling, len(skipped)),
         search.queries.over,
-        settings,
+        resampling,
         tuple(skipped),
         tuple(notes),
     )
 
 
-def _check_items(search: Search, inverted: Inverted | None, side: Side) -> None:
-    if inverted is not None and inverted.ids != search.side(side).ids:
-        raise InputError(
-            f"the inverted features are not of this search's items: give one for each {side} item, with its "
-            "id and in its order"
-        )
-
-
-def _stages(inverted: Inverted) -> list[tuple[str, NDArray[Any]]]:
-    """Inverted features after each number of updates of the curve, and at the end."""
-    method, curve = inverted.settings.method, inverted.settings.curve
-    stages = [(f"{method}@{step}", inverted.curve_vectors[:, k]) for k, step in enumerate(curve)]
-    return [*stages, (method, inverted.vectors)]
-
-
-def _statistics_fields(standardizers: Sequence[Standardizer], statistics: Statistics | None) -> list[tuple[str, str]]:
-    """Which statistics were used: a digest of what each standardizer takes of them."""
-    needy = [standardizer for standardizer in standardizers if standardizer.spec.need is not None]
-    if statistics is None or not needy:
-        return []
-    digests = dict.fromkeys(statistics.digest_of(standardizer)[:4] for standardizer in needy)
-    return [("stats", f"{statistics.name}-{'-'.join(digests)}")]
-
-
-def _inversion_fields(inverted: Inverted) -> list[tuple[str, str]]:
-    return [(key, value) for key, value in inverted.settings.fields if key not in ("m", "prec")]
-
-
-def _way(found: LabelRetrieval, native: LabelRetrieval | None, search: Search, resampling: Resampling) -> Method:
-    def estimates(values: dict[str, NDArray[np.float64]]) -> dict[str, Estimate]:
-        return LabelRetrieval(values).estimates(search.queries.clusters, resampling)
-
-    if native is None:
-        return Method(estimates(found.values), {})
-    changed = {name: found.values[name] - native.values[name] for name in LABEL_MEASURES}
-    return Method(estimates(found.values), estimates(changed))
+def _signature(
+    search: Search,
+    inverted: Inverted | None,
+    side: Side,
+    standardizers: Sequence[Standardizer],
+    statistics: Statistics | None,
+    encoding: Sequence[tuple[str, str]],
+    resampling: Resampling,
+    skipped: int,
+) -> Signature:
+    fields = [*encoding, ("task", search.task)]
+    fitted = [standardizer for standardizer in standardizers if standardizer.spec.need is not None]
+    if statistics is not None and fitted:
+        digests = dict.fromkeys(statistics.digest_of(standardizer)[:4] for standardizer in fitted)
+        fields.append(("stats", f"{statistics.name}-{'-'.join(digests)}"))
+    if inverted is not None:
+        # The model and the precision are fields of the encoding.
+        fields.append(("inverted", side))
+        fields += [(key, value) for key, value in inverted.config.fields if key not in ("m", "prec")]
+    fields += [("queries", str(len(search.queries))), ("gallery", str(len(search.gallery))), ("skipped", str(skipped))]
+    if search.seed is not None:
+        fields.append(("drawn", str(search.seed)))
+    if resampling.resamples:
+        fields += [("bs", str(resampling.resamples)), ("seed", str(resampling.seed))]
+    return Signature("retrieval", (*fields, ("v", version("i0tscore"))))

@@ -1,17 +1,30 @@
-"""A search: queries, the gallery they are asked of, and what is relevant to them."""
+"""What retrieval searches: items, collections of images and texts, and searches of one by the other."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.encoders.inputs import listing
+from i0tscore.encoders.loop import Embedded
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import GapStatistics, Standardizer, Statistics
-from i0tscore.inversion.collection import Items, Kind
 from i0tscore.results.retrieval import LabelRetrieval, Side, retrieve_by_label
+from i0tscore.samples import Skipped
+from i0tscore.samples.labelled import Labelled
+
+Kind = Literal["image", "text"]
+
+Embed = Callable[[Any, str], Embedded]
+"""Function from inputs and their kind to embeddings, such as ``RunEncoder.side``."""
 
 TASKS: dict[str, tuple[Kind, Kind]] = {
     "image-text": ("image", "text"),
@@ -19,25 +32,162 @@ TASKS: dict[str, tuple[Kind, Kind]] = {
     "image-image": ("image", "image"),
     "text-text": ("text", "text"),
 }
-"""Kinds of queries and of gallery by the name of the task."""
+"""Kinds of queries and gallery by task."""
 
-NOTHING_RELEVANT = (
-    "no query has anything relevant in the gallery: images of one label are relevant to one another, and "
-    "captions of one label or one image; give several of each: a folder with a sub-folder for each label, a "
-    "table and --label COLUMN, or several captions an image"
-)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Items:
+    """Embedded items of one kind.
+
+    Attributes:
+        ids: Distinct ids (n).
+        vectors: Unit embeddings (n, d).
+        labels: Labels (n,); items with the same label are relevant to each other.
+        clusters: Clusters to resample for intervals (n,), such as all captions of an image.
+        over: What the clusters are, for messages.
+    """
+
+    ids: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    labels: NDArray[Any]
+    clusters: NDArray[Any]
+    over: str = "images"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.int64]) -> Items:
+        """Return some of the items."""
+        ids = tuple(self.ids[row] for row in rows)
+        return Items(ids, self.vectors[rows], self.labels[rows], self.clusters[rows], self.over)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entries:
+    """Items of one kind before they are embedded.
+
+    Attributes:
+        kind: ``image`` or ``text``.
+        contents: Images or texts (n), or embeddings (n, d).
+        ids: Distinct ids (n).
+        labels: See ``Items``.
+        clusters: See ``Items``.
+        over: See ``Items``.
+    """
+
+    kind: Kind
+    contents: Any
+    ids: tuple[str, ...]
+    labels: NDArray[Any]
+    clusters: NDArray[Any]
+    over: str = "images"
+
+    def embedded(self, embed: Embed, *, skip: bool) -> tuple[Items, list[Skipped]]:
+        """Return the items that can be embedded, and those that cannot.
+
+        Raises:
+            InputError: No item can be embedded, or some cannot and ``skip`` is False.
+        """
+        found = embed(self.contents, self.kind)
+        failed = [Skipped(self.ids[row], reason) for row, reason in found.failures.items()]
+        if failed and (not skip or len(failed) == len(self.ids)):
+            lines = listing([f"{item.id}: {item.reason}" for item in failed])
+            raise InputError(f"{lines}\nSkip these items with --on-error skip (on_error).")
+        rows = np.flatnonzero(found.index >= 0)
+        ids = tuple(self.ids[row] for row in rows)
+        vectors = found.vectors[found.index[rows]]
+        return Items(ids, vectors, self.labels[rows], self.clusters[rows], self.over), failed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Collection:
+    """The images and texts of a corpus; either may be missing.
+
+    Attributes:
+        images: Distinct images.
+        texts: Captions, or a prompt for each label.
+        prompts: Whether the texts are prompts, which get no prefix.
+    """
+
+    images: Entries | None
+    texts: Entries | None
+    prompts: bool = False
+
+    def side(self, kind: Kind) -> Entries:
+        """Return the items of one kind.
+
+        Raises:
+            InputError: There are none.
+        """
+        entries = self.images if kind == "image" else self.texts
+        if entries is None:
+            raise InputError(f"This task needs {kind}s, but there are none. Add them, or choose another task.")
+        return entries
+
+    @classmethod
+    def of_pairs(cls, images: Any, captions: Any, ids: Sequence[str]) -> Self:
+        """Collect images and captions, where an image and all its captions are relevant to each other.
+
+        Args:
+            images: One image per caption, or embeddings (n, d). Images are the same if they have the same path,
+                or else the same id; embeddings if they have the same id and values, because ids may be file
+                names from several folders.
+            captions: Texts (n), or embeddings (n, d).
+            ids: Ids of the samples (n); captions of an image may share one.
+        """
+        embedded = isinstance(images, np.ndarray)
+        keys = [
+            f"id {name} {sha256(image.tobytes()).hexdigest()}" if embedded else _image_key(image, name)
+            for image, name in zip(images, ids, strict=True)
+        ]
+        rows, image_of = _distinct_rows(keys)
+        names = tuple(ids[row] for row in rows)
+        numbers = np.arange(len(rows))
+        contents = images[rows] if embedded else [images[row] for row in rows]
+        ordinals: defaultdict[int, itertools.count[int]] = defaultdict(itertools.count)
+        caption_ids = tuple(f"{names[image]}#{next(ordinals[image])}" for image in image_of.tolist())
+        return cls(
+            Entries("image", contents, _distinct_ids(names), numbers, numbers),
+            Entries("text", captions, _distinct_ids(caption_ids), image_of, image_of),
+        )
+
+    @classmethod
+    def of_labeled(cls, items: Sequence[Labelled], template: str) -> Self:
+        """Collect labeled items; without captions, the texts are a prompt for each label.
+
+        Args:
+            items: Labeled images, captions, or both. An image with several labels occurs once per label.
+            template: Text with ``{}`` in place of the label, whose underscores become spaces.
+        """
+        labels = np.array([item.label for item in items])
+        names = _distinct_ids(tuple(item.id for item in items))
+        over, clusters = "texts", np.arange(len(items))
+        images = None
+        if all(item.image is not None for item in items):
+            keys = [_image_key(item.image, item.id) for item in items]
+            over, clusters = "images", np.unique(keys, return_inverse=True)[1]
+            rows, _ = _distinct_rows(list(zip(keys, labels.tolist(), strict=True)))
+            ids = tuple(names[row] for row in rows)
+            images = Entries("image", [items[row].image for row in rows], ids, labels[rows], clusters[rows])
+        if all(item.caption is not None for item in items):
+            return cls(images, Entries("text", [item.caption for item in items], names, labels, clusters, over))
+        classes = sorted(set(labels.tolist()))
+        prompts = [template.replace("{}", label.replace("_", " ")) for label in classes]
+        texts = Entries("text", prompts, tuple(classes), np.array(classes), np.arange(len(classes)), "texts")
+        return cls(images, texts, prompts=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """Queries and what they are to find.
+    """Queries and the gallery they search.
 
     Attributes:
         task: One of ``TASKS``.
-        queries: What is asked for.
-        gallery: What is searched.
-        own: Of each query its own row in the gallery (q,), which is left out; None where it has none.
-        seed: Of the draw of the queries; None where all are asked.
+        queries: The queries.
+        gallery: The items to find.
+        own: Row of each query in the gallery (q,), excluded from its results; None if queries are not in the
+            gallery.
+        seed: Seed that sampled the queries; None if all are used.
     """
 
     task: str
@@ -48,74 +198,89 @@ class Search:
 
     @classmethod
     def of(cls, task: str, queries: Items, gallery: Items, *, count: int | None = None, seed: int = 12345) -> Search:
-        """A search of a gallery by all queries, or by some of them drawn at random.
+        """Search a gallery with all queries, or with a random sample of them.
 
         Args:
             task: One of ``TASKS``.
-            queries: The items that are queries.
-            gallery: The items searched. The very same object as ``queries`` searches them among
-                themselves: a query is then not in its own gallery.
-            count: How many queries; all if None.
-            seed: Of the draw.
+            queries: The queries.
+            gallery: The items to find. If this is the same object as ``queries``, each query is excluded from its
+                own results.
+            count: Number of queries to sample; None for all.
+            seed: Seed of the sample.
 
         Raises:
-            InputError: No query has anything relevant in the gallery, or embeddings differ in dimension.
+            InputError: No query has a relevant item, or the embeddings differ in dimension.
         """
-        own, theirs = queries.vectors.shape[1], gallery.vectors.shape[1]
-        if own != theirs:
+        ours, theirs = queries.vectors.shape[1], gallery.vectors.shape[1]
+        if ours != theirs:
             raise InputError(
-                f"the queries have {own} dimensions and what is searched {theirs}: give embeddings of one encoder"
+                f"The queries have {ours} dimensions and the gallery has {theirs}. Use embeddings of one encoder."
             )
         rows = np.arange(len(queries))
-        drawn = count is not None and count < len(rows)
-        if drawn:
+        sampled = count is not None and count < len(rows)
+        if sampled:
             rows = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
-        among = rows if gallery is queries else None
-        search = cls(task, queries.take(rows), gallery, among, seed if drawn else None)
-        if not search._answerable().any():
-            raise InputError(NOTHING_RELEVANT)
-        return search
+        own = rows if gallery is queries else None
+        queries = queries.take(rows)
+        relevant = Counter(gallery.labels.tolist())
+        if all(relevant[label] <= (own is not None) for label in queries.labels.tolist()):
+            raise InputError(
+                "No query has a relevant item in the gallery. Images with the same label are relevant to each other, "
+                "as are captions with the same label or of the same image. Provide several items per label or image: "
+                "a folder with a subfolder for each label, a table with --label COLUMN, or several captions per image."
+            )
+        return cls(task, queries, gallery, own, seed if sampled else None)
 
     def side(self, side: Side) -> Items:
-        """The queries or the gallery."""
+        """Return the queries or the gallery."""
         return self.queries if side == "query" else self.gallery
 
-    def found(self, vectors: NDArray[Any] | None = None, side: Side = "query") -> LabelRetrieval:
-        """What is found natively, or with other vectors for one side."""
+    def retrieve(self, vectors: NDArray[Any] | None = None, side: Side = "query") -> LabelRetrieval:
+        """Retrieve with the embeddings, or with other vectors for one side."""
         x, y = self.queries.vectors, self.gallery.vectors
         if vectors is not None:
             x, y = (vectors, y) if side == "query" else (x, vectors)
-        return self._compare(x, y)
+        return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
 
-    def standardized(self, standardizer: Standardizer, statistics: Statistics | None) -> LabelRetrieval:
-        """What is found under a standardizer.
+    def retrieve_standardized(self, standardizer: Standardizer, statistics: Statistics | None) -> LabelRetrieval:
+        """Retrieve with standardized embeddings.
 
         Raises:
-            UsageError: It compares images with captions only, and this is a search within a modality.
+            UsageError: The standardizer only compares images with captions, and this search is within a modality.
             StatisticsError: The statistics lack what it needs.
         """
         first, second = TASKS[self.task]
         if standardizer.spec.cross_modal_only and first == second:
-            raise UsageError(f"{standardizer} compares images with captions only: leave it out of {self.task}")
+            raise UsageError(f"{standardizer} only compares images with captions. Remove it from {self.task}.")
         known = GapStatistics() if statistics is None else statistics.gap_statistics
         x, y = (
             standardizer.apply(items.vectors, known, "image" if kind == "image" else "caption")
             for kind, items in ((first, self.queries), (second, self.gallery))
         )
-        return self._compare(x, y)
-
-    def check(self, standardizer: Standardizer, statistics: Statistics | None) -> None:
-        """Raise what ``standardized`` would, before anything takes long: one query is tried."""
-        first = np.zeros(1, dtype=np.int64)
-        tried = Search(self.task, self.queries.take(first), self.gallery.take(first), None)
-        tried.standardized(standardizer, statistics)
-
-    def _compare(self, x: NDArray[Any], y: NDArray[Any]) -> LabelRetrieval:
         return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
 
-    def _answerable(self) -> NDArray[np.bool_]:
-        """Whether there is anything relevant to each query."""
-        labels, counts = np.unique(self.gallery.labels, return_counts=True)
-        there = dict(zip(labels.tolist(), counts.tolist(), strict=True))
-        least = 1 if self.own is None else 2
-        return np.array([there.get(label, 0) >= least for label in self.queries.labels.tolist()])
+    def check(self, standardizer: Standardizer, statistics: Statistics | None) -> None:
+        """Raise what ``retrieve_standardized`` would raise, without searching the whole gallery."""
+        row = np.zeros(1, dtype=np.int64)
+        single = replace(self, queries=self.queries.take(row), gallery=self.gallery.take(row), own=None)
+        single.retrieve_standardized(standardizer, statistics)
+
+
+def _image_key(image: object, name: str) -> str:
+    """Return what identifies an image: its path, else its id."""
+    return str(image) if isinstance(image, str | Path) else f"id {name}"
+
+
+def _distinct_rows(keys: Sequence[Hashable]) -> tuple[list[int], NDArray[np.int64]]:
+    """Return the first row of each distinct key, and the number of the distinct key of each row."""
+    first: dict[Hashable, int] = {}
+    for row, key in enumerate(keys):
+        first.setdefault(key, row)
+    numbers = {key: number for number, key in enumerate(first)}
+    return list(first.values()), np.array([numbers[key] for key in keys], dtype=np.int64)
+
+
+def _distinct_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Append the row to ids that occur more than once."""
+    count = Counter(ids)
+    return tuple(name if count[name] == 1 else f"{name} (row {row})" for row, name in enumerate(ids, 1))

@@ -15,7 +15,7 @@ from i0tscore.render.cells import (
 )
 from i0tscore.render.document import Document, Notes, Signatures, Table
 from i0tscore.results.intervals import Estimate
-from i0tscore.results.retrieval import BASELINE, LABEL_MEASURES, RetrievalReport
+from i0tscore.results.retrieval import LABEL_MEASURES, RetrievalReport
 
 LEGEND = (
     "mAP: mean average precision. mAP@R: mean average precision within the first R ranks, for R relevant items "
@@ -27,8 +27,9 @@ LEGEND = (
 def retrieval_document(report: RetrievalReport) -> Document:
     """Return a document with tables of the measures and of the differences from the baseline."""
     title = f"{report.task} retrieval, {report.queries:,} queries, {report.gallery:,} items in the gallery"
-    measures = {name: method.measures for name, method in report.ways.items()}
-    differences = {name: method.differences for name, method in report.ways.items() if name != BASELINE}
+    measures = {"baseline": report.baseline.measures}
+    measures |= {name: method.measures for name, method in report.methods.items()}
+    differences = {name: method.differences for name, method in report.methods.items()}
     notes = [LEGEND]
     if report.inverted is not None:
         side = "queries are" if report.inverted == "query" else "gallery is"
@@ -40,7 +41,7 @@ def retrieval_document(report: RetrievalReport) -> Document:
         notes.append(f"In parentheses: {described}; the gallery is not resampled.")
     return Document(
         _table(title, measures, signed=False),
-        _table(f"difference from {BASELINE}, query by query", differences, signed=True) if differences else None,
+        _table("difference from the baseline, query by query", differences, signed=True) if differences else None,
         skipped_table(report.skipped),
         Notes([*notes, *report.notes]),
         Signatures([str(report.signature)]),
@@ -50,7 +51,7 @@ def retrieval_document(report: RetrievalReport) -> Document:
 def retrieval_csv(report: RetrievalReport) -> str:
     """Return CSV with one row per method: each measure and its difference, with ``_low`` and ``_high``."""
     rows = []
-    for name, method in report.ways.items():
+    for name, method in {"native": report.baseline, **report.methods}.items():
         row: dict[str, Any] = {"way": name, "queries": report.queries, "gallery": report.gallery}
         for measure in LABEL_MEASURES:
             row |= estimate_cells(measure, method.measures[measure])

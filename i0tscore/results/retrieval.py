@@ -21,9 +21,6 @@ from i0tscore.samples import Skipped
 
 Side = Literal["query", "gallery"]
 
-BASELINE = "native"
-"""Name of the baseline method: retrieval with the embeddings as they are."""
-
 DEPTHS = (1, 5, 10)
 LABEL_MEASURES = ("mAP", "mAP@R", "R-precision", *(f"R@{depth}" for depth in DEPTHS))
 
@@ -60,8 +57,8 @@ class RetrievalReport(Report):
         queries: Number of queries.
         gallery: Number of items in the gallery.
         left_out: Number of queries without a relevant item, which are excluded from every mean.
-        ways: By method: the baseline, then standardizers, then the inversion after each number of updates, such as
-            ``oti@17``, and at its end.
+        baseline: Results with the embeddings themselves; ``native`` in JSON and CSV.
+        methods: Results by standardizer, then by inversion: ``oti@17`` after 17 updates, ``oti`` at the end.
         inverted: The inverted side; None if there is none.
         cosine: Mean cosine of inverted features with their targets; None without inversion.
         signature: Every setting that the measures depend on.
@@ -77,7 +74,8 @@ class RetrievalReport(Report):
     queries: int
     gallery: int
     left_out: int
-    ways: dict[str, Method]
+    baseline: Method
+    methods: dict[str, Method]
     inverted: Side | None
     cosine: float | None
     signature: Signature
@@ -96,7 +94,7 @@ class RetrievalReport(Report):
             "left_out": self.left_out,
             "inverted": self.inverted,
             "cosine": self.cosine,
-            "ways": {name: method.to_dict() for name, method in self.ways.items()},
+            "ways": {name: method.to_dict() for name, method in {"native": self.baseline, **self.methods}.items()},
             "resampling": {"over": self.over, **asdict(self.resampling)},
             "signature": str(self.signature),
             "skipped": [skipped._asdict() for skipped in self.skipped],
