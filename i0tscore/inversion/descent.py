@@ -73,8 +73,7 @@ def descend(
     eval_losses, eval_vectors = torch.zeros(n, k), torch.zeros(n, k, targets.shape[1])
     evaluated = 0
     for step in range(config.steps + 1):
-        last = step == config.steps
-        with torch.set_grad_enabled(not last):
+        with torch.set_grad_enabled(step < config.steps):
             features, current = cosine_losses(tower(inputs), targets)
         unit, loss = features.detach(), current.detach()
         if evaluated < k and step == config.eval_steps[evaluated]:
@@ -88,7 +87,7 @@ def descend(
         updates = torch.where(better, step, updates)
         if config.patience is not None:
             running = running & (step - updates < config.patience)
-        if last or not running.any():
+        if step == config.steps or not running.any():
             break
         (inputs.grad,) = torch.autograd.grad(current.sum(), inputs)
         optimizer.step()
