@@ -238,9 +238,15 @@ def _invert(
             chosen = [names[row] for row in rows]
             start = initialize(chosen, width, config).to(encoder.device)
             goal = torch.from_numpy(targets[rows]).to(encoder.device)
-            finished.append(descend(tower, start, goal, chosen, config, partial(bar.update, len(rows))))
+            batch = descend(tower, start, goal, chosen, config, partial(bar.update, len(rows)))
+            if not np.isfinite(batch.losses).all():
+                raise ModelError(
+                    f"The features of {config.model} ({config.precision}) became infinite or NaN during inversion. "
+                    "Use precision fp32, or a smaller lr."
+                )
+            finished.append(batch)
             if folder is not None:
-                save_batch(finished[-1], folder)
+                save_batch(batch, folder)
             # A batch that stopped early has skipped steps.
             bar.update(min(count * batch_size, len(remaining)) * config.steps - bar.n)
     return Inverted.join(finished, names)
