@@ -3,6 +3,7 @@
     I0TScoreError
     ├── UsageError             options that contradict each other, an unknown name      (exit 2)
     ├── InputError             what was given cannot be scored                          (exit 1)
+    │   ├── NothingToScoreError  every sample was skipped
     │   ├── SampleFileError    problems of a caption or rating file, all of them listed
     │   ├── ImageError         one image cannot be decoded, with the reason
     │   └── CaptionTooLongError  captions over the context length under ``long_captions="error"``
@@ -34,6 +35,10 @@ class UsageError(I0TScoreError, ValueError):
 
 class InputError(I0TScoreError, ValueError):
     """What was given cannot be scored."""
+
+
+class NothingToScoreError(InputError):
+    """Every sample was skipped."""
 
 
 class SampleFileError(InputError):

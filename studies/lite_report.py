@@ -22,7 +22,7 @@ from i0tscore.encoders.lite import load_lite
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import I0TScoreError
 from i0tscore.gap import NONE, POST, Standardizer, Statistics, centroid_distance, dot
-from i0tscore.metrics.statistics import builtin_statistics
+from i0tscore.metrics.statistics_choice import builtin_statistics
 from i0tscore.results.correlation import correlation
 from i0tscore.results.retrieval import DEPTHS, recall
 from i0tscore.samples.rating_blv import read_kreiss

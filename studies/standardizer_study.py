@@ -23,7 +23,7 @@ from i0tscore.gap import (
 )
 from i0tscore.metrics.functional import combine_references, max_similarity
 from i0tscore.metrics.metric import PREFIX
-from i0tscore.metrics.statistics import builtin_statistics
+from i0tscore.metrics.statistics_choice import builtin_statistics
 from i0tscore.results import Resampling
 from i0tscore.results.correlation import agreement, compare_agreement, correlation
 from i0tscore.results.intervals import Difference, Estimate

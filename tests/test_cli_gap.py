@@ -119,10 +119,10 @@ def test_pictures_are_drawn_and_always_the_same(pairs, tmp_path, name, start):
     [
         (["--plot", "gap.jpg"], 2, "pictures are svg or png"),
         (["--plot", "nowhere/gap.svg"], 2, "does not exist"),
-        (["--standardizer", "whiten"], 2, "no standardizer 'whiten'"),
+        (["--standardizer", "whiten"], 2, "Unknown standardizer 'whiten'"),
         (["--standardizer", "nnn(0.5)"], 1, "moves no embedding"),
         (["--standardizer", "async"], 1, "--method async"),
-        (["--statistics", "none.safetensors"], 1, "no statistics file"),
+        (["--statistics", "none.safetensors"], 1, "No statistics file"),
     ],
 )
 def test_what_cannot_be_done_is_said(pairs, options, code, message):

@@ -252,7 +252,7 @@ def test_a_bank_is_kept_when_asked_for(score, examples, tmp_path):
     refused = call("fit", *folder, *options, "--bank", "8")
     assert (refused.code, "there are 7" in refused.err) == (1, True)
     lacking = score("captions.json", "--metric", name)
-    assert (lacking.code, "fit --bank N" in lacking.err) == (1, True)
+    assert (lacking.code, "fit --bank-size N" in lacking.err) == (1, True)
 
 
 def test_fit_leaves_out_what_it_says(score, examples, tmp_path):

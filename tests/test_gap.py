@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from i0tscore import fit, i0t_score
 from i0tscore.errors import StatisticsError, UsageError
 from i0tscore.gap import (
     POST,
@@ -28,6 +29,8 @@ from i0tscore.gap import (
     expected_residual_gap,
     normalize,
 )
+from i0tscore.gap.fitted import FittedState
+from i0tscore.gap.standardizers import STANDARDIZERS, Need, StandardizerSpec
 
 NNN = Standardizer("nnn", 0.5)
 
@@ -341,3 +344,58 @@ def test_expected_residual_gap_is_what_small_samples_leave() -> None:
         small = replace(statistics, image=Moments.of(x[rows]), caption=Moments.of(y[rows]))
         measured.append(centroid_distance(*small.standardize(POST, x, y)))
     assert np.mean(measured) == pytest.approx(expected_residual_gap(float(matched), 64), rel=0.15)
+
+
+class Median(FittedState):
+    """Coordinates' medians, as an example of state that only its own row knows."""
+
+    def __init__(self, image: np.ndarray, caption: np.ndarray) -> None:
+        self.image, self.caption = image, caption
+
+    @classmethod
+    def fit(cls, images, captions):
+        return cls(np.median(images, axis=0), np.median(captions, axis=0))
+
+    def to_file(self):
+        return {"median": True}, {"median/image": self.image, "median/caption": self.caption}
+
+    @classmethod
+    def from_file(cls, header, tensors, dimension):
+        return cls(tensors["median/image"], tensors["median/caption"]) if "median" in header else None
+
+
+def test_a_standardizer_with_fitted_state_is_one_row(monkeypatch, tmp_path) -> None:
+    def formula(vectors, side):
+        return normalize(vectors - getattr(side.statistics.fitted["median"], side.modality))
+
+    row = StandardizerSpec(formula, Need("median", "medians.", Median), reference=True)
+    monkeypatch.setitem(STANDARDIZERS, "median", row)
+    plain, x, y = _statistics()
+    median = Standardizer.parse("median")
+    with pytest.raises(StatisticsError, match="median needs medians"):
+        plain.standardize(median, x, y)
+    fitted = Statistics.fit(x, y, name="toy").with_reference(x, y)
+    assert "median" in fitted.reference
+    fitted.save(tmp_path / "s.safetensors")
+    back = Statistics.load(tmp_path / "s.safetensors")
+    expected = [normalize(v - np.median(v, axis=0)) for v in (x, y)]
+    for vectors, result in zip(expected, back.standardize(median, x, y), strict=True):
+        np.testing.assert_allclose(vectors, result, atol=1e-6)
+    assert back.digest_of(median) == fitted.digest_of(median) != fitted.digest
+    assert back.merge(back).fitted == {}
+    result = i0t_score(x, y, metrics="I0TScore(std=median)", statistics="batch")["I0TScore(std=median)"]
+    np.testing.assert_allclose(result.values, (expected[0] * expected[1]).sum(axis=1), atol=1e-6)
+    assert result.signature["stats"] == f"batch-{fit(x, y).digest_of(median)[:4]}"
+
+
+def test_former_names_of_standardizers_parse_with_a_warning_and_load_without(tmp_path) -> None:
+    with pytest.warns(UserWarning, match="'color\\(0.3\\)' is now called 'covariance'"):
+        assert Standardizer.parse("color(0.3)") == Standardizer("covariance", 0.3)
+    statistics, x, y = _statistics()
+    named = statistics.with_reference(x, y)
+    former = {key.replace("covariance", "color"): value for key, value in named.reference.items()}
+    replace(named, reference=former).save(tmp_path / "s.safetensors")
+    back = Statistics.load(tmp_path / "s.safetensors")
+    assert list(back.reference) == list(named.reference)
+    assert "covariance(0.2)" in back.reference
+    assert back.digest == named.digest

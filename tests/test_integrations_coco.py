@@ -66,7 +66,7 @@ def evaluate(annotations, results, scorers):
     return overall, by_image
 
 
-@pytest.mark.filterwarnings("ignore:statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics come from")
 def test_it_runs_in_the_loop_of_cocoevalcap(coco, lite, capsys) -> None:
     folder, annotations, results = coco
     ours = CocoScorer(["I0TScore", "RefCLIPScore"], folder / "images", annotations, model=lite)
@@ -142,7 +142,7 @@ def test_everything_that_cannot_be_scored_is_listed(coco, lite, tmp_path) -> Non
         needy.compute_score({first: []}, {first: ["a"]})
 
 
-@pytest.mark.filterwarnings("ignore:statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics come from")
 def test_undefined_scores_are_said(coco, lite) -> None:
     _, annotations, _ = coco
     pages = {i: np.full((64, 64, 3), 20 * n, dtype=np.uint8) for n, i in enumerate(annotations.imgs)}

@@ -28,7 +28,7 @@ from i0tscore.integrations.reward import I0TReward
 from i0tscore.integrations.validation import Validation, evaluating
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:statistics come from"),
+    pytest.mark.filterwarnings("ignore:The statistics come from"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec"),
 ]
@@ -320,7 +320,7 @@ def test_validation_refuses_what_are_not_captions_of_the_images(lite, tiny, embe
         Validation(embeddings, schedule([*GOOD[:6], None]), model=lite)(nn.Identity())
     with pytest.raises(InputError, match=r"missing\.png"):
         Validation([*photographs, "missing.png"], schedule(GOOD), model=lite).prepare()
-    with pytest.raises(StatisticsError, match="no statistics are shipped"):
+    with pytest.raises(StatisticsError, match="No statistics are shipped"):
         Validation(embeddings, schedule(GOOD), model=tiny).prepare()
 
 

@@ -16,7 +16,7 @@ from i0tscore.encoders.lite_heads import LiteHeads
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import MissingExtraError, WeightsRefusedError
 from i0tscore.gap import POST, centroid_distance, dot
-from i0tscore.metrics.statistics import builtin_statistics
+from i0tscore.metrics.statistics_choice import builtin_statistics
 from i0tscore.results.correlation import correlation
 from studies.flickr8k import read_split
 

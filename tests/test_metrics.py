@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from i0tscore import I0TScorer, Metric, clip_score, fit, functional, i0t_score
-from i0tscore.errors import InputError, StatisticsError, UsageError
+from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
 from i0tscore.gap import Normalization, NormalizationPair, Statistics, dot, normalize
 from i0tscore.metrics.metric import METRICS
 
@@ -240,8 +240,8 @@ def test_percentiles_under_standardizers_without_a_distribution_are_null_with_th
     result = I0TScorer(statistics=statistics, metrics=["I0TScore", "DNScore(lambda=0.5)"]).score(x, y)
     assert result["I0TScore"].percentile_matched is not None
     assert result["DNScore(lambda=0.5)"].percentile_matched is None
-    assert [note for note in result.notes if "no distribution" in note] == [
-        "percentiles and p_match are null: statistics 'known' have no distribution under dn(0.5)"
+    assert [note for note in result.notes if "no reference distribution" in note] == [
+        "Percentiles and p_match are null: statistics 'known' have no reference distribution for dn(0.5)."
     ]
 
 
@@ -296,7 +296,7 @@ def test_captions_that_are_all_alike_cannot_be_fitted() -> None:
 def test_one_metric_may_be_given_by_itself_and_nothing_is_not_scored() -> None:
     x, y = _pairs(40)
     assert list(I0TScorer(metrics="CLIPScore", statistics="batch").score(x, y)) == ["CLIPScore"]
-    with pytest.raises(InputError, match="nothing to score"):
+    with pytest.raises(NothingToScoreError, match="Nothing to score"):
         clip_score(x[:0], y[:0])
 
 
@@ -312,7 +312,7 @@ def test_statistics_of_a_named_encoder_are_used_for_unknown_embeddings_with_a_wa
     named = replace(fit(x, y), encoder="lite", space="abc")
     with pytest.warns(UserWarning, match="of lite are used for embeddings of an unknown encoder"):
         result = i0t_score(x, y, statistics=named)
-    assert any("unchecked" in note for note in result.notes)
+    assert any("cannot be checked" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(

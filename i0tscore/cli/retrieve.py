@@ -119,7 +119,7 @@ def _statistics(
     notes: list[str],
 ) -> Statistics | None:
     """What the standardizers need, tried before anything takes long; what is to be said is added to notes."""
-    from i0tscore.metrics.statistics import checked_statistics
+    from i0tscore.metrics.statistics_choice import checked_statistics
 
     if not standardizers:
         return None

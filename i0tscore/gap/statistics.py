@@ -160,6 +160,7 @@ class Statistics:
         reference: Score distributions by standardizer, such as ``{"post": …}``; may be empty.
         source: Description of the corpus.
         fitted: Other state of standardizers, by the name of their need, such as ``bank``.
+        per_run: Whether the corpus is the scored samples themselves.
     """
 
     name: str
@@ -171,6 +172,7 @@ class Statistics:
     reference: Mapping[str, ReferenceDistribution] = field(default_factory=dict)
     source: str = ""
     fitted: Mapping[str, FittedState] = field(default_factory=dict)
+    per_run: bool = False
 
     @classmethod
     def fit(cls, images: NDArray[Any], captions: NDArray[Any], **texts: str) -> Statistics:
@@ -187,7 +189,9 @@ class Statistics:
         """
         fitted = _states(lambda kind: kind.fit(images, captions))
         texts = dict.fromkeys(_TEXTS, "") | texts
-        return cls(image=Moments.of(images), caption=Moments.of(captions), reference={}, fitted=fitted, **texts)
+        return cls(
+            image=Moments.of(images), caption=Moments.of(captions), reference={}, fitted=fitted, per_run=False, **texts
+        )
 
     @cached_property
     def gap_statistics(self) -> GapStatistics:
@@ -394,7 +398,7 @@ class Statistics:
                 tensors[f"{key}/matched"], tensors[f"{key}/mismatched"], *calibration
             )
         texts = {key: str(header[key]) for key in _TEXTS}
-        return cls(image=image, caption=caption, reference=reference, fitted=fitted, **texts)
+        return cls(image=image, caption=caption, reference=reference, fitted=fitted, per_run=False, **texts)
 
 
 def _states(create: Callable[[type[FittedState]], FittedState | None]) -> dict[str, FittedState]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i0tscore.encoders import DEFAULT_MODEL
-from i0tscore.errors import InputError, StatisticsError, UsageError
+from i0tscore.errors import NothingToScoreError, StatisticsError, UsageError
 from i0tscore.integrations.huggingface import cached_scorer, from_cell, models_loaded, score_columns
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
 
@@ -149,8 +149,8 @@ def _score(
     references = rest[0] if rest else None
     try:
         result = scorer.score([from_cell(cell) for cell in images], captions, references, ids=samples)
-    except InputError as error:
-        if not (skip and "every sample was left out" in str(error)):
+    except NothingToScoreError:
+        if not skip:
             raise
         warnings.warn(f"all {len(samples)} captions of a batch left out", UserWarning, stacklevel=3)
         return nothing

@@ -15,7 +15,7 @@ from i0tscore.gap import Statistics
 from i0tscore.integrations.validation import embed_images
 from i0tscore.metrics.functional import i0t_score
 from i0tscore.metrics.metric import PREFIX
-from i0tscore.metrics.statistics import fixed_statistics
+from i0tscore.metrics.statistics_choice import fixed_statistics
 
 
 class I0TReward:

@@ -26,7 +26,7 @@ from i0tscore.integrations.shard_summary import (
     poisson_weights,
 )
 from i0tscore.metrics.evaluate import evaluate
-from i0tscore.metrics.statistics import fixed_statistics
+from i0tscore.metrics.statistics_choice import fixed_statistics
 from i0tscore.results.signature import SignatureFields
 
 

@@ -1,44 +1,43 @@
-"""From an encoded run to a result: every metric from one set of embeddings. Arrays only."""
+"""Computation of every metric of an encoded run, from one set of embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.encoders.encoded import EncodedReferences, EncodedRun, Index, Vectors
-from i0tscore.errors import StatisticsError
-from i0tscore.gap import NONE, POST, GapStatistics, ReferenceDistribution, Standardizer, Statistics
-from i0tscore.gap.measures import centroid_distance
+from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, Statistics, centroid_distance, dot
 from i0tscore.gap.standardizers import shortest
-from i0tscore.gap.vectors import dot
 from i0tscore.metrics.functional import breakdown, max_similarity
 from i0tscore.metrics.metric import Metric
-from i0tscore.metrics.ranks import rank_captions, rank_with_references
 from i0tscore.results import MetricResult, ReferenceQuartiles, Result, Signature, bootstrap_mean
-from i0tscore.results.signature import SignatureFields as SignatureFields
-from i0tscore.results.signature import sign
+from i0tscore.results.gap import warn_few_images
+from i0tscore.results.signature import SignatureFields, sign
 
 RANKED_PAIRS = 4_000_000_000
-"""Above this many image–caption pairs, ranks are left out."""
+"""Maximum number of image–caption pairs for which ranks are computed."""
 
-_CHUNK = 8192
+TIE = 1e-6
+"""Scores that differ by less share a rank, since the difference is rounding error."""
 
 NO_DIRECTION = (
-    "no score: an embedding equals its reference mean, so nothing of it is left to compare "
-    "(the same caption for every image does this under batch statistics)"
+    "no score: an embedding equals its reference mean, so it has no direction left to compare. Identical captions "
+    "for all images have this effect with per-run statistics."
 )
-NO_REFERENCE = "percentiles and p_match are null: {reason}"
+
+_CELLS = 4_000_000
+_CHUNK = 8192
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Standardized:
-    """The run's distinct vectors under one standardizer, with each sample's similarities."""
+class _Standardized(NamedTuple):
+    """The run's distinct vectors under one standardizer, and each sample's similarity, float64 (n,)."""
 
-    x: Vectors
-    y: Vectors
+    images: Vectors
+    texts: Vectors
     references: EncodedReferences | None
     similarity: NDArray[np.float64]
 
@@ -54,39 +53,52 @@ def evaluate(
     """Compute every metric of an encoded run.
 
     Args:
-        run: The embeddings and samples.
-        metrics: What to compute; those that need statistics or references must have them.
-        statistics: Reference means, or None.
-        settings: For the signatures and intervals.
-        notes: What to tell the reader besides.
+        run: At least one sample, with references if a metric needs them.
+        metrics: Metrics to compute.
+        statistics: Reference statistics, or None.
+        settings: Settings of signatures, intervals and ranks.
+        notes: Notes to add to the result.
+
+    Raises:
+        StatisticsError: The statistics lack what a metric needs.
     """
-    views = {m.standardizer: _standardized(run, m.standardizer, statistics) for m in metrics}
-    too_many = len(run.images) * len(run.texts) > RANKED_PAIRS
-    ranked = settings.ranks and not too_many
-    results = {str(m): _metric_result(run, m, views[m.standardizer], statistics, settings, ranked) for m in metrics}
-    undefined = np.isnan([r.values for r in results.values()]).any(axis=0)
+    views = {s: _standardize(run, s, statistics) for s in dict.fromkeys(metric.standardizer for metric in metrics)}
+    gap: dict[str, float | None] = {str(NONE): centroid_distance(run.images, run.texts), str(POST): None}
+    notes = list(notes)
+    if statistics is not None:
+        post = views.get(POST)
+        x, y = statistics.standardize(POST, run.images, run.texts) if post is None else (post.images, post.texts)
+        with suppress(ValueError):  # no vector has a direction
+            gap[str(POST)] = centroid_distance(x, y)
+        if any(metric.needs_statistics for metric in metrics):
+            notes += warn_few_images(run, statistics, x, y)
+    ranked = len(run.images) * len(run.texts) <= RANKED_PAIRS
+    results = {
+        str(m): _metric_result(run, m, views[m.standardizer], statistics, settings, ranked and settings.ranks)
+        for m in metrics
+    }
+    undefined = np.isnan([result.values for result in results.values()]).any(axis=0)
     return Result(
         ids=run.ids,
         captions=run.captions,
         metrics=results,
         skipped=run.skipped,
-        gap=_gap(run, statistics),
-        breakdown=_breakdown(run, statistics),
+        gap=gap,
+        breakdown=None if statistics is None else _breakdown(run, statistics),
         tokens=run.tokens,
         tokens_cut=run.tokens_cut,
-        notes=(*notes, *_notes(metrics, statistics, too_many)),
+        notes=(*notes, *_notes(metrics, statistics, ranked)),
         sample_notes={int(i): (NO_DIRECTION,) for i in np.flatnonzero(undefined)},
     )
 
 
-def _standardized(run: EncodedRun, standardizer: Standardizer, statistics: Statistics | None) -> _Standardized:
-    if standardizer.spec.need is not None and statistics is None:
-        raise StatisticsError(f"{standardizer} needs reference statistics; fit some with `i0tscore fit`")
+def _standardize(run: EncodedRun, standardizer: Standardizer, statistics: Statistics | None) -> _Standardized:
     known = GapStatistics() if statistics is None else statistics.gap_statistics
     x, y = standardizer.apply(run.images, known, "image"), standardizer.apply(run.texts, known, "caption")
     references = run.references
     if references is not None:
-        references = EncodedReferences(standardizer.apply(references.vectors, known, "caption"), references.index)
+        vectors = standardizer.apply(references.vectors, known, "caption")
+        references = EncodedReferences(vectors, references.index)
     similarity = np.empty(run.n)
     for start in range(0, run.n, _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -103,12 +115,21 @@ def _metric_result(
     ranked: bool,
 ) -> MetricResult:
     references = view.references if metric.needs_references else None
-    nearest = None if references is None else _nearest(run, view.y, references)
+    nearest = None if references is None else np.empty(run.n)
+    if references is not None and nearest is not None:
+        for start in range(0, run.n, _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            own = [references.vectors[index] for index in references.index[rows]]
+            nearest[rows] = max_similarity(view.texts[run.text_index[rows]], own)
     values = metric.value(view.similarity, nearest)
     defined = values[~np.isnan(values)]
-    distribution = None
-    if statistics is not None and references is None:
-        distribution = statistics.reference.get(str(metric.standardizer))
+    percentile_matched = percentile_mismatched = p_match = scale = None
+    if statistics is not None and references is None and str(metric.standardizer) in statistics.reference:
+        distribution = statistics.reference[str(metric.standardizer)]
+        percentile_matched, percentile_mismatched = distribution.percentiles(view.similarity)
+        p_match = distribution.p_match(view.similarity)
+        matched, mismatched = (tuple(metric.value(np.array(q)).tolist()) for q in distribution.quartiles())
+        scale = ReferenceQuartiles(matched, mismatched, statistics.source or statistics.name)
     return MetricResult(
         name=str(metric),
         values=values,
@@ -116,89 +137,81 @@ def _metric_result(
         interval=bootstrap_mean(values, run.image_index, settings.resampling),
         confidence=settings.resampling.confidence,
         signature=metric_signature(run, metric, statistics, settings),
-        percentile_matched=None if distribution is None else distribution.percentiles(view.similarity)[0],
-        percentile_mismatched=None if distribution is None else distribution.percentiles(view.similarity)[1],
-        p_match=None if distribution is None else distribution.p_match(view.similarity),
+        percentile_matched=percentile_matched,
+        percentile_mismatched=percentile_mismatched,
+        p_match=p_match,
         rank=_ranks(run, metric, view, references) if ranked else np.zeros(run.n, dtype=np.int64),
         rank_of=len(run.texts),
         zeros=float((defined == 0).mean()) if len(defined) else 0.0,
-        scale=None if distribution is None else _scale(metric, distribution, statistics),
+        scale=scale,
     )
 
 
-def _scale(metric: Metric, distribution: ReferenceDistribution, statistics: Statistics | None) -> ReferenceQuartiles:
-    """The reference quartiles in the metric's own units."""
-    matched, mismatched = (metric.value(np.array(q)).tolist() for q in distribution.quartiles())
-    source = "" if statistics is None else statistics.source or statistics.name
-    return ReferenceQuartiles(tuple(matched), tuple(mismatched), source)
-
-
-def _nearest(run: EncodedRun, y: Vectors, references: EncodedReferences) -> NDArray[np.float64]:
-    nearest = np.empty(run.n)
-    for start in range(0, run.n, _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        own = [references.vectors[index] for index in references.index[rows]]
-        nearest[rows] = max_similarity(y[run.text_index[rows]], own)
-    return nearest
-
-
 def _ranks(run: EncodedRun, metric: Metric, view: _Standardized, references: EncodedReferences | None) -> Index:
+    """Rank each caption among the run's distinct captions for its image: 1 for the best, 0 if undefined.
+
+    For metrics with references, each image keeps the sample's own references.
+    """
+    ranks = np.zeros(run.n, dtype=np.int64)
     if references is None:
-        return rank_captions(view.x, view.y, run.image_index, run.text_index)
-    return rank_with_references(metric, view.x, view.y, references, run.image_index, run.text_index)
+        order = np.argsort(run.image_index, kind="stable")
+        step = max(1, _CELLS // max(len(view.texts), 1))
+        batches = [order[start : start + step] for start in range(0, run.n, step)]
+    else:
+        groups: dict[tuple[int, bytes], list[int]] = {}
+        for i, image in enumerate(run.image_index):
+            groups.setdefault((int(image), references.index[i].tobytes()), []).append(i)
+        batches = [np.array(members) for members in groups.values()]
+    for rows in batches:
+        images, local = np.unique(run.image_index[rows], return_inverse=True)
+        scores = view.images[images] @ view.texts.T
+        if references is not None:  # one image with one set of references
+            nearest = (view.texts @ references.vectors[references.index[rows[0]]].T).max(axis=1)
+            scores = metric.value(scores, nearest)
+        own = scores[local, run.text_index[rows]]
+        better = (scores[local] > own[:, None] + TIE).sum(axis=1)
+        ranks[rows] = np.where(np.isnan(own), 0, better + 1)
+    return ranks
 
 
-def _gap(run: EncodedRun, statistics: Statistics | None) -> dict[str, float | None]:
-    if not run.n:
-        return {}
-    gap: dict[str, float | None] = {str(NONE): centroid_distance(run.images, run.texts), str(POST): None}
-    if statistics is not None:
-        try:
-            gap[str(POST)] = centroid_distance(*statistics.standardize(POST, run.images, run.texts))
-        except ValueError:  # nothing has a direction left
-            gap[str(POST)] = None
-    return gap
-
-
-def _breakdown(run: EncodedRun, statistics: Statistics | None) -> dict[str, NDArray[np.float64]] | None:
-    if statistics is None:
-        return None
+def _breakdown(run: EncodedRun, statistics: Statistics) -> dict[str, NDArray[np.float64]]:
     parts = []
     for start in range(0, run.n, _CHUNK):
         rows = slice(start, start + _CHUNK)
         x = run.images[run.image_index[rows]].astype(np.float64)
         y = run.texts[run.text_index[rows]].astype(np.float64)
         parts.append(breakdown(x, y, statistics.image.mean, statistics.caption.mean)._asdict())
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _notes(metrics: Sequence[Metric], statistics: Statistics | None, too_many: bool) -> list[str]:
+def _notes(metrics: Sequence[Metric], statistics: Statistics | None, ranked: bool) -> list[str]:
+    """Explain what is null in the result."""
+    missing = "Percentiles and p_match are null: {}."
     notes = []
     if statistics is None:
-        notes.append("the breakdown is null and percentiles are null: no reference statistics were used")
+        notes.append("The breakdown and the percentiles are null: no reference statistics were used.")
+    elif statistics.per_run:
+        notes.append(missing.format("statistics of the scored samples themselves would make them circular"))
     elif not statistics.reference:
-        reason = f"statistics {statistics.name!r} have no reference distribution"
-        if statistics.name == "batch":
-            reason = "the statistics come from the scored samples themselves, which would be circular"
-        notes.append(NO_REFERENCE.format(reason=reason))
+        notes.append(missing.format(f"statistics {statistics.name!r} have no reference distribution"))
     else:
-        if any(m.needs_references for m in metrics):
-            notes.append("percentiles and p_match are given for metrics without references only")
-        asked = dict.fromkeys(str(m.standardizer) for m in metrics if not m.needs_references)
+        if any(metric.needs_references for metric in metrics):
+            notes.append("Percentiles and p_match are only computed for metrics without references.")
+        names = dict.fromkeys(str(metric.standardizer) for metric in metrics if not metric.needs_references)
         notes += [
-            NO_REFERENCE.format(reason=f"statistics {statistics.name!r} have no distribution under {name}")
-            for name in asked
+            missing.format(f"statistics {statistics.name!r} have no reference distribution for {name}")
+            for name in names
             if name not in statistics.reference
         ]
-    if too_many:
-        notes.append(f"ranks are null: more than {RANKED_PAIRS:,} image–caption pairs")
+    if not ranked:
+        notes.append(f"Ranks are null: there are more than {RANKED_PAIRS:,} image–caption pairs.")
     return notes
 
 
 def metric_signature(
     run: EncodedRun, metric: Metric, statistics: Statistics | None, settings: SignatureFields
 ) -> Signature:
-    """How a metric of a run is made."""
+    """Return the signature of a metric of a run."""
     own = [
         ("sim", metric.standardizer.spec.similarity),
         ("weight", shortest(metric.weight)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from i0tscore.encoders import DEFAULT_MODEL
 from i0tscore.encoders.encode import RunEncoder
 from i0tscore.encoders.encoded import EncodedRun
-from i0tscore.errors import InputError, UsageError
+from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
 from i0tscore.gap import Statistics
-from i0tscore.metrics.evaluate import SignatureFields, evaluate
+from i0tscore.gap.standardizers import Modality
+from i0tscore.metrics.evaluate import evaluate
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
-from i0tscore.metrics.statistics import choose_statistics, fixed_statistics, needed_statistics, run_statistics
+from i0tscore.metrics.statistics_choice import choose_statistics, fixed_statistics, run_statistics
 from i0tscore.results import Resampling, Result
+from i0tscore.results.signature import SignatureFields
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
     from i0tscore.encoders.long_captions import LongCaptions
-
-Kind = Literal["image", "caption"]
 
 
 class I0TScorer:
@@ -166,7 +166,7 @@ class I0TScorer:
         first: Iterable[Any],
         second: Iterable[Any],
         *,
-        kinds: tuple[Kind, Kind] = ("image", "caption"),
+        kinds: tuple[Modality, Modality] = ("image", "caption"),
         metric: str | Metric = "I0TScore",
     ) -> NDArray[np.float64]:
         """Similarity of everything with everything, on one scale across and within modalities.
@@ -187,13 +187,14 @@ class I0TScorer:
         chosen = parse_metrics([metric])[0].for_pairs(*kinds)
         sides = [self._encoder.vectors(items, kind) for items, kind in zip((first, second), kinds, strict=True)]
         if chosen.needs_statistics:
-            used = self._encoder.used_fingerprint
-            statistics = needed_statistics(self._statistics, used, self._preset.prefix, chosen)
-            by_kind = {"image": 0, "caption": 1}
-            sides = [
-                statistics.standardize(chosen.standardizer, side, side)[by_kind[kind]]
-                for side, kind in zip(sides, kinds, strict=True)
-            ]
+            statistics = fixed_statistics(self._statistics, self._encoder.used_fingerprint, self._preset.prefix)
+            if statistics is None:
+                raise StatisticsError(
+                    f"{chosen} of single items needs fixed statistics, and none are shipped for this encoder. "
+                    "Fit some with `i0tscore fit` and pass statistics=FILE."
+                )
+            known = statistics.gap_statistics
+            sides = [chosen.standardizer.apply(x, known, kind) for x, kind in zip(sides, kinds, strict=True)]
         return chosen.value(np.asarray(sides[0] @ sides[1].T, dtype=np.float64))
 
     def fit(
@@ -231,7 +232,7 @@ class I0TScorer:
     def evaluate(self, run: EncodedRun) -> Result:
         """The second half of ``score``, with the same errors: the metrics of samples that are encoded."""
         if not run.n:
-            raise InputError("nothing to score: every sample was left out")
+            raise NothingToScoreError("Nothing to score: every sample was skipped.")
         metrics = self._metrics or parse_metrics(self._preset.choose(run.references is not None))
         if run.references is None and any(m.needs_references for m in metrics):
             names = ", ".join(str(m) for m in metrics if m.needs_references)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -25,7 +26,7 @@ from i0tscore.gap.measures import (
     severity,
 )
 from i0tscore.gap.standardizers import default_standardizers
-from i0tscore.gap.vectors import normalize
+from i0tscore.gap.vectors import dot, normalize
 from i0tscore.results.intervals import (
     Estimate,
     Resampling,
@@ -39,6 +40,9 @@ from i0tscore.samples import Skipped
 
 if TYPE_CHECKING:
     from i0tscore.encoders.encoded import EncodedRun
+
+ADVISED_MINIMUM = 128
+"""Per-run statistics of fewer images come with a warning."""
 
 IN_SAMPLE = (
     "in-sample: the statistics are of the measured samples themselves, so the gaps left are smaller than on new data"
@@ -300,6 +304,8 @@ def report_gap(
     """
     settings = settings or SignatureFields((), (), Resampling())
     said = [*notes]
+    if statistics is not None and statistics.per_run and any(s != NONE for s in standardizers or [POST]):
+        said += warn_few_images(run, statistics, *statistics.standardize(POST, run.images, run.texts))
     wanted = list(standardizers) or _usable(statistics, said)
     measures, signatures = {}, {}
     for standardizer in dict.fromkeys([NONE, *wanted]):
@@ -317,6 +323,29 @@ def report_gap(
         said.append(f"{', '.join(scaled)}: measured on vectors scaled to unit length")
     left_out = (*skipped, *run.skipped)
     return GapReport(measures, statistics, in_sample, signatures, settings.resampling, left_out, tuple(said))
+
+
+def warn_few_images(run: EncodedRun, statistics: Statistics, images: NDArray[Any], captions: NDArray[Any]) -> list[str]:
+    """Warn if per-run statistics come from few images, and return the warning as a note.
+
+    Args:
+        run: The run.
+        statistics: Its statistics.
+        images: The run's distinct images after ``post``.
+        captions: The run's distinct captions after ``post``.
+    """
+    if not statistics.per_run or len(run.images) >= ADVISED_MINIMUM:
+        return []
+    scores = dot(images[run.image_index], captions[run.text_index])
+    defined = scores[~np.isnan(scores)]
+    gap = expected_residual_gap(float(defined.mean()) if len(defined) else 0.0, len(run.images))
+    note = (
+        f"The statistics come from the {len(run.images)} scored images themselves. Means of so few images leave a gap "
+        f"of about {gap:.2f} on new data, and scores depend on the other samples in the run. Prefer fixed statistics "
+        "(`i0tscore fit`)."
+    )
+    warnings.warn(note, UserWarning, stacklevel=2)
+    return [note]
 
 
 def gap_panels(

@@ -30,7 +30,7 @@ from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Normalization, NormalizationPair
 from i0tscore.metrics.metric import PRESETS
 from i0tscore.metrics.scorer import I0TScorer
-from i0tscore.metrics.statistics import run_statistics
+from i0tscore.metrics.statistics_choice import run_statistics
 from i0tscore.training.checkpoints import read_checkpoint, write_checkpoint
 from i0tscore.training.losses import i0t_loss
 from i0tscore.training.optimization import (
