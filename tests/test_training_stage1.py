@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from i0tscore.encoders import load_encoder
+from i0tscore.encoders.images import decode
+from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.samples import read_samples
 from i0tscore.training import stage1
@@ -180,8 +182,7 @@ def written_out(x: NDArray[Any], y: NDArray[Any], scale: float, cyclic_weight: f
 def test_each_row_of_the_paper_is_a_loss_of_its_own(recipe: Stage1Recipe, photographs: Path) -> None:
     torch.manual_seed(0)
     towers = PairTowers(tiny_models.encoder("tiny"), recipe)
-    data = stage1.PairDataset(towers.encoder, [s.image for s in samples_of(photographs)[::2]], ["a dog"] * 12)
-    pixels = torch.stack([data[i][0] for i in range(12)])
+    pixels = torch.stack([towers.encoder.preprocess(decode(s.image)) for s in samples_of(photographs)[::2]])
     ids = towers.encoder.pad([towers.encoder.tokenize([f"a {i}"])[0] for i in range(12)])
     torch.manual_seed(1)
     encoded = towers(pixels, ids)
@@ -277,6 +278,23 @@ def test_another_recipe_does_not_go_on_from_a_checkpoint(photographs: Path, tmp_
     train(photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77))
     with pytest.raises(InputError, match="learning_rate"):
         train(photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77, learning_rate=1.0))
+
+
+def test_worker_processes_leave_the_device_alone(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forked process cannot use CUDA, so tokens are moved to the device by the process that trains."""
+    recipe = Stage1Recipe(epochs=1, batch_size=6, context_length=77)
+    train(photographs, tmp_path / "none", recipe)
+    pad = OpenClipEncoder.pad
+
+    def pad_in_main_process(self: OpenClipEncoder, tokens: Any) -> torch.Tensor:
+        assert torch.utils.data.get_worker_info() is None
+        return pad(self, tokens)
+
+    monkeypatch.setattr(OpenClipEncoder, "pad", pad_in_main_process)
+    train(photographs, tmp_path / "one", recipe, workers=1)
+    assert losses(tmp_path / "one") == losses(tmp_path / "none")
 
 
 def test_bf16_trains_too(photographs: Path, tmp_path: Path) -> None:

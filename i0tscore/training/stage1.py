@@ -23,7 +23,7 @@ import torch
 from torch import distributed, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from i0tscore.encoders import load_encoder
@@ -143,26 +143,6 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat(gathered)
 
 
-class PairDataset(Dataset[tuple[torch.Tensor, Tokens]]):
-    """Preprocessed images and tokenized captions.
-
-    Args:
-        encoder: Encoder that preprocesses and tokenizes.
-        images: Image of each pair.
-        captions: Caption of each pair, with prefix.
-    """
-
-    def __init__(self, encoder: OpenClipEncoder, images: Sequence[ImageInput], captions: Sequence[str]) -> None:
-        self._preprocess, self._images = encoder.preprocess, images
-        self._tokens = encoder.tokenize(captions)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, row: int) -> tuple[torch.Tensor, Tokens]:
-        return self._preprocess(decode(self._images[row])), self._tokens[row]
-
-
 class Stage1Trainer:
     """A resumable training run of stage 1.
 
@@ -197,7 +177,7 @@ class Stage1Trainer:
         autocast: bool = False,
     ) -> None:
         self._encoder, self._recipe, self._seed, self._folder = encoder, recipe, seed, folder
-        self._data, self._image_index = PairDataset(encoder, images, captions), image_index
+        self._images, self._tokens, self._image_index = images, encoder.tokenize(captions), image_index
         self._workers, self._autocast = workers, autocast
         self._rank, self._world = _rank(), distributed.get_world_size() if distributed.is_initialized() else 1
         content = "\n".join(captions).encode() + np.ascontiguousarray(image_index).tobytes()
@@ -235,8 +215,8 @@ class Stage1Trainer:
         end = self.total if stop_after is None else min(self.total, self.step + stop_after)
         bar = tqdm(total=self.total, initial=self.step, unit=" steps", file=sys.stderr, disable=not progress)
         with bar, self._open_log() as log:
-            for pixels, ids in self._batches(end):
-                line = {"step": self.step + 1, **self._train_step(pixels, ids)}
+            for pixels, tokens in self._batches(end):
+                line = {"step": self.step + 1, **self._train_step(pixels, tokens)}
                 bar.update()
                 log.write(json.dumps(line) + "\n")
                 if self._rank == 0 and (self.step % every == 0 or self.step == end):
@@ -253,13 +233,13 @@ class Stage1Trainer:
         file.write_text("".join(lines[: self.step]), encoding="utf-8")
         return file.open("a", buffering=1, encoding="utf-8")
 
-    def _train_step(self, pixels: torch.Tensor, ids: torch.Tensor) -> dict[str, float]:
+    def _train_step(self, pixels: torch.Tensor, tokens: list[Tokens]) -> dict[str, float]:
         rate = learning_rate(self._recipe.learning_rate, self._recipe.warmup, self.step, self.total)
         # Dropout follows from seed, step and rank alone, so a resumed run repeats it.
         torch.manual_seed(step_seed(self._seed, self.step, self._rank))
         device = self._encoder.device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._autocast):
-            output = self._wrapped(pixels.to(device), ids)
+            output = self._wrapped(pixels.to(device), self._encoder.pad(tokens))
         loss = stage1_loss(output, self._recipe)
         optimizer_step(self._optimizer, loss, rate)
         self.step += 1
@@ -267,17 +247,25 @@ class Stage1Trainer:
             raise InputError(f"The loss is not finite at step {self.step}. Try a lower learning rate, or fp32.")
         return {"loss": loss.item(), "rate": rate, "scale": output.scale.item()}
 
-    def _batches(self, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _batches(self, end: int) -> Iterator[tuple[torch.Tensor, list[Tokens]]]:
         """Yield this process's share of every batch from the current step to ``end``."""
         while self.step < end:
             epoch, done = divmod(self.step, self._epoch_steps)
             batches = epoch_batches(self._image_index, self._batch_size, self._seed, epoch)
             own = [rows[self._rank :: self._world].tolist() for rows in batches[done : done + end - self.step]]
             logging.getLogger("i0tscore").info("epoch %d, from step %d", epoch + 1, self.step + 1)
-            yield from DataLoader(self._data, batch_sampler=own, num_workers=self._workers, collate_fn=self._collate)
+            # The row numbers go to the worker processes, which load the images.
+            yield from DataLoader(
+                range(len(self._images)),  # type: ignore[arg-type]
+                batch_sampler=own,
+                num_workers=self._workers,
+                collate_fn=self._load,
+            )
 
-    def _collate(self, pairs: list[tuple[torch.Tensor, Tokens]]) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.stack([pixels for pixels, _ in pairs]), self._encoder.pad([tokens for _, tokens in pairs])
+    def _load(self, rows: list[int]) -> tuple[torch.Tensor, list[Tokens]]:
+        """Return the preprocessed images and the tokens of a batch, on the CPU: workers cannot use CUDA."""
+        pixels = torch.stack([self._encoder.preprocess(decode(self._images[row])) for row in rows])
+        return pixels, [self._tokens[row] for row in rows]
 
 
 def fine_tune(
