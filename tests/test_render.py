@@ -189,12 +189,14 @@ def test_statistics_are_described(statistics):
 
 
 DOCUMENT = Document(
-    Paragraph(["intro_1"]),
-    Table(["name", "Holm's p"], [["a & b", "<0.001"], ["50%", "0.5 (0.4 to 0.6)"]], "difference in τ-b"),
-    None,
-    Notes(["note ~ #1"]),
-    Notes([]),
-    Signatures(["I0TScore|m:lite|n:3"]),
+    [
+        Paragraph(["intro_1"]),
+        Table(["name", "Holm's p"], [["a & b", "<0.001"], ["50%", "0.5 (-0.4 to 0.6)"]], "difference in τ-b"),
+        None,
+        Notes(["note ~ #1"]),
+        Notes([]),
+        Signatures(["I0TScore|m:lite|n:3"]),
+    ]
 )
 
 
@@ -209,7 +211,7 @@ def test_latex_tables_can_be_pasted_into_a_paper():
 name & Holm's p \\
 \midrule
 a \& b & \textless{}0.001 \\
-50\% & 0.5 (0.4 to 0.6) \\
+50\% & 0.5 ($-$0.4 to 0.6) \\
 \bottomrule
 \end{tabular}
 \end{table}
@@ -226,13 +228,13 @@ a \& b & \textless{}0.001 \\
 def test_text_breaks_cells_only_where_a_table_is_too_wide():
     assert render_text(DOCUMENT, width=40) == (
         "intro_1\n\ndifference in τ-b\n\n"
-        "name             Holm's\n                      p\n-----  ----------------\n"
-        "a & b            <0.001\n50%    0.5 (0.4 to 0.6)\n\n"
+        "name              Holm's\n                       p\n-----  -----------------\n"
+        "a & b             <0.001\n50%    0.5 (-0.4 to 0.6)\n\n"
         "note ~ #1\n\nI0TScore|m:lite|n:3\n"
     )
     narrow = render_text(DOCUMENT, width=20)
     assert "0.5\n" in narrow
-    assert "(0.4 to 0.6)" in narrow
+    assert "(-0.4 to 0.6)" in narrow
 
 
 def test_every_format_shows_every_block(result):

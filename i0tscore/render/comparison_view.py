@@ -43,10 +43,12 @@ def comparison_document(comparison: Comparison) -> Document:
         notes.append(f"In parentheses: {describe_intervals(settings, 'images', 'paired bootstrap')}.")
         notes.append("p is two-sided; Holm's p is corrected for all systems in a table.")
     return Document(
-        *(_comparison_table(name, metric) for name, metric in comparison.metrics.items()),
-        skipped_table(comparison.skipped),
-        Notes([*notes, *comparison.notes]),
-        Signatures(str(m.signature) for m in comparison.metrics.values() if m.signature is not None),
+        [
+            *(_comparison_table(name, metric) for name, metric in comparison.metrics.items()),
+            skipped_table(comparison.skipped),
+            Notes([*notes, *comparison.notes]),
+            Signatures(str(m.signature) for m in comparison.metrics.values() if m.signature is not None),
+        ]
     )
 
 
@@ -90,7 +92,13 @@ def correlation_document(report: CorrelationReport) -> Document:
     if report.parts:
         parts = part_table(report, report.labeled_parts)._replace(title=f"{symbol} by part")
     return Document(
-        agreement_table(report), differences, parts, _correlation_notes(report), Signatures(report.signatures.values())
+        [
+            agreement_table(report),
+            differences,
+            parts,
+            _correlation_notes(report),
+            Signatures(report.signatures.values()),
+        ]
     )
 
 

@@ -25,6 +25,7 @@ _SMALLEST_COLUMN = 16
 _DIRECTION_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _HEADING_BREAKS = re.compile(r"(?<=^Ref)(?=.)| ?(?=\()| ")
 _MARKDOWN_MARKUP = re.compile(r"([\\`*_\[\]~|#])")
+_LATEX_MINUS = re.compile(r"(?<![\w-])-(?=\d)")
 _LATEX = str.maketrans(
     {
         **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -90,15 +91,14 @@ class Signatures(tuple[str, ...]):
 Block = Table | Paragraph | Notes | Signatures
 
 
-class Document:
+class Document(NamedTuple):
     """What a view shows, independent of the output format.
 
     Attributes:
-        blocks: Tables and lines in order; empty blocks are dropped.
+        blocks: Tables and lines in order; empty ones are not rendered.
     """
 
-    def __init__(self, *blocks: Block | None) -> None:
-        self.blocks = tuple(block for block in blocks if block)
+    blocks: Sequence[Block | None]
 
 
 def render_text(document: Document, *, width: int = TEXT_WIDTH, color: bool = False) -> str:
@@ -113,13 +113,14 @@ def render_text(document: Document, *, width: int = TEXT_WIDTH, color: bool = Fa
         Text that ends in a newline.
     """
     parts = []
-    for block in sorted(document.blocks, key=lambda block: not (isinstance(block, Table) and block.details)):
+    blocks = [block for block in document.blocks if block]
+    for block in sorted(blocks, key=lambda block: not (isinstance(block, Table) and block.details)):
         if isinstance(block, Table):
             table = _text_table(block, width, color)
             parts.append(f"{one_line(block.title)}\n\n{table}" if block.title else table)
         else:
-            code = _DIM if color and isinstance(block, Signatures) else ""
-            parts.append("\n".join(_styled(one_line(line), code) for line in block))
+            dim = color and isinstance(block, Signatures)
+            parts.append("\n".join(f"{_DIM}{one_line(line)}{_RESET}" if dim else one_line(line) for line in block))
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,6 +131,8 @@ def render_markdown(document: Document, *, width: int = TEXT_WIDTH, color: bool 
         if isinstance(block, Table):
             parts += [escape_markdown(block.title)] if block.title else []
             parts.append(markdown_table(block))
+        elif not block:
+            continue
         elif isinstance(block, Signatures):
             parts.append("\n".join(["```", *map(one_line, block), "```"]))
         else:
@@ -147,6 +150,8 @@ def render_latex(document: Document, *, width: int = TEXT_WIDTH, color: bool = F
     for block in document.blocks:
         if isinstance(block, Table):
             parts.append(_latex_table(block))
+        elif not block:
+            continue
         elif isinstance(block, Signatures):
             parts.append("\n".join(f"% {one_line(line)}" for line in block))
         elif isinstance(block, Notes):
@@ -167,7 +172,9 @@ def markdown_table(table: Table) -> str:
 
     header = [escape_markdown(cell) for cell in table.header]
     rows = [[escape_markdown(cell) for cell in row] for row in table.rows]
-    return tabulate(rows, header, tablefmt="pipe", colalign=_alignment(table), disable_numparse=True)
+    return tabulate(
+        rows, header, tablefmt="pipe", disable_numparse=True, colglobalalign="right", colalign=["left"] * table.left
+    )
 
 
 def escape_markdown(text: str) -> str:
@@ -231,8 +238,15 @@ def _text_table(table: Table, width: int, color: bool) -> str:
         rows = [[cell.replace(" (", "\n(") for cell in row] for row in rows]
         widths = _column_widths(header, rows)
     # The header is a row of its own, since tabulate pads headings beyond their width.
-    lines = [[_styled(name, _BOLD if color else "") for name in header], ["-" * w for w in widths], *rows]
-    return tabulate(lines, tablefmt="plain", colalign=_alignment(table), disable_numparse=True)
+    if color:
+        header = ["\n".join(f"{_BOLD}{line}{_RESET}" for line in name.split("\n")) for name in header]
+    return tabulate(
+        [header, ["-" * width for width in widths], *rows],
+        tablefmt="plain",
+        disable_numparse=True,
+        colglobalalign="right",
+        colalign=["left"] * table.left,
+    )
 
 
 def _column_widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
@@ -244,14 +258,10 @@ def _column_widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list
     ]
 
 
-def _styled(text: str, code: str) -> str:
-    return "\n".join(f"{code}{line}{_RESET}" for line in text.split("\n")) if code else text
-
-
 def _latex_table(table: Table) -> str:
-    cells = [[escape_latex(cell) for cell in row] for row in (table.header, *table.rows)]
+    cells = [[_LATEX_MINUS.sub("$-$", escape_latex(cell)) for cell in row] for row in (table.header, *table.rows)]
     header, *rows = (" & ".join(row) + r" \\" for row in cells)
-    columns = "".join(side[0] for side in _alignment(table))
+    columns = "l" * table.left + "r" * (len(table.header) - table.left)
     return "\n".join(
         [
             r"\begin{table}",
@@ -267,7 +277,3 @@ def _latex_table(table: Table) -> str:
             r"\end{table}",
         ]
     )
-
-
-def _alignment(table: Table) -> list[str]:
-    return ["left"] * table.left + ["right"] * (len(table.header) - table.left)

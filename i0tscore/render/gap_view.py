@@ -75,16 +75,18 @@ def gap_document(report: GapReport) -> Document:
     ]
     headings = list(HEADINGS.values())
     return Document(
-        Table(["standardizer", "severity", *headings[:5]], distances, title, left=2),
-        Table(["standardizer", *headings[5:]], cosines, "mean cosines"),
-        Table(
-            ["coordinate", "image mean", "text mean", "share of CD²"],
-            coordinates,
-            "coordinates that carry most of the gap under none",
-        ),
-        skipped_table(report.skipped),
-        Notes([LEGEND, *_notes(report, before)]),
-        Signatures(str(signature) for signature in report.signatures.values()),
+        [
+            Table(["standardizer", "severity", *headings[:5]], distances, title, left=2),
+            Table(["standardizer", *headings[5:]], cosines, "mean cosines"),
+            Table(
+                ["coordinate", "image mean", "text mean", "share of CD²"],
+                coordinates,
+                "coordinates that carry most of the gap under none",
+            ),
+            skipped_table(report.skipped),
+            Notes([LEGEND, *_notes(report, before)]),
+            Signatures(str(signature) for signature in report.signatures.values()),
+        ]
     )
 
 
@@ -143,10 +145,12 @@ def statistics_document(statistics: Statistics, closing: Paragraph | None = None
         ]
         quartiles = Table(["similarity under", "matched pairs", "mismatched pairs"], rows, wrap=False)
     return Document(
-        Paragraph([f"{statistics.name}-{statistics.digest}: {summary.n} pairs{source}, {statistics.encoder}", gap]),
-        quartiles,
-        Notes(["quartiles: 25%, 50% and 75% of the pairs are below"] if quartiles else []),
-        closing,
+        [
+            Paragraph([f"{statistics.name}-{statistics.digest}: {summary.n} pairs{source}, {statistics.encoder}", gap]),
+            quartiles,
+            Notes(["quartiles: 25%, 50% and 75% of the pairs are below"] if quartiles else []),
+            closing,
+        ]
     )
 
 

@@ -40,11 +40,13 @@ def retrieval_document(report: RetrievalReport) -> Document:
         described = describe_intervals(report.resampling, report.over)
         notes.append(f"In parentheses: {described}; the gallery is not resampled.")
     return Document(
-        _table(title, measures, signed=False),
-        _table("difference from the baseline, query by query", differences, signed=True) if differences else None,
-        skipped_table(report.skipped),
-        Notes([*notes, *report.notes]),
-        Signatures([str(report.signature)]),
+        [
+            _table(title, measures, signed=False),
+            _table("difference from the baseline, query by query", differences, signed=True) if differences else None,
+            skipped_table(report.skipped),
+            Notes([*notes, *report.notes]),
+            Signatures([str(report.signature)]),
+        ]
     )
 
 

@@ -30,11 +30,13 @@ def score_document(result: Result, *, per_sample: bool = True) -> Document:
         per_sample: Whether to include the table of samples.
     """
     return Document(
-        _summary_table(result),
-        _sample_table(result) if per_sample and result.n else None,
-        Notes(_notes(result)),
-        skipped_table(result.skipped),
-        Signatures(str(metric.signature) for metric in result.metrics.values()),
+        [
+            _summary_table(result),
+            _sample_table(result) if per_sample and result.n else None,
+            Notes(_notes(result)),
+            skipped_table(result.skipped),
+            Signatures(str(metric.signature) for metric in result.metrics.values()),
+        ]
     )
 
 
@@ -42,15 +44,23 @@ def corpus_document(summary: CorpusSummary) -> Document:
     """Return a document of the summary of a corpus whose scores are in shards."""
     confidence = next(iter(summary.metrics.values())).confidence
     rows = [
-        [name, format_number(m.mean), _interval(m.interval), str(m.n), f"{m.zeros:.0%}"]
+        [
+            name,
+            format_number(m.mean),
+            " to ".join(map(format_number, m.interval or ())) or UNDEFINED,
+            str(m.n),
+            f"{m.zeros:.0%}",
+        ]
         for name, m in summary.metrics.items()
     ]
     skipped = Table(["id", "reason"], summary.skipped, f"skipped: {summary.n_skipped}", left=2)
     return Document(
-        Table(["metric", "mean", f"{100 * confidence:g}% interval", "n", "clipped to 0"], rows),
-        skipped if summary.skipped else None,
-        Notes([_gap_note(summary.gap), *summary.notes]),
-        Signatures(str(metric.signature) for metric in summary.metrics.values()),
+        [
+            Table(["metric", "mean", f"{100 * confidence:g}% interval", "n", "clipped to 0"], rows),
+            skipped if summary.skipped else None,
+            Notes([_gap_note(summary.gap), *summary.notes]),
+            Signatures(str(metric.signature) for metric in summary.metrics.values()),
+        ]
     )
 
 
@@ -103,7 +113,8 @@ def _summary_table(result: Result) -> Table:
     for name, metric in result.metrics.items():
         count = np.count_nonzero(~np.isnan(metric.values))
         quartiles = (None, None) if metric.scale is None else metric.scale[:2]
-        row = [name, format_number(metric.mean), _interval(metric.interval), str(count)]
+        interval = " to ".join(map(format_number, metric.interval or ())) or UNDEFINED
+        row = [name, format_number(metric.mean), interval, str(count)]
         row += [f"{metric.zeros:.0%}"] * clipped
         if scaled:
             row += [UNDEFINED if qs is None else " ".join(format_number(q, 2) for q in qs) for qs in quartiles]
@@ -116,21 +127,19 @@ def _sample_table(result: Result) -> Table:
 
     Columns that would be empty are left out.
     """
-    leading = next((name for name, m in result.metrics.items() if m.p_match is not None), next(iter(result)))
-    calibrated = result[leading].p_match is not None
-    parts = _BREAKDOWN if result.breakdown is not None else ()
+    metrics = list(result.metrics.values())
+    leading = next((m for m in metrics if m.p_match is not None), metrics[0])
+    parts = {} if result.breakdown is None else {part: result.breakdown[part] for part in _BREAKDOWN}
     captioned = bool(result.captions)
-    header = ["id", *["caption"] * captioned, *result, *["p(match)"] * calibrated, "rank"]
-    header += [part.replace("_", " ") for part in parts]
+    header = ["id", *["caption"] * captioned, *result.metrics]
+    header += ["p(match)"] * (leading.p_match is not None) + ["rank", *(part.replace("_", " ") for part in parts)]
     rows = []
-    for sample in result.samples:
-        score = sample.scores[leading]
-        row = [sample.id, *[sample.caption or ""] * captioned]
-        row += [format_number(s.value) for s in sample.scores.values()]
-        row += [format_number(score.p_match, 2)] * calibrated
-        row.append(UNDEFINED if score.rank is None else "{}/{}".format(*score.rank))
-        row += [format_number((sample.breakdown or {}).get(part)) for part in parts]
-        rows.append(row)
+    for i, name in enumerate(result.ids):
+        row = [name, *result.captions[i : i + 1], *(format_number(metric.values[i]) for metric in metrics)]
+        if leading.p_match is not None:
+            row.append(format_number(leading.p_match[i], 2))
+        row.append(f"{leading.rank[i]}/{leading.rank_of}" if leading.rank[i] else UNDEFINED)
+        rows.append([*row, *(format_number(column[i]) for column in parts.values())])
     widths = {"id": _LONGEST_ID, **({"caption": None} if captioned else {})}
     return Table(header, rows, left=1 + captioned, details=True, shorten=widths)
 
@@ -158,7 +167,3 @@ def _notes(result: Result) -> Iterator[str]:
 def _gap_note(gap: dict[str, float | None]) -> str:
     distances = ", ".join(f"{format_number(value)} under {name}" for name, value in gap.items())
     return f"Modality gap of this run (centroid distance): {distances}."
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    return UNDEFINED if interval is None else " to ".join(map(format_number, interval))
