@@ -73,9 +73,9 @@ def test_tables_say_what_was_done_and_what_was_not(pairs):
         "RMG",
         "image–image",
         "LS: regression of 0 for images and 1 for texts, fitted to 196 rows of 12 dimensions (70% of the pairs)",
-        "in-sample: ",
+        "In-sample: ",
         "async is left out: the statistics have no normalization",
-        "nnn(0.5) is left out: it moves no embedding",
+        "nnn(0.5) is left out: it changes similarities, not embeddings",
         "95% bootstrap intervals over images (100 resamples, seed 12345)",
     ):
         assert said in run.out
@@ -90,7 +90,7 @@ def test_statistics_of_other_pairs_are_held_out(pairs, tmp_path):
     found = json.loads(run.out)
     assert list(found["standardizers"]) == ["none", "post"]
     assert (found["statistics"]["name"], found["statistics"]["in_sample"]) == ("other", False)
-    assert any(note.startswith("held-out") for note in found["notes"])
+    assert any(note.startswith("Held-out") for note in found["notes"])
 
 
 def test_csv_has_a_row_for_each_standardizer(pairs):
@@ -120,7 +120,7 @@ def test_pictures_are_drawn_and_always_the_same(pairs, tmp_path, name, start):
         (["--plot", "gap.jpg"], 2, "pictures are svg or png"),
         (["--plot", "nowhere/gap.svg"], 2, "does not exist"),
         (["--standardizer", "whiten"], 2, "Unknown standardizer 'whiten'"),
-        (["--standardizer", "nnn(0.5)"], 1, "moves no embedding"),
+        (["--standardizer", "nnn(0.5)"], 1, "changes similarities and has no gap"),
         (["--standardizer", "async"], 1, "--method async"),
         (["--statistics", "none.safetensors"], 1, "No statistics file"),
     ],

@@ -183,10 +183,10 @@ def test_vectors_without_direction_are_left_out_with_a_note() -> None:
     x[2], y[0] = np.nan, np.nan
     found = measure_gap(x, y, owners, QUICK)
     assert (found.images, found.captions) == (5, 12 - 2 - (owners[0] != 2))
-    assert "left out for want of a direction: 1 images" in found.notes[0]
+    assert "Left out because they have no direction: 1 images" in found.notes[0]
     with pytest.raises(InputError, match="two images"):
         measure_gap(x[:1], y[owners == 0], np.zeros(2, dtype=int), QUICK)
-    with pytest.raises(InputError, match="as many images to belong to"):
+    with pytest.raises(InputError, match="Expected one image row per caption"):
         measure_gap(x, y)
 
 
@@ -241,7 +241,7 @@ def test_a_report_says_whether_statistics_are_of_the_measured_samples() -> None:
     run = run_of(x, y, owners)
     own = Statistics("own", "", "", "", *(Moments.of(side) for side in run.pairs))
     other = Statistics("other", "", "", "", *(Moments.of(side[:50]) for side in run.pairs))
-    for statistics, in_sample, said in ((own, True, "in-sample"), (other, False, "held-out")):
+    for statistics, in_sample, said in ((own, True, "In-sample"), (other, False, "Held-out")):
         report = report_gap(run, statistics, settings=SETTINGS)
         assert report.in_sample is in_sample
         assert any(note.startswith(said) for note in report.notes)
@@ -258,7 +258,7 @@ def test_a_report_says_whether_statistics_are_of_the_measured_samples() -> None:
 
 def test_a_report_refuses_what_was_asked_for_and_cannot_be() -> None:
     run = run_of(*made())
-    with pytest.raises(InputError, match="moves no embedding"):
+    with pytest.raises(InputError, match="changes similarities and has no gap"):
         report_gap(run, None, [Standardizer.parse("nnn")], settings=SETTINGS)
     with pytest.raises(StatisticsError, match="post needs reference means"):
         report_gap(run, None, [POST], settings=SETTINGS)

@@ -1,4 +1,4 @@
-"""The modality gap of a corpus: every measure with its interval, and the report of several standardizers."""
+"""The modality gap of a corpus: measures with intervals, and a report on several standardizers."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ ADVISED_MINIMUM = 128
 """Per-run statistics of fewer images come with a warning."""
 
 IN_SAMPLE = (
-    "in-sample: the statistics are of the measured samples themselves, so the gaps left are smaller than on new data"
+    "In-sample: the statistics come from the measured samples, so the remaining gaps are smaller than on new data."
 )
-HELD_OUT = "held-out: the statistics are of other samples than those measured"
-EXPECTED = "about {expected:.3f} is expected to be left after post on new data"
+HELD_OUT = "Held-out: the statistics do not come from the measured samples."
+EXPECTED = "After post, a gap of about {expected:.3f} is expected on new data."
 
 MEASURES = (
     "centroid_distance",
@@ -61,25 +61,25 @@ MEASURES = (
     "image_image",
     "caption_caption",
 )
-"""In the order shown; the last four are mean cosines."""
+"""Measures in the order shown; the last four are mean cosines."""
 
 _DRAWS_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
 class GapMeasures:
-    """Every measure of the modality gap of one corpus.
+    """Measures of the modality gap of one corpus.
 
     Attributes:
-        images: Distinct images that were measured.
-        captions: Their captions.
-        estimates: A figure with its interval for each of ``MEASURES``; see ``measure_gap``.
-        dimensions: Of an embedding.
-        severity: Band of the centroid distance, ``low``, ``moderate`` or ``severe``.
-        separability_rows: Rows that the linear separability was fitted to, two a pair; None if undefined.
-        separability_without_gap: What the linear separability would be without any gap; None if undefined.
-        peaks: Which coordinates carry the gap.
-        notes: What is undefined, and why.
+        images: Number of distinct images.
+        captions: Number of captions.
+        dimensions: Dimension of the embeddings.
+        estimates: Estimate of each of ``MEASURES``; see ``measure_gap``.
+        severity: Severity of the centroid distance: ``low``, ``moderate`` or ``severe``.
+        separability_rows: Number of rows that the linear separability was fitted to, two per pair; None if undefined.
+        separability_without_gap: Linear separability expected without a gap; None if undefined.
+        peaks: Coordinates that carry the gap.
+        notes: Undefined measures, with reasons.
     """
 
     images: int
@@ -93,11 +93,11 @@ class GapMeasures:
     notes: tuple[str, ...]
 
     def __getitem__(self, measure: str) -> Estimate:
-        """The figure of one of ``MEASURES``."""
+        """Return the estimate of one of ``MEASURES``."""
         return self.estimates[measure]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return {
             "images": self.images,
             "captions": self.captions,
@@ -124,19 +124,19 @@ def measure_gap(
     """Measure the modality gap.
 
     Intervals resample images, each with its captions. The minimum cosine distance has none, since the
-    bootstrap is wrong for extremes. For the linear separability and the accuracy the held-out pairs are
-    resampled and the regression is not fitted again, since copies of a row would be on both sides.
-    A bootstrap draw of a distance is too large by noise, so draws of its square are moved to have the
+    bootstrap is wrong for extremes. For the linear separability and the accuracy, the held-out pairs are
+    resampled without refitting the regression, since copies of a row would be on both sides.
+    Noise makes bootstrap draws of a distance too large, so draws of its square are shifted to have the
     measured square as their mean.
 
     Args:
         images: Unit embeddings of distinct images (m, d).
         captions: Unit embeddings (n, d).
-        image_of: For each caption the row of its image (n,); left out, caption i is of image i.
-        resampling: Of the intervals; the default is 1,000 resamples at 95 %.
+        image_of: Row of the image of each caption (n,); if None, caption i belongs to image i.
+        resampling: Settings of the intervals; 1,000 resamples at 95% if None.
 
     Returns:
-        ``centroid_distance`` CD, ``linear_separability`` LS and ``modality_accuracy`` (one caption an
+        ``centroid_distance`` CD, ``linear_separability`` LS and ``modality_accuracy`` (one caption per
         image), ``minimum_cosine_distance`` MCD, ``relative_gap`` RMG, and the mean cosines ``matched``,
         ``mismatched``, ``image_image`` and ``caption_caption``. Vectors without a direction (NaN) are left
         out, with a note.
@@ -153,32 +153,32 @@ def measure_gap(
         ('severe', True)
     """
     settings = resampling or Resampling()
-    given = len(images), len(captions)
+    counts = len(images), len(captions)
     images, captions, image_of = _with_direction(images, captions, image_of)
     if len(images) < 2:
-        raise InputError(f"a modality gap needs two images with captions; there are {len(images)}")
+        raise InputError(f"Expected at least two images with captions to measure a modality gap, got {len(images)}.")
     notes = []
-    if (len(images), len(captions)) != given:
-        left = given[0] - len(images), given[1] - len(captions)
-        notes.append(f"left out for want of a direction: {left[0]} images, {left[1]} captions")
+    if (len(images), len(captions)) != counts:
+        left_out = f"{counts[0] - len(images)} images, {counts[1] - len(captions)} captions"
+        notes.append(f"Left out because they have no direction: {left_out}.")
     estimates = _from_means(images, captions, image_of, settings)
     distance = minimum_cosine_distance(images, captions)
     estimates["minimum_cosine_distance"] = Estimate(distance, None)
     first = np.unique(image_of, return_index=True)[1]
-    told: Separability | None = None
+    fit: Separability | None = None
     try:
-        told = separability(images, captions[first])
+        fit = separability(images, captions[first])
     except InputError as error:
         notes.append(str(error))
-    estimates |= _from_separability(told, settings)
+    estimates |= _from_separability(fit, settings)
     return GapMeasures(
         images=len(images),
         captions=len(captions),
         dimensions=images.shape[1],
         estimates=estimates,
         severity=severity(estimates["centroid_distance"].value or 0.0),
-        separability_rows=None if told is None else told.fitted_rows,
-        separability_without_gap=None if told is None else told.without_gap,
+        separability_rows=None if fit is None else fit.fitted_rows,
+        separability_without_gap=None if fit is None else fit.without_gap,
         peaks=peak_coordinates(images.mean(0, dtype=np.float64), captions.mean(0, dtype=np.float64)),
         notes=tuple(notes),
     )
@@ -187,13 +187,13 @@ def measure_gap(
 def _with_direction(
     images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[np.int64] | None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
-    """What is left without NaN and without images that have no caption, images numbered anew."""
+    """Drop vectors that are NaN and images without captions, and renumber the images."""
     owners = np.arange(len(images)) if image_of is None else np.asarray(image_of)
     if owners.shape != (len(captions),):
-        raise InputError(f"{len(captions)} captions need as many images to belong to, not {owners.shape}")
+        raise InputError(f"Expected one image row per caption, shape ({len(captions)},), got {owners.shape}.")
     keep = ~np.isnan(captions).any(axis=1) & ~np.isnan(images).any(axis=1)[owners]
-    kept, anew = np.unique(owners[keep], return_inverse=True)
-    return images[kept], captions[keep], anew
+    kept, image_of = np.unique(owners[keep], return_inverse=True)
+    return images[kept], captions[keep], image_of
 
 
 def _from_means(
@@ -214,35 +214,35 @@ def _from_means(
 
 
 def _weights(count: int, settings: Resampling) -> Iterator[NDArray[np.int64]]:
-    """Bootstrap weights of images, some resamples at a time (r, m)."""
+    """Yield bootstrap weights of images (r, m), some resamples at a time."""
     drawn = cluster_weights(np.arange(count), count, settings)
     while batch := list(islice(drawn, _DRAWS_AT_ONCE)):
         yield np.stack(batch)
 
 
-def _from_separability(told: Separability | None, settings: Resampling) -> dict[str, Estimate]:
-    if told is None:
+def _from_separability(fit: Separability | None, settings: Resampling) -> dict[str, Estimate]:
+    if fit is None:
         undefined = Estimate(None, None)
         return {"linear_separability": undefined, "modality_accuracy": undefined}
-    explained, correct = 1 - told.squared_errors.mean(axis=1), told.correct.mean(axis=1)
+    explained, correct = 1 - fit.squared_errors.mean(axis=1), fit.correct.mean(axis=1)
     return {
-        "linear_separability": Estimate(told.linear_separability, bootstrap_mean(explained, told.pairs, settings)),
-        "modality_accuracy": Estimate(told.accuracy, bootstrap_mean(correct, told.pairs, settings)),
+        "linear_separability": Estimate(fit.linear_separability, bootstrap_mean(explained, fit.pairs, settings)),
+        "modality_accuracy": Estimate(fit.accuracy, bootstrap_mean(correct, fit.pairs, settings)),
     }
 
 
 @dataclass(frozen=True, slots=True)
 class GapReport(Report):
-    """The gap of a corpus under several standardizers.
+    """Measures of the gap of a corpus under several standardizers.
 
     Attributes:
-        measures: By standardizer, ``none`` first.
-        statistics: What the standardizers used, or None.
-        in_sample: Whether the statistics are of the measured samples; None without statistics.
-        signatures: By standardizer.
-        resampling: Of the intervals.
+        measures: Measures by standardizer, ``none`` first.
+        statistics: Statistics that the standardizers used, or None.
+        in_sample: Whether the statistics come from the measured samples; None without statistics.
+        signatures: Signatures by standardizer.
+        resampling: Settings of the intervals.
         skipped: Samples left out.
-        notes: What a reader should know.
+        notes: Notes for the reader.
     """
 
     SCHEMA = "i0tscore.gap/1"
@@ -256,7 +256,7 @@ class GapReport(Report):
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as in docs/gap.schema.json."""
+        """Return plain data, as in ``docs/gap.schema.json``; undefined values are None."""
         known = self.statistics
         return {
             "schema": self.SCHEMA,
@@ -291,16 +291,16 @@ def report_gap(
 
     Args:
         run: Embeddings of at least two images with captions.
-        statistics: What standardizers need, or None.
-        standardizers: Which; if left out, each of the table once. Of those left out, those that the
-            statistics do not suffice for are skipped with a note, and so is ``nnn``, which moves nothing.
-        settings: For signatures and intervals; those of embeddings if left out.
+        statistics: Statistics for the standardizers, or None.
+        standardizers: Standardizers to measure. If empty, every standardizer that the statistics support and that
+            moves embeddings; a note lists the others.
+        settings: Settings of signatures and intervals; those of embeddings if None.
         skipped: Samples left out before the run.
-        notes: What to tell the reader besides.
+        notes: Further notes for the reader.
 
     Raises:
-        InputError: Fewer than two images, or a standardizer that moves nothing was asked for.
-        StatisticsError: The statistics lack what a standardizer that was asked for needs.
+        InputError: Fewer than two images, or a given standardizer does not move embeddings.
+        StatisticsError: The statistics lack what a given standardizer needs.
     """
     settings = settings or SignatureFields((), (), Resampling())
     said = [*notes]
@@ -320,7 +320,7 @@ def report_gap(
         said.append(EXPECTED.format(expected=expected_residual_gap(score, len(run.images))))
     scaled = [str(s) for s in wanted if s.spec.similarity == "dot"]
     if scaled:
-        said.append(f"{', '.join(scaled)}: measured on vectors scaled to unit length")
+        said.append(f"{', '.join(scaled)}: measured on vectors scaled to unit length.")
     left_out = (*skipped, *run.skipped)
     return GapReport(measures, statistics, in_sample, signatures, settings.resampling, left_out, tuple(said))
 
@@ -351,7 +351,7 @@ def warn_few_images(run: EncodedRun, statistics: Statistics, images: NDArray[Any
 def gap_panels(
     run: EncodedRun, statistics: Statistics | None, standardizers: Sequence[Standardizer]
 ) -> dict[str, Panel]:
-    """What a picture shows of each standardizer, by name; see ``plot_panel``."""
+    """Return the panels of a plot by standardizer; see ``plot_panel``."""
     return {str(s): plot_panel(*_standardized(run, statistics, s)) for s in standardizers}
 
 
@@ -360,20 +360,23 @@ def _usable(statistics: Statistics | None, notes: list[str]) -> list[Standardize
     usable = []
     for standardizer in default_standardizers():
         if standardizer.spec.cross_modal_only:
-            notes.append(f"{standardizer} is left out: it moves no embedding, it changes similarities")
+            notes.append(f"{standardizer} is left out: it changes similarities, not embeddings.")
         elif standardizer.spec.need is None or known.has(standardizer.spec.need):
             usable.append(standardizer)
         else:
-            notes.append(f"{standardizer} is left out: the statistics have no {standardizer.spec.need.name}")
+            notes.append(f"{standardizer} is left out: the statistics have no {standardizer.spec.need.name}.")
     return usable
 
 
 def _standardized(
     run: EncodedRun, statistics: Statistics | None, standardizer: Standardizer
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
-    """Unit vectors of the distinct images and of all captions, and the image of each caption."""
+    """Return unit vectors of the distinct images and of all captions, and the image of each caption."""
     if standardizer.spec.cross_modal_only:
-        raise InputError(f"{standardizer} moves no embedding, it changes similarities: it has no gap")
+        raise InputError(
+            f"Expected a standardizer of embeddings, got {standardizer}, which changes similarities and has no gap. "
+            "Leave it out."
+        )
     known = GapStatistics() if statistics is None else statistics.gap_statistics
     x = standardizer.apply(run.images, known, "image")
     y = standardizer.apply(run.texts, known, "caption")[run.text_index]
@@ -383,7 +386,7 @@ def _standardized(
 
 
 def _is_of(run: EncodedRun, statistics: Statistics) -> bool:
-    """Whether the statistics have the very means of the run."""
+    """Return whether the statistics have the means of the run."""
     means = (v.mean(axis=0, dtype=np.float64) for v in run.pairs)
     own = (statistics.image.mean, statistics.caption.mean)
     return all(np.allclose(a, b, rtol=0, atol=1e-6) for a, b in zip(means, own, strict=True))
