@@ -24,7 +24,7 @@ from human_judgments.published import PUBLISHED
 from human_judgments.rating_sets import KnownSet, verify
 from human_judgments.report import Report, resampling_note
 from human_judgments.scores import Scores, score_samples
-from i0tscore.metrics.rated import with_scores
+from i0tscore.metrics.sample_sets import with_scores
 from i0tscore.render.comparison_view import SYMBOLS
 from i0tscore.results.correlation import CorrelationName
 from i0tscore.results.correlation_report import CorrelationReport, correlation_report

@@ -18,7 +18,7 @@ from i0tscore.errors import InputError, MissingExtraError
 from i0tscore.files import replace_file
 from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_signature
 from i0tscore.metrics.metric import Metric
-from i0tscore.metrics.rated import score_with
+from i0tscore.metrics.sample_sets import score_with
 from i0tscore.results import Signature
 from i0tscore.samples.sample import Sample
 from i0tscore.samples.score_tables import read_scores_of

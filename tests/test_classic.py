@@ -67,7 +67,7 @@ def test_without_java_every_metric_says_so(monkeypatch):
 
 
 def test_what_cannot_be_computed_is_refused(monkeypatch):
-    with pytest.raises(UsageError, match="no classic metric 'BLEU'"):
+    with pytest.raises(UsageError, match="Unknown classic metric 'BLEU'"):
         classic_scores(["A dog."], [["A dog."]], ["BLEU"])
     with pytest.raises(InputError, match="at least one reference"):
         classic_scores(["A dog.", "A cat."], [["A dog."], []])

@@ -16,7 +16,7 @@ from examples_on_disk import ROOT, write_examples
 from i0tscore import I0TScorer, encoders
 from i0tscore.cli.main import main
 from i0tscore.errors import InputError
-from i0tscore.metrics.comparison import score_and_compare
+from i0tscore.metrics.sample_sets import score_and_compare
 from i0tscore.results import Resampling
 from i0tscore.samples import Sample, SampleSet
 

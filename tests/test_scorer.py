@@ -14,7 +14,7 @@ import tiny_models
 from PIL import Image
 
 from i0tscore import I0TScorer
-from i0tscore.errors import CaptionTooLongError, InputError, StatisticsError
+from i0tscore.errors import CaptionTooLongError, InputError, NothingToScoreError, StatisticsError
 from i0tscore.gap import Statistics
 
 COUNT = 40
@@ -100,6 +100,11 @@ def test_bad_images_and_captions_are_listed_together_or_skipped(encoder, photogr
     assert result["I0TScore"].signature["skipped"] == "4"
     expected = _scorer(encoder).score(photographs, CAPTIONS)
     np.testing.assert_allclose(result["I0TScore"].values, expected["I0TScore"].values, atol=1e-5)
+
+
+def test_a_run_whose_samples_are_all_skipped_has_its_own_error(encoder) -> None:
+    with pytest.raises(NothingToScoreError, match="every sample was skipped"):
+        _scorer(encoder, on_error="skip").score(["missing.png"], ["A dog."])
 
 
 @pytest.mark.filterwarnings("ignore:The statistics come from")

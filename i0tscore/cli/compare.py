@@ -102,7 +102,7 @@ def _compare(asked: CompareOptions, model: ModelOptions) -> Comparison:
         return _compare_results(asked, baseline)
     if results:
         raise UsageError(f"{', '.join(results)}: results among captions; give captions only, or results only")
-    from i0tscore.metrics.comparison import score_and_compare
+    from i0tscore.metrics.sample_sets import score_and_compare
     from i0tscore.samples import read_samples
 
     found = {
@@ -127,9 +127,12 @@ def _compare(asked: CompareOptions, model: ModelOptions) -> Comparison:
 
 
 def _compare_results(asked: CompareOptions, baseline: str) -> Comparison:
-    from i0tscore.metrics.comparison import compare_results
+    from i0tscore.metrics.metric import parse_metrics
+    from i0tscore.results.comparison import compare_results
 
     given = [name for name in ("images", "references", "annotations") if getattr(asked, name) is not None]
     if given:
         raise UsageError(f"--{given[0]} goes with captions, and these files are results: leave it out")
-    return compare_results(asked.systems, baseline, metrics=asked.metric, resampling=asked.resampling)
+    return compare_results(
+        asked.systems, baseline, metrics=[str(m) for m in parse_metrics(asked.metric)], resampling=asked.resampling
+    )

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import reduce
 from typing import TYPE_CHECKING
 
 from i0tscore.cli.options import ModelOptions
 from i0tscore.cli.rating_options import CorrelateOptions
 from i0tscore.cli.scoring import make_scorer
 from i0tscore.errors import InputError
-from i0tscore.metrics.rated import (
-    joined,
-    rate_by_file,
-    rate_by_model,
-    score_classic,
-    split_metrics,
-    wants_references,
-)
+from i0tscore.metrics.sample_sets import rate, rate_by_file, split_metrics
 from i0tscore.samples.rating_flickr8k import read_clipscore_json, read_flickr8k_expert
 from i0tscore.samples.rating_rows import RatingScale
 from i0tscore.samples.rating_tables import ANY_NUMBER, Columns, TableRules, read_rating_table
@@ -50,14 +42,11 @@ def read_rated(asked: CorrelateOptions, model: ModelOptions) -> RatedScores:
 
 
 def _by_metrics(asked: CorrelateOptions, model: ModelOptions, ratings: RatingSet) -> RatedScores:
-    names, words = split_metrics(asked.metric)
-    parts = []
-    if names or not words:
+    names, classic = split_metrics(asked.metric)
+    scorer = None
+    if names or not classic:
         scorer = make_scorer(model, on_error="raise", statistics=asked.statistics, metrics=names or None, resamples=0)
-        parts.append(rate_by_model(ratings, scorer, references=wants_references(ratings, names)))
-    if words:
-        parts.append(score_classic(ratings, words))
-    return reduce(joined, parts)
+    return rate(ratings, scorer, names, classic)
 
 
 def _read_ratings(asked: CorrelateOptions) -> RatingSet:

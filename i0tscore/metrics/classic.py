@@ -1,8 +1,8 @@
-"""The classic metrics of captions against references, through pycocoevalcap.
+"""Classic caption metrics, computed by pycocoevalcap: BLEU, ROUGE-L, METEOR, CIDEr and SPICE.
 
-BLEU, ROUGE-L, METEOR, CIDEr and SPICE compare words with references and see no image. All of them are
-defined on captions tokenized by the Stanford PTB tokenizer, a Java program that comes with
-pycocoevalcap; METEOR and SPICE are Java programs themselves.
+They compare the words of captions with those of references and do not use images. All are defined on captions
+tokenized by the Stanford PTB tokenizer, a Java program that comes with pycocoevalcap. METEOR and SPICE are Java
+programs, too.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from i0tscore.errors import InputError, MissingExtraError, UsageError
 from i0tscore.results import Signature
 
 CLASSIC_METRICS = ("BLEU-1", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr", "SPICE")
-"""In the order of tables."""
+"""Metrics in the order of tables."""
 
 _NO_JAVA = (
-    "needs Java for the PTB tokenizer, and there is no program java: install one, "
-    "e.g. apt-get install default-jre-headless"
+    "needs Java for the PTB tokenizer, but there is no program `java`. Install one, for example with "
+    "`apt-get install default-jre-headless`."
 )
 _NO_MODELS = (
-    "needs Stanford CoreNLP 3.6.0, which pycocoevalcap downloads at first use: run "
-    "`python -m pycocoevalcap.spice.get_stanford_models` in its folder spice/ where there is a network"
+    "needs Stanford CoreNLP 3.6.0, which pycocoevalcap downloads at first use. Run "
+    "`python -m pycocoevalcap.spice.get_stanford_models` with network access in pycocoevalcap's folder spice/."
 )
 
 _Tokens = dict[int, list[str]]
@@ -41,15 +41,19 @@ _Tokens = dict[int, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class ClassicScores:
-    """Scores of the classic metrics.
+    """Scores of classic metrics.
 
     Attributes:
-        values: Scores by metric (n,), float64.
-        unavailable: Why the other metrics asked for could not be computed, by metric.
+        values: Scores by metric, shape (n,), float64.
+        unavailable: Why the other requested metrics could not be computed, by metric.
     """
 
     values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
+
+
+class _UnavailableError(Exception):
+    """A metric cannot be computed on this machine; the message gives the reason."""
 
 
 def classic_scores(
@@ -57,27 +61,27 @@ def classic_scores(
 ) -> ClassicScores:
     """Compute classic metrics of each caption against its references.
 
-    CIDEr weighs n-grams by how rare they are in the references of the whole call, so its scores depend
-    on what is scored together.
+    CIDEr weights n-grams by their rarity in the references of the whole call, so its scores depend on the other
+    samples.
 
     Args:
-        captions: One a sample (n,).
-        references: At least one for each caption (n,).
-        names: Of ``CLASSIC_METRICS``.
+        captions: One per sample (n).
+        references: At least one for each caption (n).
+        names: Some of ``CLASSIC_METRICS``.
 
     Returns:
-        The scores, and the reasons where a metric cannot be computed on this machine.
+        The scores, and the reasons for metrics that cannot be computed on this machine.
 
     Raises:
         MissingExtraError: pycocoevalcap is not installed.
-        UsageError: An unknown metric.
-        InputError: Lengths differ, or a caption has no references.
+        UsageError: A metric is unknown.
+        InputError: The lengths differ, or a caption has no references.
     """
     unknown = [name for name in names if name not in CLASSIC_METRICS]
     if unknown:
-        raise UsageError(f"no classic metric {unknown[0]!r}; there are {', '.join(CLASSIC_METRICS)}")
+        raise UsageError(f"Unknown classic metric {unknown[0]!r}. Choose one of {', '.join(CLASSIC_METRICS)}.")
     if len(captions) != len(references) or not all(references):
-        raise InputError("classic metrics need at least one reference for every caption")
+        raise InputError("Classic metrics need at least one reference for every caption.")
     if find_spec("pycocoevalcap") is None:
         raise MissingExtraError("pycocoevalcap", "classic", "BLEU, ROUGE-L, METEOR, CIDEr and SPICE")
     if shutil.which("java") is None:
@@ -85,57 +89,39 @@ def classic_scores(
     if not len(captions):
         return ClassicScores({name: np.zeros(0) for name in names})
     try:
-        candidates = _tokenize([[caption] for caption in captions])
-        wanted = _tokenize(references)
+        candidates, tokenized = _tokenize([[caption] for caption in captions]), _tokenize(references)
     except _UnavailableError as reason:
         return ClassicScores(unavailable=dict.fromkeys(names, str(reason)))
-    result = ClassicScores()
-    for scorer in dict.fromkeys(_SCORERS[name] for name in names):
-        _apply(scorer, candidates, wanted, names, result)
-    return ClassicScores({n: result.values[n] for n in names if n in result.values}, result.unavailable)
+    found: dict[str, Any] = {}
+    unavailable: dict[str, str] = {}
+    for compute in dict.fromkeys(_COMPUTE[name] for name in names):
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # pycocoevalcap prints its progress
+                found |= compute(candidates, tokenized)
+        except _UnavailableError as reason:
+            unavailable |= {name: str(reason) for name in names if _COMPUTE[name] is compute}
+    return ClassicScores({n: np.asarray(found[n], dtype=np.float64) for n in names if n in found}, unavailable)
 
 
 def classic_signature(name: str, n: int, *more: tuple[str, str]) -> Signature:
-    """How the scores of ``n`` captions by a classic metric were made."""
+    """Return the signature of the scores of ``n`` captions by a classic metric."""
     library = ("lib", f"pycocoevalcap-{version('pycocoevalcap')}")
     return Signature(name, (library, ("tok", "ptb-3.4.1"), ("n", str(n)), *more))
 
 
-def _apply(
-    scorer: Callable[[_Tokens, _Tokens], dict[str, Any]],
-    candidates: _Tokens,
-    references: _Tokens,
-    names: Sequence[str],
-    result: ClassicScores,
-) -> None:
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the library prints its progress
-            found = scorer(candidates, references)
-    except _UnavailableError as reason:
-        result.unavailable.update({n: str(reason) for n in names if _SCORERS[n] is scorer})
-        return
-    for name, scores in found.items():
-        if name in names:
-            result.values[name] = np.asarray(scores, dtype=np.float64)
-
-
-class _UnavailableError(Exception):
-    """A metric cannot be computed here; the message says why."""
-
-
 def _tokenize(texts: Sequence[Sequence[str]]) -> _Tokens:
-    """Tokenize lists of texts, by position, and leave out punctuation, as pycocoevalcap does.
+    """Tokenize lists of texts, by position, and remove punctuation as pycocoevalcap does.
 
-    The tokenizer works line by line, so white space of any kind is made single spaces first: a stray
-    line separator would shift every text behind it. It is called here and not through pycocoevalcap's
-    wrapper, which writes a file beside its program and cannot where packages are read-only.
+    The tokenizer works line by line, so white space is replaced by single spaces first: a line separator would shift
+    all texts after it. It is not called through pycocoevalcap's wrapper, which writes a file next to its program and
+    fails if packages are read-only.
     """
     from pycocoevalcap.tokenizer import ptbtokenizer
 
-    lines = [" ".join(text.split()) for several in texts for text in several]
+    lines = [" ".join(text.split()) for group in texts for text in group]
     jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
     program = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
-    done = subprocess.run(  # noqa: S603 (its arguments are constants)
+    done = subprocess.run(  # noqa: S603 (the arguments are constants)
         [*program, "-preserveLines", "-lowerCase", "-encoding", "UTF-8"],
         input="\n".join(lines).encode(),
         capture_output=True,
@@ -146,8 +132,8 @@ def _tokenize(texts: Sequence[Sequence[str]]) -> _Tokens:
         reason = done.stderr.decode(errors="replace").strip()[-200:]
         raise _UnavailableError(f"the PTB tokenizer failed ({reason})")
     words = (line.split() for line in tokenized)
-    kept = iter(" ".join(w for w in line if w not in ptbtokenizer.PUNCTUATIONS) for line in words)
-    return {i: [next(kept) for _ in several] for i, several in enumerate(texts)}
+    clean = iter(" ".join(word for word in line if word not in ptbtokenizer.PUNCTUATIONS) for line in words)
+    return {i: [next(clean) for _ in group] for i, group in enumerate(texts)}
 
 
 def _bleu(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
@@ -197,7 +183,7 @@ def _spice(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
     return {"SPICE": [score["All"]["f"] for score in scores]}
 
 
-_SCORERS: dict[str, Callable[[_Tokens, _Tokens], dict[str, Any]]] = {
+_COMPUTE: dict[str, Callable[[_Tokens, _Tokens], dict[str, Any]]] = {
     "BLEU-1": _bleu,
     "BLEU-4": _bleu,
     "ROUGE-L": _rouge,

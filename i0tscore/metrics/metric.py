@@ -1,8 +1,7 @@
-"""Metrics as values: standardizer × weight × clip × reference rule, with names that can be parsed.
+"""Metrics as values: standardizer × weight × clipping × reference rule, with names that can be parsed.
 
-``CLIPScore``, ``I0TScore(clip=yes,weight=2)``, ``RefI0TScore(reference_rule=mean)``,
-``DNScore(lambda=0.5)``, ``CLIPScore(std=shift(0.5))``; the part in brackets says what differs from the named
-metric.
+Examples: ``CLIPScore``, ``I0TScore(clip=yes,weight=2)``, ``RefI0TScore(reference_rule=mean)``,
+``DNScore(lambda=0.5)``, ``CLIPScore(std=shift(0.5))``. The settings in parentheses override those of the named metric.
 """
 
 from __future__ import annotations
@@ -20,23 +19,25 @@ from i0tscore.gap.vectors import ArrayT
 from i0tscore.metrics.functional import ReferenceRule, combine_references
 
 PREFIX = "A photo depicts "
-"""What CLIPScore and I0T put before every caption and reference."""
+"""Text that CLIPScore and I0T put before every caption and reference."""
 
+RENAMED = {"colori0tscore": "CovarianceI0TScore"}
+"""Former names in lower case, which still parse with a warning."""
 
 _OUTER_COMMA = re.compile(r",(?![^()]*\))")
-"""A comma that is not inside brackets."""
+"""A comma outside parentheses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What is computed from one image, one caption and, for Ref- metrics, the references.
+    """A score of an image, a caption and, for Ref- metrics, the caption's references.
 
     Attributes:
-        base: Name in the table of metrics.
-        standardizer: What is done to the embeddings first.
+        base: Name in the table ``METRICS``.
+        standardizer: Standardizer applied to the embeddings.
         weight: Factor of the image–caption similarity.
-        clip: Whether a negative similarity becomes 0.
-        reference_rule: How references join in; None for reference-free metrics.
+        clip: Whether negative similarities become 0.
+        reference_rule: How references are combined; None for metrics without references.
 
     Example:
         >>> metric = Metric.parse("I0TScore(clip=yes,weight=2)")
@@ -52,10 +53,10 @@ class Metric:
 
     @classmethod
     def parse(cls, text: str) -> Metric:
-        """Read a metric's name.
+        """Parse a metric's name.
 
         Raises:
-            UsageError: No such metric or setting.
+            UsageError: The metric or one of its settings is unknown.
         """
         match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
         name = match.group(1).lower() if match else ""
@@ -66,22 +67,30 @@ class Metric:
                 UserWarning,
                 stacklevel=2,
             )
-        metric = METRICS.get(name)
-        if match is None or metric is None:
-            raise UsageError(f"no metric {text!r}; there are {', '.join(sorted(m.base for m in METRICS.values()))}")
+        if match is None or name not in METRICS:
+            names = ", ".join(sorted(metric.base for metric in METRICS.values()))
+            raise UsageError(f"Unknown metric {text!r}. Choose one of {names}.")
+        metric = METRICS[name]
         for setting in filter(None, map(str.strip, _OUTER_COMMA.split(match.group(2) or ""))):
             key, _, value = setting.partition("=")
             metric = metric._with(key.strip(), value.strip(), text)
         if metric.needs_references and metric.standardizer.spec.cross_modal_only:
             raise UsageError(
-                f"metric {text!r}: {metric.standardizer} compares images with captions only, and references "
-                "are captions; use a metric without references"
+                f"Invalid metric {text!r}. {metric.standardizer} only compares images with captions, and references "
+                "are captions. Use a metric without references."
             )
         return metric
 
     def _with(self, key: str, value: str, text: str) -> Metric:
+        """Return the metric with one setting replaced; ``text`` is the whole name, for messages."""
+
+        def number() -> float:
+            if not math.isfinite(parsed := float(value)) or (key == "weight" and parsed <= 0):
+                raise ValueError(value)
+            return parsed
+
         settings: dict[str, Callable[[], Metric]] = {
-            "weight": lambda: replace(self, weight=_positive(value)),
+            "weight": lambda: replace(self, weight=number()),
             "clip": lambda: replace(self, clip={"yes": True, "no": False}[value]),
             "std": lambda: replace(self, standardizer=Standardizer.parse(value)),
         }
@@ -89,18 +98,18 @@ class Metric:
             rules: dict[str, ReferenceRule] = {"harmonic": "harmonic", "mean": "mean"}
             settings["reference_rule"] = lambda: replace(self, reference_rule=rules[value])
         if self.standardizer.strength is not None:
-            name = self.standardizer.name
-            settings["lambda"] = lambda: replace(self, standardizer=Standardizer(name, _finite(value)))
+            settings["lambda"] = lambda: replace(self, standardizer=Standardizer(self.standardizer.name, number()))
         try:
             return settings[key]()
         except UsageError as error:
-            raise UsageError(f"metric {text!r}: {error}") from None
+            raise UsageError(f"Invalid metric {text!r}. {error}") from None
         except (KeyError, ValueError):
             raise UsageError(
-                f"metric {text!r}: {key}={value} is not understood; {self.base} takes "
-                "weight=NUMBER above 0, clip=yes|no, std=STANDARDIZER"
+                f"Invalid metric {text!r}: cannot use {key}={value}. {self.base} accepts weight=NUMBER above 0, "
+                "clip=yes|no, std=STANDARDIZER"
                 + ("" if self.reference_rule is None else ", reference_rule=harmonic|mean")
                 + ("" if self.standardizer.strength is None else ", lambda=NUMBER")
+                + "."
             ) from None
 
     def __str__(self) -> str:
@@ -125,31 +134,16 @@ class Metric:
 
     @property
     def needs_statistics(self) -> bool:
-        """Whether a run must have reference statistics: under every standardizer but ``none``."""
+        """Whether a run must have reference statistics: for every standardizer but ``none``."""
         return self.standardizer != NONE
 
-    def for_pairs(self, first: str, second: str) -> Metric:
-        """Self, if it compares any item of one kind with any of another.
-
-        Args:
-            first: ``image`` or ``caption``.
-            second: The same.
-
-        Raises:
-            UsageError: It needs references, or its standardizer compares images with captions only.
-        """
-        if self.needs_references:
-            raise UsageError(f"{self} needs references; similarity takes metrics without")
-        if first == second and self.standardizer.spec.cross_modal_only:
-            raise UsageError(f"{self} compares images with captions only, not {first}s with {second}s")
-        return self
-
     def value(self, similarity: ArrayT, nearest: ArrayT | None = None) -> ArrayT:
-        """The metric from image–caption similarities and, for Ref- metrics, the nearest references'.
+        """Compute the metric from similarities.
 
         Args:
-            similarity: Dot products of standardized embeddings, any shape.
-            nearest: Highest dot product of caption and references, broadcastable to the same.
+            similarity: Dot products of standardized images and captions, any shape.
+            nearest: For Ref- metrics, the highest dot product of each caption with its references, broadcastable to
+                the same shape. None computes the part without references.
         """
         weighted: Any = self.weight * (similarity.clip(0) if self.clip else similarity)
         if self.reference_rule is None or nearest is None:
@@ -171,17 +165,13 @@ METRICS: dict[str, Metric] = {
 }
 
 
-RENAMED = {"colori0tscore": "CovarianceI0TScore"}
-"""Former names in lower case, which still parse with a warning."""
-
-
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Metrics and prefix that go together.
+    """Metrics with the caption prefix they are defined for.
 
     Attributes:
         metrics: Metrics without references.
-        with_references: Those added when references are given.
+        with_references: Metrics to add if references are given.
         prefix: Text before every caption and reference.
     """
 
@@ -190,7 +180,7 @@ class Preset:
     prefix: str
 
     def choose(self, references: bool) -> tuple[str, ...]:
-        """The preset's metrics for input with or without references."""
+        """Return the metrics for input with or without references."""
         return self.metrics + (self.with_references if references else ())
 
 
@@ -201,21 +191,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
-
-
-def _positive(text: str) -> float:
-    number = _finite(text)
-    if number <= 0:
-        raise ValueError(text)
-    return number
-
-
 def parse_metrics(names: Sequence[str | Metric] | str | Metric) -> tuple[Metric, ...]:
-    """Parse one or several metric names, in order and without repeats."""
+    """Parse one or several metric names, in order and without duplicates."""
     names = (names,) if isinstance(names, str | Metric) else names
-    return tuple(dict.fromkeys(n if isinstance(n, Metric) else Metric.parse(n) for n in names))
+    return tuple(dict.fromkeys(name if isinstance(name, Metric) else Metric.parse(name) for name in names))

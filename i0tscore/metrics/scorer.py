@@ -184,7 +184,11 @@ class I0TScorer:
             StatisticsError: The metric needs fixed statistics.
             UsageError: The metric needs references, or says nothing within a modality.
         """
-        chosen = parse_metrics([metric])[0].for_pairs(*kinds)
+        (chosen,) = parse_metrics(metric)
+        if chosen.needs_references:
+            raise UsageError(f"{chosen} needs references. Use a metric without.")
+        if kinds[0] == kinds[1] and chosen.standardizer.spec.cross_modal_only:
+            raise UsageError(f"{chosen} only compares images with captions, not {kinds[0]}s with {kinds[1]}s.")
         sides = [self._encoder.vectors(items, kind) for items, kind in zip((first, second), kinds, strict=True)]
         if chosen.needs_statistics:
             statistics = fixed_statistics(self._statistics, self._encoder.used_fingerprint, self._preset.prefix)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.errors import InputError, SampleFileError
+from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.results.intervals import (
     Difference,
     Estimate,
@@ -192,6 +193,42 @@ def compare_systems(
         *([f"Left out because not every system has them: {', '.join(others)}."] if others else []),
     ]
     return Comparison(tuple(systems), baseline, metrics, settings, tuple(skipped), tuple(everything))
+
+
+def compare_results(
+    files: Mapping[str, Path],
+    baseline: str,
+    *,
+    metrics: Sequence[str] = (),
+    resampling: Resampling | None = None,
+) -> Comparison:
+    """Compare saved results, written by ``i0tscore score`` as JSON or JSON lines.
+
+    Args:
+        files: Files by system.
+        baseline: System to compare the others with.
+        metrics: Names of metrics as in the files; empty for all that every file has.
+        resampling: Settings of the intervals. Default: 1,000 resamples at 95 %.
+
+    Raises:
+        InputError: A file cannot be read, or the ids or signatures differ.
+        UsageError: A metric is missing in a file.
+    """
+    runs = {name: read_scores(file) for name, file in files.items()}
+    for name, run in runs.items():
+        if missing := [metric for metric in metrics if metric not in run.values]:
+            raise UsageError(f"{missing[0]} is not in {name}, which has {', '.join(run.values)}.")
+    if metrics:
+        runs = {n: replace(r, values={m: r.values[m] for m in metrics}) for n, r in runs.items()}
+    notes = ["Results do not name images, so each id counts as an image of its own."]
+    unsigned = [name for name, run in runs.items() if not run.signatures]
+    if unsigned:
+        notes.append(
+            f"{', '.join(unsigned)}: JSON lines have no signatures, so it cannot be checked whether the systems were "
+            "scored with the same settings. Save results as JSON to include them."
+        )
+        warnings.warn(notes[-1], UserWarning, stacklevel=2)
+    return compare_systems(runs, baseline, resampling=resampling, notes=notes)
 
 
 def compare_means(

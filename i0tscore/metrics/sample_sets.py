@@ -1,0 +1,197 @@
+"""Scoring of whole sample sets: rated captions, and the captions of several systems."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.errors import InputError
+from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_signature
+from i0tscore.metrics.metric import parse_metrics
+from i0tscore.metrics.scorer import I0TScorer
+from i0tscore.results import Resampling, Result
+from i0tscore.results.comparison import Comparison, RunScores, compare_systems, require_same_ids
+from i0tscore.samples import Sample, SampleSet, Skipped
+from i0tscore.samples.ratings import RatingSet
+from i0tscore.samples.rows import preview
+from i0tscore.samples.score_tables import RatedScores, read_scores_of
+
+_LISTED_IDS = 10
+
+
+def score_with(scorer: I0TScorer, samples: Sequence[Sample], *, references: bool) -> Result:
+    """Score samples; ``references`` says whether a metric uses their references, which are encoded only then."""
+    return scorer.score(
+        [sample.image for sample in samples],
+        [sample.caption for sample in samples],
+        [sample.references for sample in samples] if references else None,
+        [sample.id for sample in samples],
+    )
+
+
+def split_metrics(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split names into metrics that use images and classic metrics, which only use references."""
+    canonical = {name.lower(): name for name in CLASSIC_METRICS}
+    classic = [canonical[name.lower()] for name in names if name.lower() in canonical]
+    return [name for name in names if name.lower() not in canonical], list(dict.fromkeys(classic))
+
+
+def rate(
+    ratings: RatingSet, scorer: I0TScorer | None, metrics: Sequence[str] = (), classic: Sequence[str] = ()
+) -> RatedScores:
+    """Score rated captions, each image and caption once.
+
+    Args:
+        ratings: The rating set.
+        scorer: Scorer of the metrics that use images; None for none.
+        metrics: Names of the scorer's metrics; empty for those of its preset.
+        classic: Some of ``CLASSIC_METRICS``.
+
+    Raises:
+        InputError: A classic metric cannot be computed on this machine, or references are missing.
+    """
+    samples = ratings.samples
+    values: dict[str, NDArray[np.float64]] = {}
+    signatures: dict[str, str] = {}
+    notes: Sequence[str] = ()
+    if scorer is not None:
+        use_references = all(sample.references for sample in samples)
+        if metrics:
+            use_references = any(metric.needs_references for metric in parse_metrics(metrics))
+        result = score_with(scorer, samples, references=use_references)
+        values = {name: metric.values for name, metric in result.items()}
+        signatures = {name: str(metric.signature) for name, metric in result.items()}
+        notes = result.notes
+    if classic:
+        found = classic_scores([s.caption for s in samples], [s.references for s in samples], classic)
+        if found.unavailable:
+            raise InputError("\n".join(f"{name}: {reason}" for name, reason in found.unavailable.items()))
+        fields = ("v", version("i0tscore"))
+        values |= found.values
+        signatures |= {name: str(classic_signature(name, len(samples), fields)) for name in found.values}
+    return with_scores(ratings, values, signatures, notes)
+
+
+def rate_by_file(ratings: RatingSet, path: Path, names: Sequence[str] = ()) -> RatedScores:
+    """Join ratings with a table of scores that has the columns ``image`` and ``caption``.
+
+    Args:
+        ratings: The rating set.
+        path: The table.
+        names: Columns of scores; empty for all other columns.
+
+    Raises:
+        SampleFileError: The table has errors, or captions have no scores; the message lists all of them.
+    """
+    return with_scores(ratings, read_scores_of(path, ratings.samples, names), {})
+
+
+def with_scores(
+    ratings: RatingSet,
+    values: Mapping[str, NDArray[np.float64]],
+    signatures: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> RatedScores:
+    """Combine ratings with scores.
+
+    Args:
+        ratings: The rating set.
+        values: By metric, one score per sample of the set.
+        signatures: Signatures of the scores by metric.
+        notes: Notes to add to those of the set.
+    """
+    parts = {"category": ratings.categories, "system": ratings.systems}
+    return RatedScores(
+        ratings.rating,
+        {name: column[ratings.item] for name, column in values.items()},
+        ratings.clusters,
+        "image",
+        ratings.item,
+        ratings.groups,
+        {name: labels for name, labels in parts.items() if labels is not None},
+        dict(signatures),
+        (*ratings.notes, *notes),
+    )
+
+
+def score_and_compare(
+    scorer: I0TScorer,
+    systems: Mapping[str, SampleSet],
+    baseline: str,
+    *,
+    resampling: Resampling | None = None,
+) -> Comparison:
+    """Score the captions of all systems in one run and compare the systems.
+
+    Per-run statistics (``batch``) are pooled over all systems, so that every system is scored with the same means.
+    Samples skipped in one system are skipped in all.
+
+    Args:
+        scorer: Scorer; its own intervals are not used.
+        systems: Samples by system. An id must be the same image in every system.
+        baseline: System to compare the others with.
+        resampling: Settings of the intervals over images. Default: 1,000 resamples at 95 %.
+
+    Raises:
+        InputError: The ids differ, or an id is not the same image in all systems.
+    """
+    skipped = [Skipped(f"{system}: {s.id}", s.reason) for system, found in systems.items() for s in found.skipped]
+    skipped_ids = {s.id for found in systems.values() for s in found.skipped}
+    rows = [(system, s) for system, found in systems.items() for s in found.samples if s.id not in skipped_ids]
+    if empty := [system for system in systems if system not in {owner for owner, _ in rows}]:
+        raise InputError(f"{', '.join(empty)}: no captions are left to compare after skipping.")
+    require_same_ids({system: [s.id for owner, s in rows if owner == system] for system in systems})
+    images = _images(rows)
+    seen: Counter[str] = Counter()
+    names = {}  # of the rows, unique and readable in messages
+    for system, sample in rows:
+        name = f"{system}: {sample.id}"
+        seen[name] += 1
+        names[name if seen[name] == 1 else f"{name} (caption {seen[name]})"] = system, sample.id
+    result = scorer.score(
+        [sample.image for _, sample in rows],
+        [sample.caption for _, sample in rows],
+        [sample.references for _, sample in rows] if all(sample.references for _, sample in rows) else None,
+        list(names),
+    )
+    failed = {names[s.id][1] for s in result.skipped}
+    scored = [names[name] for name in result.ids]
+    runs = {}
+    for system in systems:
+        mine = np.array([owner == system and name not in failed for owner, name in scored], dtype=bool)
+        runs[system] = RunScores(
+            tuple(scored[i][1] for i in np.flatnonzero(mine)),
+            {name: metric.values[mine] for name, metric in result.items()},
+            {name: metric.signature for name, metric in result.items()},
+        )
+    notes = [f"{name}: {note}" for name, found in systems.items() for note in found.notes]
+    return compare_systems(
+        runs,
+        baseline,
+        images=images,
+        resampling=resampling,
+        skipped=[*skipped, *result.skipped],
+        notes=[*notes, *result.notes],
+    )
+
+
+def _images(rows: Sequence[tuple[str, Sample]]) -> dict[str, str]:
+    """Return the image of each id, after checking that it is the same in all systems."""
+    images: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    conflicts: dict[str, str] = {}
+    for system, sample in rows:
+        image = images.setdefault(sample.id, str(sample.image))
+        owner = owners.setdefault(sample.id, system)
+        if str(sample.image) != image:
+            conflicts.setdefault(sample.id, f"{image} in {owner}, {sample.image} in {system}")
+    if conflicts:
+        lines = [f"  {name}: {conflict}" for name, conflict in list(conflicts.items())[:_LISTED_IDS]]
+        head = f"Expected the same image for an id in all systems, but {len(conflicts)} differ ({preview(conflicts)}):"
+        raise InputError("\n".join([head, *lines, "Give each image its own id."]))
+    return images
