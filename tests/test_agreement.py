@@ -1,4 +1,4 @@
-"""Agreement with ratings: intervals that cover, paired tests that do not cry wolf."""
+"""Agreement with ratings: coverage of intervals, and p-values that are uniform under the null."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRIALS = int(os.environ.get("I0TSCORE_TRIALS", "120"))
 
 
 def _clustered(groups: int, rng: np.random.Generator, rows: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores and four-level ratings that share a cluster effect."""
+    """Return scores and four-level ratings that share a cluster effect, and the clusters."""
     quality = 0.6 * rng.normal(size=(groups, 1)) + rng.normal(size=(groups, rows))
     scores = 0.7 * quality + 0.5 * rng.normal(size=(groups, 1)) + rng.normal(size=(groups, rows))
     ratings = np.digitize(quality, [-1.2, 0.0, 1.2])
@@ -57,7 +57,7 @@ def test_clusters_widen_the_interval() -> None:
 
 
 @pytest.mark.parametrize("groups", [20, 80])
-def test_intervals_cover_the_known_value_as_often_as_they_say(groups: int) -> None:
+def test_interval_coverage_is_nominal(groups: int) -> None:
     rng = np.random.default_rng(2)
     truth = agreement(*_clustered(8000, rng), resampling=Resampling(resamples=0)).estimates
     covered = dict.fromkeys(truth, 0)
@@ -96,17 +96,17 @@ def test_a_real_difference_is_found_and_signed() -> None:
     assert same.p_value == 1.0
 
 
-def test_holm_correction_is_the_textbooks() -> None:
+def test_holm_correction_matches_a_textbook_example() -> None:
     assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm_correction([0.5, None, 0.9]) == [1.0, None, 1.0]
 
 
-def test_preference_accuracy_states_its_ties() -> None:
+def test_preference_accuracy_counts_ties_half() -> None:
     scores = np.array([3.0, 1, 1, 5, 5])
     ratings = np.array([2, 1, 2, 4, 4])
     groups = ["a", "a", "a", "b", "b"]
     estimate, pairs = preference_accuracy(scores, ratings, groups)
-    # a: (3,1) right, (1,1) tied scores half, (3,1) with equal ratings not counted; b: equal ratings.
+    # a: (3,1) correct, (1,1) tied scores count half, (3,1) with equal ratings does not count; b: equal ratings.
     assert (estimate.value, pairs) == (0.75, 2)
     assert estimate.interval is None, "one group only"
     assert preference_accuracy(scores, np.ones(5), groups)[0].value is None

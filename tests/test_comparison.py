@@ -1,4 +1,4 @@
-"""Comparison of systems' means: intervals that cover, p-values that are uniform under the null."""
+"""Comparison of systems' means: coverage of intervals, and p-values that are uniform under the null."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRIALS = int(os.environ.get("I0TSCORE_TRIALS", "150"))
 
 
 def _systems(images: int, rng: np.random.Generator, gain: float = 0.0) -> tuple[dict, np.ndarray]:
-    """Two systems on two samples an image: images differ much, and systems differ by image, too."""
+    """Return two systems on two samples per image, with effects of images and of systems per image."""
     rows = 2
     difficulty = np.repeat(2 * rng.normal(size=images), rows)
     liking = np.repeat(0.5 * rng.normal(size=images), rows)
@@ -42,7 +42,7 @@ def test_intervals_cover_and_p_values_are_uniform(images: int) -> None:
     assert np.mean(np.array(p_values) < 0.05) < 0.05 + slack
 
 
-def test_the_p_value_and_the_interval_tell_the_same() -> None:
+def test_the_p_value_and_the_interval_agree() -> None:
     rng = np.random.default_rng(6)
     for trial in range(40):
         values, clusters = _systems(10, rng, gain=0.6)

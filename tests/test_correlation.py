@@ -1,4 +1,4 @@
-"""Correlations against scipy's."""
+"""Correlations compared with scipy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _scipy(name: str, x: np.ndarray, y: np.ndarray) -> float:
 @pytest.mark.parametrize("name", CORRELATIONS)
 @given(seed=st.integers(0, 10_000), n=st.integers(5, 60), levels=st.integers(2, 9), ties=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_weighted_rows_equal_scipy_on_rows_written_out(name, seed, n, levels, ties) -> None:
+def test_weighted_rows_equal_scipy_on_repeated_rows(name, seed, n, levels, ties) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=n).round(1 if ties else 12)
     ratings = rng.integers(0, levels, n)
@@ -43,7 +43,7 @@ def test_point_values_are_scipys_to_the_last_digit(name) -> None:
 
 
 @pytest.mark.parametrize("name", ["tau_b", "tau_c"])
-def test_many_rating_levels_take_the_general_way_and_agree(name, monkeypatch) -> None:
+def test_the_fallback_for_many_rating_levels_agrees(name, monkeypatch) -> None:
     rng = np.random.default_rng(1)
     x, y, w = rng.normal(size=80), rng.normal(size=80), rng.integers(0, 3, 80)
     counted = WeightedRows(x, y).correlation(name, w)

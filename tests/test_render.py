@@ -1,4 +1,4 @@
-"""The views of a result, on results made by hand."""
+"""Documents and renderers, on results built by hand."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def result():
     )
 
 
-def test_text_fits_the_width_and_says_everything(result):
+def test_text_fits_the_width_and_shows_everything(result):
     text = render_text(score_document(result), width=100)
     tables = text[: text.index("Modality gap")]
     assert max(wcswidth(line) for line in tables.splitlines()) <= 100
-    for said in ("one", "three", "0.500", "–", "1/3", "33%", "four", "cannot be read", "something to know"):
-        assert said in text
+    for shown in ("one", "three", "0.500", "–", "1/3", "33%", "four", "cannot be read", "something to know"):
+        assert shown in text
     assert "three: no direction" in text
     assert "0.800 under none, – under post" in text
     assert "nan" not in text.lower()
@@ -112,7 +112,7 @@ def test_color_only_adds_escapes(result):
     assert plain == render_text(score_document(result))
 
 
-def test_markdown_shows_captions_as_they_are(result):
+def test_markdown_shows_captions_literally(result):
     text = render_markdown(score_document(result))
     row = next(line for line in text.splitlines() if line.startswith("| one"))
     assert "&lt;b&gt;bold&lt;/b&gt; \\| cat" in row
@@ -175,7 +175,7 @@ def test_scales_are_in_the_units_of_the_metric(statistics):
     assert "(toy data)" in text
 
 
-def test_statistics_are_described(statistics):
+def test_statistics_are_summarized(statistics):
     facts = summarize_statistics(statistics)
     assert facts.n == 200
     assert facts.gap == pytest.approx(np.linalg.norm(statistics.image.mean - statistics.caption.mean))

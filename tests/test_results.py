@@ -6,16 +6,22 @@ import json
 
 import numpy as np
 import pytest
+from examples_on_disk import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from i0tscore import I0TScorer
 from i0tscore.errors import UsageError
-from i0tscore.results import Resampling, Signature, bootstrap_mean
+from i0tscore.results import Resampling, Result, Signature, bootstrap_mean
+from i0tscore.results.comparison import Comparison
+from i0tscore.results.correlation_report import CorrelationReport
+from i0tscore.results.gap import GapReport
+from i0tscore.results.report import Report
+from i0tscore.results.retrieval import RetrievalReport
 
 
 @given(st.lists(st.tuples(st.from_regex(r"[a-z]{1,5}", fullmatch=True), st.text(max_size=20)), max_size=5))
-def test_signatures_can_be_parsed_whatever_they_hold(pairs: list[tuple[str, str]]) -> None:
+def test_signatures_round_trip_with_any_values(pairs: list[tuple[str, str]]) -> None:
     signature = Signature("I0TScore", tuple(pairs))
     assert "\n" not in str(signature)
     assert Signature.parse(str(signature)) == signature
@@ -35,14 +41,14 @@ def test_intervals_resample_images_not_rows() -> None:
     assert bootstrap_mean(values, clusters) == by_image, "seeded"
 
 
-def test_intervals_leave_out_what_is_undefined_and_need_two_images() -> None:
+def test_intervals_leave_out_undefined_values_and_need_two_images() -> None:
     values = np.array([1.0, 2.0, np.nan, 4.0])
     assert bootstrap_mean(values, [0, 0, 1, 0]) is None
     low, high = bootstrap_mean(values, [0, 1, 1, 2])
     assert 1 <= low < high <= 4
 
 
-def test_interval_covers_the_true_mean_as_often_as_it_says() -> None:
+def test_interval_coverage_is_nominal() -> None:
     rng = np.random.default_rng(7)
     covered = 0
     for trial in range(200):
@@ -54,7 +60,7 @@ def test_interval_covers_the_true_mean_as_often_as_it_says() -> None:
 
 
 @pytest.mark.parametrize(("confidence", "resamples"), [(0.95, 1), (0.95, 39), (0.99, 199), (1.0, 1000), (0.9, -1)])
-def test_resamples_too_few_for_their_tails_are_refused(confidence: float, resamples: int) -> None:
+def test_too_few_resamples_are_rejected(confidence: float, resamples: int) -> None:
     with pytest.raises(UsageError, match=r"confidence|resamples"):
         Resampling(confidence, resamples)
     assert Resampling(0.95, 40).resamples == 40
@@ -92,3 +98,17 @@ def test_json_is_strict_and_complete(result) -> None:
     assert any("circular" in note for note in data["notes"])
     assert len(result.to_jsonl().splitlines()) == 150
     assert "samples" not in result.to_dict(per_sample=False)
+
+
+def test_every_report_has_a_documented_schema() -> None:
+    reports = (Result, Comparison, CorrelationReport, GapReport, RetrievalReport)
+    documented = {json.loads(file.read_text())["$id"] for file in (ROOT / "docs").glob("*.schema.json")}
+    assert {report.SCHEMA for report in reports} == documented
+    assert all(issubclass(report, Report) for report in reports)
+
+
+def test_samples_of_a_result_are_a_sequence(result) -> None:
+    assert result.samples[-2:] == [result.samples[148], result.samples[149]]
+    assert [sample.id for sample in result.samples] == list(result.ids)
+    with pytest.raises(IndexError, match="from -150 to 149, got -151"):
+        result.samples[-151]

@@ -1,4 +1,4 @@
-"""Retrieval measures against torchmetrics and plain loops."""
+"""Retrieval measures compared with torchmetrics and plain loops."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def positive(similarity: np.ndarray) -> torch.Tensor:
-    """The same order without negative numbers: torchmetrics takes what scores 0 or less for irrelevant."""
+    """Return the same order without negative numbers: torchmetrics treats scores of 0 or less as irrelevant."""
     return torch.from_numpy(similarity - similarity.min() + 1)
 
 
 @given(st.integers(2, 7), st.sampled_from([1, 5]), st.integers(0, 1000))
-def test_recall_is_what_sorting_gives(images: int, each: int, seed: int) -> None:
+def test_recall_matches_sorting(images: int, each: int, seed: int) -> None:
     x, y = normal(images, 3, seed=seed), normal(images * each, 3, seed=seed + 1)
     forth, back = recall(x, y, (1, 2))
     order = np.argsort(-(x @ y.T), axis=1)
@@ -64,7 +64,7 @@ def test_embeddings_that_collapsed_find_nothing() -> None:
     np.testing.assert_allclose(found.values["mAP"], 1 / 5)
 
 
-def test_undefined_embeddings_are_found_last_and_find_nothing() -> None:
+def test_undefined_embeddings_are_ranked_last_and_find_nothing() -> None:
     x, y = np.eye(3), np.eye(3)
     y[1] = np.nan
     ranks = cross_modal_ranks(x, y)
@@ -72,7 +72,7 @@ def test_undefined_embeddings_are_found_last_and_find_nothing() -> None:
     assert ranks.to_image.tolist() == [0, 2, 0]
 
 
-def test_captions_must_be_shared_out_evenly() -> None:
+def test_every_image_needs_equally_many_captions() -> None:
     with pytest.raises(ValueError, match="same number of captions for every image, got 5 captions and 2 images"):
         cross_modal_ranks(np.eye(2), np.eye(2)[[0, 0, 1, 1, 1]])
 
@@ -91,7 +91,7 @@ def labelled():
     return normal(60, 6, seed=3), np.random.default_rng(4).integers(0, 7, 60)
 
 
-def test_label_measures_are_those_of_others(labelled) -> None:
+def test_label_measures_match_other_implementations(labelled) -> None:
     items, labels = labelled
     found = retrieve_by_label(items, items, labels, labels, own=np.arange(60))
     assert not found.left_out
@@ -110,7 +110,7 @@ def test_label_measures_are_those_of_others(labelled) -> None:
         assert found.values["mAP@R"][i] == pytest.approx(at_r, abs=1e-6)
 
 
-def test_a_gallery_of_other_items_is_searched_whole(labelled) -> None:
+def test_every_item_of_another_gallery_is_searched(labelled) -> None:
     items, labels = labelled
     found = retrieve_by_label(items[:10], items[10:], labels[:10], labels[10:])
     for i in range(10):
@@ -131,7 +131,7 @@ def test_small_chunks_change_nothing(labelled, monkeypatch) -> None:
     np.testing.assert_array_equal(cross_modal_ranks(items[:20], items[20:]).to_image, ranks.to_image)
 
 
-def test_queries_without_anything_relevant_are_left_out_and_counted() -> None:
+def test_queries_without_relevant_items_are_left_out_and_counted() -> None:
     items = np.eye(4) + 0.1
     found = retrieve_by_label(items, items, ["a", "a", "b", "c"], ["a", "a", "b", "c"], own=np.arange(4))
     assert found.left_out == 2
@@ -141,12 +141,12 @@ def test_queries_without_anything_relevant_are_left_out_and_counted() -> None:
     assert alone.estimates()["R@1"].value is None
 
 
-def test_labels_must_be_as_many_as_items() -> None:
+def test_every_item_needs_a_label() -> None:
     with pytest.raises(ValueError, match="got 1 labels for 2 queries"):
         retrieve_by_label(np.eye(2), np.eye(2), ["a"], ["a", "b"])
 
 
-def test_intervals_of_label_measures_hold_their_mean(labelled) -> None:
+def test_intervals_of_label_measures_contain_their_mean(labelled) -> None:
     items, labels = labelled
     found = retrieve_by_label(items, items, labels, labels, own=np.arange(60))
     for estimate in found.estimates(clusters=np.arange(60) // 2).values():

@@ -134,14 +134,23 @@ def correlation_report(
         )
     else:
         differences = agreement_differences(agreements, baseline, headline, settings.confidence)
+    averaged, accuracy = {}, {}
+    if rated.several_raters or rated.groups is not None:
+        means = rated.averaged()
+        accuracy = _accuracy(means, settings)
+        if rated.several_raters:
+            averaged = {
+                name: correlation(headline, values[~np.isnan(values)], means.ratings[~np.isnan(values)])
+                for name, values in means.scores.items()
+            }
     return CorrelationReport(
         agreements,
         headline,
         baseline,
         {difference.first: difference for difference in differences},
         _raters(rated, settings),
-        _averaged(rated, headline),
-        _accuracy(rated, settings),
+        averaged,
+        accuracy,
         {column: _parts(rated, labels, headline, settings) for column, labels in rated.parts.items()},
         rated.over,
         settings,
@@ -159,22 +168,10 @@ def _raters(rated: RatedScores, resampling: Resampling) -> Agreement | None:
     return agreement(others, own, clusters, resampling=resampling)
 
 
-def _averaged(rated: RatedScores, headline: CorrelationName) -> dict[str, float | None]:
-    if not rated.several_raters:
-        return {}
-    means = rated.averaged()
-    defined = {name: ~np.isnan(values) for name, values in means.scores.items()}
-    return {
-        name: correlation(headline, values[defined[name]], means.ratings[defined[name]])
-        for name, values in means.scores.items()
-    }
-
-
-def _accuracy(rated: RatedScores, resampling: Resampling) -> dict[str, tuple[Estimate, int]]:
+def _accuracy(means: RatedScores, resampling: Resampling) -> dict[str, tuple[Estimate, int]]:
     """Compare captions of a group by their mean ratings, so that no caption is compared with itself."""
-    if rated.groups is None:
+    if means.groups is None:
         return {}
-    means = rated.averaged()
     groups = np.asarray(means.groups)
     clusters = groups if means.clusters is None else np.asarray(means.clusters)
     accuracy = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -166,11 +166,15 @@ def measure_gap(
     estimates["minimum_cosine_distance"] = Estimate(distance, None)
     first = np.unique(image_of, return_index=True)[1]
     fit: Separability | None = None
+    linear = accuracy = Estimate(None, None)
     try:
         fit = separability(images, captions[first])
+        explained, correct = 1 - fit.squared_errors.mean(axis=1), fit.correct.mean(axis=1)
+        linear = Estimate(fit.linear_separability, bootstrap_mean(explained, fit.pairs, settings))
+        accuracy = Estimate(fit.accuracy, bootstrap_mean(correct, fit.pairs, settings))
     except InputError as error:
         notes.append(str(error))
-    estimates |= _from_separability(fit, settings)
+    estimates |= {"linear_separability": linear, "modality_accuracy": accuracy}
     return GapMeasures(
         images=len(images),
         captions=len(captions),
@@ -200,7 +204,9 @@ def _from_means(
     images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[np.int64], settings: Resampling
 ) -> dict[str, Estimate]:
     count = len(images)
-    whole, *parts = pair_measures(images, captions, image_of, chain([None], _weights(count, settings)))
+    drawn = cluster_weights(np.arange(count), count, settings)
+    weights = iter(lambda: list(islice(drawn, _DRAWS_AT_ONCE)), [])
+    whole, *parts = pair_measures(images, captions, image_of, chain([None], map(np.stack, weights)))
     measured = {name: float(values[0]) for name, values in whole.items()}
     draws = {name: np.concatenate([p[name] for p in parts]) if parts else np.empty(0) for name in measured}
     squared = draws["centroid_distance"] ** 2
@@ -210,24 +216,6 @@ def _from_means(
     return {
         name: Estimate(None if np.isnan(value) else value, percentile_interval(draws[name], settings.confidence, count))
         for name, value in measured.items()
-    }
-
-
-def _weights(count: int, settings: Resampling) -> Iterator[NDArray[np.int64]]:
-    """Yield bootstrap weights of images (r, m), some resamples at a time."""
-    drawn = cluster_weights(np.arange(count), count, settings)
-    while batch := list(islice(drawn, _DRAWS_AT_ONCE)):
-        yield np.stack(batch)
-
-
-def _from_separability(fit: Separability | None, settings: Resampling) -> dict[str, Estimate]:
-    if fit is None:
-        undefined = Estimate(None, None)
-        return {"linear_separability": undefined, "modality_accuracy": undefined}
-    explained, correct = 1 - fit.squared_errors.mean(axis=1), fit.correct.mean(axis=1)
-    return {
-        "linear_separability": Estimate(fit.linear_separability, bootstrap_mean(explained, fit.pairs, settings)),
-        "modality_accuracy": Estimate(fit.accuracy, bootstrap_mean(correct, fit.pairs, settings)),
     }
 
 
@@ -303,26 +291,27 @@ def report_gap(
         StatisticsError: The statistics lack what a given standardizer needs.
     """
     settings = settings or SignatureFields((), (), Resampling())
-    said = [*notes]
+    notes = [*notes]
     if statistics is not None and statistics.per_run and any(s != NONE for s in standardizers or [POST]):
-        said += warn_few_images(run, statistics, *statistics.standardize(POST, run.images, run.texts))
-    wanted = list(standardizers) or _usable(statistics, said)
+        notes += warn_few_images(run, statistics, *statistics.standardize(POST, run.images, run.texts))
+    standardizers = list(standardizers) or _usable(statistics, notes)
     measures, signatures = {}, {}
-    for standardizer in dict.fromkeys([NONE, *wanted]):
+    for standardizer in dict.fromkeys([NONE, *standardizers]):
         x, y, owners = _standardized(run, statistics, standardizer)
         measures[str(standardizer)] = measure_gap(x, y, owners, settings.resampling)
         signatures[str(standardizer)] = sign("gap", run, standardizer, statistics, settings)
-    in_sample = None if statistics is None else _is_of(run, statistics)
-    if in_sample is not None:
-        said.append(IN_SAMPLE if in_sample else HELD_OUT)
+    in_sample = None
+    if statistics is not None:
+        pairs = zip(run.pairs, (statistics.image.mean, statistics.caption.mean), strict=True)
+        in_sample = all(np.allclose(v.mean(axis=0, dtype=np.float64), mean, rtol=0, atol=1e-6) for v, mean in pairs)
+        notes.append(IN_SAMPLE if in_sample else HELD_OUT)
     if in_sample and str(POST) in measures:
         score = measures[str(POST)]["matched"].value or 0.0
-        said.append(EXPECTED.format(expected=expected_residual_gap(score, len(run.images))))
-    scaled = [str(s) for s in wanted if s.spec.similarity == "dot"]
-    if scaled:
-        said.append(f"{', '.join(scaled)}: measured on vectors scaled to unit length.")
-    left_out = (*skipped, *run.skipped)
-    return GapReport(measures, statistics, in_sample, signatures, settings.resampling, left_out, tuple(said))
+        notes.append(EXPECTED.format(expected=expected_residual_gap(score, len(run.images))))
+    if scaled := [str(s) for s in standardizers if s.spec.similarity == "dot"]:
+        notes.append(f"{', '.join(scaled)}: measured on vectors scaled to unit length.")
+    skipped = (*skipped, *run.skipped)
+    return GapReport(measures, statistics, in_sample, signatures, settings.resampling, skipped, tuple(notes))
 
 
 def warn_few_images(run: EncodedRun, statistics: Statistics, images: NDArray[Any], captions: NDArray[Any]) -> list[str]:
@@ -383,10 +372,3 @@ def _standardized(
     if standardizer.spec.similarity == "dot":
         x, y = normalize(x), normalize(y)
     return x, y, run.image_index
-
-
-def _is_of(run: EncodedRun, statistics: Statistics) -> bool:
-    """Return whether the statistics have the means of the run."""
-    means = (v.mean(axis=0, dtype=np.float64) for v in run.pairs)
-    own = (statistics.image.mean, statistics.caption.mean)
-    return all(np.allclose(a, b, rtol=0, atol=1e-6) for a, b in zip(means, own, strict=True))

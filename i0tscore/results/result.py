@@ -237,7 +237,7 @@ class SampleSequence(Sequence[SampleResult]):
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not -len(self) <= position < len(self):
-            raise IndexError(f"Expected a position below {len(self)}, got {position}.")
+            raise IndexError(f"Expected a position from {-len(self)} to {len(self) - 1}, got {position}.")
         r, i = self._result, position % len(self)
         scores = {
             name: SampleScore(
