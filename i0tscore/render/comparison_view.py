@@ -87,7 +87,7 @@ def correlation_document(report: CorrelationReport) -> Document:
             [name, format_estimate(d.estimate, signed=True), format_p_value(d.p_value), format_p_value(d.p_holm)]
             for name, d in report.differences.items()
         ]
-        title = f"difference in {symbol} from {report.baseline}, on the same rows"
+        title = f"Difference in {symbol} from {report.baseline}, on the same rows"
         differences = Table(["score", "difference", "p", "Holm's p"], rows, title)
     if report.parts:
         parts = part_table(report, report.labeled_parts)._replace(title=f"{symbol} by part")

@@ -42,7 +42,7 @@ def retrieval_document(report: RetrievalReport) -> Document:
     return Document(
         [
             _table(title, measures, signed=False),
-            _table("difference from the baseline, query by query", differences, signed=True) if differences else None,
+            _table("Difference from the baseline, query by query", differences, signed=True) if differences else None,
             skipped_table(report.skipped),
             Notes([*notes, *report.notes]),
             Signatures([str(report.signature)]),
