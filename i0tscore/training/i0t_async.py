@@ -80,48 +80,36 @@ class Passes(NamedTuple):
 
 
 class Pairs(Protocol):
-    """Source of training batches."""
+    """Source of training batches.
 
-    @property
-    def image_index(self) -> IntArray:
-        """Index of each pair's image (n,)."""
+    Attributes:
+        image_index: Index of each pair's image (n,).
+        dimension: Length of an embedding.
+        identity: Hash of the data, which a checkpoint must match.
+    """
 
-    @property
-    def dimension(self) -> int:
-        """Length of an embedding."""
-
-    @property
-    def identity(self) -> str:
-        """Hash of the data, which a checkpoint must match."""
+    image_index: IntArray
+    dimension: int
+    identity: str
 
     def passes(self, rows: IntArray, seed: int) -> Passes:
         """Return the embeddings of some pairs; the same rows and seed give the same result."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class CachedPairs:
     """Pairs that have been embedded: one pass per modality.
 
-    Attributes:
+    Args:
         images: Unit embeddings (n, d), float32.
         captions: Unit embeddings (n, d), float32; row i matches image i.
         image_index: Index of each pair's image (n,).
     """
 
-    images: NDArray[np.float32]
-    captions: NDArray[np.float32]
-    image_index: IntArray
-
-    @property
-    def dimension(self) -> int:
-        """Length of an embedding."""
-        return int(self.images.shape[1])
-
-    @property
-    def identity(self) -> str:
-        """SHA-256 of the embeddings and image indices."""
-        arrays = (self.images, self.captions, self.image_index)
-        return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
+    def __init__(self, images: NDArray[np.float32], captions: NDArray[np.float32], image_index: IntArray) -> None:
+        self.images, self.captions, self.image_index = images, captions, image_index
+        self.dimension = images.shape[1]
+        arrays = (images, captions, image_index)
+        self.identity = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
 
     def passes(self, rows: IntArray, seed: int) -> Passes:
         """Return the embeddings of some pairs; the seed has no effect."""
