@@ -19,7 +19,7 @@ from i0tscore.cli.options import ModelOptions, add_options, model_options
 from i0tscore.errors import I0TScoreError
 from i0tscore.metrics.classic import CLASSIC_METRICS
 from i0tscore.results import Resampling
-from i0tscore.samples.rating_files import locate
+from i0tscore.samples.flickr8k import locate
 
 _PATH = click.Path(path_type=Path)
 _PLACES = {

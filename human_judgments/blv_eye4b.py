@@ -17,13 +17,11 @@ from human_judgments.arguments import Arguments, script
 from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import Report
 from human_judgments.run import report_ratings
+from i0tscore.samples.diagnostics import Diagnostics, Record
+from i0tscore.samples.flickr8k import locate
+from i0tscore.samples.formats import RENAME, Schema, fields_of, read_records
 from i0tscore.samples.images import ImageFolder
-from i0tscore.samples.rating_files import locate
-from i0tscore.samples.rating_rows import Rated, RatingAssembler, RatingScale
-from i0tscore.samples.rating_tables import Columns
-from i0tscore.samples.ratings import RatingSet
-from i0tscore.samples.records import fields_of, read_records
-from i0tscore.samples.rows import Diagnostics, Records
+from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
 
 REMARKS = ("the ratings of this set are not public: counts and hashes of the whole set are not known here",)
 
@@ -71,42 +69,39 @@ def read_eye4b(
         criterion: Keep this criterion only.
     """
     diagnostics = Diagnostics()
-    columns = Columns(
-        image=("img_dir",), caption=("gpt_txt", "txt"), rating=("accuracy", "score"), category=("criterion",)
-    )
-    records = read_records(path, diagnostics, columns)
-    chosen = columns.chosen(fields_of(records))
+    columns = {
+        "image": ("img_dir",),
+        "caption": ("gpt_txt", "txt"),
+        "rating": ("accuracy", "score"),
+        "category": ("criterion",),
+        "request": ("request",),
+        "rater": ("rater",),
+    }
+    schema = Schema(columns, {(name,): RENAME for name in ("image", "caption", "rating")}, columns["image"])
+    records = read_records(path, schema, diagnostics)
+    chosen = schema.choose(fields_of(records))
     in_words = chosen.get("rating") == "accuracy"
     scale = RatingScale(0, 1, words=EYE4B_RATINGS) if in_words else RatingScale(0, _HIGHEST_SCORE)
     rows = _descriptions(records, chosen, criterion, with_request=with_request)
     folder = None if images is None else ImageFolder(images)
-    found = RatingAssembler(folder, diagnostics, scale).assemble(path, f"blv_eye4b {path.stem}", rows)
+    found = rating_set(path, f"blv_eye4b {path.stem}", rows, diagnostics, folder=folder, scale=scale)
     return found if in_words else replace(found, rating=found.rating / _HIGHEST_SCORE)
 
 
 def _descriptions(
-    records: Records, chosen: Mapping[str, str], criterion: str | None, *, with_request: bool
-) -> list[Rated]:
-    rows = []
-    for place, record in records:
-        cell: dict[str, Any] = {field: record.get(name) for field, name in chosen.items()}
-        if criterion is not None and cell.get("category") != criterion:
+    records: list[Record], chosen: Mapping[str, str], criterion: str | None, *, with_request: bool
+) -> list[Record]:
+    rows: list[Record] = []
+    for location, record in records:
+        row: dict[str, Any] = {field: record.get(name) for field, name in chosen.items()}
+        if criterion is not None and row.get("category") != criterion:
             continue
-        request, text = str(record.get("request") or "").strip(), cell["caption"]
+        request, text = str(row.get("request") or "").strip(), row.get("caption")
         if with_request and request and isinstance(text, str) and text.strip():
-            text = f"Request: {request}\nResponse: {text}"
-        rows.append(
-            Rated(
-                place,
-                cell["image"],
-                text,
-                cell["rating"],
-                cluster=cell["image"] or None,
-                group=f"{cell.get('category') or ''}|{cell['image']}|{request}",
-                category=cell.get("category"),
-                rater=cell.get("rater"),
-            )
-        )
+            row["caption"] = f"Request: {request}\nResponse: {text}"
+        image = row.get("image")
+        row |= {"cluster": image, "group": f"{row.get('category') or ''}|{image}|{request}"}
+        rows.append((location, row))
     return rows
 
 

@@ -16,6 +16,14 @@ from scipy import stats
 
 from human_judgments.arguments import Arguments, script
 from human_judgments.blocks import RATERS, agreement_blocks, closing_blocks, figures, introduction
+from human_judgments.kreiss import (
+    AUTHORS_SCORES,
+    KREISS_FILES,
+    KREISS_QUESTIONS,
+    read_authors_scores,
+    read_kreiss,
+    same_descriptions,
+)
 from human_judgments.plot import Chart
 from human_judgments.rating_sets import KNOWN_SETS, verify
 from human_judgments.report import Report, percent, resampling_note, table
@@ -24,15 +32,7 @@ from human_judgments.scores import Scores, score_samples
 from i0tscore.results.correlation import CorrelationName, agreement
 from i0tscore.results.correlation_report import CorrelationReport
 from i0tscore.results.intervals import Estimate
-from i0tscore.samples.rating_blv import (
-    AUTHORS_SCORES,
-    KREISS_FILES,
-    KREISS_QUESTIONS,
-    read_authors_scores,
-    read_kreiss,
-    same_descriptions,
-)
-from i0tscore.samples.rating_files import locate
+from i0tscore.samples.flickr8k import locate
 from i0tscore.samples.ratings import RatingSet
 
 HEADLINE: CorrelationName = "pearson"

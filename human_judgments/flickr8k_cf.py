@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from human_judgments.arguments import Arguments, script
+from human_judgments.crowdflower import CROWD_FILES, read_flickr8k_crowd
 from human_judgments.known_sets import report_flickr8k
 from human_judgments.report import Report
-from i0tscore.samples.rating_flickr8k import CROWD_FILES, read_flickr8k_crowd
 
 REMARKS = (
     "every pair counts, its rating is the share of workers who answered yes; the references of an image are "

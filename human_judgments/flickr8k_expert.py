@@ -5,7 +5,7 @@ from __future__ import annotations
 from human_judgments.arguments import Arguments, script
 from human_judgments.known_sets import report_flickr8k
 from human_judgments.report import Report
-from i0tscore.samples.rating_flickr8k import EXPERT_FILES, read_flickr8k_expert
+from i0tscore.samples.flickr8k import EXPERT_FILES, read_flickr8k_expert
 
 REMARKS = (
     "each of the three ratings of a pair is a row of its own; pairs whose caption is one of the image's own "

@@ -12,7 +12,7 @@ from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import Report
 from human_judgments.run import report_pairs
 from i0tscore.errors import InputError
-from i0tscore.samples.rating_files import locate
+from i0tscore.samples.flickr8k import locate
 
 REMARKS = ("the true caption is left out of the references of its image",)
 

@@ -9,7 +9,7 @@ from human_judgments.rating_sets import KNOWN_SETS, read_known_table
 from human_judgments.report import Report
 from human_judgments.run import report_ratings
 from i0tscore.results.correlation import CorrelationName
-from i0tscore.samples.rating_flickr8k import CAPTIONS_FILE
+from i0tscore.samples.flickr8k import CAPTIONS_FILE
 from i0tscore.samples.ratings import RatingSet
 
 

@@ -9,7 +9,7 @@ from human_judgments.preferences import read_preferences
 from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import Report
 from human_judgments.run import report_pairs
-from i0tscore.samples.rating_files import locate
+from i0tscore.samples.flickr8k import locate
 
 REMARKS = (
     "HC two right human captions, HI a right and a wrong human caption, HM a human and a machine caption, MM "

@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.samples.assemble import checked_references
+from i0tscore.samples.diagnostics import Diagnostics, Location, UnusableError, check_references, check_text, quote
 from i0tscore.samples.images import ImageFolder, without_suffix
-from i0tscore.samples.json_files import line_records, list_records
-from i0tscore.samples.rating_rows import find_image
-from i0tscore.samples.ratings import Labels, without
-from i0tscore.samples.rows import Diagnostics, Location, UnusableError, checked_name, checked_text, quote
+from i0tscore.samples.ratings import Labels, find_image, without
 from i0tscore.samples.sample import Sample
-from i0tscore.samples.text import BROKEN, read_json
+from i0tscore.samples.text import BROKEN, read_json, read_json_lines, read_json_list
 
 PASCAL_CATEGORIES = {1: "HC", 2: "HI", 3: "HM", 4: "MM"}
 
@@ -124,7 +121,7 @@ def _assemble(
 ) -> PreferenceSet:
     folder = None if images is None else ImageFolder(images)
     made = [samples for pair in pairs if (samples := _samples(pair, folder, most, diagnostics)) is not None]
-    diagnostics.finish(path, [sample for two, _, _ in made for sample in two], skip=False)
+    diagnostics.finish(path, len(made))
     categories = tuple(category for _, _, category in made)
     clusters = tuple(str(two[0].image) for two, _, _ in made)
     counts = {
@@ -147,14 +144,14 @@ def _samples(
     pair: _Pair, folder: ImageFolder | None, most: int | None, diagnostics: Diagnostics
 ) -> tuple[tuple[Sample, Sample], int, str] | None:
     try:
-        name = checked_name(pair.image, "the image")
+        name = check_text(pair.image, "an image", True)
         image = Path(name) if folder is None else find_image(folder, name)
         if not isinstance(pair.captions, list) or len(pair.captions) != 2:
             raise UnusableError('"captions" is no list of two: write ["a", "b"]')
-        first, second = (checked_text(text, "the caption") for text in pair.captions)
+        first, second = (check_text(text, "a caption") for text in pair.captions)
         if isinstance(pair.label, bool) or pair.label not in (0, 1):
             raise UnusableError(f"the label {quote(pair.label)} is neither 0 nor 1: correct it")
-        references = checked_references(pair.references)[:most]
+        references = check_references(pair.references)[:most]
     except UnusableError as problem:
         diagnostics.row_error(pair.place, str(problem))
         return None
@@ -167,7 +164,7 @@ def _samples(
 
 def _of_json(path: Path, diagnostics: Diagnostics) -> Iterator[_Pair]:
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        yield from (_pair(record, place, None) for place, record in line_records(path, diagnostics))
+        yield from (_pair(record, place, None) for place, record in read_json_lines(path, diagnostics))
         return
     value = read_json(path, diagnostics)
     if isinstance(value, dict):
@@ -181,7 +178,7 @@ def _of_json(path: Path, diagnostics: Diagnostics) -> Iterator[_Pair]:
                 else:
                     diagnostics.row_error(place, 'not an object with "image", "captions" and "label": correct it')
     elif value is not BROKEN:
-        yield from (_pair(record, place, None) for place, record in list_records(path, diagnostics))
+        yield from (_pair(record, place, None) for place, record in read_json_list(path, diagnostics))
 
 
 def _pair(record: Mapping[str, Any], place: Location, category: str | None) -> _Pair:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from i0tscore.errors import InputError
-from i0tscore.samples.hub_datasets import load_hub_dataset
-from i0tscore.samples.rating_files import differing_hashes, image_folder, locate
-from i0tscore.samples.rating_rows import RatingScale
-from i0tscore.samples.rating_tables import Columns, TableRules, read_dataset_ratings, read_rating_table
-from i0tscore.samples.ratings import RatingSet, require_counts
-
-HUB_COLUMNS = Columns(
-    image=("img", "image", "imgid", "file_name", "id"),
-    caption=("cand", "mt", "caption"),
-    rating=("human_score", "score", "rating", "correctness"),
-    references=("refs", "references"),
-    category=("category", "source", "dataset"),
+from i0tscore.errors import InputError, SampleFileError
+from i0tscore.samples.datasets import load_hub_dataset
+from i0tscore.samples.flickr8k import image_folder, locate
+from i0tscore.samples.ratings import (
+    RATING_COLUMNS,
+    RatingScale,
+    RatingSet,
+    TableRules,
+    read_dataset_ratings,
+    read_rating_table,
 )
+
+HUB_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    **RATING_COLUMNS,
+    "image": ("img", "image", "imgid", "file_name", "id"),
+    "caption": ("cand", "mt", "caption"),
+    "rating": ("human_score", "score", "rating", "correctness"),
+    "references": ("refs", "references"),
+    "category": ("category", "source", "dataset"),
+}
 """Names used by Composite, Polaris and Nebula, on the hub and in their CSV files."""
 
 
@@ -83,7 +90,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
                 "Flickr8k.token.txt": "1e1f3a371ba1a1bf742e6930521c037e046b2bf3fcc2390ba8405e0301ed7689",
             },
             HubLocation("yuwd/Flickr8k-HumanEval", "expert"),
-            TableRules(HUB_COLUMNS, RatingScale(1, 4, whole=True), repeats=True),
+            TableRules(HUB_COLUMNS, RatingScale(1, 4, whole=True), allow_duplicates=True),
         ),
         KnownSet(
             "flickr8k_cf",
@@ -93,7 +100,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             {"ratings": 47830, "judgements": 144860, "images": 1000},
             {"Flickr8k.token.txt": "1e1f3a371ba1a1bf742e6930521c037e046b2bf3fcc2390ba8405e0301ed7689"},
             HubLocation("yuwd/Flickr8k-HumanEval", "crowdflower"),
-            TableRules(HUB_COLUMNS, RatingScale(0, 1), drop_caption=True, repeats=True),
+            TableRules(HUB_COLUMNS, RatingScale(0, 1), drop_caption=True, allow_duplicates=True),
         ),
         KnownSet(
             "composite",
@@ -101,7 +108,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "Aditya et al. 2018 (CVIU 173), correctness 1–5 of captions of Flickr8k, Flickr30k and COCO",
             {"ratings": 11985, "images": 3995},
             hub=HubLocation("yuwd/Composite"),
-            rules=TableRules(HUB_COLUMNS, RatingScale(0, 5), drop_caption=True, repeats=True),
+            rules=TableRules(HUB_COLUMNS, RatingScale(0, 5), drop_caption=True, allow_duplicates=True),
             files=("*composite*.csv", "*composite*.tsv", "*composite*.json"),
         ),
         KnownSet(
@@ -110,7 +117,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "Wada et al., CVPR 2024 (Polos), test split",
             {"ratings": 26122},
             hub=HubLocation("yuwd/Polaris"),
-            rules=TableRules(HUB_COLUMNS, RatingScale(0, 1), repeats=True),
+            rules=TableRules(HUB_COLUMNS, RatingScale(0, 1), allow_duplicates=True),
             files=("polaris_test.csv", "*polaris*.csv"),
         ),
         KnownSet(
@@ -120,7 +127,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "reported and not compared",
             {},
             hub=HubLocation("Ka2ukiMatsuda/Nebula"),
-            rules=TableRules(HUB_COLUMNS, RatingScale(0, 1), repeats=True),
+            rules=TableRules(HUB_COLUMNS, RatingScale(0, 1), allow_duplicates=True),
             files=("*nebula*.csv",),
         ),
         KnownSet(
@@ -150,6 +157,45 @@ KNOWN_SETS: dict[str, KnownSet] = {
     )
 }
 """The named sets."""
+
+
+def require_counts(
+    path: object, found: Mapping[str, int], expected: Mapping[str, int], *, allow_others: bool = False
+) -> tuple[str, ...]:
+    """Compare what was read with what is known of a set.
+
+    Args:
+        path: What was read, for the message.
+        found: Counts by name.
+        expected: Known counts by name; those that ``found`` lacks are not compared.
+        allow_others: Whether to return differences as notes instead of raising, e.g. for a subset.
+
+    Raises:
+        SampleFileError: Lists all counts that differ.
+    """
+    differing = [
+        f"{name}: {found[name]:,} where the set has {count:,}"
+        for name, count in expected.items()
+        if name in found and found[name] != count
+    ]
+    if differing and not allow_others:
+        raise SampleFileError(path, [f"{line}. Get the whole file, or allow other counts." for line in differing])
+    return tuple(differing)
+
+
+def differing_hashes(files: Mapping[str, Path], known: Mapping[str, str]) -> tuple[str, ...]:
+    """Return which files differ from those that the known figures were computed with.
+
+    Args:
+        files: Files by name.
+        known: SHA-256 in hexadecimal by the same names.
+    """
+    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    return tuple(
+        f"{name} differs from the file known by this name (SHA-256 {digest[:12]}…, not {known[name][:12]}…)"
+        for name, digest in found.items()
+        if name in known and known[name] != digest
+    )
 
 
 def verify(

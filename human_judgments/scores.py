@@ -20,8 +20,8 @@ from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_si
 from i0tscore.metrics.metric import Metric
 from i0tscore.metrics.sample_sets import score_with
 from i0tscore.results import Signature
+from i0tscore.samples.ratings import read_scores_of
 from i0tscore.samples.sample import Sample
-from i0tscore.samples.score_tables import read_scores_of
 
 Column = NDArray[np.float64]
 

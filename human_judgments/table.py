@@ -13,8 +13,8 @@ from human_judgments.report import Report
 from human_judgments.run import report_ratings
 from i0tscore.errors import InputError
 from i0tscore.results.correlation import CORRELATIONS, CorrelationName
-from i0tscore.samples.rating_flickr8k import read_clipscore_json
-from i0tscore.samples.rating_tables import read_rating_table
+from i0tscore.samples.flickr8k import read_clipscore_json
+from i0tscore.samples.ratings import read_rating_table
 
 
 @script(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from i0tscore.gap import POST, GapStatistics, Moments, centroid_distance, dot
 from i0tscore.results.correlation import correlation
 from i0tscore.results.retrieval import recall
-from i0tscore.samples.rating_flickr8k import read_flickr8k_expert
+from i0tscore.samples.flickr8k import read_flickr8k_expert
 
 Vectors = NDArray[np.float32]
 

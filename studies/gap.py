@@ -13,7 +13,7 @@ from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import Report
 from i0tscore.errors import InputError
 from i0tscore.metrics.metric import PREFIX
-from i0tscore.samples.rating_flickr8k import EXPERT_FILES, read_flickr8k_expert
+from i0tscore.samples.flickr8k import EXPERT_FILES, read_flickr8k_expert
 from i0tscore.samples.ratings import RatingSet
 from studies.classification import class_vectors
 from studies.embedder import Embedder, open_embedder

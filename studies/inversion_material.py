@@ -18,7 +18,7 @@ from i0tscore.gap import Statistics
 from i0tscore.inversion import Inverted
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.metrics.statistics_choice import fixed_statistics
-from i0tscore.samples.rating_flickr8k import EXPERT_FILES, read_flickr8k_expert
+from i0tscore.samples.flickr8k import EXPERT_FILES, read_flickr8k_expert
 from i0tscore.samples.ratings import RatingSet
 from studies.classification import class_vectors
 from studies.embedder import Embedder

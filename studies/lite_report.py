@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from tabulate import tabulate
 
+from human_judgments.kreiss import read_kreiss
 from i0tscore.encoders.images import ImageInput
 from i0tscore.encoders.lite import load_lite
 from i0tscore.encoders.loop import embed_captions, embed_images
@@ -25,7 +26,6 @@ from i0tscore.gap import NONE, POST, Standardizer, Statistics, centroid_distance
 from i0tscore.metrics.statistics_choice import builtin_statistics
 from i0tscore.results.correlation import correlation
 from i0tscore.results.retrieval import DEPTHS, recall
-from i0tscore.samples.rating_blv import read_kreiss
 from studies.evaluation import expert_ratings
 from studies.flickr8k import CAPTIONS_PER_IMAGE, read_split
 from studies.lite_features import PREFIX

@@ -11,7 +11,7 @@ from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import UNDEFINED, Report, bullets, p_value, percent, resampling_note, table
 from i0tscore.errors import InputError
 from i0tscore.results.intervals import Difference, Estimate
-from i0tscore.samples.rating_flickr8k import EXPERT_FILES, read_flickr8k_expert
+from i0tscore.samples.flickr8k import EXPERT_FILES, read_flickr8k_expert
 from studies.embedder import open_embedder
 from studies.standardizer_study import (
     BUILTIN,

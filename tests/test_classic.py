@@ -11,7 +11,7 @@ from i0tscore.errors import InputError, MissingExtraError, UsageError
 from i0tscore.metrics import classic
 from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores
 from i0tscore.results.correlation import correlation
-from i0tscore.samples.rating_flickr8k import read_flickr8k_expert
+from i0tscore.samples.flickr8k import read_flickr8k_expert
 
 JAVA = pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
 WITHOUT_JAVA_PROGRAMS = ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr")

@@ -193,9 +193,9 @@ def test_metrics_that_are_not_everywhere_are_left_out_or_refused(values, tmp_pat
         ('{"schema": "i0tscore.result/1", "samples": []}', "Expected samples, found none"),
         (
             '{"schema": "i0tscore.result/1", "samples": [{"id": "x", "scores": {"S": {"value": "1"}}}]}',
-            "sample 1: Expected a score of S with a number as value, got a value of type str",
+            "sample 1: Expected a score of S with a number as value, got a string",
         ),
-        ('{"schema": "i0tscore.result/1", "samples": [{"id": ', "cut off"),
+        ('{"schema": "i0tscore.result/1", "samples": [{"id": ', "truncated"),
     ],
 )
 def test_unusable_results_are_refused(content, said, saved, tmp_path, capsys):

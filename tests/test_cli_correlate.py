@@ -118,7 +118,7 @@ def test_images_inside_a_data_set_are_grouped_by_their_names(rows, tmp_path, cap
         arguments = [str(tmp_path / "t.parquet"), "--score", "good", "--repeats", "--resamples", "40"]
         assert main(["correlate", *arguments, "--format", "csv"]) == code
         shown = capsys.readouterr()
-    assert "row 1: the image has no name: name a column" in shown.err
+    assert "row 1: The image has no name. Name a column" in shown.err
 
 
 def test_raters_are_a_ceiling_and_must_not_repeat(table, rows, tmp_path, capsys):
@@ -130,11 +130,11 @@ def test_raters_are_a_ceiling_and_must_not_repeat(table, rows, tmp_path, capsys)
     assert found(capsys, table, "--score", "good", "--repeats")["raters"] is None
     again = write_csv(tmp_path / "again.csv", [*rows, {**rows[0], "rating": 1}])
     assert main(["correlate", again, "--score", "good", "--rater", "rater"]) == 1
-    assert 'line 182: a rating of this item by "a" stands at line 2 already' in capsys.readouterr().err
+    assert 'line 182: Rater "a" already rated this item at line 2' in capsys.readouterr().err
     by_item = found(capsys, table, "--score", "good", "--item", "caption", "--repeats")
     assert by_item["raters"] == data["raters"]
     assert main(["correlate", table, "--score", "good", "--item", "image", "--repeats"]) == 1
-    assert "for the same item" in capsys.readouterr().err
+    assert "per item" in capsys.readouterr().err
 
 
 def test_averaging_is_on_request_said_and_raises_the_figure(table, capsys):
@@ -160,7 +160,7 @@ def test_rows_are_resampled_only_on_request(rows, tmp_path, capsys):
     assert main(["correlate", table, "--score", "good", "--repeats"]) == 1
     err = capsys.readouterr().err
     assert "--group COLUMN" in err
-    assert "--by-rows" in err
+    assert "--no-cluster" in err
     grouped = found(capsys, table, "--score", "good", "--repeats", "--group", "scene")
     rowwise = found(capsys, table, "--score", "good", "--repeats", "--by-rows")
     assert (grouped["resampling"]["over"], rowwise["resampling"]["over"]) == ("scene", "rows")
@@ -192,15 +192,15 @@ def test_all_that_is_wrong_is_listed_with_lines(tmp_path, capsys):
     lines = [line.strip() for line in err.splitlines()]
     assert lines[0] == f"error: {file}: 9 problems"
     for expected in (
-        "line 3: the rating is missing",
-        'line 4: the rating "good" is not a number',
-        "line 5: the rating 9 is outside 1 to 4",
-        'line 5: the value of "mine" is nan',
-        'line 6: the value of "mine" is inf',
-        'line 6: the value of "image" is missing',
-        "line 7: fields: 2, where the header has 3",
-        'line 8: the value of "mine" ',
-        "line 10: equal to line 9 in every column",
+        "line 3: Expected a rating, got nothing",
+        'line 4: Expected a rating, got "good"',
+        "line 5: Expected a rating between 1 and 4, got 9",
+        'line 5: Expected a number in column "mine", got nan',
+        'line 6: Expected a number in column "mine", got inf',
+        'line 6: Expected a value in column "image", got nothing',
+        "line 7: Expected 3 fields as in the header, got 2",
+        'line 8: Expected a number in column "mine", got',
+        "line 10: Every column equals that of line 9",
     ):
         assert any(line.startswith(expected) for line in lines), expected
 
@@ -208,9 +208,9 @@ def test_all_that_is_wrong_is_listed_with_lines(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("header", "options", "said"),
     [
-        ("image,rating,mine", ["--human", "stars"], 'no column "stars"'),
-        ("image,rating,mine", ["--rater", "who"], 'no column "who"'),
-        ("image,rating,mine", ["--average-raters"], "--item COLUMN"),
+        ("image,rating,mine", ["--human", "stars"], 'Expected a column "stars"'),
+        ("image,rating,mine", ["--rater", "who"], 'Expected a column "who"'),
+        ("image,rating,mine", ["--average-raters"], "--item-key COLUMN"),
         ("image,rating,mine,mine", [], "more than once"),
         ("image;rating;mine", [], "semicolons"),
     ],
@@ -224,7 +224,7 @@ def test_missing_columns_are_named(header, options, said, tmp_path, capsys):
 def test_empty_and_constant_tables(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("image,rating,mine\n")
     assert main(["correlate", str(tmp_path / "t.csv"), "--score", "mine"]) == 1
-    assert "no rows in it" in capsys.readouterr().err
+    assert "no entries" in capsys.readouterr().err
     (tmp_path / "t.csv").write_text("image,rating,mine\na,1,2\nb,1,3\n")
     figures = found(capsys, str(tmp_path / "t.csv"), "--score", "mine")["metrics"]["mine"]
     assert figures["tau_b"] == {"value": None, "interval": None}
@@ -321,7 +321,7 @@ def test_both_forms_of_expert_ratings_join_scores_from_a_file(expert, capsys):
     kept = (folder / "scores.csv").read_text().splitlines(keepends=True)
     (folder / "scores.csv").write_text("".join(kept[:-2]))
     assert main(["correlate", str(folder / "ExpertAnnotations.txt"), *scores]) == 1
-    assert capsys.readouterr().err.count("no score of") == 2
+    assert capsys.readouterr().err.count("No score of") == 2
 
 
 def test_metrics_of_words_need_no_images(expert, capsys):

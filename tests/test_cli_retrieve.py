@@ -149,7 +149,7 @@ def test_folders_of_images_by_label_are_searched_within_images(photographs, tmp_
         for name, change in way["differences"].items():
             native = found["ways"]["native"]["measures"][name]["value"]
             assert change["value"] == pytest.approx(way["measures"][name]["value"] - native, abs=1e-9)
-    assert "images of no sub-folder, left aside: 1" in " ".join(found["notes"])
+    assert "images in no sub-folder, ignored: 1" in " ".join(found["notes"])
     for part in ("|m:lite|", "|inverted:query|inv:oti|", "|steps:4|", "|entry:a photo of {}|"):
         assert part in found["signature"]
     inverted = Inverted.load(saved)
@@ -309,4 +309,4 @@ def test_references_and_missing_labels_are_refused(tmp_path):
     run = retrieve(table, "--references", tmp_path / "r.json")
     assert (run.code, "references are not retrieved" in run.err) == (2, True)
     run = retrieve(table, "--label", "class")
-    assert (run.code, 'no column "class" of labels (found: "caption", "topic")' in run.err) == (1, True)
+    assert (run.code, 'Expected a column "class", found "caption", "topic"' in run.err) == (1, True)

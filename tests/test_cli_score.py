@@ -315,7 +315,8 @@ def test_embeddings_made_elsewhere_score_alike(score, examples, tmp_path):
     save_embeddings(tmp_path / "texts.npy", [*shuffled[:-1], "unknown"], texts.vectors[texts.index])
     refused = from_embeddings()
     assert refused.code == 1
-    assert "unknown: no image embedding" in refused.err
+    assert "images.npy has no embedding of this id" in refused.err
+    assert "  unknown: " in refused.err
 
 
 def test_the_default_model_names_three_ways_out(examples):

@@ -181,9 +181,9 @@ def test_bad_files_end_with_exit_code_1_and_every_problem(expert, tmp_path):
     with (data / "ExpertAnnotations.txt").open("a") as file:
         file.write("one.jpg\tnone.jpg#1\t1\t1\t1\nbroken\n")
     told = run("flickr8k_expert", "--data", data, "--scores", scores, code=1)
-    assert 'line 7: no caption "none.jpg#1"' in told
-    assert "line 8: 1 columns" in told
-    assert "line 8: 1 columns" in run("flickr8k_expert", "--data", data / "ExpertAnnotations.txt", code=1)
+    assert 'line 7: Flickr8k.token.txt has no caption "none.jpg#1"' in told
+    assert "line 8: Expected 5 fields" in told
+    assert "line 8: Expected 5 fields" in run("flickr8k_expert", "--data", data / "ExpertAnnotations.txt", code=1)
     told = run("flickr8k_expert", "--data", tmp_path / "nowhere", code=1)
     assert "no such data; give --data, or set I0TSCORE_DATA" in told
 
@@ -195,10 +195,10 @@ def test_score_files_must_have_every_caption(expert, tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text("\n".join([*lines[:3], lines[3].replace("0.1", "high"), *lines[5:]]))
     told = run("flickr8k_expert", *arguments, "--scores", bad, code=1)
-    assert 'the value of "Mine" "high" is not a number' in told
-    assert 'no score of "two.jpg", "A bird number 4 ."' in told
+    assert 'Expected a number in column "Mine", got "high"' in told
+    assert 'No score of "two.jpg", "A bird number 4 ."' in told
     bad.write_text("image,caption\na,b\n")
-    assert "no score of" in run("flickr8k_expert", *arguments, "--scores", bad, code=1)
+    assert "No score of" in run("flickr8k_expert", *arguments, "--scores", bad, code=1)
     bad.write_text("picture,caption,Mine\na,b,1\n")
     assert 'no column "image"' in run("flickr8k_expert", *arguments, "--scores", bad, code=1)
 

@@ -128,7 +128,7 @@ def test_everything_that_cannot_be_scored_is_listed(coco, lite, tmp_path) -> Non
         assert part in str(error.value)
     (tmp_path / "empty").mkdir()
     elsewhere = CocoScorer("CLIPScore", tmp_path / "empty", annotations, model=lite)
-    with pytest.raises(InputError, match=r"no image \".*\" in .*empty"):
+    with pytest.raises(InputError, match=r"No image \".*\" in .*empty"):
         elsewhere.compute_score(annotations.imgToAnns, results.imgToAnns)
     with pytest.raises(InputError, match=f"{first}: give a list of one caption, not None"):
         scorer.compute_score({first: []}, {first: None})

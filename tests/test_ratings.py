@@ -11,9 +11,14 @@ import pytest
 from human_judgments.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_known_table, verify
 from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.results.correlation import correlation
-from i0tscore.samples.rating_rows import RatingScale
-from i0tscore.samples.rating_tables import TableRules, read_dataset_ratings, read_rating_table
-from i0tscore.samples.ratings import AVERAGED, RatingSet
+from i0tscore.samples.ratings import (
+    AVERAGED,
+    RatingScale,
+    RatingSet,
+    TableRules,
+    read_dataset_ratings,
+    read_rating_table,
+)
 from i0tscore.samples.sample import Sample
 
 ROWS = [
@@ -67,7 +72,7 @@ def test_images_are_looked_for_in_their_folder(tmp_path):
     file = write(tmp_path / "r.csv", ROWS)
     (tmp_path / "a.jpg").touch()
     text = problems(file, images=tmp_path)
-    assert 'line 5: no image "b.jpg"' in text
+    assert 'line 5: No image "b.jpg"' in text
     (tmp_path / "b.jpg").touch()
     assert read_rating_table(file, images=tmp_path).samples[2].image == tmp_path / "b.jpg"
 
@@ -89,15 +94,15 @@ def test_every_bad_row_is_listed_at_once(tmp_path):
     )
     text = problems(file, rules=TableRules(scale=RatingScale(1, 5)))
     for line, reason in (
-        (2, "the rating 7 is outside 1 to 5"),
-        (3, "the caption is empty"),
-        (4, "the rating is nan"),
-        (5, 'the rating "good" is not a number'),
-        (6, "fields: 2"),
-        (7, "not UTF-8"),
-        (8, "the image is empty"),
-        (9, "the rating is missing"),
-        (11, "equal to line 10 in every column"),
+        (2, "Expected a rating between 1 and 5, got 7"),
+        (3, "Expected a caption, got nothing"),
+        (4, "Expected a rating, got nan"),
+        (5, 'Expected a rating, got "good"'),
+        (6, "Expected 3 fields as in the header, got 2"),
+        (7, "Expected UTF-8"),
+        (8, "Expected an image, got nothing"),
+        (9, "Expected a rating, got nothing"),
+        (11, "Every column equals that of line 10"),
     ):
         assert f"line {line}: {reason}" in text
     assert "9 problems" in text
@@ -105,26 +110,30 @@ def test_every_bad_row_is_listed_at_once(tmp_path):
 
 def test_a_rater_rates_once(tmp_path):
     file = write(tmp_path / "r.jsonl", [*ROWS, {**ROWS[1], "rating": 2}])
-    assert 'line 5: a rating of rater "y"\'s of this caption stands at line 2 already' in problems(file)
+    assert 'line 5: Rater "y" already rated this caption at line 2' in problems(file)
 
 
 def test_averages_are_refused_where_ratings_are_whole(tmp_path):
     text = problems(write(tmp_path / "r.csv", ROWS), rules=TableRules(scale=RatingScale(1, 5, whole=True)))
-    assert "line 4: the rating 2.5 is an average: this set has each rating by itself" in text
+    assert "line 4: Expected a single rating, got the average 2.5" in text
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("r.csv", "image,caption\na,b\n", 'no column "rating" for the rating'),
-        ("r.csv", "image,caption,rating,rating\na,b,1,2\n", "comes more than once"),
-        ("r.csv", "image;caption;rating\na;b;1\n", "separated by semicolons"),
-        ("r.json", '{"a": 1}', "not a list of objects"),
-        ("r.json", '[{"image": "a", "caption": "b", "rating": 1}, 3]', "item 2: the number 3"),
-        ("r.json", '[{"image": "a", "caption": "b", "rating": [1]}]', "the rating is a list"),
-        ("r.json", '[{"image": "a", "caption": "b", "rating": true}]', "the rating is a truth value"),
+        ("r.csv", "image,caption\na,b\n", 'Expected a column "rating", found'),
+        ("r.csv", "image,caption,rating,rating\na,b,1,2\n", "occurs more than once"),
+        ("r.csv", "image;caption;rating\na;b;1\n", "separated by commas, got semicolons"),
+        ("r.json", '{"a": 1}', "Expected a list of objects"),
+        (
+            "r.json",
+            '[{"image": "a", "caption": "b", "rating": 1}, 3]',
+            "item 2: Expected an object {…}, got the number 3",
+        ),
+        ("r.json", '[{"image": "a", "caption": "b", "rating": [1]}]', "Expected a rating, got a list"),
+        ("r.json", '[{"image": "a", "caption": "b", "rating": true}]', "Expected a rating, got a Boolean"),
         ("r.json", "[", "ends too early"),
-        ("r.csv", "", "no captions in it"),
+        ("r.csv", "", "no entries"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(tmp_path, name, content, reason):
@@ -134,10 +143,10 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path, name, content, reason):
 
 
 def test_what_is_no_table_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="No such file"):
         read_rating_table(tmp_path / "none.csv")
     (tmp_path / "r.xls").touch()
-    with pytest.raises(UsageError, match="rename it"):
+    with pytest.raises(UsageError, match="Rename the file"):
         read_rating_table(tmp_path / "r.xls")
 
 
@@ -212,7 +221,7 @@ def test_polaris_as_csv_with_references_as_python_writes_them(tmp_path):
     assert found.samples[0].references == ("A brown dog.", "It's a dog.")
     assert found.rating.tolist() == [0.75, 0.0]
     (tmp_path / "polaris_test.csv").write_text("mt,refs,score,imgid\nA dog.,[__import__('os')],0.75,dog.jpg\n")
-    with pytest.raises(SampleFileError, match="the references are no list"):
+    with pytest.raises(SampleFileError, match="Expected references as a list"):
         read_known_table(KNOWN_SETS["polaris"], tmp_path, look_up=False)
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from human_judgments.rating_sets import KNOWN_SETS, verify
+from human_judgments.kreiss import read_authors_scores, read_kreiss, same_descriptions
+from human_judgments.rating_sets import KNOWN_SETS, differing_hashes, verify
 from i0tscore.results.correlation import agreement, correlation, rater_ceiling
 from i0tscore.results.intervals import Resampling
-from i0tscore.samples.rating_blv import read_authors_scores, read_kreiss, same_descriptions
-from i0tscore.samples.rating_files import differing_hashes
-from i0tscore.samples.rating_flickr8k import read_flickr8k_expert
+from i0tscore.samples.flickr8k import read_flickr8k_expert
 
 pytestmark = pytest.mark.data
 NONE = Resampling(resamples=0)

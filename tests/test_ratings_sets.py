@@ -9,15 +9,16 @@ import pytest
 from rating_files_on_disk import EXPERT, IMAGES, captions, write_clipscore_json, write_flickr8k, write_kreiss
 
 from human_judgments.blv_eye4b import read_eye4b
-from human_judgments.preferences import read_foil, read_preferences
-from i0tscore.errors import InputError, SampleFileError, UsageError
-from i0tscore.samples.rating_blv import (
+from human_judgments.crowdflower import read_flickr8k_crowd
+from human_judgments.kreiss import (
     KREISS_QUESTIONS,
     read_authors_scores,
     read_kreiss,
     same_descriptions,
 )
-from i0tscore.samples.rating_flickr8k import read_clipscore_json, read_flickr8k_crowd, read_flickr8k_expert
+from human_judgments.preferences import read_foil, read_preferences
+from i0tscore.errors import InputError, SampleFileError, UsageError
+from i0tscore.samples.flickr8k import read_clipscore_json, read_flickr8k_expert
 
 
 @pytest.fixture
@@ -74,14 +75,14 @@ def test_a_corrupted_middle_is_listed_line_by_line(flickr8k):
         read_flickr8k_expert(flickr8k)
     text = str(caught.value)
     for line, reason in (
-        (3, "4 columns, where there are 5: image, caption id, rating 1, rating 2, rating 3"),
-        (4, 'no caption "two.jpg#9" in Flickr8k.token.txt'),
-        (5, 'no captions of the image "four.jpg"'),
-        (6, "the rating 5 is outside 1 to 4"),
-        (6, "the rating 0 is outside 1 to 4"),
-        (7, "not UTF-8"),
-        (8, "the rating 1.5 is an average"),
-        (10, "this image and caption stand at ExpertAnnotations.txt, line 8 already"),
+        (3, "Expected 5 fields (image, caption id, rating 1, rating 2, rating 3), got 4"),
+        (4, 'Flickr8k.token.txt has no caption "two.jpg#9"'),
+        (5, 'Flickr8k.token.txt has no captions of the image "four.jpg"'),
+        (6, "Expected a rating between 1 and 4, got 5"),
+        (6, "Expected a rating between 1 and 4, got 0"),
+        (7, "Expected UTF-8"),
+        (8, "Expected a single rating, got the average 1.5"),
+        (10, "This image and caption already occur at ExpertAnnotations.txt, line 8"),
     ):
         assert f"ExpertAnnotations.txt, line {line}: {reason}" in text
 
@@ -92,9 +93,9 @@ def test_problems_of_the_captions_are_listed_too(flickr8k):
     with pytest.raises(SampleFileError) as caught:
         read_flickr8k_crowd(flickr8k)
     text = str(caught.value)
-    assert 'Flickr8k.token.txt, line 16: the caption id "one.jpg#0" comes more than once' in text
-    assert "Flickr8k.token.txt, line 17: the caption is empty" in text
-    assert "Flickr8k.token.txt, line 18: 1 columns, where there are 2" in text
+    assert 'Flickr8k.token.txt, line 16: The caption id "one.jpg#0" occurs more than once' in text
+    assert "Flickr8k.token.txt, line 17: Expected a caption, got an empty string" in text
+    assert "Flickr8k.token.txt, line 18: Expected 2 fields (caption id, caption), got 1" in text
 
 
 def test_shares_must_be_those_of_the_counts(flickr8k):
@@ -103,18 +104,20 @@ def test_shares_must_be_those_of_the_counts(flickr8k):
     with pytest.raises(SampleFileError) as caught:
         read_flickr8k_crowd(flickr8k)
     text = str(caught.value)
-    assert 'line 5: the share "0.9" is not 1 of 3' in text
-    assert 'line 6: "0" yes and "0" no are no counts' in text
-    assert 'line 7: the rating "x" is not a number' in text
+    assert 'line 5: Expected the share 1 of 3, got "0.9"' in text
+    assert 'line 6: Expected numbers of answers, got "0" yes and "0" no' in text
+    assert 'line 7: Expected a rating, got "x"' in text
 
 
 def test_missing_files_and_images_say_where_to_get_them(flickr8k, tmp_path):
-    with pytest.raises(InputError, match=r"no ExpertAnnotations.txt and no flickr8k.json in it; Flickr8k's"):
+    with pytest.raises(
+        InputError, match=r"No ExpertAnnotations.txt or flickr8k.json found\. The text files of Flickr8k"
+    ):
         read_flickr8k_expert(tmp_path / "flickr8k" / "images_224")
     (flickr8k / "images_224" / "two.jpg").unlink()
-    with pytest.raises(SampleFileError, match=r'no image "two\.jpg"'):
+    with pytest.raises(SampleFileError, match=r'No image "two\.jpg"'):
         read_flickr8k_expert(flickr8k)
-    assert "images are named but were not looked for" in read_flickr8k_expert(flickr8k, look_up=False).notes
+    assert "images are named, but their files were not looked up" in read_flickr8k_expert(flickr8k, look_up=False).notes
 
 
 def test_unrated_judgements_are_left_out_and_broken_ones_listed(tmp_path):
@@ -124,14 +127,14 @@ def test_unrated_judgements_are_left_out_and_broken_ones_listed(tmp_path):
     file.write_text(json.dumps(content))
     found = read_flickr8k_expert(file, look_up=False)
     assert found.n == 14
-    assert "judgements without a rating (NaN), left out: 1" in found.notes
+    assert "judgements without a rating (NaN), dropped: 1" in found.notes
     content["two.jpg"]["human_judgement"][1] = "broken"
     content["three.jpg"] = []
     file.write_text(json.dumps(content))
     with pytest.raises(SampleFileError) as caught:
         read_flickr8k_expert(file, look_up=False)
     assert 'id "two.jpg", judgement 2: ' in str(caught.value)
-    assert 'id "three.jpg": not an object with the lists' in str(caught.value)
+    assert 'id "three.jpg": Expected an object with the lists' in str(caught.value)
 
 
 def test_any_ratings_in_clipscores_form_are_read_as_they_are(tmp_path):
@@ -184,11 +187,11 @@ def test_bad_kreiss_files_are_listed(kreiss):
     with pytest.raises(SampleFileError) as caught:
         read_kreiss(kreiss)
     text = str(caught.value)
-    assert "line 20: no file of the image 'img9'" in text
-    assert "line 21: the rating 9 is outside 1 to 5" in text
-    assert 'line 22: a rating of rater "p0"\'s of this caption stands at line 2 already' in text
+    assert "line 20: sighted_data_criticaltrials.csv has no file of the image 'img9'" in text
+    assert "line 21: Expected a rating between 1 and 5, got 9" in text
+    assert 'line 22: Rater "p0" already rated this caption at line 2' in text
     file.write_text("context,participant,img_id,description\n")
-    with pytest.raises(SampleFileError, match='no column "q_overall"'):
+    with pytest.raises(SampleFileError, match=r'Expected a column .*"q_overall"'):
         read_kreiss(kreiss)
 
 
@@ -212,7 +215,11 @@ def test_eye4b_ratings_in_words_and_in_numbers(tmp_path):
     words.write_text("img_dir,request,gpt_txt,accuracy\na.jpg,r,x,Perhaps\n,r,x,Agree\na.jpg,r,,Agree\n")
     with pytest.raises(SampleFileError) as caught:
         read_eye4b(words)
-    for line, reason in ((2, 'the rating "Perhaps"'), (3, "the image is empty"), (4, "the caption is empty")):
+    for line, reason in (
+        (2, "Expected one of the ratings"),
+        (3, "Expected an image, got"),
+        (4, "Expected a caption, got"),
+    ):
         assert f"line {line}: {reason}" in str(caught.value)
 
 
@@ -259,9 +266,9 @@ def test_bad_preferences_are_listed(tmp_path):
         (
             'the label "2"',
             '"captions" is no list of two',
-            "the image",
-            "the caption is empty",
-            "reference 1",
+            "Expected an image, got nothing",
+            "Expected a caption, got an empty string",
+            "Expected text for reference 1",
             "the label",
         ),
         start=1,

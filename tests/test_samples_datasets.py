@@ -82,8 +82,8 @@ def test_rows_that_cannot_be_scored(dataset, tmp_path):
     with pytest.raises(SampleFileError) as error:
         read_samples(path)
     assert error.value.problems == (
-        'row 2 (id "g"): the caption is empty: write one or remove the entry',
-        'row 3 (id "b"): the caption is missing: write one or remove the entry',
+        'row 2 (id "g"): Expected a caption, got an empty string. Add one or remove the row.',
+        'row 3 (id "b"): Expected a caption, got nothing. Add one or remove the row.',
     )
     assert [skipped.id for skipped in read_samples(path, on_error="skip").skipped] == ["g", "b"]
 
@@ -138,8 +138,8 @@ def test_data_sets_that_cannot_be_read(dataset, tmp_path, capfd):
         read_samples(tmp_path / "splits")
     assert len(read_samples(tmp_path / "splits" / "test").samples) == 3
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(SampleFileError, match="the datasets library cannot read it"):
+    with pytest.raises(SampleFileError, match="The datasets library cannot read it"):
         read_samples(tmp_path / "bad.parquet")
-    with pytest.raises(SampleFileError, match='no column "caption"'):
+    with pytest.raises(SampleFileError, match='Expected a column "caption"'):
         read_samples(stored(dataset.remove_columns("caption"), tmp_path / "none"))
     assert capfd.readouterr().out == ""

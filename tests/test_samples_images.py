@@ -10,8 +10,8 @@ import pytest
 
 from i0tscore.errors import SampleFileError
 from i0tscore.samples import read_samples
+from i0tscore.samples.diagnostics import UnusableError
 from i0tscore.samples.images import ImageFolder, without_suffix
-from i0tscore.samples.rows import UnusableError
 
 SUFFIXES = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "JPG", "Jpeg", "PNG", "TIFF"]
 
@@ -60,7 +60,7 @@ def test_references_are_joined_across_unicode_forms(tmp_path):
 
 def test_two_files_of_one_stem_are_named(tmp_path):
     folder = filled(tmp_path, "dog.jpg", "dog.png", "cat.jpg", "cat/cat.png")
-    with pytest.raises(UnusableError, match=r'"dog" may be "dog\.jpg" and "dog\.png"'):
+    with pytest.raises(UnusableError, match=r'"dog" matches "dog\.jpg" and "dog\.png"'):
         folder.find("dog")
     assert folder.find("dog.png").name == "dog.png"
     assert folder.find("cat") == tmp_path / "cat.jpg"
@@ -76,7 +76,7 @@ def test_a_file_without_suffix_is_found_by_its_exact_name(tmp_path):
 
 def test_letter_case_of_stems_counts_and_is_hinted_at(tmp_path):
     folder = filled(tmp_path, "Dog.jpg")
-    with pytest.raises(UnusableError, match=r'there is "Dog\.jpg", but letter case counts'):
+    with pytest.raises(UnusableError, match=r'There is "Dog\.jpg", but case matters'):
         folder.find("dog")
 
 
@@ -95,7 +95,7 @@ def test_what_is_no_file_is_not_found(tmp_path):
         "sub\0/dog",
         "a" * 5000,
     ):
-        with pytest.raises(UnusableError, match="no image"):
+        with pytest.raises(UnusableError, match="No image"):
             folder.find(name)
 
 
@@ -131,7 +131,7 @@ def test_paths_inside_the_folder_may_be_written_in_any_way(tmp_path):
 
 
 def test_web_addresses_are_not_fetched(tmp_path):
-    with pytest.raises(UnusableError, match="web address"):
+    with pytest.raises(UnusableError, match="got the URL"):
         filled(tmp_path).find("https://example.org/dog.jpg")
 
 

@@ -35,13 +35,13 @@ def skipping(path: Path, content: str | bytes, **options) -> SampleSet:
 MAPPING = """{"a": "one", "a": "two", "b": " ", "b.jpg": 3, "c": NaN, "c.jpg": ["x", "", null],
               "d": "x", "../e": "x"}"""
 MAPPING_PROBLEMS = (
-    ('id "a"', 'more than once, with different captions ("one" and "two"): keep one'),
-    ('id "b"', "the caption is empty"),
-    ('id "b.jpg"', "the caption is the number 3, not text"),
-    ('id "c"', "the caption is NaN"),
-    ('id "c.jpg", caption 2', "the caption is empty"),
-    ('id "c.jpg", caption 3', "the caption is missing"),
-    ('id "d"', 'no image "d"'),
+    ('id "a"', 'more than once, with different captions ("one" and "two"). Keep one.'),
+    ('id "b"', "Expected a caption, got an empty string"),
+    ('id "b.jpg"', "Expected a caption, got the number 3"),
+    ('id "c"', "Expected a caption, got NaN"),
+    ('id "c.jpg", caption 2', "Expected a caption, got an empty string"),
+    ('id "c.jpg", caption 3', "Expected a caption, got nothing"),
+    ('id "d"', 'No image "d"'),
     ('id "../e"', "outside"),
 )
 
@@ -78,14 +78,17 @@ def test_several_problems_of_one_row_are_one_skipped_row(folder):
     assert len(found.samples) == 1
     (skipped,) = found.skipped
     assert isinstance(skipped, Skipped)
-    assert all(what in skipped.reason for what in ("no image", "the caption is empty", "reference 1 is the number 1"))
+    assert all(
+        what in skipped.reason
+        for what in ("No image", "Expected a caption, got an empty string", "reference 1, got the number 1")
+    )
 
 
 def test_equal_repetitions_of_a_key_are_a_note(folder):
     found = skipping(folder / "captions.json", '{"a": "one", "a": "one"}')
     assert len(found.samples) == 1
     assert found.skipped == []
-    assert any('id "a" is written 2 times' in note for note in found.notes)
+    assert any('id "a" occurs 2 times' in note for note in found.notes)
 
 
 def test_twenty_problems_are_listed_and_the_rest_counted(folder):
@@ -102,20 +105,20 @@ def test_twenty_problems_are_listed_and_the_rest_counted(folder):
 def test_trailing_commas_are_all_found_and_reading_goes_on_behind_them(folder):
     found = problems(folder / "captions.json", '{\n "a": "x",\n "b": ["y", ],\n "c": ""\n,}')
     assert [line.partition(":")[0] for line in found] == ["line 3, column 11", "line 5, column 1", 'id "c"']
-    assert "a comma before the closing bracket: remove it" in found[0]
+    assert "Trailing comma before the closing bracket. Remove it." in found[0]
 
 
 @pytest.mark.parametrize(
     ("content", "where", "what"),
     [
-        ("", "line 1, column 1", "nothing is written here"),
+        ("", "line 1, column 1", "got an empty file"),
         ("[", "line 1, column 2", "ends too early"),
         ('{"a": "x"', "line 1, column 10", "ends too early"),
-        ("{'a': 'x'}", "line 1, column 2", "straight double quotation marks"),
-        ('{"a": “x”}', "line 1, column 7", "straight double quotation marks"),
-        ('{"a": "x"\n "b": "y"}', "line 2, column 2", "not valid JSON"),
-        ('{"a": "x"}\n{', "line 2, column 1", "one object a line (JSONL)"),
-        ('{"a": "x\ny"}', "line 1, column 9", "not valid JSON"),
+        ("{'a': 'x'}", "line 1, column 2", "straight double quotation mark"),
+        ('{"a": “x”}', "line 1, column 7", "straight double quotation mark"),
+        ('{"a": "x"\n "b": "y"}', "line 2, column 2", "Invalid JSON"),
+        ('{"a": "x"}\n{', "line 2, column 1", "one object per line (JSONL)"),
+        ('{"a": "x\ny"}', "line 1, column 9", "Invalid JSON"),
         ('{"a": ' + "[" * 100_000, "", "nested too deeply"),
         ('{"a": ' + "1" * 5000 + "}", "", "thousands of digits"),
     ],
@@ -132,12 +135,12 @@ def test_json_that_cannot_be_parsed(folder, content, where, what, on_error):
 def test_json_without_captions(folder, content):
     form = "json" if content == "[]" else "clipscore"
     (found,) = problems(folder / "captions.json", content, input_format=form)
-    assert "no captions" in found or "not an object" in found
+    assert "no entries" in found or "Expected an object" in found
 
 
 def test_json_of_another_form_than_given(folder):
     (found,) = problems(folder / "captions.json", '{"a": "x"}', input_format="json")
-    assert "an object, not a list" in found
+    assert "Expected a list of objects, got an object" in found
     (found,) = problems(folder / "captions.json", '{"images": [{"id": 1}], "annotations": []}')
     assert "COCO annotation file" in found
 
@@ -157,14 +160,14 @@ def test_bad_lines_of_jsonl_do_not_spoil_the_others(folder):
     )
     found = problems(folder / "captions.jsonl", content)
     expected = (
-        ("line 2", "a comma before"),
-        ("line 3", "not UTF-8 at byte 28 of the line (0xE9"),
-        ("line 4", "a list, not an object"),
-        ("line 5", "not valid JSON"),
-        ('line 6 (id "b")', '"id" is written more than once'),
-        ("line 7", "neither an id nor an image"),
-        ('line 8 (id "True")', "the id is a truth value"),
-        ('line 9 (id "c")', "the caption is missing"),
+        ("line 2", "Trailing comma before"),
+        ("line 3", "Expected UTF-8, got 0xE9 at byte 28 of the line"),
+        ("line 4", "Expected an object {…}, got a list"),
+        ("line 5", "Invalid JSON"),
+        ('line 6 (id "b")', '"id" occurs more than once'),
+        ("line 7", "Expected an id or an image, got neither"),
+        ('line 8 (id "True")', "Expected an id, got a Boolean"),
+        ('line 9 (id "c")', "Expected a caption, got nothing"),
     )
     assert len(found) == len(expected)
     for line, (where, what) in zip(found, expected, strict=True):
@@ -178,17 +181,17 @@ def test_bad_lines_of_jsonl_do_not_spoil_the_others(folder):
 def test_encodings_other_than_utf8(folder):
     text = '{"a": "café",\n "b": ""}'
     found = problems(folder / "captions.json", text.encode("latin-1"))
-    assert found[0].startswith("line 1: not UTF-8 at byte 11 of the line (0xE9")
-    assert "save the file as UTF-8" in found[0]
-    assert found[1].startswith('id "b": the caption is empty')
+    assert found[0].startswith("line 1: Expected UTF-8, got 0xE9 at byte 11 of the line")
+    assert "Save the file as UTF-8" in found[0]
+    assert found[1].startswith('id "b": Expected a caption, got an empty string')
     for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
         (line,) = problems(folder / "captions.json", text.encode(encoding), input_format="clipscore")
-        assert "save the file as UTF-8" in line
+        assert "Save the file as UTF-8" in line
 
 
 def test_half_a_character_is_refused(folder):
     (found,) = problems(folder / "captions.json", '{"a": "dog \\ud83d"}')
-    assert "lone surrogate" in found
+    assert "unpaired surrogate" in found
 
 
 def test_messages_cannot_control_a_terminal(folder):
@@ -214,15 +217,15 @@ def test_rows_of_a_table(folder):
     )
     found = problems(folder / "captions.csv", content)
     expected = (
-        ("line 3", "fields: 4, where the header has 3"),
-        ("line 4", "fields: 1, where the header has 3"),
-        ("line 5", "must end with one"),
-        ("lines 6 to 7", "fields: 4, where the header has 3"),
-        ("line 8", "not UTF-8 at byte 6"),
-        ('line 9 (id "c")', "the caption is empty"),
-        ('line 10 (id "c")', "the references are no JSON list"),
-        ('line 11 (id "c")', "the references are no JSON list"),
-        ('line 12 (id "c")', "reference 2 is the number 1"),
+        ("line 3", "Expected 3 fields as in the header, got 4"),
+        ("line 4", "Expected 3 fields as in the header, got 1"),
+        ("line 5", "Expected a quoted field to end with a quotation mark"),
+        ("lines 6 to 7", "Expected 3 fields as in the header, got 4"),
+        ("line 8", "Expected UTF-8, got 0xE9 at byte 6"),
+        ('line 9 (id "c")', "Expected a caption, got nothing"),
+        ('line 10 (id "c")', "Expected references as a JSON list"),
+        ('line 11 (id "c")', "Expected references as a JSON list"),
+        ('line 12 (id "c")', "reference 2, got the number 1"),
     )
     assert len(found) == len(expected)
     for line, (where, what) in zip(found, expected, strict=True):
@@ -235,17 +238,17 @@ def test_rows_of_a_table(folder):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ("id,text\na,x\n", 'no column "caption": name it so (found: "id", "text")'),
-        ("text\nx\n", 'no column "caption" and no one of "id"'),
-        ("caption\nx\n", 'no column one of "id", "image_id", "image"'),
-        ("id;caption\na;x\n", "separated by semicolons"),
-        ("id,caption,caption\na,x,y\n", 'the column "caption" comes more than once'),
-        ('id,caption\na,"x\nb,y\n', "line 2: a quotation mark opened here is not closed"),
-        ('id,"caption"x\na,x\n', "line 1: a field in double quotation marks"),
-        ("id,caption\ra,x\rb,y\r", "line 1: a carriage return without a line feed"),
-        ("id,caption,\udce9t\u00e9\na,x,1\n", "line 1: not UTF-8"),
-        ("id,caption\n", "no captions"),
-        ("", "no captions"),
+        ("id,text\na,x\n", 'Expected a column "caption", found "id", "text". Rename or add it.'),
+        ("text\nx\n", 'Expected a column "caption" and one of the columns "id"'),
+        ("caption\nx\n", 'Expected one of the columns "id", "image_id", "image"'),
+        ("id;caption\na;x\n", "separated by commas, got semicolons"),
+        ("id,caption,caption\na,x,y\n", 'The column "caption" occurs more than once'),
+        ('id,caption\na,"x\nb,y\n', "line 2: A quotation mark opened here is never closed"),
+        ('id,"caption"x\na,x\n', "line 1: Expected a quoted field to end"),
+        ("id,caption\ra,x\rb,y\r", "line 1: Expected a line feed after a carriage return"),
+        ("id,caption,\udce9t\u00e9\na,x,1\n", "line 1: Expected UTF-8"),
+        ("id,caption\n", "no entries"),
+        ("", "no entries"),
     ],
 )
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
@@ -257,30 +260,30 @@ def test_tables_that_cannot_be_read(folder, content, what, on_error):
 def test_a_key_that_no_object_has_is_said_once(folder):
     content = json.dumps([{"id": "a", "text": "x"}, {"id": "b", "text": "y"}])
     (found,) = problems(folder / "captions.json", content)
-    assert 'no object has the key "caption"' in found
+    assert 'Expected a key "caption"' in found
     assert '"text"' in found
 
 
 def test_one_id_for_two_images(folder):
     content = "id,image,caption\n1,a.jpg,x\n1,a.jpg,y\n1,b.jpg,z\n"
     (found,) = problems(folder / "captions.csv", content)
-    assert found.startswith('line 4 (id "1"): id "1" names the image "b.jpg" here and "a.jpg" at line 2')
+    assert found.startswith('line 4 (id "1"): The id "1" names the image "b.jpg" here and "a.jpg" at line 2')
     assert len(skipping(folder / "captions.csv", content).samples) == 2
 
 
 def test_not_one_image_found_is_said_first(folder):
     found = problems(folder / "captions.json", '{"x": "x", "y": "y"}')
     assert len(found) == 3
-    assert found[0].startswith("no caption finds its image")
+    assert found[0].startswith("Found none of the images")
     assert '"a.jpg"' in found[0]
     found = problems(folder / "captions.json", '[{"image_id": 1, "caption": "x"}, {"image_id": 2, "caption": "x"}]')
-    assert "COCO results need their annotation file" in found[0]
+    assert "If these are COCO results, give their annotation file" in found[0]
 
 
 def test_some_with_references_and_some_without(folder):
     content = '{"id": "a", "caption": "x", "references": ["r"]}\n{"id": "b", "caption": "x", "references": []}'
     (found,) = problems(folder / "captions.jsonl", content)
-    assert found.startswith('line 2 (id "b"): no references here')
+    assert found.startswith('line 2 (id "b"): Expected references, got none')
     assert [sample.id for sample in skipping(folder / "captions.jsonl", content).samples] == ["a"]
 
 
@@ -297,18 +300,18 @@ def test_problems_of_the_references_file_are_listed_with_the_others(folder):
     references.write_text('{"a": ["r"], "b": ["r", " "], "d": 3, }')
     found = problems(folder / "captions.json", '{"a": "", "b": "x", "c": "x"}', references=references)
     assert len(found) == 4
-    assert found[0].startswith("references.json, line 1, column 37: a comma")
-    assert found[1].startswith('id "a": the caption is empty')
-    assert found[2].startswith('id "b": reference 2 is empty')
-    assert found[3].startswith('id "c": no references in references.json')
+    assert found[0].startswith("references.json, line 1, column 37: Trailing comma")
+    assert found[1].startswith('id "a": Expected a caption, got an empty string')
+    assert found[2].startswith('id "b": Expected text for reference 2, got an empty string')
+    assert found[3].startswith('id "c": Expected references, found none in references.json')
 
 
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ('{"x": ["r"]}', 'captions have "a", "b", references "x"'),
-        ('{"a": "r", "b": "r", "a": "s"}', 'id "a": written more than once'),
-        ('["r"]', "holds a list, not an object of references by id"),
+        ('{"x": ["r"]}', 'to have the ids of the captions ("a", "b"), found "x"'),
+        ('{"a": "r", "b": "r", "a": "s"}', 'id "a": The id occurs more than once'),
+        ('["r"]', 'Expected an object {"id": …} of references, got a list'),
         ("{", "ends too early"),
     ],
 )
@@ -317,7 +320,7 @@ def test_references_files_that_cannot_be_used(folder, content, what, on_error):
     references = folder / "references.json"
     references.write_text(content)
     found = problems(folder / "captions.json", '{"a": "x", "b": "y"}', references=references, on_error=on_error)
-    assert found[0].startswith(("references.json", "no id of references.json"))
+    assert found[0].startswith(("references.json", "Expected references.json"))
     assert what in found[0]
 
 
@@ -327,7 +330,7 @@ def test_coco_results_of_other_images(folder):
     content = '[{"image_id": 1, "caption": "x"}, {"image_id": 7, "caption": "y"}, {"image_id": 8, "caption": ""}]'
     found = problems(folder / "results.json", content, annotations=annotations)
     assert [line.partition(":")[0] for line in found] == ['item 2 (id "7")', 'item 3 (id "8")']
-    assert "is not among the images of annotations.json" in found[0]
+    assert "annotations.json has no image with image_id" in found[0]
     kept = skipping(folder / "results.json", content, annotations=annotations)
     assert [sample.id for sample in kept.samples] == ["1"]
 
@@ -335,11 +338,11 @@ def test_coco_results_of_other_images(folder):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ("[]", 'no list "images"'),
-        ('{"images": {}}', 'no list "images"'),
-        ('{"images": [{"id": 1}]}', 'images item 1: not an object with "id" and "file_name"'),
-        ('{"images": [], "annotations": [7]}', 'annotations item 1: not an object with "id" and "image_id"'),
-        ('{"images": [], "annotations": 7}', '"annotations" is the number 7, not a list'),
+        ("[]", 'Expected a list "images"'),
+        ('{"images": {}}', 'Expected a list "images"'),
+        ('{"images": [{"id": 1}]}', 'images item 1: Expected an object with "id" and "file_name"'),
+        ('{"images": [], "annotations": [7]}', 'annotations item 1: Expected an object with "id" and "image_id"'),
+        ('{"images": [], "annotations": 7}', 'Expected a list "annotations", got the number 7'),
         ('{"images": [}', "line 1, column 13"),
     ],
 )

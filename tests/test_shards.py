@@ -174,7 +174,9 @@ def test_bad_rows_are_named_or_skipped_in_their_place(encoder, fitted, tmp_path)
     rows[9]["image"] = {"bytes": None, "path": "../secret.png"}
     corpus = on_disk.write_parquet(tmp_path / "shards", rows, 2)
     ours = {"model": encoder, "statistics": fitted}
-    with pytest.raises(InputError, match=r"shard-00000(?s:.)*row 3 \(id \"row-2\"\): the caption is empty"):
+    with pytest.raises(
+        InputError, match=r"shard-00000(?s:.)*row 3 \(id \"row-2\"\): Expected a caption, got an empty string"
+    ):
         shards.score(corpus, output=tmp_path / "out", **ours)
     assert not list((tmp_path / "out").iterdir())
     summary = shards.score(corpus, output=tmp_path / "out", on_error="skip", **ours)
@@ -257,7 +259,7 @@ def test_what_is_no_sample_of_an_archive_says_why(tmp_path):
     assert entries[3].sample.image.read_bytes() == b"image"
     for entry, reason in zip(
         entries[1:3] + entries[4:],
-        ["no image of this name", "JSON cannot be parsed", "empty", "not UTF-8", "1,000,001 bytes"],
+        ["no image of this name", "Invalid JSON", "empty", "Expected UTF-8", "got 1,000,001"],
         strict=True,
     ):
         assert reason in entry.reason

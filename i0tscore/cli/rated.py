@@ -10,15 +10,19 @@ from i0tscore.cli.rating_options import CorrelateOptions
 from i0tscore.cli.scoring import make_scorer
 from i0tscore.errors import InputError
 from i0tscore.metrics.sample_sets import rate, rate_by_file, split_metrics
-from i0tscore.samples.rating_flickr8k import read_clipscore_json, read_flickr8k_expert
-from i0tscore.samples.rating_rows import RatingScale
-from i0tscore.samples.rating_tables import ANY_NUMBER, Columns, TableRules, read_rating_table
-from i0tscore.samples.score_columns import ScoreColumns
-from i0tscore.samples.score_tables import read_score_table
+from i0tscore.samples.flickr8k import read_clipscore_json, read_flickr8k_expert
+from i0tscore.samples.ratings import (
+    ANY_NUMBER,
+    RATING_COLUMNS,
+    RatingScale,
+    ScoreColumns,
+    TableRules,
+    read_rating_table,
+    read_score_table,
+)
 
 if TYPE_CHECKING:
-    from i0tscore.samples.ratings import RatingSet
-    from i0tscore.samples.score_tables import RatedScores
+    from i0tscore.samples.ratings import RatedScores, RatingSet
 
 DEFAULT_HUMAN = "rating"
 
@@ -58,13 +62,14 @@ def _read_ratings(asked: CorrelateOptions) -> RatingSet:
     folder = (asked.folder or asked.table.parent) if seen else None
     if asked.form_of_ratings == "clipscore-ratings":
         return read_clipscore_json(asked.table, folder)
-    columns = Columns(
-        rating=(asked.human or DEFAULT_HUMAN,),
-        rater=tuple(filter(None, [asked.rater])),
-        category=tuple(filter(None, [asked.category])),
-        system=tuple(filter(None, [asked.system])),
-    )
-    rules = TableRules(columns, _scale(asked), repeats=asked.repeats)
+    columns = {
+        **RATING_COLUMNS,
+        "rating": (asked.human or DEFAULT_HUMAN,),
+        "rater": tuple(filter(None, [asked.rater])),
+        "category": tuple(filter(None, [asked.category])),
+        "system": tuple(filter(None, [asked.system])),
+    }
+    rules = TableRules(columns, _scale(asked), allow_duplicates=asked.repeats)
     ratings = read_rating_table(asked.table, images=folder, rules=rules)
     told = {"rater": ratings.rater, "category": ratings.categories, "system": ratings.systems}
     for name, labels in told.items():
@@ -75,15 +80,15 @@ def _read_ratings(asked: CorrelateOptions) -> RatingSet:
 
 def _columns(asked: CorrelateOptions) -> ScoreColumns:
     return ScoreColumns(
-        human=asked.human or DEFAULT_HUMAN,
+        rating=asked.human or DEFAULT_HUMAN,
         scores=tuple(dict.fromkeys(asked.score)),
         group=asked.group,
-        by_rows=asked.by_rows,
+        no_cluster=asked.by_rows,
         rater=asked.rater,
         items=asked.item,
         parts=tuple(dict.fromkeys(filter(None, (asked.category, asked.system)))),
         averaged=asked.average_raters,
-        repeats=asked.repeats,
+        allow_duplicates=asked.repeats,
     )
 
 

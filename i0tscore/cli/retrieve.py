@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from i0tscore.inversion import Inverted
     from i0tscore.inversion.search import Collection, Items, Search
     from i0tscore.samples import Skipped
-    from i0tscore.samples.labelled import LabelledSet
+    from i0tscore.samples.labeled import LabeledSet
 
 
 @click.command(short_help="Retrieve between and within modalities, as is and inverted.")
@@ -158,14 +158,14 @@ def _read(inputs: InputOptions, asked: SearchOptions) -> tuple[Collection, Colle
 
 def _refuse_idle(inputs: InputOptions, asked: SearchOptions) -> None:
     """Refuse what would do nothing."""
-    from i0tscore.samples.labelled import is_bare_folder
+    from i0tscore.samples.labeled import is_label_folder
 
     if inputs.references_file:
         raise UsageError("references are not retrieved: leave --references out")
     places = [path.resolve() for path in (inputs.captions, asked.gallery) if path is not None]
     if len(places) != len(set(places)):
         raise UsageError("--gallery is CAPTIONS itself, where each query would find itself: leave it out")
-    folders = [is_bare_folder(path) for path in (inputs.captions, asked.gallery) if path is not None]
+    folders = [is_label_folder(path) for path in (inputs.captions, asked.gallery) if path is not None]
     if asked.label is not None and all(folders):
         where = "where sub-folders are the labels" if folders else "where embeddings are given"
         raise UsageError(f"--label is the column of a table, and does nothing {where}: leave it out")
@@ -177,16 +177,16 @@ def _refuse_idle(inputs: InputOptions, asked: SearchOptions) -> None:
         raise UsageError(f"{idle}: nothing is read so where there are labels: leave it out")
 
 
-def _labelled(path: Path, inputs: InputOptions, asked: SearchOptions) -> LabelledSet | None:
+def _labelled(path: Path, inputs: InputOptions, asked: SearchOptions) -> LabeledSet | None:
     """A labelled folder or table; None if it is something else."""
-    from i0tscore.samples.labelled import is_bare_folder, read_labelled_folder, read_labelled_table
+    from i0tscore.samples.labeled import is_label_folder, read_label_folder, read_labeled_table
 
-    if is_bare_folder(path):
-        return read_labelled_folder(path)
+    if is_label_folder(path):
+        return read_label_folder(path)
     if asked.label is None:
         return None
     on_error: Literal["raise", "skip"] = "skip" if inputs.on_error == "skip" else "raise"
-    return read_labelled_table(path, asked.label, images=inputs.folder, on_error=on_error)
+    return read_labeled_table(path, asked.label, images=inputs.folder, on_error=on_error)
 
 
 def _embed(

@@ -51,11 +51,16 @@ def read_inputs(options: InputOptions) -> Inputs:
         pairs = pair_embeddings(options.image_embeddings or "", options.caption_embeddings or "")
         return Inputs(pairs.images, pairs.captions, None, list(pairs.ids))
     from i0tscore.samples import read_samples
-    from i0tscore.samples.embeddings import is_clip_retrieval
+    from i0tscore.samples.formats import find_pair_reader
 
-    if is_clip_retrieval(options.captions):
-        return _read_clip_retrieval(options)
-
+    if read_pairs := find_pair_reader(options.captions):
+        if any((options.folder, options.references_file, options.annotations, options.input_format)):
+            raise UsageError(
+                f"{options.captions} holds embeddings, which are scored without images, references, annotations "
+                "and input format"
+            )
+        pairs = read_pairs(options.captions)
+        return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts)
     found = read_samples(
         options.captions,
         images=options.folder,
@@ -81,9 +86,9 @@ def refuse_unused(inputs: InputOptions, model: ModelOptions) -> None:
     Raises:
         UsageError: Naming them.
     """
-    from i0tscore.samples.embeddings import is_clip_retrieval
+    from i0tscore.samples.formats import find_pair_reader
 
-    encoded = inputs.captions is None or is_clip_retrieval(inputs.captions)
+    encoded = inputs.captions is None or find_pair_reader(inputs.captions)
     if encoded and (model.weights or model.precision != "fp32"):
         raise UsageError("embeddings are encoded already: --weights and --precision would do nothing")
 
@@ -135,15 +140,3 @@ def encoding_settings(options: ModelOptions, *, on_error: str) -> dict[str, Any]
         "offline": options.offline,
         "progress": sys.stderr.isatty() and not options.quiet,
     }
-
-
-def _read_clip_retrieval(options: InputOptions) -> Inputs:
-    from i0tscore.samples.embeddings import read_clip_retrieval
-
-    if any((options.folder, options.references_file, options.annotations, options.input_format)):
-        raise UsageError(
-            f"{options.captions} holds embeddings, which are scored without images, references, annotations "
-            "and input format"
-        )
-    pairs = read_clip_retrieval(options.captions or "")
-    return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts)

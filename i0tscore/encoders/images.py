@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from i0tscore.errors import ImageError
+from i0tscore.samples.images import MAX_BYTES
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +36,6 @@ ImageInput: TypeAlias = "str | os.PathLike[str] | HasBytes | bytes | Image.Image
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded."""
-MAX_BYTES = 1_000_000_000
-"""Larger files are refused before they are read."""
 MAX_ASPECT = 100
 """Longer strips are refused: resizing the short side to the tower's would need gigabytes."""
 

@@ -15,8 +15,8 @@ from i0tscore.errors import InputError, UsageError
 from i0tscore.metrics.evaluate import NO_DIRECTION
 from i0tscore.metrics.metric import Metric, parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
+from i0tscore.samples.diagnostics import UnusableError
 from i0tscore.samples.images import ImageFolder
-from i0tscore.samples.rows import UnusableError
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder

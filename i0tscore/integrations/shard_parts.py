@@ -17,9 +17,10 @@ from i0tscore.encoders.encoded import EncodedReferences, EncodedRun
 from i0tscore.encoders.images import load
 from i0tscore.encoders.inputs import SKIP_HINT, listing
 from i0tscore.errors import InputError
-from i0tscore.integrations.shard_files import Entry, StoredImage
+from i0tscore.integrations.shard_files import Entry
 from i0tscore.integrations.shard_store import Columns
 from i0tscore.samples import ImageSource
+from i0tscore.samples.sample import StoredImage
 
 PART_ROWS = 512
 PART_BYTES = 256_000_000
@@ -66,8 +67,9 @@ def grouped(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     held = 0
     for entry in entries:
         part.append(entry)
-        if entry.sample is not None and isinstance(entry.sample.image, StoredImage):
-            held += len(entry.sample.image.content)
+        image = None if entry.sample is None else entry.sample.image
+        if isinstance(image, StoredImage) and isinstance(image.content, bytes):
+            held += len(image.content)
         if len(part) >= PART_ROWS or held >= PART_BYTES:
             yield part
             part, held = [], 0

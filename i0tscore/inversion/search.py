@@ -19,7 +19,7 @@ from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import GapStatistics, Standardizer, Statistics
 from i0tscore.results.retrieval import LabelRetrieval, Side, retrieve_by_label
 from i0tscore.samples import Skipped
-from i0tscore.samples.labelled import Labelled
+from i0tscore.samples.labeled import LabeledItem
 
 Kind = Literal["image", "text"]
 
@@ -152,7 +152,7 @@ class Collection:
         )
 
     @classmethod
-    def of_labeled(cls, items: Sequence[Labelled], template: str) -> Self:
+    def of_labeled(cls, items: Sequence[LabeledItem], template: str) -> Self:
         """Collect labeled items; without captions, the texts are a prompt for each label.
 
         Args:

@@ -17,9 +17,8 @@ from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.results import Resampling, Result
 from i0tscore.results.comparison import Comparison, RunScores, compare_systems, require_same_ids
 from i0tscore.samples import Sample, SampleSet, Skipped
-from i0tscore.samples.ratings import RatingSet
-from i0tscore.samples.rows import preview
-from i0tscore.samples.score_tables import RatedScores, read_scores_of
+from i0tscore.samples.diagnostics import preview
+from i0tscore.samples.ratings import RatedScores, RatingSet, read_scores_of
 
 _LISTED_IDS = 10
 

@@ -28,9 +28,8 @@ from i0tscore.results.report import Report
 from i0tscore.results.result import Result
 from i0tscore.results.signature import Signature
 from i0tscore.samples import Skipped
-from i0tscore.samples.json_files import line_records
-from i0tscore.samples.rows import Diagnostics, Location, Records, described, preview
-from i0tscore.samples.text import BROKEN, read_json
+from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe, preview
+from i0tscore.samples.text import BROKEN, read_json, read_json_lines
 
 RUN_FIELDS = ("n", "skipped", "bs", "seed")
 """Signature fields in which compared runs may differ: the number of samples and the runs' own bootstrap."""
@@ -355,7 +354,7 @@ def read_scores(path: Path) -> RunScores:
     diagnostics = Diagnostics()
     signatures: dict[str, Signature] = {}
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        records = line_records(path, diagnostics)
+        records = read_json_lines(path, diagnostics)
     else:
         records, signatures = _read_json_result(path, diagnostics)
     if not records and not diagnostics.any:
@@ -368,8 +367,7 @@ def read_scores(path: Path) -> RunScores:
             continue
         for name in names:
             columns[name].append(_score_value(_scores(record).get(name), location, name, diagnostics))
-    if diagnostics.any:
-        diagnostics.finish(path, [], skip=False)
+    diagnostics.finish(path, len(records))
     values = {name: np.array(column) for name, column in columns.items()}
     return RunScores(tuple(record["id"] for _, record in records), values, signatures)
 
@@ -409,7 +407,7 @@ def _means_by_id(ids: Sequence[str], values: NDArray[np.float64]) -> NDArray[np.
     return means
 
 
-def _read_json_result(path: Path, diagnostics: Diagnostics) -> tuple[Records, dict[str, Signature]]:
+def _read_json_result(path: Path, diagnostics: Diagnostics) -> tuple[list[Record], dict[str, Signature]]:
     data = read_json(path, diagnostics)
     if data is BROKEN:
         return [], {}
@@ -442,6 +440,6 @@ def _score_value(score: object, location: Location, name: str, diagnostics: Diag
     if isinstance(score, dict) and "value" in score and value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        diagnostics.row_error(location, f"Expected a score of {name} with a number as value, got {described(value)}.")
+        diagnostics.row_error(location, f"Expected a score of {name} with a number as value, got {describe(value)}.")
         return math.nan
     return float(value)

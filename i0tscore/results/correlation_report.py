@@ -19,8 +19,7 @@ from i0tscore.results.correlation import (
 )
 from i0tscore.results.intervals import Difference, Estimate, Resampling
 from i0tscore.results.report import Report
-from i0tscore.samples.ratings import Labels
-from i0tscore.samples.score_tables import RatedScores
+from i0tscore.samples.ratings import Labels, RatedScores
 
 ROWS_RESAMPLED = (
     "Rows were resampled individually. If several rows share an image, these intervals are too narrow: cluster the "

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from i0tscore.errors import SampleFileError
+from i0tscore.samples.datasets import open_parquet
 
 Vectors = npt.NDArray[np.float32]
 
@@ -117,11 +118,6 @@ def pair_embeddings(image_file: str | Path, caption_file: str | Path) -> Embedde
     return EmbeddedPairs(captions.ids, images.vectors[rows], captions.vectors)
 
 
-def is_clip_retrieval(path: str | Path) -> bool:
-    """Return whether a path is a folder that contains ``img_emb`` or ``text_emb``."""
-    return any((Path(path) / name).is_dir() for name in (IMAGES, CAPTIONS))
-
-
 def read_clip_retrieval(folder: str | Path) -> EmbeddedPairs:
     """Read a folder that ``clip-retrieval inference`` wrote with images and texts enabled.
 
@@ -223,7 +219,7 @@ def _shard_problems(arrays: dict[str, dict[int, npt.NDArray[Any]]], metadata: di
     for number in arrays[IMAGES]:
         counts = {name: len(shards[number]) for name, shards in arrays.items()}
         if number in metadata:
-            counts[METADATA] = _open_parquet(metadata[number]).metadata.num_rows
+            counts[METADATA] = open_parquet(metadata[number]).metadata.num_rows
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             problems.append(f"Expected equal numbers of rows in shard {number}, got {listed}.")
@@ -232,21 +228,11 @@ def _shard_problems(arrays: dict[str, dict[int, npt.NDArray[Any]]], metadata: di
 
 def _read_metadata(file: Path | None, rows: int) -> list[list[Any]]:
     """Return ``key``, ``image_path`` and ``caption`` of each row, None where absent."""
-    table = None if file is None else _open_parquet(file)
+    table = None if file is None else open_parquet(file)
     return [
         [None] * rows if table is None or name not in table.schema_arrow.names else table.read([name])[name].to_pylist()
         for name in ("key", "image_path", "caption")
     ]
-
-
-def _open_parquet(file: Path) -> Any:
-    import pyarrow as pa  # type: ignore[import-untyped]
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
-
-    try:
-        return ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise SampleFileError(file, [f"Not a readable parquet file ({error}). Write it again."]) from error
 
 
 def _read_npy(file: Path, *, mapped: bool = False) -> npt.NDArray[Any]:

@@ -1,18 +1,22 @@
-"""Finds image files by name in one folder, and nowhere else."""
+"""Lookup of image files by name in one folder, and nowhere else."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from i0tscore.errors import InputError
-from i0tscore.samples.rows import UnusableError, checked_name, preview, quote
+from i0tscore.samples.diagnostics import UnusableError, check_text, quote
 from i0tscore.samples.sample import ImageSource
 
+IMAGE_FIELDS = ("image", "image_path", "file_name")
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"})
+
+MAX_BYTES = 1_000_000_000
+"""Larger image files are refused before they are read."""
 
 
 def nfc(text: str) -> str:
@@ -21,136 +25,125 @@ def nfc(text: str) -> str:
 
 
 def without_suffix(name: str) -> str:
-    """Cut the suffix of an image file off; other dots stay: ``d.v2.JPG`` becomes ``d.v2``."""
+    """Remove the suffix of an image file; other dots stay: ``d.v2.JPG`` becomes ``d.v2``."""
     stem, dot, suffix = name.rpartition(".")
     return stem if stem and dot and suffix.lower() in IMAGE_SUFFIXES else name
 
 
-class ImageFolder:
-    """The one folder that a caption file's images are read from.
+def image_source(value: object, find: Callable[[str], ImageSource]) -> ImageSource:
+    """Return an image source unchanged, or find the image of a name; else raise ``UnusableError``."""
+    if not isinstance(value, str) and isinstance(value, ImageSource):
+        return value
+    return find(check_text(value, "an image", True))
 
-    Caption files come from strangers, so a path in them reaches nothing outside this folder: not by being
-    absolute, not by ``..``. Links inside the folder are the folder owner's and are followed.
+
+class _Listing(NamedTuple):
+    """The regular files directly in one folder.
+
+    Attributes:
+        images: Names of image files.
+        others: Names of other files.
+        by_name: Image files by composed stem and lower-case suffix.
+        by_stem: Image files by composed stem.
+    """
+
+    images: set[str]
+    others: set[str]
+    by_name: dict[str, list[str]]
+    by_stem: dict[str, list[str]]
+
+    @classmethod
+    def read(cls, folder: Path) -> _Listing:
+        """List a folder, without the ``._`` files that macOS writes; a folder that does not exist is empty."""
+        listing = cls(set(), set(), {}, {})
+        try:
+            with os.scandir(folder) as entries:
+                files = sorted(e.name for e in entries if e.is_file() and not e.name.startswith("._"))
+        except (OSError, ValueError):  # no such folder, or a name that no file system accepts
+            return listing
+        for file in files:
+            stem = without_suffix(file)
+            if stem == file:
+                listing.others.add(file)
+                continue
+            listing.images.add(file)
+            listing.by_stem.setdefault(nfc(stem), []).append(file)
+            listing.by_name.setdefault(nfc(stem) + file[len(stem) :].lower(), []).append(file)
+        return listing
+
+
+class ImageFolder:
+    """The one folder that the images of a caption file are read from.
+
+    Caption files may be untrusted, so a path in them reaches nothing outside this folder, be it absolute or
+    with ``..``. Links inside the folder are its owner's and are followed.
+
+    Args:
+        root: The folder; it is listed when the first image is looked up.
+
+    Raises:
+        InputError: The folder does not exist.
     """
 
     def __init__(self, root: Path) -> None:
-        """Remember the folder; it is listed when first asked.
-
-        Raises:
-            InputError: There is no such folder.
-        """
         if not root.is_dir():
-            raise InputError(
-                f"{root}: {'not a folder' if root.exists() else 'no such folder'} of images: check the path"
-            )
+            problem = "Not a folder" if root.exists() else "No such folder"
+            raise InputError(f"{root}: {problem}. Check the path of the images.")
         self.root = root
         self._absolute = os.path.normpath(root.absolute())
         self._listings: dict[str, _Listing] = {}
         self._found: set[str] = set()
 
     def find(self, name: str) -> Path:
-        """Return the image of that name: with or without its suffix, in a sub-folder if the name says so.
+        """Return the path of the image with a name.
 
         Args:
-            name: A file name, a path relative to the folder or inside it, or either without its suffix.
+            name: A file name, or a path that is relative to the folder or inside it; with or without suffix.
 
         Raises:
-            UnusableError: There is none, or more than one, or the path leads out of the folder.
+            UnusableError: There is no such image, or more than one, or the path leads out of the folder.
         """
-        inside = self._inside(name)
+        inside = name
+        if os.sep in name or "/" in name or name in (".", ".."):
+            inside = self._resolve(name)
         parent, _, last = inside.rpartition(os.sep)
-        listing = self._listing(parent)
-        found = listing.matches(last)
+        if parent not in self._listings:
+            self._listings[parent] = _Listing.read(self.root / parent)
+        listing = self._listings[parent]
+        stem = without_suffix(last)
+        if last in listing.images:
+            found = [last]
+        else:
+            found = listing.by_name.get(nfc(stem) + last[len(stem) :].lower()) or listing.by_stem.get(nfc(last)) or []
+            if not found and last in listing.others:
+                found = [last]
         if len(found) > 1:
             files = " and ".join(quote(file) for file in found)
-            raise UnusableError(f"{quote(name)} may be {files} in {self.root / parent}: write the name with its suffix")
+            raise UnusableError(f"{quote(name)} matches {files} in {self.root / parent}. Write the suffix, too.")
         if not found:
-            raise UnusableError(self._missing(name, last, listing))
+            expected = quote(name) if stem != last else f"{quote(name)} (.jpg, .png, …)"
+            folded = nfc(stem).casefold()
+            similar = next((files[0] for key, files in listing.by_stem.items() if key.casefold() == folded), None)
+            hint = f"There is {quote(similar)}, but case matters." if similar else "Add it or remove the row."
+            raise UnusableError(f"No image {expected} in {self.root}. {hint}")
         if not parent:
             self._found.add(found[0])
         return self.root / parent / found[0]
 
-    def unused(self) -> list[str]:
-        """Names of the images directly in the folder that were not found by now, sorted."""
-        return sorted(self._listing("").images - self._found)
-
-    def contents(self) -> str:
-        """A few of the images directly in the folder, for a message."""
-        images = sorted(self._listing("").images)
-        return f"the folder has {preview(images)}" if images else "the folder has no images"
-
-    def _inside(self, name: str) -> str:
-        if os.sep not in name and "/" not in name and name not in (".", ".."):
-            return name
+    def _resolve(self, name: str) -> str:
+        """Return a path relative to the folder, or raise ``UnusableError`` if it is outside."""
         if "://" in name:
-            raise UnusableError(f"{quote(name)} is a web address; images are read from disk: download it")
+            raise UnusableError(f"Expected an image file, got the URL {quote(name)}. Download the image.")
         path = os.path.normpath(Path(self._absolute) / name)
         prefix = self._absolute.rstrip(os.sep) + os.sep
         if not path.startswith(prefix):
             raise UnusableError(
-                f"{quote(name)} is outside {self.root}, and images are read from inside it only: "
-                "give the folder that holds all of them as the images folder"
+                f"{quote(name)} is outside {self.root}, and only images inside it are read. Give a folder that "
+                "contains all images."
             )
         return path[len(prefix) :]
 
-    def _listing(self, parent: str) -> _Listing:
-        if parent not in self._listings:
-            self._listings[parent] = _Listing(self.root / parent)
-        return self._listings[parent]
-
-    def _missing(self, name: str, last: str, listing: _Listing) -> str:
-        wanted = quote(name) if without_suffix(last) != last else f"{quote(name)} (.jpg, .png, …)"
-        alike = listing.casefolded.get(nfc(without_suffix(last)).casefold())
-        hint = f"there is {quote(alike)}, but letter case counts" if alike else "add it or remove the entry"
-        return f"no image {wanted} in {self.root}: {hint}"
-
-
-def image_source(written: object, find: Callable[[str], ImageSource]) -> ImageSource:
-    """An image as it is written: a source already, or a name to be found; else ``UnusableError``."""
-    if not isinstance(written, str) and isinstance(written, ImageSource):
-        return written
-    return find(checked_name(written, "the image"))
-
-
-class _Listing:
-    """The files directly in one folder, by the names they may be asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.images: set[str] = set()
-        self._others: set[str] = set()
-        self._by_name: dict[str, list[str]] = {}
-        self._by_stem: dict[str, list[str]] = {}
-        for file in sorted(_files(folder)):
-            stem = without_suffix(file)
-            if stem == file:
-                self._others.add(file)
-                continue
-            self.images.add(file)
-            self._by_stem.setdefault(nfc(stem), []).append(file)
-            self._by_name.setdefault(_suffix_lowered(file), []).append(file)
-
-    def matches(self, name: str) -> list[str]:
-        """Files of that name: the exact one before those alike, full names before stems."""
-        if name in self.images:
-            return [name]
-        found = self._by_name.get(_suffix_lowered(name)) or self._by_stem.get(nfc(name))
-        return found or ([name] if name in self._others else [])
-
-    @cached_property
-    def casefolded(self) -> dict[str, str]:
-        """One file for each stem, letter case aside."""
-        return {stem.casefold(): files[0] for stem, files in self._by_stem.items()}
-
-
-def _files(folder: Path) -> list[str]:
-    """Names of the regular files in a folder, without the ``._`` companions that macOS writes."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if entry.is_file() and not entry.name.startswith("._")]
-    except (OSError, ValueError):  # no such sub-folder, or a name no file system takes
-        return []
-
-
-def _suffix_lowered(name: str) -> str:
-    stem = without_suffix(name)
-    return nfc(stem) + name[len(stem) :].lower()
+    def unused(self) -> list[str]:
+        """Return the names of the images directly in the folder that have not been looked up, sorted."""
+        listing = self._listings.get("") or _Listing.read(self.root)
+        return sorted(listing.images - self._found)

@@ -1,37 +1,108 @@
-"""Human ratings of captions as columns: one row is one rating, never an average."""
+"""Human ratings of captions, and scores next to them, read from tables into columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import ast
+import json
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.errors import SampleFileError
-from i0tscore.samples.sample import Sample
+from i0tscore.samples.diagnostics import (
+    Diagnostics,
+    Location,
+    Malformed,
+    Record,
+    UnusableError,
+    check_number,
+    check_references,
+    check_text,
+    describe,
+    preview,
+    quote,
+)
+from i0tscore.samples.formats import RENAME, Schema, fields_of, read_dataset, read_records, report_copies
+from i0tscore.samples.images import IMAGE_FIELDS, ImageFolder, image_source, without_suffix
+from i0tscore.samples.sample import Sample, StoredImage
 
 Labels = tuple[str, ...]
+_Cell = TypeVar("_Cell")
 
 AVERAGED = "the ratings of each item are averaged, which the published figures do not do"
+
+IMAGE_COLUMNS = (*IMAGE_FIELDS, "image_id")
+"""Columns that identify the image of a row; the first one present counts."""
+
+RATING_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "image": (*IMAGE_COLUMNS, "id"),
+    "caption": ("caption",),
+    "rating": ("rating",),
+    "references": ("references",),
+    "rater": ("rater",),
+    "category": ("category",),
+    "system": ("system",),
+}
+"""The names that each column of a table of ratings may have; the first one present counts."""
+
+_MAX_LITERAL = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class RatingScale:
+    """The values that a rating may have.
+
+    Attributes:
+        low: The lowest rating.
+        high: The highest rating.
+        whole: Whether ratings are integers, so that anything in between is an average.
+        words: Ratings by the lowercase text that stands for them.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    whole: bool = False
+    words: Mapping[str, float] = field(default_factory=dict)
+
+    def read(self, value: object) -> float:
+        """Return the rating, or raise ``UnusableError``."""
+        if isinstance(value, str) and self.words:
+            if (word := " ".join(value.split()).lower()) in self.words:
+                return self.words[word]
+            raise UnusableError(f"Expected one of the ratings {preview(self.words, 8)}, got {quote(value)}.")
+        number = check_number(value, "a rating")
+        if not self.low <= number <= self.high:
+            expected = f"Expected a rating between {self.low:g} and {self.high:g}"
+            raise UnusableError(f"{expected}, got {number:g}. Correct it or remove the row.")
+        if self.whole and number != round(number):
+            raise UnusableError(f"Expected a single rating, got the average {number:g}. Give each rating its own row.")
+        return number
+
+
+ANY_NUMBER = RatingScale()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RatingSet:
-    """Ratings of captions, one a row.
+    """Ratings of captions, one per row, never averaged unless by ``averaged``.
 
     Attributes:
-        name: Of the set, e.g. ``flickr8k_expert``.
+        name: The name of the set, e.g. ``flickr8k_expert``.
         samples: The distinct rated items: image, caption, references.
-        item: Position in ``samples`` of what each row rates, int64 (n,).
-        rating: Higher is better, float64 (n,).
-        clusters: Identity of the image of each row (n,); what is resampled for intervals.
-        rater: Who rated (n,), or None where that is not told.
-        groups: What is compared within for preference accuracy (n,), e.g. image and context, or None.
-        categories: Part of the set each row belongs to (n,), or None.
+        item: The position in ``samples`` of what each row rates, int64 (n,).
+        rating: Ratings, higher is better, float64 (n,).
+        clusters: The identity of the image of each row (n,), resampled as a whole for intervals.
+        rater: Who rated (n,), or None if unknown.
+        groups: What captions are compared within for preference accuracy (n,), e.g. image and context, or None.
+        categories: The part of the set that each row belongs to (n,), or None.
         systems: What wrote the caption (n,), or None.
-        counts: How much was read, by name; compared with what is known of the set.
-        notes: What a reader should know.
+        counts: How much was read, by name, to compare with what is known of the set.
+        notes: Anything a reader should know.
     """
 
     name: str
@@ -57,10 +128,10 @@ class RatingSet:
         return self.n > len(self.samples)
 
     def averaged(self) -> RatingSet:
-        """One row an item with the mean of its ratings, for comparisons that name it as such.
+        """Return one row per item with the mean of its ratings, and a note on it.
 
-        Averaging removes the raters' disagreement and raises every correlation, so that figures of
-        averaged ratings cannot be set beside published ones of single ratings.
+        Averaging removes the disagreement of raters and raises every correlation, so that figures of averaged
+        ratings are not comparable to published figures of single ratings.
 
         Example:
             >>> import numpy as np
@@ -71,17 +142,16 @@ class RatingSet:
             [2.5]
         """
         first, means = item_means(self.item, self.rating)
-        kept = self._rows(first)
-        return replace(kept, rating=means, rater=None, notes=(*self.notes, AVERAGED))
+        return replace(self._rows(first), rating=means, rater=None, notes=(*self.notes, AVERAGED))
 
     def limited(self, items: int) -> RatingSet:
-        """The ratings of the first ``items`` items, with a note that says so."""
+        """Return the ratings of the first ``items`` items, with a note on it."""
         kept = self._rows(np.flatnonzero(self.item < items))
         note = f"only the first {min(items, len(self.samples)):,} of {len(self.samples):,} items: not a result"
         return replace(kept, samples=self.samples[:items], notes=(*self.notes, note))
 
     def only(self, keep: NDArray[np.bool_]) -> RatingSet:
-        """The rows of a mask (n,), with the items that they rate."""
+        """Return the rows of a mask (n,), with the items that they rate."""
         rows = self._rows(np.flatnonzero(keep))
         used, item = np.unique(rows.item, return_inverse=True)
         return replace(rows, samples=tuple(self.samples[i] for i in used), item=item.astype(np.int64))
@@ -91,51 +161,463 @@ class RatingSet:
             self,
             item=self.item[rows],
             rating=self.rating[rows],
-            clusters=picked(self.clusters, rows) or (),
-            rater=picked(self.rater, rows),
-            groups=picked(self.groups, rows),
-            categories=picked(self.categories, rows),
-            systems=picked(self.systems, rows),
+            clusters=select(self.clusters, rows) or (),
+            rater=select(self.rater, rows),
+            groups=select(self.groups, rows),
+            categories=select(self.categories, rows),
+            systems=select(self.systems, rows),
         )
 
 
-def picked(labels: Labels | None, rows: Iterable[int]) -> Labels | None:
-    """The labels of some rows; None where there are none."""
+@dataclass(frozen=True, slots=True, eq=False)
+class RatedScores:
+    """Ratings next to scores of what they rate; one row is one rating.
+
+    Attributes:
+        ratings: Ratings, higher is better, float64 (n,).
+        scores: Scores by metric, float64 (n,); NaN where undefined.
+        clusters: What is resampled as a whole (n,), or None for rows.
+        over: What a cluster is, e.g. ``image``.
+        items: Which rows rate the same item, int64 (n,), or None if unknown.
+        groups: What captions are compared within for preference accuracy (n,), or None.
+        parts: Labels (n,) to break figures down by, by column.
+        signatures: Signatures of the scores by metric, where known.
+        notes: Anything a reader should know.
+    """
+
+    ratings: NDArray[np.float64]
+    scores: dict[str, NDArray[np.float64]]
+    clusters: Labels | None
+    over: str
+    items: NDArray[np.int64] | None = None
+    groups: Labels | None = None
+    parts: dict[str, Labels] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def several_raters(self) -> bool:
+        """Whether some item has more than one rating."""
+        return self.items is not None and len(np.unique(self.items)) < len(self.items)
+
+    def averaged(self) -> RatedScores:
+        """Return one row per item with the mean of its ratings, and a note on it.
+
+        Raises:
+            ValueError: The items are unknown.
+        """
+        if self.items is None:
+            raise ValueError("Ratings are averaged by item, and the items are unknown.")
+        first, means = item_means(self.items, self.ratings)
+        return replace(
+            self,
+            ratings=means,
+            scores={name: values[first] for name, values in self.scores.items()},
+            clusters=select(self.clusters, first),
+            items=None,
+            groups=select(self.groups, first),
+            parts={name: select(labels, first) or () for name, labels in self.parts.items()},
+            notes=(*self.notes, AVERAGED),
+        )
+
+
+def select(labels: Labels | None, rows: Iterable[int]) -> Labels | None:
+    """Return the labels of some rows; None if there are no labels."""
     return None if labels is None else tuple(labels[row] for row in rows)
 
 
 def item_means(items: NDArray[np.int64], ratings: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The first row of each item and the mean of its ratings, in the order of the items' numbers."""
+    """Return the first row of each item and the mean of its ratings, in the order of the items' numbers."""
     _, first, labels = np.unique(items, return_index=True, return_inverse=True)
     return first, np.bincount(labels, ratings) / np.bincount(labels)
 
 
-def require_counts(
-    path: object, found: Mapping[str, int], expected: Mapping[str, int], *, allow_others: bool = False
-) -> tuple[str, ...]:
-    """Compare what was read with what is known of a set.
+def without(references: Sequence[str], caption: str) -> tuple[str, ...]:
+    """Return the references whose text differs from the caption."""
+    return tuple(reference for reference in references if reference != caption)
+
+
+def rating_set(
+    path: Path,
+    name: str,
+    records: Iterable[Record],
+    diagnostics: Diagnostics,
+    *,
+    folder: ImageFolder | None = None,
+    scale: RatingScale = ANY_NUMBER,
+    counts: Mapping[str, int] | None = None,
+) -> RatingSet:
+    """Build a rating set from records and check every value.
 
     Args:
-        path: What was read, for the message.
-        found: Counts by name.
-        expected: Known counts by name; those without a counterpart in ``found`` are not compared.
-        allow_others: Return the differences as notes instead of refusing, e.g. for a subset.
+        path: The file, for messages.
+        name: The name of the set.
+        records: One per rating, with ``image``, ``caption``, ``rating`` and optionally ``references``,
+            ``cluster`` (the identity of the image; its name if None), ``rater``, ``group`` (what captions are
+            compared within), ``category`` and ``system``.
+        diagnostics: Collects the problems.
+        folder: The folder of the images; None to use their names without looking up the files.
+        scale: The values that a rating may have.
+        counts: What else was counted.
 
     Raises:
-        SampleFileError: A count differs; all that do are named.
+        SampleFileError: Lists everything that is wrong with the file.
     """
-    differing = [
-        f"{name}: {found[name]:,} where the set has {count:,}"
-        for name, count in expected.items()
-        if name in found and found[name] != count
-    ]
-    if differing and not allow_others:
-        raise SampleFileError(
-            path, [f"{line}: get the whole file, or allow other counts for a part" for line in differing]
-        )
-    return tuple(differing)
+    check, find = diagnostics.check, Path if folder is None else partial(find_image, folder)
+    samples: list[Sample] = []
+    numbers: dict[Hashable, int] = {}
+    rated: dict[tuple[int, object], Location] = {}
+    rows: list[tuple[int, float, str, dict[str, Any]]] = []
+    for location, record in records:
+        image = check(location, image_source, record.get("image"), find)
+        caption = check(location, check_text, record.get("caption"), "a caption")
+        rating = check(location, scale.read, record.get("rating"))
+        references = check(location, check_references, record.get("references"))
+        if image is None or caption is None or rating is None or references is None:
+            continue
+        cluster, rater = record.get("cluster") or image.name, record.get("rater")
+        item = numbers.setdefault((cluster, record.get("group"), caption), len(samples))
+        if item == len(samples):
+            samples.append(Sample(without_suffix(image.name), image, caption, references))
+        before = location if rater is None else rated.setdefault((item, rater), location)
+        if before is not location:
+            message = f"Rater {quote(rater)} already rated this caption at {before.label}. Remove one."
+            diagnostics.row_error(location, message)
+        rows.append((item, rating, cluster, record))
+    diagnostics.finish(path, len(samples))
+    if folder is None and any(isinstance(sample.image, Path) for sample in samples):
+        diagnostics.notes.append("images are named, but their files were not looked up")
+    labels: dict[str, Labels | None] = {}
+    for key, attribute in (("rater", "rater"), ("group", "groups"), ("category", "categories"), ("system", "systems")):
+        values = [record.get(key) for *_, record in rows]
+        known = any(value is not None for value in values)
+        labels[attribute] = tuple("" if value is None else str(value) for value in values) if known else None
+    clusters = tuple(cluster for _, _, cluster, _ in rows)
+    return RatingSet(
+        name,
+        tuple(samples),
+        np.array([item for item, *_ in rows], dtype=np.int64),
+        np.array([rating for _, rating, *_ in rows]),
+        clusters,
+        counts={**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len(set(clusters))},
+        notes=tuple(diagnostics.notes),
+        **labels,
+    )
 
 
-def without(references: Sequence[str], caption: str) -> tuple[str, ...]:
-    """The references other than the rated caption, compared by text."""
-    return tuple(reference for reference in references if reference != caption)
+def find_image(folder: ImageFolder, name: str) -> Path:
+    """Return the image of a path in a file of ratings: as written, or its last part in the folder."""
+    try:
+        return folder.find(name)
+    except UnusableError:
+        last = _file_name(name)
+        if last in ("", name):
+            raise
+        return folder.find(last)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRules:
+    """How to read a table of ratings.
+
+    Attributes:
+        columns: The names each column may have, as in ``RATING_COLUMNS``.
+        scale: The values that a rating may have.
+        drop_caption: Whether a reference equal to the rated caption is dropped.
+        allow_duplicates: Whether rows may be equal in every column if raters are unknown.
+    """
+
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: RATING_COLUMNS)
+    scale: RatingScale = ANY_NUMBER
+    drop_caption: bool = False
+    allow_duplicates: bool = False
+
+    @property
+    def schema(self) -> Schema:
+        """The columns of the table."""
+        return Schema(self.columns, {(name,): RENAME for name in ("image", "caption", "rating")}, self.columns["image"])
+
+
+def read_rating_table(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    images: str | Path | None = None,
+    rules: TableRules | None = None,
+) -> RatingSet:
+    r"""Read a table with the columns ``image``, ``caption`` and ``rating``; see ``RATING_COLUMNS`` for others.
+
+    Args:
+        path: The table, in any format that ``read_records`` reads.
+        name: The name of the set; that of the file if None.
+        images: The folder of the images; None to use their names without looking up the files.
+        rules: How to read the table.
+
+    Raises:
+        SampleFileError: Lists everything that is wrong with the file.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "ratings.csv")
+        >>> _ = file.write_text("image,caption,rating\ndog.jpg,A dog.,4\ndog.jpg,A cat.,1\n")
+        >>> read_rating_table(file).rating.tolist()
+        [4.0, 1.0]
+    """
+    file, rules, diagnostics = Path(path), rules or TableRules(), Diagnostics()
+    records = read_records(file, rules.schema, diagnostics)
+    folder = None if images is None else ImageFolder(Path(images))
+    return _rating_set(file, name or file.stem, records, diagnostics, rules, folder)
+
+
+def read_dataset_ratings(
+    dataset: Any, source: str, name: str, rules: TableRules, folder: ImageFolder | None = None
+) -> RatingSet:
+    """Build a rating set from a ``datasets.Dataset``, e.g. one from the hub.
+
+    Args:
+        dataset: The data set; images inside it are left there until they are scored.
+        source: Its origin, for messages.
+        name: The name of the set.
+        rules: How to read it.
+        folder: The folder of images outside the data set.
+    """
+    diagnostics = Diagnostics()
+    records = read_dataset(dataset, rules.schema, diagnostics)
+    return _rating_set(Path(source), name, records, diagnostics, rules, folder)
+
+
+def _rating_set(
+    path: Path,
+    name: str,
+    records: list[Record],
+    diagnostics: Diagnostics,
+    rules: TableRules,
+    folder: ImageFolder | None,
+) -> RatingSet:
+    chosen = rules.schema.choose(fields_of(records))
+    if "rater" not in chosen and not rules.allow_duplicates:
+        report_copies(records, diagnostics, 'name the raters in a column "rater"')
+    rows: list[Record] = []
+    for location, record in records:
+        row = {key: record.get(column) for key, column in chosen.items()}
+        row |= {key: None if row.get(key) in (None, "") else str(row[key]) for key in ("rater", "category", "system")}
+        references = row["references"] = _parse_list(row.get("references"))
+        image = row.get("image")
+        if isinstance(image, StoredImage) and not image.named:
+            # Without names, images are told apart by their references.
+            row["cluster"] = "\n".join(map(str, references)) if isinstance(references, list) else references
+        if rules.drop_caption and isinstance(references, list):
+            row["references"] = list(without(references, str(row.get("caption"))))
+        rows.append((location, row))
+    found = rating_set(path, name, rows, diagnostics, folder=folder, scale=rules.scale)
+    stored = any(isinstance(row.get("image"), StoredImage) for _, row in rows)
+    # Stored images may have no names to count.
+    return replace(found, counts={"ratings": found.n}) if stored else found
+
+
+def _parse_list(cell: object) -> object:
+    """Parse a cell that holds a list as JSON or in Python's notation; return anything else unchanged."""
+    text = cell.text if isinstance(cell, Malformed) else cell
+    if not isinstance(text, str) or not text.lstrip().startswith("["):
+        return None if text == "" else text
+    if len(text) <= _MAX_LITERAL:
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                return parse(text.strip())
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+    return Malformed('Expected references as a list such as ["one", "two"]. Correct them.')
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumns:
+    """The columns of a table of ratings and scores.
+
+    Attributes:
+        rating: The rating.
+        scores: The scores.
+        group: The image; the first of ``IMAGE_COLUMNS`` if None.
+        no_cluster: Whether rows are independent, so that no image is needed.
+        rater: Who rated; None if unknown.
+        items: What identifies the rated item; image and caption if empty and needed.
+        parts: What figures are broken down by.
+        averaged: Whether the ratings of each item will be averaged, which needs items.
+        allow_duplicates: Whether rows may be equal in every column if raters are unknown.
+    """
+
+    rating: str
+    scores: tuple[str, ...]
+    group: str | None = None
+    no_cluster: bool = False
+    rater: str | None = None
+    items: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    averaged: bool = False
+    allow_duplicates: bool = False
+
+    @property
+    def needs_items(self) -> bool:
+        """Whether it must be known which rows rate the same item."""
+        return bool(self.items or self.rater or self.averaged)
+
+    @property
+    def schema(self) -> Schema:
+        """The columns of the table."""
+        single = [name for name in (self.rating, self.group, self.rater) if name is not None]
+        named = dict.fromkeys((*single, *self.scores, *self.items, *self.parts))
+        columns: dict[str, tuple[str, ...]] = {f"column {name}": (name,) for name in named}
+        required: dict[tuple[str, ...], str] = {(key,): "Correct the name." for key in columns}
+        columns |= {"image": IMAGE_COLUMNS, "caption": ("caption",)}
+        if self.group is None and not self.no_cluster:
+            advice = "Name the column that identifies the image (--group COLUMN), or use --no-cluster."
+            required[("image",)] = advice
+        if self.needs_items and not self.items:
+            advice = "Name the columns that identify the rated item (--item-key COLUMN)."
+            required[("caption",)] = advice
+            if self.group is None and self.no_cluster:
+                required[("image",)] = advice
+        return Schema(columns, required, IMAGE_COLUMNS)
+
+
+def read_score_table(path: str | Path, columns: ScoreColumns, scale: RatingScale = ANY_NUMBER) -> RatedScores:
+    r"""Read a table of ratings and scores.
+
+    Args:
+        path: The table, in any format that ``read_records`` reads.
+        columns: Its columns.
+        scale: The values that a rating may have.
+
+    Raises:
+        InputError: The file cannot be read.
+        SampleFileError: Lists everything that is wrong with the file.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "ratings.csv")
+        >>> _ = file.write_text("image,rating,mine\ndog.jpg,4,0.5\ncat.jpg,1,0.2\n")
+        >>> read_score_table(file, ScoreColumns("rating", ("mine",))).scores["mine"].tolist()
+        [0.5, 0.2]
+    """
+    file, diagnostics = Path(path), Diagnostics()
+    records = read_records(file, columns.schema, diagnostics)
+    if columns.rater is None and not columns.allow_duplicates:
+        advice = "name the raters (--rater COLUMN), or allow equal ratings (--allow-duplicates)"
+        report_copies(records, diagnostics, advice)
+    ratings = _read_column(records, diagnostics, columns.rating, scale.read, math.nan)
+    scores = {name: _read_scores(records, diagnostics, name) for name in columns.scores}
+    cluster = columns.group or columns.schema.choose(fields_of(records)).get("image")
+    over = None if columns.no_cluster and columns.group is None else cluster
+    clusters = None if over is None else _read_labels(records, diagnostics, over)
+    items = None
+    if columns.needs_items and records:
+        names = columns.items or tuple(filter(None, (cluster, "caption")))
+        known: dict[Hashable, int] = {}
+        keys = zip(*(_read_labels(records, diagnostics, name) for name in names), strict=True)
+        items = np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
+        if columns.rater is not None:
+            _report_repeated(records, diagnostics, items, _read_labels(records, diagnostics, columns.rater))
+        for name, column in scores.items():
+            _report_differing(records, diagnostics, items, name, column)
+    parts = {name: _read_labels(records, diagnostics, name) for name in columns.parts}
+    diagnostics.finish(file, len(records))
+    values = {name: np.array(column) for name, column in scores.items()}
+    return RatedScores(np.array(ratings), values, clusters, over or "rows", items, parts=parts)
+
+
+def read_scores_of(
+    path: str | Path, samples: Sequence[Sample], names: Sequence[str] = (), *, gaps: bool = False
+) -> dict[str, NDArray[np.float64]]:
+    """Read scores of samples from a table with the columns ``image``, ``caption`` and one per metric.
+
+    Args:
+        path: The table, in any format that ``read_records`` reads.
+        samples: The samples to find scores for (m); images are compared by file name, and captions apart from
+            white space.
+        names: The columns of scores; all but image and caption if empty.
+        gaps: Whether an empty cell is an undefined score and not an error.
+
+    Returns:
+        Scores by metric (m,), float64; NaN where undefined.
+
+    Raises:
+        SampleFileError: Lists everything that is wrong with the file, and samples without a score.
+    """
+    file, diagnostics = Path(path), Diagnostics()
+    columns = {name: (name,) for name in ("image", "caption", *names)}
+    records = read_records(file, Schema(columns, {(name,): RENAME for name in columns}, others=not names), diagnostics)
+    names = names or [name for name in fields_of(records) if name not in ("image", "caption")]
+    if records and not names:
+        diagnostics.file_error("Expected a column of scores next to image and caption. Add one.")
+    images = _read_labels(records, diagnostics, "image")
+    captions = _read_labels(records, diagnostics, "caption")
+    pairs = zip(map(_file_name, images), (" ".join(caption.split()) for caption in captions), strict=True)
+    row_of = {pair: row for row, pair in enumerate(pairs)}
+    scores = {name: _read_scores(records, diagnostics, name, gaps=gaps) for name in names}
+    keys = [(sample.image.name, " ".join(sample.caption.split())) for sample in samples]
+    for image, caption in dict.fromkeys(key for key in keys if key not in row_of) if records else ():
+        diagnostics.file_error(f"No score of {quote(image)}, {quote(caption)} found. Add it.")
+    diagnostics.finish(file, len(records))
+    rows = [row_of[key] for key in keys]
+    return {name: np.array(column)[rows] for name, column in scores.items()}
+
+
+def _read_column(
+    records: list[Record], diagnostics: Diagnostics, column: str, read: Callable[[Any], _Cell], default: _Cell
+) -> list[_Cell]:
+    """Read the cells of a column; those that cannot be read are reported and replaced by the default."""
+    cells = (diagnostics.check(location, read, record.get(column)) for location, record in records)
+    return [default if cell is None else cell for cell in cells]
+
+
+def _read_scores(records: list[Record], diagnostics: Diagnostics, column: str, *, gaps: bool = False) -> list[float]:
+    def read(cell: object) -> float:
+        empty = cell is None or (isinstance(cell, str) and not cell.strip())
+        return math.nan if gaps and empty else check_number(cell, f"a number in column {quote(column)}")
+
+    return _read_column(records, diagnostics, column, read, math.nan)
+
+
+def _read_labels(records: list[Record], diagnostics: Diagnostics, column: str) -> Labels:
+    """Read cells that tell rows apart as text."""
+
+    def read(cell: object) -> str:
+        if isinstance(cell, StoredImage):
+            if not cell.named:
+                raise UnusableError("The image has no name. Name a column that identifies images (--group COLUMN).")
+            return cell.name
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
+            raise UnusableError(f"Expected a value in column {quote(column)}, got nothing. Add it or remove the row.")
+        if isinstance(cell, bool) or not isinstance(cell, str | int | float):
+            raise UnusableError(f"Expected text or a number in column {quote(column)}, got {describe(cell)}.")
+        return str(cell)
+
+    return tuple(_read_column(records, diagnostics, column, read, ""))
+
+
+def _report_repeated(records: list[Record], diagnostics: Diagnostics, items: NDArray[np.int64], raters: Labels) -> None:
+    """Report a second rating of an item by one rater."""
+    first: dict[Hashable, Location] = {}
+    for (location, _), item, rater in zip(records, items.tolist(), raters, strict=True):
+        before = first.setdefault((item, rater), location)
+        if before is not location:
+            message = f"Rater {quote(rater)} already rated this item at {before.label}. Remove one."
+            diagnostics.row_error(location, message)
+
+
+def _report_differing(
+    records: list[Record], diagnostics: Diagnostics, items: NDArray[np.int64], name: str, scores: Sequence[float]
+) -> None:
+    """Report rows of one item that differ in a score: the items are then not identified correctly."""
+    first: dict[int, tuple[Location, float]] = {}
+    for (location, _), item, value in zip(records, items.tolist(), scores, strict=True):
+        before, other = first.setdefault(item, (location, value))
+        if value != other and value == value and other == other:
+            diagnostics.row_error(
+                location,
+                f"Expected one value of {quote(name)} per item, got {value:g} here and {other:g} at {before.label}. "
+                "Correct it, or name other columns that identify items (--item-key COLUMN).",
+            )
+
+
+def _file_name(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]

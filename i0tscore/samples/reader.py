@@ -1,27 +1,30 @@
-"""Reads caption files of every accepted form."""
+"""Reading of caption files: every value checked, images found, references joined."""
 
 from __future__ import annotations
 
-import json
-import re
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Literal
 
-from i0tscore.errors import InputError, UsageError
-from i0tscore.samples.assemble import Assembler, ReferenceFile
-from i0tscore.samples.captions import read_captions, read_numbered
-from i0tscore.samples.coco import read_coco
-from i0tscore.samples.hub_datasets import METADATA, SAVED
-from i0tscore.samples.images import ImageFolder
-from i0tscore.samples.json_files import read_mapping, read_references
-from i0tscore.samples.records import SUFFIXES
-from i0tscore.samples.rows import Diagnostics, preview
-from i0tscore.samples.sample import SampleSet
+from i0tscore.errors import UsageError
+from i0tscore.samples.diagnostics import (
+    ID_FIELDS,
+    Diagnostics,
+    Location,
+    Malformed,
+    Record,
+    check_references,
+    check_text,
+    first_filled,
+    preview,
+    quote,
+)
+from i0tscore.samples.formats import CAPTIONS, Source, read_mapping, resolve_format
+from i0tscore.samples.images import IMAGE_FIELDS, ImageFolder, image_source, nfc, without_suffix
+from i0tscore.samples.sample import ImageSource, Sample, SampleSet
 
-INPUT_FORMATS: Final = ("clipscore", "json", "jsonl", "csv", "tsv", "coco", "flickr8k", "datasets")
-
-_HEAD_BYTES: Final = 1 << 16
-_NUMBERED: Final = re.compile(r"[^\t]+#\d+\t")
+_Located = tuple[Location, Sample]
 
 
 def read_samples(
@@ -35,25 +38,26 @@ def read_samples(
 ) -> SampleSet:
     """Read captions with their images and references.
 
-    The accepted forms are described in ``docs/caption-files.md``. Images are neither opened nor decoded.
+    The input formats are described in ``docs/caption-files.md``. Images are neither opened nor decoded.
 
     Args:
         path: The caption file, or the folder of a Hugging Face data set.
-        images: The folder that all images are in; by default the one the caption file is in. No path in the
-            caption file reaches out of it.
-        references: A JSON file ``{"id": ["reference", …]}``; it goes before references beside the captions.
+        images: The folder that contains all images; by default that of the caption file. No path in the
+            caption file leads out of it.
+        references: A JSON file ``{"id": ["reference", …]}``; it takes precedence over references in the
+            caption file.
         annotations: The annotation file of COCO results.
-        input_format: One of ``INPUT_FORMATS``; told by suffix and content where it is None.
-        on_error: ``"raise"``: any problem raises; ``"skip"``: what is wrong with single entries is listed in
-            ``SampleSet.skipped`` and the rest returned.
+        input_format: One of ``INPUT_FORMATS``; detected from suffix and content if None.
+        on_error: ``"raise"``: any problem raises. ``"skip"``: entries with problems are listed in
+            ``SampleSet.skipped``, and the others returned.
 
     Returns:
-        The samples in the order of the file, what was skipped, and notes.
+        The samples in the order of the file, skipped entries, and notes.
 
     Raises:
         UsageError: An unknown format or ``on_error``, or options that contradict each other.
-        InputError: A file or folder that does not exist or cannot be read.
-        SampleFileError: Whatever is wrong with the files, all of it found in one reading.
+        InputError: A file or folder does not exist or cannot be read.
+        SampleFileError: Lists everything that is wrong with the files.
 
     Example:
         >>> import tempfile
@@ -64,105 +68,188 @@ def read_samples(
         'A dog runs.'
     """
     if on_error not in ("raise", "skip"):
-        raise UsageError(f'on_error is {on_error!r}: give "raise" or "skip"')
-    file = _metadata_of(Path(path))
-    if not file.exists():
-        raise InputError(f"{file}: no such file: check the path")
-    form = _checked_format(file, annotations, input_format)
+        raise UsageError(f'Expected on_error "raise" or "skip", got {on_error!r}.')
+    annotation_file = None if annotations is None else Path(annotations)
+    file, form = resolve_format(Path(path), input_format, annotation_file)
     folder = ImageFolder(Path(images) if images is not None else file if file.is_dir() else file.parent)
     diagnostics = Diagnostics()
-    if annotations is not None:
-        rows = read_coco(file, Path(annotations), diagnostics)
-    elif form == "clipscore":
-        rows = read_mapping(file, diagnostics)
-    elif form == "flickr8k":
-        rows = read_numbered(file, diagnostics)
-    else:
-        rows = read_captions(file, form, diagnostics)
+    records = list(form.read(Source(file, CAPTIONS, diagnostics, annotation_file)))
     joined = None
     if references is not None:
-        joined = ReferenceFile(Path(references).name, read_references(Path(references), diagnostics))
+        joined = ReferenceFile.read(Path(references), diagnostics)
     skip = on_error == "skip"
-    samples = Assembler(folder, joined, diagnostics, skip=skip).samples(rows)
+    samples = SampleBuilder(folder, diagnostics, joined, skip=skip).build(records)
     unused = folder.unused() if images is not None else []
     if unused:
         diagnostics.notes.append(f"images of {folder.root} without a caption: {len(unused)} ({preview(unused)})")
-    return diagnostics.finish(file, samples, skip=skip)
+    return SampleSet(samples, diagnostics.finish(file, len(samples), skip=skip), diagnostics.notes)
 
 
-def _metadata_of(path: Path) -> Path:
-    """Return the metadata file of an image folder; any other path as it is."""
-    if not path.is_dir():
-        return path
-    found = [name for name in METADATA if (path / name).is_file()]
-    if len(found) > 1:
-        raise UsageError(f"{path}: has {' and '.join(found)}: give the path of the one to be read")
-    return path / found[0] if found else path
+@dataclass
+class ReferenceFile:
+    """References in a file of their own.
 
-
-def _checked_format(path: Path, annotations: str | Path | None, input_format: str | None) -> str:
-    if input_format is not None and input_format not in INPUT_FORMATS:
-        raise UsageError(f"no input format {input_format!r}: give one of {', '.join(INPUT_FORMATS)}")
-    form = input_format or detect_format(path, coco=annotations is not None)
-    if form == "coco" and annotations is None:
-        raise UsageError("COCO results need their annotation file: give annotations, which has the images' names")
-    if form != "coco" and annotations is not None:
-        raise UsageError(f"annotations are read with COCO results, and {path} is read as {form}: leave them out")
-    if path.is_dir() and form != "datasets":
-        raise UsageError(f"{path} is a folder, and {form} is a file's format: give a file")
-    return form
-
-
-def detect_format(path: Path, *, coco: bool = False) -> str:
-    """Tell a caption file's format by its suffix and content.
-
-    Args:
-        path: An existing file or folder.
-        coco: Whether there is a COCO annotation file, so that a JSON list holds COCO results.
-
-    Raises:
-        UsageError: It cannot be told; the message names the choices.
+    Attributes:
+        name: The name of the file, for messages.
+        texts: The references by id, unchecked.
+        used: The ids that captions have.
     """
-    if path.is_dir():
-        if not any((path / name).is_file() for name in SAVED):
-            raise UsageError(
-                f"{path}: a folder without captions: give a caption file, a folder written by "
-                f"Dataset.save_to_disk, or one with {' or '.join(METADATA)}"
+
+    name: str
+    texts: dict[str, Any] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    _composed: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path, diagnostics: Diagnostics) -> ReferenceFile:
+        """Read ``{"id": ["reference", …]}``; a value may be a single string."""
+        file = cls(path.name)
+        for identifier, texts in read_mapping(path, diagnostics, "references", named=True):
+            if isinstance(texts, Malformed):
+                diagnostics.file_error(f"{path.name}, id {quote(identifier)}: {texts.reason}")
+            else:
+                file.texts[identifier] = texts
+                file._composed[nfc(identifier)] = identifier
+        return file
+
+    def find(self, identifier: str, image: ImageSource | None) -> Any:
+        """Return the references of an id, or else of its image's name or stem; None if there are none."""
+        for name in [identifier] if image is None else [identifier, image.name, without_suffix(image.name)]:
+            key = self._composed.get(nfc(name))
+            if key is not None:
+                self.used.add(key)
+                return self.texts[key]
+        return None
+
+
+@dataclass
+class SampleBuilder:
+    """Builds samples from records and reports everything that is wrong with them.
+
+    Attributes:
+        folder: The folder of the images.
+        diagnostics: Collects the problems.
+        references: References that take precedence over those of the records.
+        skip: Whether records with problems will be skipped.
+    """
+
+    folder: ImageFolder
+    diagnostics: Diagnostics
+    references: ReferenceFile | None = None
+    skip: bool = False
+    _without_image: list[str] = field(default_factory=list)
+    _without_references: list[Location] = field(default_factory=list)
+    _any_references: bool = False
+
+    def build(self, records: list[Record]) -> list[Sample]:
+        """Return the samples of all records without problems, in order."""
+        located = [item for location, record in records for item in self._samples(location, record)]
+        if 1 < len(self._without_image) == len(records):
+            self._report_images()
+        first: dict[str, _Located] = {}
+        kept = []
+        for location, sample in located:
+            before, other = first.setdefault(sample.id, (location, sample))
+            if isinstance(sample.image, Path) and sample.image != other.image:
+                self.diagnostics.row_error(
+                    location,
+                    f"The id {quote(sample.id)} names the image {quote(sample.image.name)} here and "
+                    f"{quote(other.image.name)} at {before.label}. Give each image its own id.",
+                )
+            else:
+                kept.append((location, sample))
+        numbers = {len(sample.references) for _, sample in kept} - {0}
+        if len(numbers) > 1:
+            self.diagnostics.notes.append(f"captions have {min(numbers)} to {max(numbers)} references each")
+        if self.references is not None:
+            self._note_references(records, self.references)
+        # Records that are skipped do not decide whether there are references.
+        if any(sample.references for _, sample in kept) if self.skip else self._any_references:
+            kept = self._drop_unreferenced(kept)
+        samples = [sample for _, sample in kept]
+        counts = Counter((sample.id, sample.caption) for sample in samples)
+        repeated = [identifier for (identifier, _), count in counts.items() if count > 1]
+        if repeated:
+            self.diagnostics.notes.append(
+                f"captions that occur more than once for their id and are scored each time: {len(repeated)} "
+                f"({preview(repeated)})"
             )
-        return "datasets"
-    with path.open("rb") as file:
-        data = file.read(_HEAD_BYTES)
-    suffix = path.suffix.lower()
-    if data.startswith(b"PAR1"):
-        return "datasets"
-    head = data.decode("utf-8-sig", errors="replace").lstrip()
-    # A file .json may be a list of captions, CLIPScore's mapping, or lines.
-    form = None if suffix == ".json" else SUFFIXES.get(suffix)
-    form = form or _told_by_content(head, suffix)
-    if form == "csv" and "\t" in head.partition("\n")[0] and "," not in head.partition("\n")[0]:
-        return "tsv"
-    if form in ("json", "jsonl") and head.startswith("["):
-        return "coco" if coco else "json"
-    if form is None:
-        raise UsageError(f"{path}: its format cannot be told: give input_format, one of {', '.join(INPUT_FORMATS)}")
-    return form
+        return samples
 
+    def _samples(self, location: Location, record: dict[str, Any]) -> list[_Located]:
+        """Return a sample for each caption of a record."""
+        check = self.diagnostics.check
+        written_id, image = first_filled(record, ID_FIELDS), None
+        written_image = first_filled(record, (*IMAGE_FIELDS, "image_id", "id"))
+        identifier = None if written_id is None else check(location, check_text, written_id, "an id", True)
+        if written_image is None:
+            self.diagnostics.row_error(location, "Expected an id or an image, got neither. Add one.")
+        # A bad id that also names the image is one problem, not two.
+        elif written_id is None or identifier is not None or written_image is not written_id:
+            image = check(location, image_source, written_image, self.folder.find)
+            if image is None:
+                self._without_image.append(str(written_image))
+        if written_id is None:
+            if isinstance(image, Path):
+                identifier = without_suffix(image.relative_to(self.folder.root).as_posix())
+            else:
+                identifier = location.label if image is None else without_suffix(image.name)
+        written = record.get("references")
+        if self.references is not None and identifier is not None:
+            written = self.references.find(identifier, image)
+        references = check(location, check_references, written)
+        if references == () and identifier is not None:
+            self._without_references.append(location)
+        self._any_references |= bool(references)
+        captions = self._captions(location, record.get("caption"))
+        if image is None or identifier is None or references is None:
+            return []
+        return [(at, Sample(identifier, image, caption, references)) for at, caption in captions]
 
-def _told_by_content(head: str, suffix: str) -> str | None:
-    first, _, rest = head.partition("\n")
-    if head.startswith("{"):
-        return "jsonl" if rest.strip() and _is_object(first) else "clipscore"
-    if head.startswith("[") or suffix == ".json":
-        return "json"
-    if _NUMBERED.match(first):
-        return "flickr8k"
-    if "caption" in first:
-        return "tsv" if "\t" in first else "csv" if "," in first else None
-    return None
+    def _captions(self, location: Location, written: Any) -> list[tuple[Location, str]]:
+        several = isinstance(written, list)
+        if written == []:
+            self.diagnostics.row_error(location, "Expected captions, got an empty list. Add one or remove the row.")
+        found = []
+        for number, text in enumerate(written if several else [written], start=1):
+            label = f"{location.label}, caption {number}" if several else location.label
+            at = Location(location.position, label, location.id)
+            caption = self.diagnostics.check(at, check_text, text, "a caption")
+            if caption is not None:
+                found.append((at, caption))
+        return found
 
+    def _report_images(self) -> None:
+        """Report at the head of a long list that no image was found, and a likely reason."""
+        images = self.folder.unused()
+        contents = f"the folder has {preview(images)}" if images else "the folder has no images"
+        hint = ""
+        if all(name.isdigit() for name in self._without_image):
+            hint = " If these are COCO results, give their annotation file (annotations)."
+        self.diagnostics.file_error(
+            f"Found none of the images in {self.folder.root}: the captions name {preview(self._without_image)}, and "
+            f"{contents}. Check the folder.{hint}"
+        )
 
-def _is_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
+    def _note_references(self, records: list[Record], file: ReferenceFile) -> None:
+        notes = self.diagnostics.notes
+        if any(record.get("references") for _, record in records):
+            notes.append(f"references are read from {file.name}; those in the caption file are ignored")
+        unused = [key for key in file.texts if key not in file.used]
+        if records and file.texts and not file.used:
+            ids = preview(str(first_filled(record, ID_FIELDS)) for _, record in records)
+            self.diagnostics.file_error(
+                f"Expected {file.name} to have the ids of the captions ({ids}), found {preview(unused)}. "
+                "Make the ids equal."
+            )
+        elif unused:
+            notes.append(f"ids of {file.name} without a caption: {len(unused)} ({preview(unused)})")
+
+    def _drop_unreferenced(self, located: list[_Located]) -> list[_Located]:
+        """Drop samples without references because others have some."""
+        found = "got none, though other captions have some"
+        if self.references is not None:
+            found = f"found none in {self.references.name}"
+        for location in self._without_references:
+            self.diagnostics.row_error(location, f"Expected references, {found}. Add some, or leave out all.")
+        return [item for item in located if item[1].references]

@@ -1,21 +1,44 @@
-"""What is scored: one image with one caption; and what reading a caption file gives."""
+"""What is scored: samples, their images, and the result of reading a caption file."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """Where an encoded image (JPEG, PNG, …) is read from when it is needed; every ``pathlib.Path`` is one."""
+    """An encoded image (JPEG, PNG, …) that is read on demand; every ``pathlib.Path`` is one."""
 
     @property
     def name(self) -> str:
-        """A name to show, such as the file's."""
+        """A name for messages, such as the file name."""
 
     def read_bytes(self) -> bytes:
-        """Read the encoded image, as a file would hold it."""
+        """Return the encoded image, as a file would hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An encoded image inside a data set or an archive.
+
+    Attributes:
+        name: The file name it was stored with, or its row if it has none.
+        content: The bytes of the image file, or a function that reads them.
+        named: Whether ``name`` is a file name.
+    """
+
+    name: str
+    content: bytes | Callable[[], bytes] = field(repr=False)
+    named: bool = True
+
+    def read_bytes(self) -> bytes:
+        """Return the encoded image."""
+        return self.content if isinstance(self.content, bytes) else self.content()
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +46,10 @@ class Sample:
     """One caption of one image.
 
     Attributes:
-        id: The caller's name for the sample; several captions of one image may share it.
-        image: Path of the image file, or another source of its bytes.
-        caption: The caption to be scored, as written.
-        references: Human captions of the same image; empty where there are none.
+        id: The caller's name for the sample; captions of one image may share it.
+        image: The path of the image file, or another source of its bytes.
+        caption: The caption to score, unchanged.
+        references: Human captions of the same image; empty if there are none.
     """
 
     id: str
@@ -36,11 +59,11 @@ class Sample:
 
 
 class Skipped(NamedTuple):
-    """One entry of a file that cannot be scored.
+    """An entry of a file that cannot be scored.
 
     Attributes:
-        id: Its id, or its place in the file where it has none.
-        reason: Where it stands, what is wrong, what to do.
+        id: Its id, or its location in the file if it has none.
+        reason: The location, the problem, and what to do.
     """
 
     id: str
@@ -49,12 +72,12 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SampleSet:
-    """What a caption file holds.
+    """The content of a caption file.
 
     Attributes:
-        samples: What can be scored, in the order of the file.
-        skipped: What cannot, under ``on_error="skip"``; otherwise empty.
-        notes: What is worth knowing but no error: images without a caption, repeated rows, ….
+        samples: The samples, in the order of the file.
+        skipped: Entries that cannot be scored, under ``on_error="skip"``; otherwise empty.
+        notes: Anything worth knowing that is not an error, such as images without a caption or repeated rows.
     """
 
     samples: list[Sample]

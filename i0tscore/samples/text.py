@@ -1,33 +1,39 @@
-"""Text and JSON from disk, with the place of whatever is wrong in them."""
+"""Decoding of UTF-8 text, JSON and delimited text, with the location of everything that is wrong."""
 
 from __future__ import annotations
 
 import codecs
+import csv
 import io
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from i0tscore.errors import InputError, SampleFileError
-from i0tscore.samples.rows import Diagnostics
+from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe
 
 BROKEN: Final = object()
-"""Stands for a JSON text that could not be parsed."""
+"""Stands in for JSON that could not be parsed."""
 
 _OTHER_UNICODE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _TRAILING_COMMA = re.compile(r",\s*[}\]]")
-_MOST_ERRORS = 2 * SampleFileError.LISTED
+_MAX_ERRORS = 2 * SampleFileError.LISTED
+
+_NOT_CLOSED = "A quotation mark opened here is never closed, so the rest cannot be read. Close it or double it."
+_BAD_QUOTES = (
+    "Expected a quoted field to end with a quotation mark, got more text. Double quotation marks inside the field."
+)
+_LONE_RETURN = "Expected a line feed after a carriage return. Save the file with standard line endings."
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """A text file.
 
     Attributes:
-        lines: Its lines with their line ends; a byte-order mark is left out.
-        damaged: What is wrong with the lines that are not UTF-8, by line number from 1.
+        lines: Its lines, including line endings, without a byte-order mark.
+        damaged: Messages for lines that are not UTF-8, by line number from 1.
     """
 
     lines: list[str]
@@ -35,13 +41,16 @@ class Text:
 
 
 class RepeatedKeys(dict[str, Any]):
-    """A JSON object in which a key is written more than once; ``pairs`` has all of them."""
+    """A JSON object in which a key occurs more than once; ``pairs`` has all of them."""
 
     pairs: list[tuple[str, Any]]
 
 
 def read_text(path: Path) -> Text:
-    """Read UTF-8 text; lines that are not UTF-8 are listed, not raised.
+    """Read UTF-8 text.
+
+    Returns:
+        The text; lines that are not UTF-8 are listed in ``damaged``.
 
     Raises:
         InputError: The file cannot be read.
@@ -50,9 +59,9 @@ def read_text(path: Path) -> Text:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from error
+        raise InputError(f"{path}: Cannot be read ({error.strerror}). Check the path.") from error
     if data.startswith(_OTHER_UNICODE) or b"\0" in data[:4]:
-        raise SampleFileError(path, ["the text is UTF-16 or UTF-32: save the file as UTF-8"])
+        raise SampleFileError(path, ["Expected UTF-8 text, got UTF-16 or UTF-32. Save the file as UTF-8."])
     lines: list[str] = []
     damaged: dict[int, str] = {}
     for number, line in enumerate(io.BytesIO(data.removeprefix(codecs.BOM_UTF8)), start=1):
@@ -61,62 +70,106 @@ def read_text(path: Path) -> Text:
         except UnicodeDecodeError as error:
             lines.append(line.decode(errors="replace"))
             damaged[number] = (
-                f"not UTF-8 at byte {error.start + 1} of the line (0x{line[error.start]:02X}; "
-                "Latin-1 or Windows-1252?): save the file as UTF-8"
+                f"Expected UTF-8, got 0x{line[error.start]:02X} at byte {error.start + 1} of the line "
+                "(Latin-1 or Windows-1252?). Save the file as UTF-8."
             )
     return Text(lines, damaged)
 
 
 def read_json(path: Path, diagnostics: Diagnostics, prefix: str = "") -> Any:
-    """Read a whole JSON file and note what is wrong with it; ``BROKEN`` where that hides the rest.
+    """Read a JSON file and report its problems.
 
     Args:
         path: The file.
-        diagnostics: Takes the problems.
-        prefix: Put before each problem, to name a file that is not the main one.
+        diagnostics: Collects the problems.
+        prefix: Precedes each problem, to name a file other than the main one.
+
+    Returns:
+        The value, or ``BROKEN`` if it could not be parsed.
     """
     text = read_text(path)
-    for number, what in text.damaged.items():
-        diagnostics.file_error(f"{prefix}line {number}: {what}")
+    for number, message in text.damaged.items():
+        diagnostics.file_error(f"{prefix}line {number}: {message}")
     value, problems = parse_json("".join(text.lines))
     for problem in problems:
         diagnostics.file_error(prefix + problem)
     return value
 
 
-def parse_json(text: str, line: int | None = None) -> tuple[Any, list[str]]:
-    """Parse JSON and say what is wrong with it; reading goes on behind a trailing comma.
+def read_json_list(path: Path, diagnostics: Diagnostics) -> list[Record]:
+    """Read a JSON list of objects."""
+    value = read_json(path, diagnostics)
+    if value is BROKEN:
+        return []
+    if not isinstance(value, list):
+        diagnostics.file_error(f"Expected a list of objects, got {describe(value)}. Choose another input format.")
+        return []
+    records = []
+    for number, item in enumerate(value, start=1):
+        location = Location(number, f"item {number}")
+        if isinstance(item, dict):
+            records.append((location, item))
+        else:
+            diagnostics.row_error(location, f"Expected an object {{…}}, got {describe(item)}.")
+    return records
+
+
+def read_json_lines(path: Path, diagnostics: Diagnostics) -> list[Record]:
+    """Read one JSON object per line; blank lines are ignored, and a bad line does not affect the others."""
+    text = read_text(path)
+    records = []
+    for number, line in enumerate(text.lines, start=1):
+        location = Location(number, f"line {number}")
+        if number in text.damaged:
+            diagnostics.row_error(location, text.damaged[number])
+        elif line.strip():
+            value, problems = parse_json(line, in_line=True)
+            if not problems and not isinstance(value, dict):
+                problems = [f"Expected an object {{…}}, got {describe(value)}."]
+            for problem in problems:
+                diagnostics.row_error(location, problem)
+            if not problems:
+                records.append((location, value))
+    return records
+
+
+def parse_json(text: str, *, in_line: bool = False) -> tuple[Any, list[str]]:
+    """Parse JSON; parsing continues after a trailing comma, to find the next problem.
 
     Args:
         text: The JSON text.
-        line: The number of the line it stands on, where that is known and shown elsewhere.
+        in_line: Whether the text is one line of a file, so that problems are located by column only.
 
     Returns:
-        The value, or ``BROKEN`` where reading could not go on; and the problems.
+        The value, or ``BROKEN`` if it could not be parsed; and the problems.
     """
     problems: list[str] = []
-    while len(problems) < _MOST_ERRORS:
+    while len(problems) < _MAX_ERRORS:
         try:
             value = _DECODER.decode(text)
         except json.JSONDecodeError as error:
-            comma = _trailing_comma(text, error.pos)
-            position = error.pos if comma is None else comma
-            problems.append(f"{_where(text, position, line)}: {_what(text, error, comma)}")
-            if comma is None:
+            comma = text.rfind(",", 0, error.pos + 1)
+            match = _TRAILING_COMMA.match(text, comma) if comma >= 0 else None
+            trailing = match is not None and match.end() >= error.pos
+            position = comma if trailing else error.pos
+            column = f"column {position - text.rfind(chr(10), 0, position)}"
+            where = column if in_line else f"line {text.count(chr(10), 0, position) + 1}, {column}"
+            problems.append(f"{where}: {_json_problem(text, error, trailing=trailing)}")
+            if not trailing:
                 break
             text = f"{text[:comma]} {text[comma + 1 :]}"
         except RecursionError:
-            problems.append("JSON nested too deeply: this is no caption file")
+            problems.append("Expected a caption file, got JSON that is nested too deeply.")
             break
         except ValueError:
-            problems.append("a number of thousands of digits: this is no caption file")
+            problems.append("Expected a caption file, got JSON with a number of thousands of digits.")
             break
         else:
             return value, problems
     return BROKEN, problems
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) == len(pairs):
         return value
@@ -125,31 +178,108 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return repeated
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_json_object)
 
 
-def _trailing_comma(text: str, position: int) -> int | None:
-    """Find the comma before a closing bracket, if that is what the parser stumbled over."""
-    comma = text.rfind(",", 0, position + 1)
-    match = _TRAILING_COMMA.match(text, comma) if comma >= 0 else None
-    return comma if match and match.end() >= position else None
-
-
-def _where(text: str, position: int, line: int | None) -> str:
-    column = position - text.rfind("\n", 0, position)
-    return f"column {column}" if line is not None else f"line {text.count(chr(10), 0, position) + 1}, column {column}"
-
-
-def _what(text: str, error: json.JSONDecodeError, comma: int | None) -> str:
+def _json_problem(text: str, error: json.JSONDecodeError, *, trailing: bool) -> str:
     rest = text[error.pos :].lstrip()
-    if comma is not None:
-        return "a comma before the closing bracket: remove it"
+    if trailing:
+        return "Trailing comma before the closing bracket. Remove it."
     if not text.strip():
-        return "nothing is written here: add captions"
+        return "Expected JSON, got an empty file. Add captions."
     if not rest:
-        return "the JSON ends too early: is the file cut off?"
+        return "The JSON ends too early. Check whether the file is truncated."
     if rest[0] in "'‘’“”":
-        return f'{rest[0]} where JSON wants straight double quotation marks ("): replace it'
+        return f'Expected a straight double quotation mark ("), got {rest[0]}. Replace it.'
     if error.msg == "Extra data":
-        return "more text after the end of the JSON value: remove it, or write one object a line (JSONL)"
-    return f"not valid JSON ({error.msg}): correct it"
+        return "Expected the end of the JSON, got more text. Remove it, or write one object per line (JSONL)."
+    return f"Invalid JSON ({error.msg}). Correct it."
+
+
+def read_table(
+    path: Path, delimiter: str, diagnostics: Diagnostics, check_header: Callable[[list[str]], bool]
+) -> list[Record]:
+    """Read delimited text with a header; a bad line does not affect the others.
+
+    Args:
+        path: The file.
+        delimiter: The separator of fields.
+        diagnostics: Collects the problems.
+        check_header: Returns whether the columns suffice, and reports it if they do not.
+
+    Returns:
+        The cells of each row by column; empty cells are None.
+    """
+    text = read_text(path)
+    header: list[str] = []
+    records: list[Record] = []
+    for location, last, fields in _rows(text.lines, diagnostics, delimiter):
+        damaged = [line for line in range(location.position, last + 1) if line in text.damaged]
+        if not header:
+            header = [name.strip() for name in fields]
+            semicolons = len(header) == 1 and ";" in header[0]
+            if semicolons:
+                separator = "tabs" if delimiter == "\t" else "commas"
+                diagnostics.file_error(f"line 1: Expected columns separated by {separator}, got semicolons.")
+            if damaged or semicolons or not check_header(header):
+                diagnostics.file_errors += [f"line {line}: {text.damaged[line]}" for line in damaged]
+                return []
+            continue
+        for line in damaged:
+            diagnostics.row_error(Location(line, f"line {line}"), text.damaged[line])
+        if len(fields) != len(header):
+            diagnostics.row_error(
+                location,
+                f"Expected {len(header)} fields as in the header, got {len(fields)}. Put fields that contain the "
+                "separator in double quotation marks.",
+            )
+        elif not damaged:
+            cells = (cell if cell.strip() else None for cell in fields)
+            records.append((location, dict(zip(header, cells, strict=True))))
+    return records
+
+
+def _rows(lines: list[str], diagnostics: Diagnostics, delimiter: str) -> Iterator[tuple[Location, int, list[str]]]:
+    """Yield the location, the last line and the fields of each row that is not blank."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    in_header = True
+    while True:
+        first = reader.line_num + 1
+        fields, message = [], ""
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            fatal = "end of data" in str(error) or "field limit" in str(error)
+            message = _NOT_CLOSED if fatal else _LONE_RETURN if "new-line" in str(error) else _BAD_QUOTES
+            if fatal or in_header:
+                diagnostics.file_error(f"line {first}: {message}")
+                return
+        last = reader.line_num
+        location = Location(first, f"line {first}" if first == last else f"lines {first} to {last}")
+        if message:
+            diagnostics.row_error(location, message)
+        elif any(field.strip() for field in fields):
+            in_header = False
+            yield location, last, fields
+
+
+def read_columns(path: Path, diagnostics: Diagnostics, names: tuple[str, ...]) -> Iterator[tuple[Location, list[str]]]:
+    """Yield the fields of each line of tab-separated text without a header.
+
+    Args:
+        path: The file.
+        diagnostics: Collects lines that are not UTF-8 or have another number of fields.
+        names: What the fields hold, for messages.
+    """
+    text = read_text(path)
+    for number, line in enumerate(text.lines, start=1):
+        location = Location(number, f"{path.name}, line {number}")
+        fields = line.rstrip("\r\n").split("\t")
+        if number in text.damaged:
+            diagnostics.row_error(location, text.damaged[number])
+        elif len(fields) == len(names):
+            yield location, fields
+        elif line.strip():
+            diagnostics.row_error(location, f"Expected {len(names)} fields ({', '.join(names)}), got {len(fields)}.")

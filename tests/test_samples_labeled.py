@@ -1,4 +1,4 @@
-"""Labelled folders and tables are read as what they say, and their problems listed."""
+"""Labeled folders and tables are read as what they say, and their problems listed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from i0tscore.inversion import Inverted
 from i0tscore.inversion.inverted import InversionConfig
 from i0tscore.inversion.retrieval import report_retrieval
 from i0tscore.inversion.search import Collection, Items, Search
-from i0tscore.samples.labelled import (
-    Labelled,
-    is_bare_folder,
-    read_labelled_folder,
-    read_labelled_table,
+from i0tscore.samples.labeled import (
+    LabeledItem,
+    is_label_folder,
+    read_label_folder,
+    read_labeled_table,
 )
 
 
@@ -37,42 +37,42 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_sub_folders_are_labels(folder):
-    found = read_labelled_folder(folder)
+    found = read_label_folder(folder)
     assert [(item.id, item.label) for item in found.items] == [
         ("cat/a.png", "cat"),
         ("cat/b.JPG", "cat"),
         ("dog/a.png", "dog"),
     ]
     assert found.items[0].image == folder / "cat" / "a.png"
-    assert found.notes == ['images of no sub-folder, left aside: 1 ("c.png")']
-    assert is_bare_folder(folder)
+    assert found.notes == ['images in no sub-folder, ignored: 1 ("c.png")']
+    assert is_label_folder(folder)
     (folder / "metadata.csv").write_text("file_name,caption\n")
-    assert not is_bare_folder(folder), "it describes its images itself"
+    assert not is_label_folder(folder), "it describes its images itself"
     for other in ("cat", "empty"):
-        with pytest.raises(InputError, match="neither captions nor sub-folders with images"):
-            read_labelled_folder(folder / other)
+        with pytest.raises(InputError, match="found neither"):
+            read_label_folder(folder / other)
 
 
 def test_hidden_folders_are_no_labels_and_deeper_ones_are_told(folder):
     for name in (".checkpoints/a.png", "cat/tabby/a.png", "cat/.thumbnails/a.png"):
         (folder / name).parent.mkdir()
         (folder / name).write_bytes(b"not decoded here")
-    found = read_labelled_folder(folder)
+    found = read_label_folder(folder)
     assert [item.id for item in found.items] == ["cat/a.png", "cat/b.JPG", "dog/a.png"]
-    assert 'folders in sub-folders, left aside: 1 ("cat/tabby")' in found.notes
+    assert 'folders in sub-folders, ignored: 1 ("cat/tabby")' in found.notes
 
 
 def test_tables_have_images_captions_or_both(folder):
     table = folder / "t.csv"
     table.write_text("id,image,caption,kind\n1,cat/a.png,A cat.,cat\n2,dog/a.png,A dog.,7\n")
-    (first, second), skipped = read_labelled_table(table, "kind").items, []
-    assert first == Labelled("1", folder / "cat" / "a.png", "A cat.", "cat")
+    (first, second), skipped = read_labeled_table(table, "kind").items, []
+    assert first == LabeledItem("1", folder / "cat" / "a.png", "A cat.", "cat")
     assert second.label == "7"
     table.write_text("image,kind\ncat/a.png, cat \n")
-    assert read_labelled_table(table, "kind").items == [Labelled("a.png", folder / "cat" / "a.png", None, "cat")]
+    assert read_labeled_table(table, "kind").items == [LabeledItem("a.png", folder / "cat" / "a.png", None, "cat")]
     lines = folder / "t.jsonl"
     lines.write_text('{"caption": "A cat.", "kind": 3}\n{"caption": "A dog.", "kind": "dog"}\n')
-    items = read_labelled_table(lines, "kind").items
+    items = read_labeled_table(lines, "kind").items
     assert [(item.image, item.caption, item.label) for item in items] == [
         (None, "A cat.", "3"),
         (None, "A dog.", "dog"),
@@ -84,24 +84,29 @@ def test_all_problems_of_a_table_are_listed(folder):
     table = folder / "t.csv"
     table.write_text("image,caption,kind\n../x.png,A cat.,cat\ncat/a.png,,cat\ndog/a.png,A dog.,\n,A.,b\n")
     with pytest.raises(SampleFileError) as refused:
-        read_labelled_table(table, "kind")
+        read_labeled_table(table, "kind")
     problems = "\n".join(refused.value.problems)
-    for said in ("is outside", "the caption is empty", "the label is missing", "the image is missing"):
+    for said in (
+        "is outside",
+        "Expected a caption, got nothing",
+        "Expected a label, got nothing",
+        "Expected an image, got",
+    ):
         assert said in problems
     with table.open("a") as file:
         file.write("cat/b.JPG,A grey cat.,cat\n")
-    found = read_labelled_table(table, "kind", on_error="skip")
+    found = read_labeled_table(table, "kind", on_error="skip")
     assert [item.caption for item in found.items] == ["A grey cat."]
     assert len(found.skipped) == 4
 
 
 def test_tables_without_anything_to_retrieve_are_refused(folder):
     (folder / "t.csv").write_text("name,kind\na,b\n")
-    with pytest.raises(SampleFileError, match="none of the columns"):
-        read_labelled_table(folder / "t.csv", "kind")
+    with pytest.raises(SampleFileError, match="Expected one of the columns"):
+        read_labeled_table(folder / "t.csv", "kind")
     (folder / "t.csv").write_text("caption,kind\n")
-    with pytest.raises(SampleFileError, match="no captions in it"):
-        read_labelled_table(folder / "t.csv", "kind")
+    with pytest.raises(SampleFileError, match="no entries"):
+        read_labeled_table(folder / "t.csv", "kind")
 
 
 def test_one_image_under_several_ids_is_one_item():
@@ -126,7 +131,7 @@ def test_embeddings_of_one_id_that_differ_are_different_images():
 
 def test_an_image_with_several_captions_is_one_item_of_a_labelled_table():
     rows = [("a.jpg", "x"), ("a.jpg", "x"), ("b.jpg", "x"), ("a.jpg", "y")]
-    items = [Labelled(image, Path(image), f"text {row}", label) for row, (image, label) in enumerate(rows)]
+    items = [LabeledItem(image, Path(image), f"text {row}", label) for row, (image, label) in enumerate(rows)]
     found = Collection.of_labeled(items, "{}")
     assert found.images is not None
     assert found.texts is not None
@@ -139,7 +144,7 @@ def test_an_image_with_several_captions_is_one_item_of_a_labelled_table():
 
 
 def test_labels_without_captions_become_prompts():
-    items = [Labelled(str(i), Path(f"{i}.jpg"), None, label) for i, label in enumerate(["b_c", "a", "b_c"])]
+    items = [LabeledItem(str(i), Path(f"{i}.jpg"), None, label) for i, label in enumerate(["b_c", "a", "b_c"])]
     found = Collection.of_labeled(items, "see {}!")
     assert found.texts is not None
     assert found.prompts

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from i0tscore.errors import InputError, UsageError
-from i0tscore.samples.rating_files import image_folder, locate
-from i0tscore.samples.rating_rows import Rated, RatingAssembler, RatingScale
-from i0tscore.samples.ratings import RatingSet
-from i0tscore.samples.rows import Diagnostics, Records, preview
-from i0tscore.samples.tables import table_records
+from i0tscore.samples.diagnostics import Diagnostics, Record
+from i0tscore.samples.flickr8k import image_folder, locate
+from i0tscore.samples.formats import RENAME, Schema
+from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
+from i0tscore.samples.text import read_table
 
 KREISS_FILES = {"blv": "blv_data_criticaltrials.csv", "sighted": "sighted_data_criticaltrials.csv"}
 KREISS_QUESTIONS = ("q_overall", "q_relevance", "q_irrelevance", "q_imgfit", "q_reconstructivity")
@@ -55,25 +55,25 @@ def read_kreiss(
     file = locate(data, (KREISS_FILES[raters],), _ADVICE)
     names = _image_files(locate(file.parent, (KREISS_FILES["sighted"],), _ADVICE), diagnostics)
     rows = []
-    for place, record in _table(file, diagnostics, ("context", "img_id", "description", column, _RATERS[raters])):
+    for location, record in _table(file, diagnostics, ("context", "img_id", "description", column, _RATERS[raters])):
         name, context = record["img_id"], record["context"]
         if name not in names:
-            diagnostics.row_error(place, f"no file of the image {name!r} in {KREISS_FILES['sighted']}: correct it")
+            message = f"{KREISS_FILES['sighted']} has no file of the image {name!r}. Correct it."
+            diagnostics.row_error(location, message)
             continue
-        rows.append(
-            Rated(
-                place,
-                names[name],
-                record["description"],
-                record[column],
-                cluster=name,
-                rater=record[_RATERS[raters]],
-                group=f"{context}/{name}",
-                category=context,
-            )
-        )
+        row = {
+            "image": names[name],
+            "caption": record["description"],
+            "rating": record[column],
+            "cluster": name,
+            "rater": record[_RATERS[raters]],
+            "group": f"{context}/{name}",
+            "category": context,
+        }
+        rows.append((location, row))
     folder = image_folder(images, file, ("images",), look_up=look_up)
-    return RatingAssembler(folder, diagnostics, _FIVE_POINTS).assemble(file, f"blv_kreiss2022 {raters} {column}", rows)
+    name = f"blv_kreiss2022 {raters} {column}"
+    return rating_set(file, name, rows, diagnostics, folder=folder, scale=_FIVE_POINTS)
 
 
 def same_descriptions(ratings: RatingSet, others: RatingSet) -> RatingSet:
@@ -99,11 +99,6 @@ def _image_files(file: Path, diagnostics: Diagnostics) -> dict[str, str]:
     return {record["img_id"]: record["img_file"] for _, record in _table(file, diagnostics, ("img_id", "img_file"))}
 
 
-def _table(file: Path, diagnostics: Diagnostics, needed: tuple[str, ...]) -> Records:
-    def suffices(header: list[str], diagnostics: Diagnostics) -> bool:
-        missing = [name for name in needed if name not in header]
-        if missing:
-            diagnostics.file_error(f"{file.name}: no column {preview(missing, 8)} (found: {preview(header, 12)})")
-        return not missing
-
-    return table_records(file, diagnostics, ",", suffices)
+def _table(file: Path, diagnostics: Diagnostics, needed: tuple[str, ...]) -> list[Record]:
+    schema = Schema({name: (name,) for name in needed}, {(name,): RENAME for name in needed})
+    return read_table(file, ",", diagnostics, lambda header: schema.check(header, diagnostics))

@@ -1,0 +1,520 @@
+"""The registry of input formats: how each is recognized and read as records.
+
+To add a format, write a reader and add a row to ``FORMATS``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+from i0tscore.errors import InputError, UsageError
+from i0tscore.samples.diagnostics import (
+    ID_FIELDS,
+    Diagnostics,
+    Location,
+    Malformed,
+    Record,
+    describe,
+    first_filled,
+    identify,
+    preview,
+    quote,
+)
+from i0tscore.samples.images import IMAGE_FIELDS
+from i0tscore.samples.text import (
+    BROKEN,
+    RepeatedKeys,
+    parse_json,
+    read_columns,
+    read_json,
+    read_json_lines,
+    read_json_list,
+    read_table,
+)
+
+if TYPE_CHECKING:
+    from i0tscore.samples.embeddings import EmbeddedPairs
+
+METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""A folder of images contains one of these if it describes them."""
+
+RENAME: Final = "Rename or add it."
+
+_HEAD_BYTES: Final = 1 << 16
+_NUMBERED: Final = re.compile(r"[^\t\n]+#\d+\t")
+_OBJECT_PER_LINE: Final = re.compile(r"\{[^\n]*\}[ \t\r]*\n\s*\S")
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The columns of a table, or the keys of its objects.
+
+    Attributes:
+        columns: By field, the names its column may have; names that occur in no field are ignored.
+        required: Groups of fields of which at least one must be present, each with advice in case none is.
+        images: Columns that may hold images.
+        others: Whether columns of other names are read as well.
+    """
+
+    columns: Mapping[str, tuple[str, ...]]
+    required: Mapping[tuple[str, ...], str]
+    images: tuple[str, ...] = IMAGE_FIELDS
+    others: bool = False
+
+    def select(self, present: Iterable[str]) -> list[str]:
+        """Return the columns to read, once each."""
+        known = {name for names in self.columns.values() for name in names}
+        return [name for name in dict.fromkeys(present) if self.others or name in known]
+
+    def choose(self, present: Iterable[str]) -> dict[str, str]:
+        """Return the first column present of each field, by field."""
+        there = set(present)
+        chosen = {field: next((n for n in names if n in there), None) for field, names in self.columns.items()}
+        return {field: name for field, name in chosen.items() if name is not None}
+
+    def check(self, present: Sequence[str], diagnostics: Diagnostics, noun: str = "column") -> bool:
+        """Return whether the columns suffice, and report it if they do not.
+
+        Args:
+            present: The names of the columns, which may repeat.
+            diagnostics: Collects the problems.
+            noun: What the format calls a column.
+        """
+        missing: dict[str, list[str]] = {}
+        for fields, advice in self.required.items():
+            names = [name for field in fields for name in self.columns[field]]
+            if set(names).isdisjoint(present):
+                one_of = f"one of the {noun}s " if len(names) > 1 else f"a {noun} "
+                missing.setdefault(advice, []).append(one_of + ", ".join(map(quote, names)))
+        for advice, expected in missing.items():
+            found = preview(sorted(set(present)), 12) or "none"
+            diagnostics.file_error(f"Expected {' and '.join(expected)}, found {found}. {advice}")
+        known = {name for names in self.columns.values() for name in names}
+        counts = Counter(present)
+        repeated = [name for name, n in counts.items() if n > 1 and (self.others or name in known)]
+        if repeated:
+            diagnostics.file_error(f"line 1: The {noun} {preview(repeated)} occurs more than once. Keep one.")
+        return not missing and not repeated
+
+
+CAPTIONS: Final = Schema(
+    {"id": ID_FIELDS, "image": IMAGE_FIELDS, "caption": ("caption",), "references": ("references",)},
+    {("caption",): RENAME, ("id", "image"): RENAME},
+)
+"""The fields of captions."""
+
+
+class Source(NamedTuple):
+    """What a reader is given.
+
+    Attributes:
+        path: The file or folder.
+        schema: The columns to read, where the format has any.
+        diagnostics: Collects the problems.
+        annotations: The annotation file of COCO results.
+    """
+
+    path: Path
+    schema: Schema
+    diagnostics: Diagnostics
+    annotations: Path | None = None
+
+
+class Head(NamedTuple):
+    """What the format of a file is recognized by.
+
+    Attributes:
+        text: Its beginning.
+        line: Its first line.
+        suffix: Its suffix in lower case if some format has it, else empty.
+        annotations: Whether there is a COCO annotation file.
+    """
+
+    text: str
+    line: str
+    suffix: str
+    annotations: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """An input format.
+
+    Attributes:
+        name: Its name in ``--input-format``.
+        read: The reader; its records have the fields of captions, or of any table if ``table`` is set.
+        suffixes: Suffixes of its files; several formats may share one.
+        sniff: Tells whether a file with one of the suffixes, or with an unknown suffix, is of this format.
+        magic: The first bytes of its files, if these tell.
+        folder: Tells whether a folder is of this format.
+        table: Whether the records may have any fields, so that ratings, scores and labels can be read.
+        stream: Reads the records of a shard one by one, in bounded memory; ``read`` if None.
+        read_pairs: Reads embeddings; such a format has no records.
+    """
+
+    name: str
+    read: Callable[[Source], Iterable[Record]]
+    suffixes: tuple[str, ...] = ()
+    sniff: Callable[[Head], bool] = lambda head: False
+    magic: bytes | None = None
+    folder: Callable[[Path], bool] = lambda path: False
+    table: bool = False
+    stream: Callable[[Source], Iterator[Record]] | None = None
+    read_pairs: Callable[[Path], EmbeddedPairs] | None = None
+
+
+def detect_format(path: Path, *, annotations: bool = False, table: bool = False) -> Format:
+    """Return the format of a file or folder, by its suffix and content.
+
+    Args:
+        path: The file or folder.
+        annotations: Whether there is a COCO annotation file, so that a JSON list holds COCO results.
+        table: Whether only formats of tables count.
+
+    Raises:
+        InputError: The path does not exist.
+        UsageError: The format is unknown; the message lists the choices.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: No such file. Check the path.")
+    formats = [form for form in FORMATS.values() if form.table or not table]
+    if path.is_dir():
+        found = next((form for form in formats if form.folder(path)), None)
+        if found is None:
+            raise UsageError(
+                f"{path}: The folder has no captions. Give a caption file, a folder written by Dataset.save_to_disk, "
+                f"or one with {' or '.join(METADATA)}."
+            )
+        return found
+    with path.open("rb") as file:
+        data = file.read(_HEAD_BYTES)
+    suffix = path.suffix.lower()
+    known = [form for form in formats if suffix in form.suffixes]
+    text = data.decode("utf-8-sig", errors="replace").lstrip()
+    head = Head(text, text.partition("\n")[0], suffix if known else "", annotations)
+    found = next((form for form in formats if form.magic is not None and data.startswith(form.magic)), None)
+    found = found or next((form for form in known or formats if form.sniff(head)), known[0] if known else None)
+    if found is None:
+        names = ", ".join(form.name for form in formats if form.read_pairs is None)
+        raise UsageError(f"{path}: Unknown format. Rename the file to a usual suffix or give input_format: {names}.")
+    return found
+
+
+def resolve_format(path: Path, input_format: str | None, annotations: Path | None) -> tuple[Path, Format]:
+    """Return the file to read and its format.
+
+    Args:
+        path: The path given; a folder of images stands for the metadata file in it.
+        input_format: The name of the format; detected if None.
+        annotations: The annotation file of COCO results.
+
+    Raises:
+        InputError: The path does not exist.
+        UsageError: The format is unknown, or the arguments contradict each other.
+    """
+    if input_format is not None and input_format not in INPUT_FORMATS:
+        raise UsageError(f"Expected input_format to be one of {', '.join(INPUT_FORMATS)}, got {input_format!r}.")
+    metadata = [path / name for name in METADATA if (path / name).is_file()]
+    if len(metadata) > 1:
+        names = " and ".join(file.name for file in metadata)
+        raise UsageError(f"{path}: The folder has {names}. Give the path of the one to read.")
+    file = metadata[0] if metadata else path
+    form = FORMATS[input_format] if input_format else detect_format(file, annotations=annotations is not None)
+    if form.name == "coco" and annotations is None:
+        raise UsageError("COCO results need their annotation file, which has the file names. Give annotations.")
+    if form.name != "coco" and annotations is not None:
+        raise UsageError(f"Expected COCO results with annotations, got {path} in the format {form.name}.")
+    if input_format and file.is_dir() and not form.folder(file):
+        raise UsageError(f"{path} is a folder and not in the format {form.name}. Give a file.")
+    return file, form
+
+
+def find_pair_reader(path: Path) -> Callable[[Path], EmbeddedPairs] | None:
+    """Return the reader of a folder of embeddings; None if the path is anything else."""
+    return next((form.read_pairs for form in FORMATS.values() if form.read_pairs and form.folder(path)), None)
+
+
+def read_records(path: Path, schema: Schema, diagnostics: Diagnostics) -> list[Record]:
+    """Read the records of a table, unchecked; none if its columns do not suffice.
+
+    Args:
+        path: CSV, TSV, a JSON list, JSON lines, a parquet file, or a folder written by ``Dataset.save_to_disk``.
+        schema: The columns to read.
+        diagnostics: Collects the problems.
+
+    Raises:
+        InputError: The file cannot be read.
+        UsageError: Its format is unknown.
+    """
+    return list(detect_format(path, table=True).read(Source(path, schema, diagnostics)))
+
+
+def fields_of(records: Iterable[Record]) -> list[str]:
+    """Return the fields that any record has, once each."""
+    return list(dict.fromkeys(field for _, record in records for field in record))
+
+
+def report_copies(records: Iterable[Record], diagnostics: Diagnostics, advice: str) -> None:
+    """Report rows that equal another in every column: each may be a copy, or from another rater.
+
+    Args:
+        records: All rows.
+        diagnostics: Collects the rows that equal an earlier one.
+        advice: What to do if they are not copies.
+    """
+    first: dict[str, str] = {}
+    for location, record in records:
+        label = first.setdefault(repr(sorted(record.items())), location.label)
+        if label != location.label:
+            diagnostics.row_error(location, f"Every column equals that of {label}. Remove the row, or {advice}.")
+
+
+def _read_objects(source: Source, read: Callable[[Path, Diagnostics], list[Record]]) -> list[Record]:
+    """Read objects in JSON whose keys are columns."""
+    records = []
+    for location, record in read(source.path, source.diagnostics):
+        location = identify(location, record)
+        keys = Counter(key for key, _ in record.pairs) if isinstance(record, RepeatedKeys) else Counter[str]()
+        if repeated := [key for key in source.schema.select(keys) if keys[key] > 1]:
+            source.diagnostics.row_error(location, f"The key {preview(repeated)} occurs more than once. Keep one.")
+        else:
+            records.append((location, record))
+    present = [*dict.fromkeys(key for _, record in records for key in record)]
+    return records if not records or source.schema.check(present, source.diagnostics, "key") else []
+
+
+def _read_delimited(source: Source, delimiter: str) -> list[Record]:
+    """Read CSV or TSV; references are a JSON list in the cell, or one reference."""
+    check = partial(source.schema.check, diagnostics=source.diagnostics)
+    records = read_table(source.path, delimiter, source.diagnostics, check)
+    for _, record in records:
+        for name in source.schema.columns.get("references", ()):
+            cell = record.get(name)
+            if cell is not None and cell.lstrip().startswith("["):
+                value, problems = parse_json(cell, in_line=True)
+                reason = 'Expected references as a JSON list such as ["one", "two"]'
+                record[name] = Malformed(f"{reason} ({problems[0]}).", cell) if problems else value
+    return [(identify(location, record), record) for location, record in records]
+
+
+def _read_mapping(source: Source) -> Iterator[Record]:
+    """Read CLIPScore's ``{"id": "caption"}``; a value may be a list of captions."""
+    entries = read_mapping(source.path, source.diagnostics, "captions")
+    for position, (identifier, caption) in enumerate(entries, start=1):
+        location = Location(position, f"id {quote(identifier)}", identifier)
+        if isinstance(caption, Malformed):
+            source.diagnostics.row_error(location, caption.reason)
+        else:
+            yield location, {"id": identifier, "caption": caption}
+
+
+def read_mapping(path: Path, diagnostics: Diagnostics, what: str, *, named: bool = False) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a JSON object once each, with their values; contradictory values are ``Malformed``.
+
+    Args:
+        path: The file.
+        diagnostics: Collects the problems.
+        what: What the values are, for messages.
+        named: Whether problems name the file, because it is not the main one.
+    """
+    value = read_json(path, diagnostics, f"{path.name}, " if named else "")
+    prefix = f"{path.name}: " if named else ""
+    if value is BROKEN:
+        return
+    if not isinstance(value, dict):
+        diagnostics.file_error(f'{prefix}Expected an object {{"id": …}} of {what}, got {describe(value)}.')
+        return
+    if isinstance(images := value.get("images"), list) and images and isinstance(images[0], dict):
+        message = "This is a COCO annotation file. Give it as annotations, together with a results file."
+        diagnostics.file_error(prefix + message)
+        return
+    by_key: dict[str, list[Any]] = {}
+    for key, item in value.pairs if isinstance(value, RepeatedKeys) else value.items():
+        by_key.setdefault(key, []).append(item)
+    for key, items in by_key.items():
+        others = [item for item in items[1:] if item != items[0]]
+        if others:
+            both = f"{quote(items[0])} and {quote(others[0])}"
+            yield key, Malformed(f"The id occurs more than once, with different {what} ({both}). Keep one.")
+            continue
+        if len(items) > 1:
+            diagnostics.notes.append(f"{prefix}id {quote(key)} occurs {len(items)} times with the same value")
+        yield key, items[0]
+
+
+def _read_numbered(source: Source) -> Iterator[Record]:
+    """Read lines of ``image#number``, a tab and a caption, as in the captions of Flickr8k."""
+    for location, (name, caption) in read_columns(source.path, source.diagnostics, ("image#number", "caption")):
+        yield location, {"image": name.rpartition("#")[0] or name, "caption": caption}
+
+
+def _read_coco(source: Source) -> Iterator[Record]:
+    """Read ``[{"image_id": 42, "caption": "…"}]``; file names and references come from the annotations."""
+    diagnostics, annotations = source.diagnostics, source.annotations or Path()
+    records = _read_objects(source, read_json_list)
+    index = _index_annotations(annotations, diagnostics)
+    if index is None:
+        return
+    # COCO.loadRes stops at the first unknown id with an assertion that does not name it.
+    images = {str(identifier): image for identifier, image in index.imgs.items()}
+    captions = {str(identifier): found for identifier, found in index.imgToAnns.items()}
+    for location, record in records:
+        identifier = str(first_filled(record, ID_FIELDS))
+        if identifier not in images:
+            message = f"{annotations.name} has no image with image_id {quote(identifier)}. Remove the row."
+            diagnostics.row_error(location, message)
+            continue
+        references = [item["caption"] for item in captions.get(identifier, []) if "caption" in item]
+        file_name = images[identifier]["file_name"]
+        yield location, {**record, "image": file_name, "references": references or record.get("references")}
+
+
+def _index_annotations(annotations: Path, diagnostics: Diagnostics) -> Any:
+    """Index a COCO annotation file; report it and return None if it cannot be used."""
+    name = annotations.name
+    content = read_json(annotations, diagnostics, f"{name}, ")
+    if content is BROKEN:
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        diagnostics.file_error(f'{name}: Expected a list "images". Give the annotation file of COCO.')
+        return None
+    parts = {"images": content["images"], "annotations": content.get("annotations") or []}
+    usable = True
+    for part, fields in (("images", ("id", "file_name")), ("annotations", ("id", "image_id"))):
+        items = parts[part]
+        if not isinstance(items, list):
+            diagnostics.file_error(f'{name}: Expected a list "{part}", got {describe(items)}.')
+            usable = False
+            continue
+        for number, item in enumerate(items, start=1):
+            if not (isinstance(item, dict) and all(isinstance(item.get(field), str | int) for field in fields)):
+                expected = " and ".join(map(quote, fields))
+                diagnostics.file_error(f"{name}, {part} item {number}: Expected an object with {expected}.")
+                usable = False
+    if not usable:
+        return None
+    from pycocotools.coco import COCO
+
+    index = COCO()
+    index.dataset = parts
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        index.createIndex()
+    return index
+
+
+def _read_dataset(source: Source) -> list[Record]:
+    from i0tscore.samples.datasets import load_dataset
+
+    return read_dataset(load_dataset(source.path), source.schema, source.diagnostics)
+
+
+def read_dataset(dataset: Any, schema: Schema, diagnostics: Diagnostics) -> list[Record]:
+    """Return the records of a ``datasets.Dataset``; none if its columns do not suffice."""
+    from i0tscore.samples.datasets import dataset_records
+
+    if not schema.check(dataset.column_names, diagnostics):
+        return []
+    records = dataset_records(dataset, schema.select(dataset.column_names), schema.images)
+    return [(identify(location, record), record) for location, record in records]
+
+
+def _stream_parquet(source: Source) -> Iterator[Record]:
+    from i0tscore.samples.datasets import open_parquet, stream_parquet
+
+    present = open_parquet(source.path).schema_arrow.names
+    if source.schema.check(present, source.diagnostics):
+        for location, record in stream_parquet(source.path, source.schema.select(present), source.schema.images):
+            yield identify(location, record), record
+
+
+def _stream_tar(source: Source) -> Iterator[Record]:
+    from i0tscore.samples.datasets import stream_tar
+
+    for location, record in stream_tar(source.path):
+        yield identify(location, record), record
+
+
+def _reject_embeddings(source: Source) -> NoReturn:
+    raise UsageError(f"{source.path}: Expected captions, got embeddings. Read them with read_clip_retrieval.")
+
+
+def _read_clip_retrieval(path: Path) -> EmbeddedPairs:
+    from i0tscore.samples.embeddings import read_clip_retrieval
+
+    return read_clip_retrieval(path)
+
+
+_JSON_SUFFIXES: Final = (".json", ".jsonl", ".ndjson")
+
+FORMATS: Final = {
+    form.name: form
+    for form in (
+        Format(
+            "clipscore",
+            _read_mapping,
+            (".json",),
+            lambda head: head.text.startswith("{") and not _OBJECT_PER_LINE.match(head.text),
+        ),
+        Format(
+            "json",
+            partial(_read_objects, read=read_json_list),
+            _JSON_SUFFIXES,
+            lambda head: (
+                not head.annotations
+                and (head.text.startswith("[") or (head.suffix == ".json" and not head.text.startswith("{")))
+            ),
+            table=True,
+        ),
+        Format(
+            "jsonl",
+            partial(_read_objects, read=read_json_lines),
+            _JSON_SUFFIXES,
+            lambda head: head.suffix in (".jsonl", ".ndjson") or bool(_OBJECT_PER_LINE.match(head.text)),
+            table=True,
+        ),
+        Format(
+            "csv",
+            partial(_read_delimited, delimiter=","),
+            (".csv",),
+            lambda head: "caption" in head.line and "," in head.line and "\t" not in head.line,
+            table=True,
+        ),
+        Format(
+            "tsv",
+            partial(_read_delimited, delimiter="\t"),
+            (".tsv", ".tab", ".csv"),
+            lambda head: "\t" in head.line and ("," not in head.line if head.suffix else "caption" in head.line),
+            table=True,
+        ),
+        Format("coco", _read_coco, _JSON_SUFFIXES, lambda head: head.annotations and head.text.startswith("[")),
+        Format("flickr8k", _read_numbered, sniff=lambda head: bool(_NUMBERED.match(head.text))),
+        Format(
+            "datasets",
+            _read_dataset,
+            (".parquet",),
+            magic=b"PAR1",
+            folder=lambda path: any((path / name).is_file() for name in ("state.json", "dataset_dict.json")),
+            table=True,
+            stream=_stream_parquet,
+        ),
+        Format("webdataset", _stream_tar, (".tar",), stream=_stream_tar),
+        Format(
+            "clip-retrieval",
+            _reject_embeddings,
+            folder=lambda path: any((path / name).is_dir() for name in ("img_emb", "text_emb")),
+            read_pairs=_read_clip_retrieval,
+        ),
+    )
+}
+"""Every input format, by name."""
+
+INPUT_FORMATS: Final = tuple(form.name for form in FORMATS.values() if form.read_pairs is None)
+"""The formats of captions that can be named."""

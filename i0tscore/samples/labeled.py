@@ -1,0 +1,144 @@
+"""Labeled items for retrieval: folders of images by class, and tables with a column of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from i0tscore.errors import InputError
+from i0tscore.samples.diagnostics import (
+    ID_FIELDS,
+    Diagnostics,
+    check_text,
+    first_filled,
+    preview,
+)
+from i0tscore.samples.formats import FORMATS, METADATA, RENAME, Schema, read_records
+from i0tscore.samples.images import IMAGE_FIELDS, IMAGE_SUFFIXES, ImageFolder, image_source
+from i0tscore.samples.sample import ImageSource, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledItem:
+    """An image, a text or both, with a label.
+
+    Attributes:
+        id: Its name.
+        image: The image, or None.
+        caption: The text, or None.
+        label: Items with the same label are relevant to one another.
+    """
+
+    id: str
+    image: ImageSource | None
+    caption: str | None
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledSet:
+    """Labeled items, skipped entries and notes, as in ``SampleSet``."""
+
+    items: list[LabeledItem]
+    skipped: list[Skipped]
+    notes: list[str]
+
+
+def is_label_folder(path: Path) -> bool:
+    """Return whether a path is a folder of no input format, so that only its sub-folders can be labels."""
+    if not path.is_dir() or any((path / name).exists() for name in METADATA):
+        return False
+    return not any(form.folder(path) for form in FORMATS.values())
+
+
+def read_label_folder(folder: Path) -> LabeledSet:
+    """Read a folder that has a sub-folder of images for each label, named after it.
+
+    Args:
+        folder: The folder. Images directly in it and folders inside its sub-folders are ignored, with a note.
+            Hidden folders are ignored.
+
+    Raises:
+        InputError: The folder has no such sub-folders.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> (root / "cat").mkdir(), (root / "cat" / "1.jpg").write_bytes(b"not decoded here")
+        (None, 16)
+        >>> read_label_folder(root).items[0].label
+        'cat'
+    """
+    labels = _listed(folder, _is_visible_folder)
+    items = [
+        LabeledItem(f"{label.name}/{file.name}", file, None, label.name)
+        for label in labels
+        for file in _listed(label, _is_image)
+    ]
+    if not items:
+        raise InputError(
+            f"{folder}: Expected captions, or sub-folders of images named after their labels, found neither. Give a "
+            "caption file, or the folder directly above those of the labels."
+        )
+    loose = [file.name for file in _listed(folder, _is_image)]
+    deeper = [f"{label.name}/{inner.name}" for label in labels for inner in _listed(label, _is_visible_folder)]
+    notes = [f"images in no sub-folder, ignored: {len(loose)} ({preview(loose)})"] if loose else []
+    notes += [f"folders in sub-folders, ignored: {len(deeper)} ({preview(deeper)})"] if deeper else []
+    return LabeledSet(items, [], notes)
+
+
+def read_labeled_table(
+    path: Path,
+    label: str,
+    *,
+    images: Path | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+) -> LabeledSet:
+    """Read a table with a column of labels, and ``image`` or ``caption`` or both.
+
+    Args:
+        path: The table, in any format that ``read_records`` reads.
+        label: The column of labels.
+        images: The folder of the images; by default that of the table. No path leads out of it.
+        on_error: As for ``read_samples``.
+
+    Raises:
+        SampleFileError: Lists everything that is wrong with the table.
+        InputError: It cannot be read, or there is no such folder.
+    """
+    diagnostics = Diagnostics()
+    schema = Schema(
+        {"label": (label,), "id": ID_FIELDS, "image": IMAGE_FIELDS, "caption": ("caption",)},
+        {("label",): "Name the column of labels.", ("image", "caption"): RENAME},
+    )
+    records = read_records(path, schema, diagnostics)
+    with_image = any(first_filled(record, IMAGE_FIELDS) is not None for _, record in records)
+    folder = ImageFolder(images or (path if path.is_dir() else path.parent)) if with_image else None
+    items = []
+    for location, record in records:
+        name = diagnostics.check(location, check_text, record.get(label), "a label", True)
+        image = caption = None
+        if folder is not None:
+            image = diagnostics.check(location, image_source, first_filled(record, IMAGE_FIELDS), folder.find)
+        if "caption" in record:
+            caption = diagnostics.check(location, check_text, record["caption"], "a caption")
+        if name is None or (folder is not None and image is None) or ("caption" in record and caption is None):
+            continue
+        own = location.id or (image.name if image is not None else location.label)
+        items.append(LabeledItem(own, image, caption, name.strip()))
+    skipped = diagnostics.finish(path, len(items), skip=on_error == "skip")
+    return LabeledSet(items, skipped, diagnostics.notes)
+
+
+def _listed(folder: Path, keep: Callable[[Path], bool]) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if keep(entry))
+
+
+def _is_visible_folder(entry: Path) -> bool:
+    return entry.is_dir() and not entry.name.startswith(".")
+
+
+def _is_image(file: Path) -> bool:
+    return file.is_file() and file.suffix[1:].lower() in IMAGE_SUFFIXES and not file.name.startswith("._")
