@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +19,28 @@ _ARRAYS = ("mean", "variance", "weight", "bias")
 _CELLS = 4_000_000
 """Maximum number of similarities held in memory at once."""
 
-Stored = tuple[dict[str, Any], dict[str, NDArray[Any]]]
-"""JSON fields and arrays of a statistics file."""
-
 
 class FittedState:
-    """State of a standardizer that ``Statistics`` fits, stores, merges and digests through these methods."""
+    """State of a standardizer that ``Statistics`` fits, stores, merges and digests through these methods.
+
+    Attributes:
+        header_key: Key of the JSON field in a statistics file that shows that the file has this state.
+    """
+
+    header_key: ClassVar[str]
 
     @classmethod
     def fit(cls, images: NDArray[Any], captions: NDArray[Any]) -> Self | None:
         """Fit to unit embeddings of pairs, (n, d) each; None if the state needs training or options."""
         return None
 
-    def to_file(self) -> Stored:
-        """Return the JSON fields and the arrays to store in a statistics file, by key."""
+    def to_file(self) -> tuple[Any, dict[str, NDArray[Any]]]:
+        """Return the value of the JSON field and the arrays to store in a statistics file, by key."""
         raise NotImplementedError
 
     @classmethod
-    def from_file(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]], dimension: int) -> Self | None:
-        """Read the state from a statistics file of ``dimension`` d; None if the file has none."""
+    def from_file(cls, header: Any, tensors: dict[str, NDArray[Any]], dimension: int) -> Self:
+        """Read the state from the JSON field and the arrays of a statistics file of ``dimension`` d."""
         raise NotImplementedError
 
     def digest_arrays(self) -> Iterable[Any]:
@@ -110,20 +113,20 @@ class NormalizationPair(FittedState):
     image: Normalization
     caption: Normalization
 
-    def to_file(self) -> Stored:
+    header_key = "normalization_eps"
+
+    def to_file(self) -> tuple[Any, dict[str, NDArray[Any]]]:
         """Store the arrays as ``normalization/image/mean`` etc."""
         pair = {"image": self.image, "caption": self.caption}
         arrays = {f"normalization/{kind}/{name}": getattr(n, name) for kind, n in pair.items() for name in _ARRAYS}
-        return {"normalization_eps": [n.eps for n in pair.values()]}, arrays
+        return [n.eps for n in pair.values()], arrays
 
     @classmethod
-    def from_file(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]], dimension: int) -> Self | None:
+    def from_file(cls, header: Any, tensors: dict[str, NDArray[Any]], dimension: int) -> Self:
         """Read what ``to_file`` stored."""
-        if "normalization_eps" not in header:
-            return None
         image, caption = (
             Normalization(**{name: tensors[f"normalization/{kind}/{name}"] for name in _ARRAYS}, eps=float(eps))
-            for kind, eps in zip(("image", "caption"), header["normalization_eps"], strict=True)
+            for kind, eps in zip(("image", "caption"), header, strict=True)
         )
         if {image.mean.shape, caption.mean.shape} != {(dimension,)}:
             raise ValueError("the normalization has another dimension than the means")
@@ -150,6 +153,8 @@ class HubnessBank(FittedState):
     images: NDArray[np.float16]
     captions: NDArray[np.float16]
     nearest: int = NEAREST
+
+    header_key = "bank_nearest"
 
     def __post_init__(self) -> None:
         """Convert the arrays to float16 and check them."""
@@ -219,16 +224,14 @@ class HubnessBank(FittedState):
         result: ArrayT = xp.concatenate(means) if means else vectors.sum(-1)
         return result
 
-    def to_file(self) -> Stored:
+    def to_file(self) -> tuple[Any, dict[str, NDArray[Any]]]:
         """Store the embeddings as ``bank/image`` and ``bank/caption``."""
-        return {"bank_nearest": self.nearest}, {"bank/image": self.images, "bank/caption": self.captions}
+        return self.nearest, {"bank/image": self.images, "bank/caption": self.captions}
 
     @classmethod
-    def from_file(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]], dimension: int) -> Self | None:
+    def from_file(cls, header: Any, tensors: dict[str, NDArray[Any]], dimension: int) -> Self:
         """Read what ``to_file`` stored."""
-        if "bank_nearest" not in header:
-            return None
-        bank = cls(tensors["bank/image"], tensors["bank/caption"], int(header["bank_nearest"]))
+        bank = cls(tensors["bank/image"], tensors["bank/caption"], int(header))
         if bank.images.shape[1] != dimension:
             raise ValueError("the bank has another dimension than the means")
         return bank

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -187,7 +187,12 @@ class Statistics:
             >>> Statistics.fit(np.eye(3), np.eye(3), name="toy").image.count
             3
         """
-        fitted = _states(lambda kind: kind.fit(images, captions))
+        states = {
+            need.name: need.state.fit(images, captions)
+            for need in (spec.need for spec in STANDARDIZERS.values())
+            if need is not None and need.state is not None
+        }
+        fitted = {name: state for name, state in states.items() if state is not None}
         texts = dict.fromkeys(_TEXTS, "") | texts
         return cls(
             image=Moments.of(images), caption=Moments.of(captions), reference={}, fitted=fitted, per_run=False, **texts
@@ -345,8 +350,7 @@ class Statistics:
         for key, reference in self.reference.items():
             tensors |= {f"{key}/matched": reference.matched, f"{key}/mismatched": reference.mismatched}
         for state in self.fitted.values():
-            fields, arrays = state.to_file()
-            header |= fields
+            header[state.header_key], arrays = state.to_file()
             tensors |= arrays
         try:
             replace_file(Path(path), save(tensors, {"i0tscore": json.dumps(header, ensure_ascii=False)}))
@@ -390,7 +394,11 @@ class Statistics:
         image, caption = moments
         if image.mean.shape != caption.mean.shape:
             raise ValueError("the two means have different dimensions")
-        fitted = _states(lambda kind: kind.from_file(header, tensors, len(image.mean)))
+        fitted = {
+            need.name: need.state.from_file(header[need.state.header_key], tensors, len(image.mean))
+            for need in (spec.need for spec in STANDARDIZERS.values())
+            if need is not None and need.state is not None and need.state.header_key in header
+        }
         reference = {}
         for key, calibration in header["calibration"].items():
             name, bracket, parameter = key.partition("(")
@@ -399,10 +407,3 @@ class Statistics:
             )
         texts = {key: str(header[key]) for key in _TEXTS}
         return cls(image=image, caption=caption, reference=reference, fitted=fitted, per_run=False, **texts)
-
-
-def _states(create: Callable[[type[FittedState]], FittedState | None]) -> dict[str, FittedState]:
-    """Create the fitted state of every standardizer that needs some, by the name of the need."""
-    needs = [spec.need for spec in STANDARDIZERS.values() if spec.need is not None]
-    states = {need.name: create(need.state) for need in needs if need.state is not None}
-    return {name: state for name, state in states.items() if state is not None}

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     Array = NDArray[Any] | torch.Tensor
 
 ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
-"""A numpy array or a torch tensor: what goes in comes out."""
+"""A numpy array or a torch tensor; functions return the type they are given."""
 
 SMALLEST_NORM = 1e-6
-"""Below this, a residual of unit float32 vectors is rounding error and its direction means nothing."""
+"""Residuals of unit float32 vectors with a smaller norm are rounding errors, and their direction is undefined."""
 
 
 def namespace(array: Array) -> Any:
-    """Return the module, numpy or torch, whose functions take this array."""
+    """Return the module, numpy or torch, that has the functions for an array."""
     return np if isinstance(array, np.ndarray | np.generic) else sys.modules["torch"]
 
 
@@ -32,11 +32,9 @@ def normalize(vectors: ArrayT) -> ArrayT:
         vectors: Shape (…, d), any floating dtype, numpy or torch.
 
     Returns:
-        The same shape and kind, each row of norm 1; rows of norm below ``SMALLEST_NORM`` have no
-        direction and become NaN.
+        Unit vectors of the same shape and type; NaN for vectors with a norm below ``SMALLEST_NORM``.
 
     Example:
-        >>> import numpy as np
         >>> normalize(np.array([[3.0, 4.0]]))
         array([[0.6, 0.8]])
     """
@@ -47,13 +45,13 @@ def normalize(vectors: ArrayT) -> ArrayT:
 
 
 def dot(first: ArrayT, second: ArrayT) -> ArrayT:
-    """Dot product of matching rows: shapes (…, d) and (…, d) give (…)."""
+    """Return the dot products of matching rows, shape (…), for inputs of shape (…, d)."""
     result: ArrayT = (first * second).sum(-1)
     return result
 
 
 def like(reference: ArrayT, values: Any) -> ArrayT:
-    """Convert ``values`` to the kind, dtype and device of ``reference``."""
+    """Convert ``values`` to the type, dtype and device of ``reference``."""
     if isinstance(reference, np.ndarray | np.generic):
         return np.asarray(values, dtype=reference.dtype)
     return namespace(reference).as_tensor(values, dtype=reference.dtype, device=reference.device)  # type: ignore[no-any-return]
