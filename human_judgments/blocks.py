@@ -10,7 +10,7 @@ from human_judgments.published import Published
 from human_judgments.rating_sets import KnownSet
 from human_judgments.report import UNDEFINED, bullets, p_value, percent, table
 from human_judgments.scores import Scores
-from i0tscore.render.comparison_view import SYMBOLS, agreement_table, part_table
+from i0tscore.render.comparison_view import SYMBOLS, agreement_table
 from i0tscore.render.document import markdown_table
 from i0tscore.results.correlation import CorrelationName
 from i0tscore.results.correlation_report import CorrelationReport
@@ -72,8 +72,8 @@ def agreement_blocks(
             table(["metric", "accuracy", "pairs"], rows),
         ]
     if found.parts:
-        parts = part_table(found, parts_by_label(found), format_cell=percent)
-        blocks += [f"{SYMBOLS[headline]} by part of the set:", markdown_table(parts)]
+        rows = [[part, *map(percent, by_metric.values())] for part, by_metric in parts_by_label(found).items()]
+        blocks += [f"{SYMBOLS[headline]} by part of the set:", table(["part", *found.agreement], rows)]
     return blocks
 
 

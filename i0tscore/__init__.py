@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from i0tscore.errors import I0TScoreError
     from i0tscore.gap import Statistics
     from i0tscore.metrics import functional
-    from i0tscore.metrics.api import clip_score, fit, i0t_score
     from i0tscore.metrics.metric import Metric
-    from i0tscore.metrics.scorer import I0TScorer
+    from i0tscore.metrics.scorer import I0TScorer, clip_score, fit, i0t_score
     from i0tscore.results import Result, Signature
     from i0tscore.samples import Sample, read_samples
     from i0tscore.training.i0t_async import fit_async
@@ -32,11 +31,11 @@ _HOMES = {
     "Sample": "i0tscore.samples",
     "Signature": "i0tscore.results",
     "Statistics": "i0tscore.gap",
-    "clip_score": "i0tscore.metrics.api",
-    "fit": "i0tscore.metrics.api",
+    "clip_score": "i0tscore.metrics.scorer",
+    "fit": "i0tscore.metrics.scorer",
     "fit_async": "i0tscore.training.i0t_async",
     "functional": "i0tscore.metrics.functional",
-    "i0t_score": "i0tscore.metrics.api",
+    "i0t_score": "i0tscore.metrics.scorer",
     "load_encoder": "i0tscore.encoders",
     "read_samples": "i0tscore.samples",
 }

@@ -69,7 +69,7 @@ def test_tables_say_what_was_done_and_what_was_not(pairs):
     run = gap(*pairs[2])
     assert run.code == 0
     for said in (
-        "modality gap, 140 images, 280 captions",
+        "Modality gap, 140 images, 280 captions",
         "RMG",
         "image–image",
         "LS: regression of 0 for images and 1 for texts, fitted to 196 rows of 12 dimensions (70% of the pairs)",

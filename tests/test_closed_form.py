@@ -19,7 +19,7 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.parametrize(("top", "bottom"), [(0, 0), (3, 2), (0, 7), (7, 0)])
-def test_on_embeddings_it_is_what_the_paper_does_on_features(top: int, bottom: int) -> None:
+def test_isoclip_on_embeddings_equals_the_paper_on_features(top: int, bottom: int) -> None:
     features, own, other = RNG.normal(size=(9, 12)), RNG.normal(size=(12, 8)), RNG.normal(size=(10, 8))
     w_image, w_text = own.T, other.T
     u = np.linalg.svd(w_image.T @ w_text)[0][:, top : 8 - bottom]
@@ -28,7 +28,7 @@ def test_on_embeddings_it_is_what_the_paper_does_on_features(top: int, bottom: i
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
-def test_a_band_of_everything_changes_nothing_and_a_narrower_one_does() -> None:
+def test_only_a_partial_band_changes_cosines() -> None:
     projectors = linear_projectors(tiny_models.encoder())
     embeddings = normalize(RNG.normal(size=(20, 32)) @ projectors.image)
     same = isoclip(embeddings, *projectors, top=0, bottom=0)
@@ -39,7 +39,7 @@ def test_a_band_of_everything_changes_nothing_and_a_narrower_one_does() -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-custom-text", "tiny-coca"])
-def test_projectors_are_those_the_embeddings_come_from(name: str) -> None:
+def test_projectors_reproduce_the_embeddings(name: str) -> None:
     encoder = tiny_models.encoder(name)
     pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     embeddings = encoder.encode_pixels(pixels).numpy()
@@ -50,7 +50,7 @@ def test_projectors_are_those_the_embeddings_come_from(name: str) -> None:
     assert projectors.text.shape == (32, 16)
 
 
-def test_models_without_linear_projections_are_refused() -> None:
+def test_models_without_linear_projections_are_rejected() -> None:
     with pytest.raises(ModelError, match="image tower of lite does not end in a linear projection"):
         linear_projectors(load_encoder("lite"))
     encoder = tiny_models.encoder()
@@ -61,12 +61,12 @@ def test_models_without_linear_projections_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("top", "bottom"), [(-1, 0), (0, -1), (4, 4), (9, 0)])
-def test_bands_that_leave_nothing_are_refused(top: int, bottom: int) -> None:
+def test_empty_bands_are_rejected(top: int, bottom: int) -> None:
     with pytest.raises(UsageError, match="must leave some of 8 singular values"):
         isoclip(np.eye(8), RNG.normal(size=(12, 8)), RNG.normal(size=(10, 8)), top=top, bottom=bottom)
 
 
-def test_pca_is_that_of_a_covariance_matrix() -> None:
+def test_pca_equals_that_of_the_covariance_matrix() -> None:
     texts = (RNG.normal(size=(60, 10)) * np.linspace(3, 0.5, 10) + 4).astype(np.float32)
     embeddings = RNG.normal(size=(7, 10)).astype(np.float32)
     vectors = np.linalg.eigh(np.cov(texts.T))[1][:, ::-1]
@@ -83,7 +83,7 @@ def test_all_components_keep_the_cosines() -> None:
     np.testing.assert_allclose(found @ found.T, embeddings @ embeddings.T, atol=1e-9)
 
 
-def test_components_out_of_range_are_refused() -> None:
+def test_components_out_of_range_are_rejected() -> None:
     for count in (0, 7):
         with pytest.raises(UsageError, match="components must be from 1 to 6"):
             project_pca(np.eye(6), RNG.normal(size=(30, 6)), count)

@@ -47,7 +47,7 @@ def targets(n: int, d: int = 16) -> np.ndarray:
 
 
 def word_vectors(encoder: OpenClipEncoder, words: str, count: int) -> torch.Tensor:
-    """The model's own embeddings of the words, (1, count, width)."""
+    """Return the model's own embeddings of the words, (1, count, width)."""
     bare, full = encoder.tokenize(["", words])
     ids = full.ids[1 : 1 + count]
     assert len(full.ids) == len(bare.ids) + count
@@ -55,7 +55,7 @@ def word_vectors(encoder: OpenClipEncoder, words: str, count: int) -> torch.Tens
 
 
 @pytest.mark.parametrize("name", TEXT_TOWERS)
-def test_real_word_embeddings_as_pseudo_tokens_are_that_text(name: str) -> None:
+def test_word_embeddings_as_pseudo_tokens_give_the_features_of_the_text(name: str) -> None:
     encoder = tiny_models.encoder(name)
     tower = encoder.prompt_tower(*insert_pseudo_tokens(encoder, "a photo of {} in snow", 2))
     features = tower(word_vectors(encoder, "two dogs", 2).repeat(3, 1, 1))
@@ -63,7 +63,7 @@ def test_real_word_embeddings_as_pseudo_tokens_are_that_text(name: str) -> None:
     torch.testing.assert_close(features, expected.expand(3, -1), atol=1e-6, rtol=1e-5)
 
 
-def test_real_word_embeddings_as_pseudo_tokens_are_that_text_in_lite(lite: OpenClipEncoder) -> None:
+def test_word_embeddings_as_pseudo_tokens_give_the_features_of_the_text_in_lite(lite: OpenClipEncoder) -> None:
     tower = lite.prompt_tower(*insert_pseudo_tokens(lite, "a photo of {} in snow", 2))
     features = tower(word_vectors(lite, "two dogs", 2))
     expected = lite.text_features(lite.pad(lite.tokenize(["a photo of two dogs in snow"])))
@@ -71,14 +71,14 @@ def test_real_word_embeddings_as_pseudo_tokens_are_that_text_in_lite(lite: OpenC
 
 
 @pytest.mark.parametrize("name", TEXT_TOWERS)
-def test_only_causal_towers_keep_the_beginning_of_a_prompt(name: str) -> None:
+def test_only_causal_towers_cache_the_prefix_of_a_prompt(name: str) -> None:
     encoder = tiny_models.encoder(name)
     ids = encoder.pad(encoder.tokenize(["a photo of"]))[:, :4]
     assert len(attention_after(TextTower(encoder.model), ids)) == (2 if name in tiny_models.CAUSAL else 0)
 
 
 def plain_text_features(model: Any, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    """open_clip's ``CLIP.encode_text`` over all 77 positions, pseudo-tokens at position 4 and after."""
+    """Compute open_clip's ``CLIP.encode_text`` over all 77 positions, with pseudo-tokens from position 4 on."""
     x = model.token_embedding(ids).expand(len(vectors), -1, -1)
     x = torch.cat([x[:, :4], vectors, x[:, 4 + vectors.shape[1] :]], dim=1) + model.positional_embedding
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask))
@@ -86,14 +86,14 @@ def plain_text_features(model: Any, ids: torch.Tensor, vectors: torch.Tensor) ->
 
 
 def plain_image_features(visual: Any, patches: torch.Tensor) -> torch.Tensor:
-    """open_clip's ``VisionTransformer``, written out, from patches (n, rows · columns, width)."""
+    """Compute open_clip's ``VisionTransformer`` from patches (n, rows · columns, width)."""
     start = visual.class_embedding.expand(len(patches), 1, -1)
     x = visual.ln_pre(torch.cat([start, patches], dim=1) + visual.positional_embedding)
     return visual.ln_post(visual.transformer(x))[:, 0] @ visual.proj
 
 
 @pytest.mark.parametrize(("patches", "bands"), [(1, [16]), (3, [6, 5, 5])])
-def test_captions_are_inverted_as_a_plain_implementation_does(patches: int, bands: list[int]) -> None:
+def test_inverted_captions_equal_those_of_a_plain_implementation(patches: int, bands: list[int]) -> None:
     stock = tiny_models.stock("tiny").requires_grad_(True)
     found = invert_captions(
         tiny_models.encoder("tiny"), targets(3), patches=patches, steps=20, eval_steps=tuple(range(21))
@@ -107,7 +107,7 @@ def test_captions_are_inverted_as_a_plain_implementation_does(patches: int, band
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-large-images", "tiny-coca", "tiny-timm"])
-def test_a_models_own_patches_as_pseudo_patches_are_that_image(name: str) -> None:
+def test_patches_as_pseudo_patches_give_the_features_of_the_image(name: str) -> None:
     encoder = timm_encoder() if name == "tiny-timm" else tiny_models.encoder(name)
     visual = encoder.model.visual
     pixels = torch.rand(2, 3, *visual.image_size, generator=torch.Generator().manual_seed(0))
@@ -119,13 +119,13 @@ def test_a_models_own_patches_as_pseudo_patches_are_that_image(name: str) -> Non
 
 
 def on_whole_grid(encoder: OpenClipEncoder, patches: torch.Tensor) -> torch.Tensor:
-    """Features of patches (n, width, rows, columns), one for each place of the grid."""
+    """Return the features of patches (n, width, rows, columns), one per grid location."""
     flat = patches.flatten(2).transpose(1, 2)
     return encoder.patch_tower(flat.shape[1])(flat)
 
 
 def timm_encoder() -> OpenClipEncoder:
-    """A model with a vision transformer of timm, as SigLIP has."""
+    """Return a model with a timm vision transformer, like SigLIP."""
     torch.manual_seed(0)
     model = open_clip.CustomTextCLIP(
         embed_dim=16,
@@ -138,7 +138,7 @@ def timm_encoder() -> OpenClipEncoder:
     return OpenClipEncoder(model, open_clip.get_tokenizer("tiny"), transform, name="tiny-timm")
 
 
-def test_lites_own_features_of_a_stage_as_pseudo_patches_are_that_image(lite: OpenClipEncoder) -> None:
+def test_stage_features_as_pseudo_patches_give_the_features_of_the_image_in_lite(lite: OpenClipEncoder) -> None:
     trunk = lite.model.visual.trunk
     pixels = torch.rand(1, 3, 260, 260, generator=torch.Generator().manual_seed(0))
     stages = int(lite.patch_stage.removeprefix("blocks.")) + 1
@@ -148,7 +148,9 @@ def test_lites_own_features_of_a_stage_as_pseudo_patches_are_that_image(lite: Op
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_pseudo_patches_of_lite_give_what_they_give_on_the_whole_grid(lite: OpenClipEncoder, count: int) -> None:
+def test_pseudo_patches_on_the_reduced_grid_of_lite_equal_those_on_the_whole_grid(
+    lite: OpenClipEncoder, count: int
+) -> None:
     rows, columns = lite.patch_grid
     generator = torch.Generator().manual_seed(0)
     patches = torch.rand(3, count, lite.patch_width, generator=generator).requires_grad_()
@@ -160,7 +162,7 @@ def test_pseudo_patches_of_lite_give_what_they_give_on_the_whole_grid(lite: Open
     torch.testing.assert_close(*slopes, atol=1e-5, rtol=1e-4)
 
 
-def test_gradients_by_pseudo_patches_equal_finite_differences() -> None:
+def test_gradients_of_pseudo_patches_equal_finite_differences() -> None:
     encoder = tiny_models.encoder()
     encoder.model.double()
     goals = torch.from_numpy(targets(2)).double()
@@ -170,13 +172,13 @@ def test_gradients_by_pseudo_patches_equal_finite_differences() -> None:
     )
 
 
-def test_there_are_at_most_as_many_pseudo_patches_as_patches() -> None:
+def test_pseudo_patches_are_limited_by_the_grid() -> None:
     with pytest.raises(UsageError, match="Expected at most 16 patches"):
         invert_captions(tiny_models.encoder(), targets(1), patches=17)
 
 
 def plain_descent(tower: Any, start: torch.Tensor, target: np.ndarray, steps: int) -> np.ndarray:
-    """Losses (n, steps + 1), one item at a time, without any of the package's code."""
+    """Compute losses (n, steps + 1), one item at a time, without code of the package."""
     curves = []
     for item, goal in zip(start, torch.from_numpy(target), strict=True):
         variable = torch.nn.Parameter(item[None].clone())
@@ -193,7 +195,7 @@ def plain_descent(tower: Any, start: torch.Tensor, target: np.ndarray, steps: in
 
 
 @pytest.mark.parametrize("tokens", [1, 3])
-def test_images_are_inverted_as_a_plain_implementation_does(tokens: int) -> None:
+def test_inverted_images_equal_those_of_a_plain_implementation(tokens: int) -> None:
     stock = tiny_models.stock("tiny").requires_grad_(True)
     found = invert_images(tiny_models.encoder("tiny"), targets(3), tokens=tokens, steps=20, eval_steps=tuple(range(21)))
     ids = open_clip.get_tokenizer("tiny")([f"a photo of {' '.join(['£'] * tokens)}"])
@@ -205,7 +207,7 @@ def test_images_are_inverted_as_a_plain_implementation_does(tokens: int) -> None
 
 
 @pytest.mark.parametrize("name", TEXT_TOWERS)
-def test_gradients_by_pseudo_tokens_equal_finite_differences(name: str) -> None:
+def test_gradients_of_pseudo_tokens_equal_finite_differences(name: str) -> None:
     encoder = tiny_models.encoder(name)
     encoder.model.double()
     tower = encoder.prompt_tower(*insert_pseudo_tokens(encoder, "a photo of {}", 2))
@@ -226,7 +228,7 @@ def test_results_do_not_depend_on_the_batch() -> None:
     assert np.abs(invert_images(encoder, goals, steps=20, seed=1).vectors - whole.vectors).max() > 1e-3
 
 
-def test_the_result_says_what_it_is() -> None:
+def test_fields_of_the_result_are_consistent() -> None:
     goals = targets(3)
     found = invert_images(tiny_models.encoder(), 3 * goals, ids=["a", "b", "c"], steps=20, eval_steps=EVAL_STEPS)
     assert found.ids == ("a", "b", "c")
@@ -239,7 +241,7 @@ def test_the_result_says_what_it_is() -> None:
     assert found.config.signature.startswith("inv:oti|m:tiny|space:")
 
 
-def test_saved_features_come_back_and_are_embeddings(tmp_path) -> None:
+def test_saved_features_load_and_are_embeddings(tmp_path) -> None:
     found = invert_images(tiny_models.encoder(), targets(3), steps=5, eval_steps=(0, 5))
     found.save(tmp_path / "x.safetensors")
     back = Inverted.load(tmp_path / "x.safetensors")
@@ -256,7 +258,7 @@ def test_saved_features_come_back_and_are_embeddings(tmp_path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
-def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path) -> None:
+def test_pipes_are_written_to_and_not_replaced(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe")
     end = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
     try:
@@ -265,14 +267,14 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path) -> None:
     finally:
         os.close(end)
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
-    assert (tmp_path / "pipe").is_fifo(), "so also /dev/null stays what it is"
+    assert (tmp_path / "pipe").is_fifo(), "so /dev/null is not replaced either"
 
 
 class _KilledError(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_to_the_same_result(tmp_path, monkeypatch) -> None:
+def test_killed_run_resumes_to_the_same_result(tmp_path, monkeypatch) -> None:
     encoder, goals = tiny_models.encoder(), targets(7)
     options: dict[str, Any] = {"steps": 10, "eval_steps": (0, 10), "batch_size": 2}
     whole = invert_images(encoder, goals, **options)
@@ -296,7 +298,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, monkeypatch) -> None:
     assert len(list(tmp_path.iterdir())) == 4
     written[0].unlink()
     invert_images(encoder, goals, resume=tmp_path, **options)
-    assert sum(len(Inverted.load(path).ids) for path in tmp_path.iterdir()) == 7, "none is written over"
+    assert sum(len(Inverted.load(path).ids) for path in tmp_path.iterdir()) == 7, "no file is overwritten"
     with pytest.raises(UsageError, match="other settings"):
         invert_images(encoder, goals, resume=tmp_path, **(options | {"steps": 11}))
     with pytest.raises(UsageError, match="other items"):
@@ -305,7 +307,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, monkeypatch) -> None:
         invert_images(encoder, goals[:3], resume=tmp_path, **options)
 
 
-def test_items_stop_once_they_make_no_progress() -> None:
+def test_items_stop_without_progress() -> None:
     encoder, goals = tiny_models.encoder(), targets(4)
     options: dict[str, Any] = {"lr": 0.2, "steps": 200}
     full = invert_images(encoder, goals, eval_steps=tuple(range(201)), **options)
@@ -327,7 +329,7 @@ def test_progress_is_shown_on_stderr(capsys) -> None:
 
 
 class _Bare:
-    """An encoder that can encode and no more."""
+    """An encoder without support for inversion."""
 
     def __init__(self, encoder: OpenClipEncoder) -> None:
         self.encoder = encoder
@@ -338,7 +340,7 @@ class _Bare:
         return getattr(self.encoder, name)
 
 
-def test_encoders_and_models_that_cannot_are_refused_by_what_they_lack() -> None:
+def test_unsupported_encoders_are_rejected_with_what_they_lack() -> None:
     bare: Any = _Bare(tiny_models.encoder())
     with pytest.raises(ModelError, match=r"_Bare does not support pseudo-tokens.*device, token_width, prompt_tower"):
         invert_images(bare, targets(1))
@@ -364,12 +366,12 @@ def test_encoders_and_models_that_cannot_are_refused_by_what_they_lack() -> None
         ({"eval_steps": (151,)}, "between 0 and 150"),
     ],
 )
-def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         invert_images(tiny_models.encoder(), targets(1), **options)
 
 
-def test_embeddings_and_ids_that_cannot_be_used_are_refused() -> None:
+def test_invalid_embeddings_and_ids_are_rejected() -> None:
     encoder = tiny_models.encoder()
     broken = targets(3)
     broken[1] = 0
@@ -392,7 +394,7 @@ def test_features_that_are_not_finite_are_an_error() -> None:
 
 @pytest.mark.data
 def test_inverted_features_come_closer_than_any_real_one(lite: OpenClipEncoder, data_dir: Path) -> None:
-    """Closer to their targets than any caption (image) of the split's first forty images."""
+    """They are closer to their targets than any caption (image) of the first forty images of the split."""
     split = read_split(data_dir, "test")
     images = embed_images(lite, list(split.images[:40])).vectors
     captions = embed_captions(lite, list(split.captions[: 5 * 40])).vectors
@@ -400,6 +402,6 @@ def test_inverted_features_come_closer_than_any_real_one(lite: OpenClipEncoder, 
     texts = invert_images(lite, images[:4], tokens=4, eval_steps=(0, 10, 50, 150))
     assert (1 - texts.losses > cosines[:4].max(axis=1)).all()
     assert (np.diff(texts.eval_losses, axis=1) < 0).all()
-    pictures = invert_captions(lite, captions[:15:5], steps=200, eval_steps=(0, 50, 200))
-    assert (1 - pictures.losses > cosines[:, :15:5].max(axis=0)).all()
-    assert (np.diff(pictures.eval_losses, axis=1) < 0).all()
+    pseudo_images = invert_captions(lite, captions[:15:5], steps=200, eval_steps=(0, 50, 200))
+    assert (1 - pseudo_images.losses > cosines[:, :15:5].max(axis=0)).all()
+    assert (np.diff(pseudo_images.eval_losses, axis=1) < 0).all()

@@ -153,7 +153,7 @@ def test_update_and_compute_equal_one_score() -> None:
     assert streamed.ids == whole.ids
     np.testing.assert_array_equal(streamed["CLIPScore"].rank, whole["CLIPScore"].rank)
     scorer.reset()
-    with pytest.raises(InputError, match="nothing to compute"):
+    with pytest.raises(InputError, match="Nothing to compute"):
         scorer.compute()
 
 

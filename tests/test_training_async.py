@@ -49,7 +49,7 @@ def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def gapped_pairs(count: int = 1500, dimension: int = 16) -> CachedPairs:
-    """Images and captions that share what they show and lie in two cones; three captions an image."""
+    """Return matched images and captions in two cones, with three captions per image."""
     generator = np.random.default_rng(0)
     shown = np.repeat(generator.normal(size=(count // 3, dimension)), 3, axis=0)
     seen, read = (0.3 * generator.normal(size=shown.shape) for _ in range(2))
@@ -58,8 +58,8 @@ def gapped_pairs(count: int = 1500, dimension: int = 16) -> CachedPairs:
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("photographs")
+def image_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("image_files")
     generator = np.random.default_rng(3)
     paths = [folder / f"{i}.png" for i in range(8)]
     for path in paths:
@@ -75,7 +75,7 @@ def digest(model: nn.Module) -> str:
     return hashlib.sha256(b"".join(tensors[key].numpy().tobytes() for key in sorted(tensors))).hexdigest()
 
 
-def test_each_image_comes_once_before_any_comes_twice() -> None:
+def test_every_image_appears_once_before_any_appears_twice() -> None:
     groups = np.repeat(np.arange(20), 5)
     found = epoch_batches(groups, 10, seed=1, epoch=0)
     assert sorted(np.concatenate(found)) == list(range(100))
@@ -84,7 +84,7 @@ def test_each_image_comes_once_before_any_comes_twice() -> None:
     assert len(epoch_batches(groups, 30, seed=1, epoch=0)) == 3
 
 
-def test_the_rate_warms_up_and_goes_to_nought() -> None:
+def test_learning_rate_warms_up_and_decays_to_zero() -> None:
     rates = [learning_rate(PAPER.learning_rate, PAPER.warmup, step, 1404) for step in range(1404)]
     assert rates[0] == pytest.approx(1e-6 / 200)
     assert max(rates) == rates[200] == pytest.approx(1e-6)
@@ -93,7 +93,7 @@ def test_the_rate_warms_up_and_goes_to_nought() -> None:
     assert learning_rate(PAPER.learning_rate, PAPER.warmup, 99, 100) == pytest.approx(0.5e-6)
 
 
-def test_running_buffers_are_the_momentum_average_by_hand() -> None:
+def test_running_statistics_equal_momentum_averages_in_float64() -> None:
     pairs = gapped_pairs()
     normalizations = AsyncTrainer(pairs, PAPER, seed=5).run()
     mean, variance = np.zeros((2, 16)), np.ones((2, 16))
@@ -107,7 +107,7 @@ def test_running_buffers_are_the_momentum_average_by_hand() -> None:
         np.testing.assert_allclose(normalization.variance, variance[side], atol=1e-6)
 
 
-def test_the_gap_closes_on_pairs_that_were_not_trained_on() -> None:
+def test_gap_closes_on_held_out_pairs() -> None:
     pairs = gapped_pairs(3000)
     train, rest = np.arange(1500), np.arange(1500, 3000)
     some = CachedPairs(pairs.images[train], pairs.captions[train], pairs.image_index[train])
@@ -117,7 +117,7 @@ def test_the_gap_closes_on_pairs_that_were_not_trained_on() -> None:
     assert centroid_distance(image(x), caption(y)) < 0.2
 
 
-def test_the_affine_moves_with_the_rate_and_hardly_at_the_papers() -> None:
+def test_parameters_barely_move_at_the_learning_rate_of_the_paper() -> None:
     def moved(rate: float) -> tuple[float, float]:
         found = AsyncTrainer(gapped_pairs(), AsyncRecipe(mcsie=False, learning_rate=rate), seed=0).run()
         return (
@@ -131,8 +131,8 @@ def test_the_affine_moves_with_the_rate_and_hardly_at_the_papers() -> None:
     assert all(large > 1000 * small for small, large in zip(little, much, strict=True))
 
 
-def test_the_first_step_goes_down_the_gradient_of_the_whole_loss() -> None:
-    """AdamW's first step is the rate times the sign of the gradient, here of the loss written out."""
+def test_first_step_follows_the_gradient_of_the_whole_loss() -> None:
+    """AdamW's first step is the learning rate times the sign of the gradient, here computed independently."""
     pairs = gapped_pairs(66)
     recipe = AsyncRecipe(1, 66, learning_rate=1e-3, weight_decay=0.0, warmup=0, mcsie=False, momentum=None)
     found = AsyncTrainer(pairs, recipe, seed=0).run()
@@ -156,7 +156,7 @@ def test_the_first_step_goes_down_the_gradient_of_the_whole_loss() -> None:
         np.testing.assert_allclose(normalization.bias, -1e-3 * bias.grad.sign().numpy(), atol=1e-5)
 
 
-def test_a_seed_decides_everything() -> None:
+def test_same_seed_gives_same_result() -> None:
     pairs = gapped_pairs()
     first, second, other = (AsyncTrainer(pairs, PAPER, seed).run()[0] for seed in (3, 3, 4))
     assert np.array_equal(first.mean, second.mean)
@@ -165,7 +165,7 @@ def test_a_seed_decides_everything() -> None:
 
 
 class Killed:
-    """Pairs in the midst of which a run is killed."""
+    """Pairs that interrupt a run after some steps."""
 
     def __init__(self, pairs: Pairs, steps: int) -> None:
         self._pairs, self._left = pairs, steps
@@ -194,14 +194,14 @@ def test_a_resumed_run_gives_the_same_bytes(tmp_path: Path, steps: int) -> None:
     check_resuming(tmp_path, gapped_pairs(), AsyncRecipe(mcsie=False, learning_rate=1e-3), steps)
 
 
-def test_a_resumed_run_drops_the_same_too(photographs: list[Path], tmp_path: Path) -> None:
+def test_a_resumed_run_repeats_dropout(image_files: list[Path], tmp_path: Path) -> None:
     encoder = tiny_models.encoder("tiny")
     rows = np.zeros((8, 16), np.float32)
-    pairs = DropoutPairs(encoder, photographs, CAPTIONS, CachedPairs(rows, rows, np.arange(8)))
+    pairs = DropoutPairs(encoder, image_files, CAPTIONS, CachedPairs(rows, rows, np.arange(8)))
     check_resuming(tmp_path, pairs, AsyncRecipe(epochs=7, batch_size=4, momentum=None), steps=11)
 
 
-def test_a_finished_run_is_not_run_again_and_another_one_refused(tmp_path: Path) -> None:
+def test_finished_runs_are_not_repeated_and_other_runs_are_rejected(tmp_path: Path) -> None:
     pairs, file = gapped_pairs(), tmp_path / "folder" / "state"
     first = AsyncTrainer(pairs, PAPER, seed=1).run(file)
     again = AsyncTrainer(Killed(pairs, steps=0), PAPER, seed=1).run(file)
@@ -215,14 +215,14 @@ def test_a_finished_run_is_not_run_again_and_another_one_refused(tmp_path: Path)
         AsyncTrainer(pairs, PAPER, seed=1).run(file)
 
 
-def test_statistics_that_have_not_settled_are_told_of() -> None:
+def test_unsettled_running_statistics_give_a_warning() -> None:
     pairs = gapped_pairs(200 * 3)
     with pytest.warns(UserWarning, match="After 27 steps, the running statistics still contain 6 %"):
         AsyncTrainer(pairs, PAPER, seed=0).run()
     AsyncTrainer(pairs, AsyncRecipe(mcsie=False, epochs=1, momentum=None), seed=0).run()
 
 
-def test_numbers_out_of_range_are_refused() -> None:
+def test_values_out_of_range_are_rejected() -> None:
     for settings, message in (
         ({"epochs": 0}, "Expected epochs to be finite and at least 1, got 0"),
         ({"batch_size": 1}, "Expected batch_size to be finite and at least 2, got 1"),
@@ -235,18 +235,18 @@ def test_numbers_out_of_range_are_refused() -> None:
         AsyncTrainer(CachedPairs(pairs.images[:1], pairs.captions[:1], pairs.image_index[:1]), PAPER, seed=0)
 
 
-def test_both_towers_are_passed_twice_and_left_as_they_were(photographs: list[Path]) -> None:
+def test_mcsie_encodes_twice_and_leaves_the_encoder_unchanged(image_files: list[Path]) -> None:
     encoder = tiny_models.encoder("tiny")
     tokens = encoder.tokenize(CAPTIONS)
     before, state = encoder.encode_tokens(tokens), digest(encoder.model)
     recipe = AsyncRecipe(epochs=5, batch_size=4, momentum=None)
-    statistics = fit_async(photographs, CAPTIONS, model=encoder, recipe=recipe, preset="raw")
+    statistics = fit_async(image_files, CAPTIONS, model=encoder, recipe=recipe, preset="raw")
     assert digest(encoder.model) == state
     assert torch.equal(encoder.encode_tokens(tokens), before)
     assert statistics.encoder == "tiny"
 
     cached = CachedPairs(np.zeros((8, 16), np.float32), np.zeros((8, 16), np.float32), np.arange(8))
-    pairs = DropoutPairs(encoder, photographs, CAPTIONS, cached)
+    pairs = DropoutPairs(encoder, image_files, CAPTIONS, cached)
     generator = torch.get_rng_state()
     (x1, x2), (y1, y2) = pairs.passes(np.array([5, 2]), seed=1)
     assert torch.equal(torch.get_rng_state(), generator)
@@ -258,11 +258,11 @@ def test_both_towers_are_passed_twice_and_left_as_they_were(photographs: list[Pa
     assert (before[[5, 2]] * y1).sum(dim=1).min() > 0.9
 
 
-def test_lite_has_nothing_to_drop_in_its_image_tower(photographs: list[Path]) -> None:
+def test_lite_has_no_dropout_in_its_image_tower(image_files: list[Path]) -> None:
     encoder = load_lite()
     state = digest(encoder.model)  # type: ignore[attr-defined]
     recipe = AsyncRecipe(epochs=2, batch_size=4, momentum=None)
-    found = [fit_async(photographs, CAPTIONS, model=encoder, recipe=recipe, source="noise") for _ in range(2)]
+    found = [fit_async(image_files, CAPTIONS, model=encoder, recipe=recipe, source="noise") for _ in range(2)]
     assert digest(encoder.model) == state  # type: ignore[attr-defined]
     statistics = found[0]
     assert "normalization" in statistics.fitted
@@ -275,24 +275,24 @@ def test_lite_has_nothing_to_drop_in_its_image_tower(photographs: list[Path]) ->
         "measured in-sample"
     )
     assert "async" in statistics.reference
-    plain = fit_async(photographs, CAPTIONS, model=encoder, recipe=replace(recipe, mcsie=False))
+    plain = fit_async(image_files, CAPTIONS, model=encoder, recipe=replace(recipe, mcsie=False))
     assert "normalization" in plain.fitted
     assert not np.array_equal(
         plain.fitted["normalization"].caption.mean, statistics.fitted["normalization"].caption.mean
     )
 
 
-def test_what_mcsie_cannot_do_is_refused(photographs: list[Path]) -> None:
+def test_mcsie_rejects_embeddings_and_split_captions(image_files: list[Path]) -> None:
     x = np.random.default_rng(0).normal(size=(9, 4))
     with pytest.raises(UsageError, match="got embeddings"):
         fit_async(x, x, recipe=AsyncRecipe())
     with pytest.raises(UsageError, match="truncates long captions"):
-        fit_async(photographs, CAPTIONS, model="lite", long_captions="split")
+        fit_async(image_files, CAPTIONS, model="lite", long_captions="split")
 
 
 @pytest.mark.data
-def test_on_clip_itself_batch_statistics_close_the_gap_as_far_as_means_do(data_dir: Path) -> None:
-    """500 pairs of CLIP ViT-B/32: statistics from a half, .11 on the other, where the raw gap is .85."""
+def test_batch_statistics_close_the_gap_of_clip_like_means_do(data_dir: Path) -> None:
+    """500 pairs of CLIP ViT-B/32, with statistics from one half: on the other, the gap falls from .85 to .11."""
     images, captions = np.load(data_dir / "clip_vitb32_pairs" / "image_text_500.npy")
     order = np.random.default_rng(0).permutation(500)
     fitted, rest = order[:250], order[250:]
@@ -310,7 +310,7 @@ def test_on_clip_itself_batch_statistics_close_the_gap_as_far_as_means_do(data_d
     assert untrained["buffers off by"] < 1e-6
 
 
-def test_the_command_trains_saves_resumes_and_the_metric_uses_it(
+def test_command_trains_and_resumes_and_the_metric_uses_the_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     examples = write_examples(tmp_path)
@@ -335,20 +335,20 @@ def test_the_command_trains_saves_resumes_and_the_metric_uses_it(
     assert "std:async|stats:mine-" in found["scores"]["AsyncI0TScore"]["signature"]
 
 
-def test_training_options_without_training_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_options_require_method_async(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fit", "captions.json", "images", "--output", "s.safetensors", "--epochs", "2", "--no-mcsie"]
     assert main(arguments) == 2
     assert "--epochs, --no-mcsie: only with --method async" in capsys.readouterr().err
 
 
-def test_the_ablation_has_a_row_a_variant_with_figures_and_checks(
-    photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_ablation_has_one_row_per_variant(
+    image_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions = tuple(f"{caption}, seen {k} times" for caption in CAPTIONS for k in range(5))
     ratings = ExpertRatings(np.arange(8), tuple(CAPTIONS), np.arange(8), np.arange(8.0) % 4)
     recipe = replace(async_ablation.TRAINED, epochs=1, batch_size=4, momentum=None)
     far = replace(recipe, epochs=9, learning_rate=1e-2)
-    monkeypatch.setattr(async_ablation, "read_split", lambda *_: Flickr8kSplit(tuple(photographs), captions))
+    monkeypatch.setattr(async_ablation, "read_split", lambda *_: Flickr8kSplit(tuple(image_files), captions))
     monkeypatch.setattr(async_ablation, "expert_ratings", lambda *_: ratings)
     monkeypatch.setattr(async_ablation, "TRAINED", recipe)
     monkeypatch.setattr(async_ablation, "VARIANTS", {"near": recipe, "far": far})
@@ -362,14 +362,14 @@ def test_the_ablation_has_a_row_a_variant_with_figures_and_checks(
     assert [row["pairs"] for row in rows] == [40, 40, 40, 40, 8, 8]
 
 
-def test_a_wrong_running_statistic_is_seen() -> None:
+def test_ablation_detects_wrong_running_statistics() -> None:
     pairs = gapped_pairs()
     witness = async_ablation.Witness(pairs, momentum=0.2)
     found = AsyncTrainer(witness, PAPER, seed=0).run()
     assert witness.error(found) > 1e-3
 
 
-def test_the_ablation_as_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ablation_prints_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(async_ablation, "clip_rows", lambda data: [{"variant": "post", "CD": 0.11143}])
     monkeypatch.setattr(async_ablation, "lite_rows", lambda data, **_: [{"variant": "none", "CD": 0.86}])
     result = CliRunner().invoke(async_ablation.main, ["--data", str(tmp_path)])

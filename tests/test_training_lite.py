@@ -27,7 +27,7 @@ from studies.lite_report import BEGIN, END, calibration_error, write_card
 
 @pytest.fixture
 def small_data(tmp_path: Path) -> Path:
-    """Flickr8k's layout with eight training and four dev images of noise in colours."""
+    """Write Flickr8k's layout with eight training and four dev images of colored noise."""
     folder = tmp_path / "data" / "flickr8k"
     (folder / "images_224").mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def small_data(tmp_path: Path) -> Path:
 
 
 def pairs(count: int = 40, *, noise: float = 0.3) -> PairFeatures:
-    """Image and caption features that are two linear views of one hidden vector, each with an offset."""
+    """Return image and caption features that are linear views of a shared vector, each with an offset."""
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(count, 1, 8, generator=generator)
     to_image, to_caption = (torch.randn(8, size, generator=generator) for size in (24, 16))
@@ -56,7 +56,7 @@ def pairs(count: int = 40, *, noise: float = 0.3) -> PairFeatures:
 RECIPE = HeadRecipe(epochs=30, batch_size=20, hidden=32)
 
 
-def test_soft_targets_are_rows_of_probabilities_that_favor_the_own_and_the_similar() -> None:
+def test_soft_targets_are_probabilities_that_favor_own_and_similar_captions() -> None:
     captions = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 5.0]])
     targets = soft_targets(captions, hard_weight=0.5, temperature=0.1)
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(3))
@@ -64,7 +64,7 @@ def test_soft_targets_are_rows_of_probabilities_that_favor_the_own_and_the_simil
     assert torch.equal(soft_targets(captions, hard_weight=1.0, temperature=0.1), torch.eye(3))
 
 
-def test_one_hot_targets_give_the_usual_loss() -> None:
+def test_one_hot_targets_equal_the_default() -> None:
     x, y = (functional.normalize(torch.randn(6, 4), dim=-1) for _ in range(2))
     usual = contrastive_loss(x, y, 20.0)
     assert contrastive_loss(x, y, 20.0, torch.eye(6)).item() == pytest.approx(usual.item(), rel=1e-5)
@@ -72,7 +72,7 @@ def test_one_hot_targets_give_the_usual_loss() -> None:
     assert usual.item() == pytest.approx(-log_p.mean().item() / 2, rel=1e-5)
 
 
-def test_a_seed_decides_the_heads() -> None:
+def test_same_seed_gives_same_heads() -> None:
     features = pairs()
     first, second, other = (train_heads(features, RECIPE, seed) for seed in (3, 3, 4))
     for name, tensor in first[0].state_dict().items():
@@ -80,7 +80,7 @@ def test_a_seed_decides_the_heads() -> None:
         assert not torch.equal(tensor, other[0].state_dict()[name])
 
 
-def test_heads_learn_pairs_and_keep_a_gap_that_the_means_close() -> None:
+def test_heads_learn_pairs_and_keep_a_gap_that_means_close() -> None:
     features = pairs()
     heads = train_heads(features, RECIPE, seed=0)
     x, y = embed_pairs(heads, features)
@@ -94,7 +94,7 @@ def test_heads_learn_pairs_and_keep_a_gap_that_the_means_close() -> None:
     assert not any(parameter.requires_grad for head in heads for parameter in head.parameters())
 
 
-def test_further_pairs_join_the_batches() -> None:
+def test_class_pairs_are_added_to_batches() -> None:
     features, others = pairs(), pairs(10, noise=0.1)
     recipe = HeadRecipe(epochs=30, batch_size=20, hidden=32, class_pairs=5)
     without, within = train_heads(features, recipe, 0), train_heads(features, recipe, 0, others)
@@ -108,18 +108,18 @@ def test_further_pairs_join_the_batches() -> None:
     assert not torch.equal(without[0].out.weight, within[0].out.weight)
 
 
-def test_too_little_data_is_refused() -> None:
+def test_too_little_data_is_rejected() -> None:
     with pytest.raises(InputError, match="40 photographs do not fill a batch of 1000"):
         train_heads(pairs(), HeadRecipe(), seed=0)
 
 
-def test_heads_ignore_the_length_of_their_input() -> None:
+def test_heads_ignore_the_norm_of_their_input() -> None:
     head = LiteHead(6).eval()
     features = torch.randn(3, 6)
     torch.testing.assert_close(head(features), head(10 * features))
 
 
-def test_views_are_the_same_in_every_run_and_differ_from_each_other() -> None:
+def test_views_are_reproducible_and_distinct() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     for view in (*VIEWS, *STORAGE_VIEWS):
         assert make_view(image, view, 5).tobytes() == make_view(image, view, 5).tobytes()
@@ -128,7 +128,7 @@ def test_views_are_the_same_in_every_run_and_differ_from_each_other() -> None:
     assert np.array_equal(np.asarray(make_view(image, "flip", 0)), np.asarray(image)[:, ::-1])
 
 
-def test_storage_views_are_near_the_photograph() -> None:
+def test_storage_views_are_close_to_the_image() -> None:
     noise = np.random.default_rng(0).integers(80, 160, (8, 8, 3), dtype=np.uint8)
     image = Image.fromarray(noise).resize((224, 224), Image.Resampling.BICUBIC)
     for view in STORAGE_VIEWS:
@@ -136,7 +136,7 @@ def test_storage_views_are_near_the_photograph() -> None:
         assert 0.2 < np.abs(difference).mean() < 8
 
 
-def test_storage_directions_are_taken_out() -> None:
+def test_storage_directions_are_removed() -> None:
     torch.manual_seed(0)
     plain, moved = torch.randn(50, 6), torch.randn(2, 6)
     stored = [plain + shift for shift in moved]
@@ -171,7 +171,7 @@ def test_a_split_is_read_in_order(small_data: Path) -> None:
     assert split.captions[5] == "Thing number 1 seen for the time 0 ."
 
 
-def test_missing_files_and_captions_are_told(small_data: Path, tmp_path: Path) -> None:
+def test_missing_files_and_captions_are_reported(small_data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no .*Flickr_8k\.testImages\.txt"):
         read_split(small_data, "test")
     tokens = small_data / "flickr8k" / "Flickr8k.token.txt"
@@ -181,7 +181,7 @@ def test_missing_files_and_captions_are_told(small_data: Path, tmp_path: Path) -
 
 
 class Towers:
-    """A model of two numbers a text, to see what the extractor keeps."""
+    """A model with two numbers per text, to check what the extractor caches."""
 
     scale = 1.0
 
@@ -193,7 +193,7 @@ def letters(texts: list[str]) -> torch.Tensor:
     return torch.tensor([[ord(c) for c in text.ljust(9, "\0")] for text in texts])
 
 
-def test_features_are_kept_checked_and_in_the_given_order(tmp_path: Path) -> None:
+def test_features_are_cached_checked_and_in_order(tmp_path: Path) -> None:
     texts = ["a", "abc", "ab"]
     towers = Towers()
     extractor = FeatureExtractor(towers, letters, None, tmp_path / "kept")
@@ -208,7 +208,7 @@ def test_features_are_kept_checked_and_in_the_given_order(tmp_path: Path) -> Non
         extractor.texts("some", texts)
 
 
-def test_training_from_photographs_to_an_encoder_that_agrees(
+def test_training_end_to_end_gives_the_same_embeddings_as_the_encoder(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Short texts, since six thousand of them are encoded.
@@ -228,14 +228,14 @@ def test_training_from_photographs_to_an_encoder_that_agrees(
     assert (again / training.HEADS_FILE).read_bytes() == (output / training.HEADS_FILE).read_bytes()
 
 
-def test_the_command_tells_what_is_missing(tmp_path: Path) -> None:
+def test_command_reports_missing_data(tmp_path: Path) -> None:
     arguments = ["--data", str(tmp_path), "--output", str(tmp_path / "heads")]
     result = CliRunner().invoke(training.main, arguments)
     assert result.exit_code == 1
     assert "--data takes the folder that holds flickr8k/" in result.output
 
 
-def test_figures_replace_what_stands_between_the_marks(tmp_path: Path) -> None:
+def test_figures_replace_the_text_between_the_markers(tmp_path: Path) -> None:
     card = tmp_path / "card.md"
     card.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     write_card(card, "new")

@@ -1,4 +1,4 @@
-"""The losses of I0T against formulas written out, and dropout inside attention."""
+"""I0T's losses compared with their formulas, and dropout inside attention."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def contrastive(x: NDArray[Any], y: NDArray[Any], scale: float) -> float:
     return float((rows.mean() + columns.mean()) / 2)
 
 
-def test_cyclic_losses_are_their_formulas() -> None:
+def test_cyclic_losses_equal_their_formulas() -> None:
     x, y, n = units(7, 0), units(7, 1), 7
     in_modal = sum((x[j] @ x[k] - y[j] @ y[k]) ** 2 for j in range(n) for k in range(n)) / n
     cross_modal = sum((x[j] @ y[k] - x[k] @ y[j]) ** 2 for j in range(n) for k in range(n)) / n
     a, b = torch.from_numpy(x), torch.from_numpy(y)
     assert in_modal_cyclic_loss(a, b).item() == pytest.approx(in_modal, abs=1e-6)
     assert cross_modal_cyclic_loss(a, b).item() == pytest.approx(cross_modal, abs=1e-6)
-    # I0T's code: mean square of logit differences / scale² · batch.
+    # I0T's code: mean square of logit differences / scale² · batch size.
     logits = 100 * x @ y.T
     of_logits = ((logits - logits.T) ** 2).mean() / 100**2 * n
     assert cross_modal_cyclic_loss(a, b).item() == pytest.approx(of_logits, abs=1e-6)
@@ -66,7 +66,7 @@ def digest(model: nn.Module) -> str:
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-custom-text", "tiny-coca", "lite"])
-def test_passes_differ_under_dropout_and_nothing_is_left_of_it(name: str) -> None:
+def test_passes_differ_under_dropout_and_the_model_is_restored(name: str) -> None:
     encoder: Any = load_lite() if name == "lite" else tiny_models.encoder(name)
     tokens = encoder.tokenize(["a dog runs", "two boys play football"])
     before, bytes_before = encoder.encode_tokens(tokens), digest(encoder.model)
@@ -85,7 +85,7 @@ def test_passes_differ_under_dropout_and_nothing_is_left_of_it(name: str) -> Non
     assert [module.training for module in encoder.model.modules()] == modes
 
 
-def test_images_pass_through_dropout_too() -> None:
+def test_dropout_applies_to_images() -> None:
     encoder = tiny_models.encoder("tiny")
     pixels = torch.randn(2, 3, 32, 32)
     before = encoder.encode_pixels(pixels)
@@ -95,14 +95,14 @@ def test_images_pass_through_dropout_too() -> None:
         torch.testing.assert_close(encoder.encode_pixels(pixels), before, rtol=0, atol=1e-6)
 
 
-def test_dropout_ends_with_an_error_too() -> None:
+def test_dropout_is_removed_after_an_error() -> None:
     layer = nn.MultiheadAttention(4, 2).eval()
     with pytest.raises(RuntimeError, match="stop"), attention_dropout(layer):
         raise RuntimeError("stop")
     assert (layer.dropout, layer.training) == (0.0, False)
 
 
-def test_dropout_that_would_do_nothing_is_refused() -> None:
+def test_dropout_without_effect_is_rejected() -> None:
     with pytest.raises(ModelError, match="no attention layer"), attention_dropout(nn.Linear(2, 2)):
         pass
     with pytest.raises(UsageError, match=r"\[0, 1\), got 1.5"), attention_dropout(nn.Linear(2, 2), 1.5):

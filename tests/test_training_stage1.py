@@ -1,4 +1,4 @@
-"""Stage 1 of I0T: stretched positions, training that learns, resumes and spreads over processes."""
+"""Stage 1 of I0T: stretched positions, learning, resuming and distributed training."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory) -> Path:
-    """Coloured squares with two captions each, as a caption file."""
+def squares(tmp_path_factory) -> Path:
+    """Write colored squares and a file with two captions for each."""
     folder = tmp_path_factory.mktemp("squares")
     rng = np.random.default_rng(0)
     captions = {}
@@ -64,15 +64,15 @@ def samples_of(folder: Path):
     return read_samples(folder / "captions.json", images=folder).samples
 
 
-def train(photographs: Path, output: Path, recipe: Stage1Recipe = QUICK, **options) -> str:
-    return fine_tune("tiny", samples_of(photographs), output, recipe, from_scratch=True, **options)
+def train(squares: Path, output: Path, recipe: Stage1Recipe = QUICK, **options) -> str:
+    return fine_tune("tiny", samples_of(squares), output, recipe, from_scratch=True, **options)
 
 
 def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / stage1.LOG).read_text().splitlines()]
 
 
-def test_the_first_positions_stay_and_the_others_lie_between_their_old_neighbours() -> None:
+def test_stretching_keeps_first_positions_and_interpolates_the_others() -> None:
     old = torch.randn(77, 8, generator=torch.Generator().manual_seed(0))
     new = stretch_positions(old)
     assert new.shape == (248, 8)
@@ -85,12 +85,12 @@ def test_the_first_positions_stay_and_the_others_lie_between_their_old_neighbour
 
 
 @pytest.mark.parametrize(("length", "keep"), [(76, 20), (248, 76), (248, -1)])
-def test_positions_that_cannot_be_stretched_are_refused(length: int, keep: int) -> None:
+def test_invalid_stretching_is_rejected(length: int, keep: int) -> None:
     with pytest.raises(UsageError, match="Cannot stretch 77 positions"):
         stretch_positions(torch.zeros(77, 4), length, keep)
 
 
-def test_a_stretched_model_encodes_short_captions_as_before_and_reads_long_ones(tmp_path: Path) -> None:
+def test_stretched_model_keeps_short_captions_and_reads_long_ones(tmp_path: Path) -> None:
     encoder = tiny_models.encoder("tiny")
     torch.save(encoder.model.state_dict(), tmp_path / "tiny.pt")
     with pytest.warns(UserWarning, match="which activation"):
@@ -108,46 +108,46 @@ def test_a_stretched_model_encodes_short_captions_as_before_and_reads_long_ones(
 
 
 @pytest.mark.parametrize("name", ["tiny-two-way", "tiny-coca"])
-def test_towers_without_causal_positions_are_refused(name: str, tmp_path: Path) -> None:
+def test_towers_without_causal_attention_are_rejected(name: str, tmp_path: Path) -> None:
     with pytest.raises(I0TScoreError):
         write_stretched(tiny_models.encoder(name), name, tmp_path, length=248, keep=20)
 
 
-def test_captions_of_an_image_are_joined_into_a_long_one(photographs: Path) -> None:
-    images, captions, groups = long_captions(samples_of(photographs), join=True)
+def test_captions_of_an_image_are_joined(squares: Path) -> None:
+    images, captions, groups = long_captions(samples_of(squares), join=True)
     assert len(images) == len(captions) == 12
     assert captions[0] == "A red square. Everything is red."
     assert groups.tolist() == list(range(12))
-    apart = long_captions(samples_of(photographs), join=False)
+    apart = long_captions(samples_of(squares), join=False)
     assert len(apart[1]) == 24
     assert apart[2].tolist() == np.repeat(np.arange(12), 2).tolist()
     with pytest.raises(InputError, match="two images"):
-        long_captions(samples_of(photographs)[:1], join=False)
+        long_captions(samples_of(squares)[:1], join=False)
 
 
-def test_training_learns_what_belongs_together(photographs: Path, tmp_path: Path) -> None:
-    name = train(photographs, tmp_path / "model")
+def test_training_learns_to_match_pairs(squares: Path, tmp_path: Path) -> None:
+    name = train(squares, tmp_path / "model")
     found = losses(tmp_path / "model")
     assert np.mean(found[-4:]) < 0.7 * np.mean(found[:4])
     encoder = load_encoder(name)
-    images, captions, _ = long_captions(samples_of(photographs)[:12], join=True)
-    pixels = torch.stack([encoder.preprocess(Image.open(photographs / f"{i.name}").convert("RGB")) for i in images])
+    images, captions, _ = long_captions(samples_of(squares)[:12], join=True)
+    pixels = torch.stack([encoder.preprocess(Image.open(squares / f"{i.name}").convert("RGB")) for i in images])
     right = encoder.encode_pixels(pixels) @ encoder.encode_tokens(encoder.tokenize(captions)).T
     assert (right.argmax(dim=1) == torch.arange(6)).float().mean() > 0.5, "chance is 1 in 6"
 
 
-def test_what_was_learned_is_measured_beside_chance(photographs: Path, tmp_path: Path) -> None:
-    name = train(photographs, tmp_path / "model")
-    arguments = [str(photographs / "captions.json"), str(photographs), "--model", name]
+def test_recall_is_reported_next_to_chance(squares: Path, tmp_path: Path) -> None:
+    name = train(squares, tmp_path / "model")
+    arguments = [str(squares / "captions.json"), str(squares), "--model", name]
     done = CliRunner().invoke(stage1_recall.main, arguments, catch_exceptions=False)
     lines = done.output.splitlines()
     assert lines[0].startswith("12 images, 24 captions")
-    # Of 24 captions two are right: 1 − 22/24 · 21/23 · … of five.
+    # Two of 24 captions match: 1 − 22/24 · 21/23 · … for five ranks.
     chance = 100 * (1 - math.comb(22, 5) / math.comb(24, 5))
     assert lines[-2].split()[-2:] == [f"{chance:.1f}", f"{500 / 12:.1f}"]
     encoder = load_encoder(name)
-    images, captions, _ = long_captions(samples_of(photographs), join=False)
-    pixels = [encoder.preprocess(Image.open(photographs / i.name).convert("RGB")) for i in images[::2]]
+    images, captions, _ = long_captions(samples_of(squares), join=False)
+    pixels = [encoder.preprocess(Image.open(squares / i.name).convert("RGB")) for i in images[::2]]
     similarity = encoder.encode_tokens(encoder.tokenize(captions)) @ encoder.encode_pixels(torch.stack(pixels)).T
     better = (similarity > similarity[torch.arange(24), torch.arange(24) // 2][:, None]).sum(dim=1)
     assert f"{100 * (better < 5).float().mean():.1f} (" in lines[-2]
@@ -155,13 +155,13 @@ def test_what_was_learned_is_measured_beside_chance(photographs: Path, tmp_path:
     assert joined.startswith("12 images, 12 captions")
 
 
-def test_recall_needs_equally_many_captions_an_image(photographs: Path) -> None:
+def test_recall_needs_the_same_number_of_captions_per_image(squares: Path) -> None:
     with pytest.raises(InputError, match="equally many captions"):
-        stage1_recall.cross_modal_recall("tiny", samples_of(photographs)[1:], join=False)
+        stage1_recall.cross_modal_recall("tiny", samples_of(squares)[1:], join=False)
 
 
-def written_out(x: NDArray[Any], y: NDArray[Any], scale: float, cyclic_weight: float) -> float:
-    """Contrastive and both cyclic losses of one pair of passes."""
+def reference_loss(x: NDArray[Any], y: NDArray[Any], scale: float, cyclic_weight: float) -> float:
+    """Compute the contrastive and both cyclic losses of one pair of passes."""
     logits = scale * x @ y.T
     log_sums = (np.log(np.exp(logits).sum(axis=axis)) for axis in (0, 1))
     contrastive = np.mean([log_sum - logits.diagonal() for log_sum in log_sums])
@@ -179,10 +179,10 @@ def written_out(x: NDArray[Any], y: NDArray[Any], scale: float, cyclic_weight: f
     ],
     ids=["LCO", "LCCO", "LCCOM", "LCCOM + LN"],
 )
-def test_each_row_of_the_paper_is_a_loss_of_its_own(recipe: Stage1Recipe, photographs: Path) -> None:
+def test_loss_of_each_row_of_the_paper_equals_its_formula(recipe: Stage1Recipe, squares: Path) -> None:
     torch.manual_seed(0)
     towers = PairTowers(tiny_models.encoder("tiny"), recipe)
-    pixels = torch.stack([towers.encoder.preprocess(decode(s.image)) for s in samples_of(photographs)[::2]])
+    pixels = torch.stack([towers.encoder.preprocess(decode(s.image)) for s in samples_of(squares)[::2]])
     ids = towers.encoder.pad([towers.encoder.tokenize([f"a {i}"])[0] for i in range(12)])
     torch.manual_seed(1)
     encoded = towers(pixels, ids)
@@ -190,7 +190,7 @@ def test_each_row_of_the_paper_is_a_loss_of_its_own(recipe: Stage1Recipe, photog
     assert len(encoded.images) == 12 * passes
     sides = [side.detach().double().numpy().reshape(passes, 12, -1) for side in encoded[:2]]
     scale = encoded.scale.item()
-    wanted = np.mean([written_out(x, y, scale, recipe.cyclic_weight) for x in sides[0] for y in sides[1]])
+    wanted = np.mean([reference_loss(x, y, scale, recipe.cyclic_weight) for x in sides[0] for y in sides[1]])
     loss = stage1_loss(encoded, recipe)
     assert loss.item() == pytest.approx(wanted, abs=1e-5)
     loss.backward()
@@ -200,11 +200,11 @@ def test_each_row_of_the_paper_is_a_loss_of_its_own(recipe: Stage1Recipe, photog
     assert len(list(towers.norms)) == (2 if recipe.layer_norm else 0)
 
 
-def test_a_run_broken_off_goes_on_as_if_it_had_not_been(photographs: Path, tmp_path: Path) -> None:
+def test_interrupted_run_resumes_to_the_same_weights(squares: Path, tmp_path: Path) -> None:
     recipe = Stage1Recipe(epochs=2, batch_size=6, learning_rate=1e-3, warmup=2, context_length=77)
-    train(photographs, tmp_path / "whole", recipe)
+    train(squares, tmp_path / "whole", recipe)
     for steps in (3, None):
-        images, captions, groups = long_captions(samples_of(photographs), join=False)
+        images, captions, groups = long_captions(samples_of(squares), join=False)
         if not (tmp_path / "parts").exists():
             _begin(tmp_path / "parts", recipe)
         encoder = load_encoder(f"local-dir:{tmp_path / 'parts'}")
@@ -221,11 +221,11 @@ def _begin(folder: Path, recipe: Stage1Recipe) -> None:
     write_stretched(_random_model("tiny", 7), "tiny", folder, length=recipe.context_length, keep=20)
 
 
-def test_a_killed_run_leaves_no_trace_of_the_steps_it_made_in_vain(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_killed_run_repeats_the_steps_after_its_checkpoint(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Stage1Recipe(epochs=2, batch_size=6, learning_rate=1e-3, warmup=2, context_length=77)
-    train(photographs, tmp_path / "whole", recipe)
+    train(squares, tmp_path / "whole", recipe)
     rate = stage1.learning_rate
 
     def killed_at(last: int, highest: float, warmup: int, step: int, total: int) -> float:
@@ -236,56 +236,52 @@ def test_a_killed_run_leaves_no_trace_of_the_steps_it_made_in_vain(
     for last in (1, 4):  # before the first checkpoint, and between two
         monkeypatch.setattr(stage1, "learning_rate", partial(killed_at, last))
         with pytest.raises(KeyboardInterrupt):
-            train(photographs, tmp_path / "killed", recipe, every=3)
+            train(squares, tmp_path / "killed", recipe, every=3)
         with (tmp_path / "killed" / stage1.LOG).open("a") as log:
             log.write('{"step":')
     monkeypatch.setattr(stage1, "learning_rate", rate)
-    train(photographs, tmp_path / "killed", recipe, every=3)
+    train(squares, tmp_path / "killed", recipe, every=3)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     whole, killed = ((tmp_path / name / WEIGHTS_FILE).read_bytes() for name in ("whole", "killed"))
     assert whole == killed
 
 
-def test_without_its_checkpoint_a_run_begins_anew_and_not_from_what_it_trained(
-    photographs: Path, tmp_path: Path
-) -> None:
+def test_run_without_checkpoint_starts_from_the_initial_weights(squares: Path, tmp_path: Path) -> None:
     recipe = Stage1Recipe(epochs=1, batch_size=6, learning_rate=1e-2, context_length=77)
-    train(photographs, tmp_path, recipe)
+    train(squares, tmp_path, recipe)
     once = losses(tmp_path)
     (tmp_path / stage1.CHECKPOINT).unlink()
-    train(photographs, tmp_path, recipe)
+    train(squares, tmp_path, recipe)
     assert losses(tmp_path) == once
 
 
-def test_other_models_are_not_trained_over(photographs: Path, tmp_path: Path) -> None:
+def test_other_models_are_not_overwritten(squares: Path, tmp_path: Path) -> None:
     recipe = Stage1Recipe(epochs=1, batch_size=6, context_length=77)
-    train(photographs, tmp_path / "run", recipe)
+    train(squares, tmp_path / "run", recipe)
     with pytest.raises(InputError, match="different model"):
-        fine_tune("tiny-quickgelu", samples_of(photographs), tmp_path / "run", recipe, from_scratch=True)
+        fine_tune("tiny-quickgelu", samples_of(squares), tmp_path / "run", recipe, from_scratch=True)
     _begin(tmp_path / "mine", recipe)
     with pytest.raises(UsageError, match="contains a model that is not from this command"):
-        train(photographs, tmp_path / "mine", recipe)
+        train(squares, tmp_path / "mine", recipe)
 
 
 @pytest.mark.parametrize("model", ["tiny/openai", "local-dir:nowhere"])
-def test_what_cannot_be_built_with_random_weights_is_said(model: str, photographs: Path, tmp_path: Path) -> None:
+def test_unknown_architectures_are_rejected(model: str, squares: Path, tmp_path: Path) -> None:
     recipe = Stage1Recipe(epochs=1, batch_size=6)
     with pytest.raises(UsageError, match="without a tag, or local-dir: with a folder"):
-        fine_tune(model, samples_of(photographs), tmp_path, recipe, from_scratch=True)
+        fine_tune(model, samples_of(squares), tmp_path, recipe, from_scratch=True)
 
 
-def test_another_recipe_does_not_go_on_from_a_checkpoint(photographs: Path, tmp_path: Path) -> None:
-    train(photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77))
+def test_checkpoint_of_another_recipe_is_rejected(squares: Path, tmp_path: Path) -> None:
+    train(squares, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77))
     with pytest.raises(InputError, match="learning_rate"):
-        train(photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77, learning_rate=1.0))
+        train(squares, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77, learning_rate=1.0))
 
 
-def test_worker_processes_leave_the_device_alone(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_do_not_use_the_device(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forked process cannot use CUDA, so tokens are moved to the device by the process that trains."""
     recipe = Stage1Recipe(epochs=1, batch_size=6, context_length=77)
-    train(photographs, tmp_path / "none", recipe)
+    train(squares, tmp_path / "none", recipe)
     pad = OpenClipEncoder.pad
 
     def pad_in_main_process(self: OpenClipEncoder, tokens: Any) -> torch.Tensor:
@@ -293,19 +289,19 @@ def test_worker_processes_leave_the_device_alone(
         return pad(self, tokens)
 
     monkeypatch.setattr(OpenClipEncoder, "pad", pad_in_main_process)
-    train(photographs, tmp_path / "one", recipe, workers=1)
+    train(squares, tmp_path / "one", recipe, workers=1)
     assert losses(tmp_path / "one") == losses(tmp_path / "none")
 
 
-def test_bf16_trains_too(photographs: Path, tmp_path: Path) -> None:
-    train(photographs, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77), autocast=True)
+def test_training_in_bf16(squares: Path, tmp_path: Path) -> None:
+    train(squares, tmp_path, Stage1Recipe(epochs=1, batch_size=6, context_length=77), autocast=True)
     assert np.isfinite(losses(tmp_path)).all()
 
 
-def test_two_processes_train_as_one_with_their_batches_together(photographs: Path, tmp_path: Path) -> None:
-    """Under torchrun, without dropout, which is drawn for each process apart."""
+def test_two_processes_train_like_one_with_their_joint_batch(squares: Path, tmp_path: Path) -> None:
+    """Under torchrun and without dropout, which differs between processes."""
     common = [
-        str(photographs / "captions.json"), str(photographs), "--model", "tiny", "--from-scratch",
+        str(squares / "captions.json"), str(squares), "--model", "tiny", "--from-scratch",
         "--no-mcsie", "--epochs", "2", "--learning-rate", "1e-3", "--warmup", "2", "--context-length", "77",
     ]  # fmt: skip
     script = tmp_path / "run.py"

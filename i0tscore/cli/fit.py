@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from i0tscore.cli.async_options import AsyncOptions, async_options
 from i0tscore.cli.console import check_output, say, write_output
 from i0tscore.cli.options import InputOptions, ModelOptions, format_option, input_options, model_options
-from i0tscore.cli.scoring import Inputs, encoding_settings, make_scorer, read_inputs, refuse_unused
-from i0tscore.errors import InputError, UsageError
+from i0tscore.cli.scoring import encoding_settings, make_scorer, read_inputs, refuse_unused
+from i0tscore.errors import UsageError
 from i0tscore.render.document import RENDERERS
-
-if TYPE_CHECKING:
-    from i0tscore.gap import Statistics
-    from i0tscore.metrics.scorer import I0TScorer
-    from i0tscore.samples import Skipped
 
 
 @click.command(short_help="Fit reference statistics to a corpus.")
@@ -75,7 +70,8 @@ def fit(output: Path, name: str | None, source: str, bank: int, form: str, **opt
         statistics, skipped = fit_async(found.images, found.captions, **told), found.skipped
     else:
         scorer = make_scorer(model, on_error=inputs.on_error)
-        statistics, skipped = _fit_moments(scorer, found, bank, **told)
+        run = scorer.encode(found.images, found.captions)
+        statistics, skipped = scorer.fit_run(run, **told, bank_size=bank), (*found.skipped, *run.skipped)
     statistics.save(output)
 
     from i0tscore.cli.measures import rendered
@@ -90,17 +86,3 @@ def fit(output: Path, name: str | None, source: str, bank: int, form: str, **opt
         write_output(rendered(document, form, None))
     for one in skipped:
         say("warning", f"skipped {one.id}: {one.reason}")
-
-
-def _fit_moments(scorer: I0TScorer, found: Inputs, bank: int, **told: Any) -> tuple[Statistics, tuple[Skipped, ...]]:
-    """Statistics with moments and maybe a bank, and the samples that were left out."""
-    from i0tscore.gap import HubnessBank
-
-    run = scorer.encode(found.images, found.captions)
-    if not run.n:
-        raise InputError("no samples are left to fit statistics to")
-    statistics = scorer.fit(*run.pairs, **told, reference=not bank)
-    if bank:
-        statistics = statistics.with_fitted(bank=HubnessBank.sample(run.images, run.texts, bank))
-        statistics = statistics.with_reference(*run.pairs, run.image_index)
-    return statistics, (*found.skipped, *run.skipped)

@@ -186,10 +186,6 @@ class HubnessBank(FittedState):
 
         Raises:
             StatisticsError: There are fewer than ``size`` images or captions.
-
-        Example:
-            >>> HubnessBank.sample(np.eye(5), np.eye(5), 3).images.shape
-            (3, 5)
         """
         available = min(len(images), len(captions))
         if not 1 <= size <= available:

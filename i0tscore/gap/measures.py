@@ -76,10 +76,6 @@ def minimum_cosine_distance(images: NDArray[Any], captions: NDArray[Any]) -> flo
 
     Returns:
         1 − max x·y, in [0, 2]. Uses at most 32 MB for similarities.
-
-    Example:
-        >>> minimum_cosine_distance(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [0.6, 0.8]]))
-        0.4
     """
     step = max(1, _CELLS // max(1, len(captions)))
     blocks = (images[start : start + step] @ captions.T for start in range(0, len(images), step))
@@ -218,14 +214,14 @@ class Separability:
         squared_errors: Of each pair's image and caption, shape (t, 2).
         correct: Whether the predictions are on their modality's side of ½, shape (t, 2), bool.
         fitted_rows: Number of rows the regression was fitted to, two per pair.
-        dimensions: d.
+        without_gap: Expected ``linear_separability`` of modalities that do not differ.
     """
 
     pairs: NDArray[np.int64]
     squared_errors: _Floats
     correct: NDArray[np.bool_]
     fitted_rows: int
-    dimensions: int
+    without_gap: float
 
     @property
     def linear_separability(self) -> float:
@@ -237,24 +233,14 @@ class Separability:
         """Share of held-out rows whose modality is predicted correctly; ½ by chance."""
         return float(self.correct.mean())
 
-    @property
-    def without_gap(self) -> float:
-        """Expected ``linear_separability`` of modalities that do not differ.
-
-        For n rows of normal vectors that are independent of a label of variance ¼, the expected squared error of
-        least squares on new rows is ¼(n + 1)(n − 2) / (n(n − d − 2)).
-        """
-        n, d = self.fitted_rows, self.dimensions
-        return 1.0 - 0.25 * (n + 1) * (n - 2) / (n * (n - d - 2))
-
 
 def separability(images: NDArray[Any], captions: NDArray[Any], *, seed: int = 0) -> Separability:
     """Measure how well a linear function separates images from captions (LS in An et al. 2025).
 
-    Fits ordinary least squares with an intercept to 70 % of the pairs and predicts the other 30 %. Pairs are not
-    split, so both parts have as many images as captions. The paper, which follows Fahim et al. 2024, gives neither
-    labels nor split; labels of 0 and 1 fit its figures (with ±1, I0T_post's .54 would be −.85). The value depends
-    on n/d: compare it only at equal n and d, and with ``without_gap``.
+    Fits ordinary least squares with an intercept to 70 % of the pairs and predicts the other 30 %, with as many images
+    as captions in both parts. The paper, which follows Fahim et al. 2024, gives neither labels nor split; labels of 0
+    and 1 fit its figures (with ±1, I0T_post's .54 would be −.85). The value depends on n/d: compare it only at equal n
+    and d, and with ``without_gap``.
 
     Args:
         images: Unit embeddings, shape (n, d).
@@ -270,13 +256,12 @@ def separability(images: NDArray[Any], captions: NDArray[Any], *, seed: int = 0)
         >>> found.accuracy > 0.9, found.linear_separability > found.without_gap
         (True, True)
     """
-    count, dimensions = images.shape
-    order = np.random.default_rng(seed).permutation(count)
-    train, test = np.split(order, [int(TRAINED_SHARE * count)])
-    if 2 * len(train) <= dimensions + 2 or not len(test):
+    count, d = images.shape
+    train, test = np.split(np.random.default_rng(seed).permutation(count), [int(TRAINED_SHARE * count)])
+    n = 2 * len(train)
+    if n <= d + 2 or not len(test):
         raise InputError(
-            f"Linear separability needs more than {dimensions + 2} rows to fit, but 70 % of {count} pairs are only "
-            f"{2 * len(train)} rows."
+            f"Linear separability needs more than {d + 2} rows to fit, but 70 % of {count} pairs are only {n} rows."
         )
     labels = np.array([0.0, 1.0])
     rows = np.concatenate([images, captions], axis=0, dtype=np.float64)
@@ -285,7 +270,9 @@ def separability(images: NDArray[Any], captions: NDArray[Any], *, seed: int = 0)
     solution = np.linalg.lstsq(fitted, labels.repeat(len(train)), rcond=None)[0]
     predicted = np.stack([with_intercept[test] @ solution, with_intercept[count + test] @ solution], axis=1)
     correct = (predicted > 0.5) == (labels > 0.5)
-    return Separability(test, (predicted - labels) ** 2, correct, 2 * len(train), dimensions)
+    # The expected squared error on new rows, for n normal vectors independent of a label of variance ¼.
+    without_gap = 1.0 - 0.25 * (n + 1) * (n - 2) / (n * (n - d - 2))
+    return Separability(test, (predicted - labels) ** 2, correct, n, without_gap)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -319,12 +306,6 @@ def plot_panel(images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[n
 
     Raises:
         InputError: d < 3.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> panel = plot_panel(rng.normal(size=(9, 5)), rng.normal(size=(9, 5)), np.arange(9))
-        >>> panel.images.shape, panel.cosines["image_image"].shape
-        ((9, 3), (36,))
     """
     if images.shape[1] < 3:
         raise InputError(f"A gap plot needs embeddings of at least three dimensions, got {images.shape[1]}.")

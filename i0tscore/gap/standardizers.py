@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -296,16 +296,9 @@ class Standardizer:
         return result
 
 
-def all_standardizers() -> Iterator[Standardizer]:
-    """Iterate over the table, with every value of ``grid`` for standardizers with a parameter."""
-    for name, spec in STANDARDIZERS.items():
-        for strength in spec.grid or (None,):
-            yield Standardizer(name, strength)
-
-
-def default_standardizers() -> Iterator[Standardizer]:
-    """Iterate over the table, with default parameters."""
-    return (Standardizer(name, spec.default) for name, spec in STANDARDIZERS.items())
+def all_standardizers(*, grid: bool = True) -> list[Standardizer]:
+    """List the table, with every value of ``grid`` for standardizers with a parameter, or with the default only."""
+    return [Standardizer(n, value) for n, s in STANDARDIZERS.items() for value in (grid and s.grid) or (s.default,)]
 
 
 NONE = Standardizer("none")

@@ -97,12 +97,12 @@ def invert_images(
     """
     if not isinstance(encoder, PseudoTokenEncoder):
         raise _unsupported(encoder, "pseudo-tokens", PseudoTokenEncoder)
-    known = encoder.fingerprint
-    count = PAPER_INPUTS.get(known.name, (1, 1))[0] if tokens is None else tokens
+    model = encoder.fingerprint
+    count = PAPER_INPUTS.get(model.name, (1, 1))[0] if tokens is None else tokens
     check_positive(tokens=count)
     tower = encoder.prompt_tower(*insert_pseudo_tokens(encoder, template, count))
     optimization = (steps, lr, weight_decay, seed, tuple(eval_steps), patience)
-    config = InversionConfig("oti", known.name, known.space, known.precision, count, template, *optimization)
+    config = InversionConfig("oti", model.name, model.space, model.precision, count, template, *optimization)
     return _invert(encoder, config, tower, encoder.token_width, image_vectors, ids, batch_size, progress, resume)
 
 
@@ -156,15 +156,14 @@ def invert_captions(
     """
     if not isinstance(encoder, PseudoPatchEncoder):
         raise _unsupported(encoder, "pseudo-patches", PseudoPatchEncoder)
-    known = encoder.fingerprint
-    count = PAPER_INPUTS.get(known.name, (1, 1))[1] if patches is None else patches
+    model = encoder.fingerprint
+    count = PAPER_INPUTS.get(model.name, (1, 1))[1] if patches is None else patches
     check_positive(patches=count)
     rows, columns = encoder.patch_grid
     if count > rows * columns:
         raise UsageError(f"Expected at most {rows * columns} patches, the size of the grid, got {count}.")
     optimization = (steps, lr, weight_decay, seed, tuple(eval_steps), patience)
-    entry = encoder.patch_stage
-    config = InversionConfig("ovi", known.name, known.space, known.precision, count, entry, *optimization)
+    config = InversionConfig("ovi", model.name, model.space, model.precision, count, encoder.patch_stage, *optimization)
     tower = encoder.patch_tower(count)
     return _invert(encoder, config, tower, encoder.patch_width, caption_vectors, ids, batch_size, progress, resume)
 

@@ -182,10 +182,11 @@ def read_batches(
             theirs, ours = (f"{c.signature}, evaluated after {list(c.eval_steps)}" for c in (batch.config, config))
             raise UsageError(f"{path} belongs to a run with other settings: {theirs} instead of {ours}. {hint}")
         # The stored losses identify the targets.
-        known = row.keys() >= set(batch.ids) and batch.vectors.shape[1] == targets.shape[1]
-        own = targets[[row[name] for name in batch.ids]] if known else batch.vectors
-        difference = np.abs(1 - (batch.vectors * own).sum(axis=1) - batch.losses).max(initial=0)
-        if not known or not difference < _TOLERANCE:
+        same = row.keys() >= set(batch.ids) and batch.vectors.shape[1] == targets.shape[1]
+        if same:
+            losses = 1 - (batch.vectors * targets[[row[name] for name in batch.ids]]).sum(axis=1)
+            same = bool(np.abs(losses - batch.losses).max(initial=0) < _TOLERANCE)
+        if not same:
             raise UsageError(f"{path} belongs to a run on other items. {hint}")
         batches.append(batch)
     return batches

@@ -1,1 +1,1 @@
-"""Metrics: formulas on embeddings, metrics as values, and the scorer that runs them."""
+"""Metrics: their formulas, metrics as values, and the scorer that computes them."""

@@ -1,7 +1,7 @@
-"""The formulas, on embeddings: numpy arrays or torch tensors, any device, differentiable where torch is.
+"""Formulas of the metrics, on embeddings: numpy arrays or torch tensors, on any device, differentiable in torch.
 
-Every function normalizes its embeddings first, so raw encoder outputs and unit vectors give the same.
-Where a caption or an image has no direction once centred (it equals the mean), the score is NaN.
+Every function normalizes its embeddings first, so raw encoder outputs and unit vectors give the same scores. If an
+image or a caption equals its mean, it has no direction after centering and the score is NaN.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ ReferenceRule = Literal["harmonic", "mean"]
 
 
 def clip_score(images: ArrayT, captions: ArrayT, *, weight: float = 2.5, clip: bool = True) -> ArrayT:
-    """CLIPScore of matching rows: ``weight · max(cos, 0)`` (Hessel et al. 2021).
+    """Compute CLIPScore of matching rows: ``weight · max(cos, 0)`` (Hessel et al. 2021).
 
     Args:
-        images: Image embeddings (n, d).
-        captions: Embeddings (n, d) of the captions with the prefix ``A photo depicts``.
+        images: Image embeddings, shape (n, d).
+        captions: Embeddings of the captions with the prefix ``A photo depicts``, shape (n, d).
         weight: w of the paper.
         clip: Whether negative cosines become 0.
 
     Returns:
-        Shape (n,), in [0, weight] or, unclipped, in [−weight, weight].
+        Shape (n,), in [0, weight] or, without clipping, in [−weight, weight].
 
     Example:
         >>> import numpy as np
@@ -40,16 +40,16 @@ def clip_score(images: ArrayT, captions: ArrayT, *, weight: float = 2.5, clip: b
 
 
 def i0t_score(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any) -> ArrayT:
-    """I0TScore of matching rows: the cosine after I0T_post (An et al. 2025).
+    """Compute I0TScore of matching rows: the cosine after I0T_post (An et al. 2025).
 
     Args:
-        images: Image embeddings (n, d).
-        captions: Embeddings (n, d) of the captions with the scoring prefix.
-        image_mean: Mean (d,) of unit image embeddings of a reference corpus.
-        caption_mean: Mean (d,) of its unit caption embeddings.
+        images: Image embeddings, shape (n, d).
+        captions: Embeddings of the captions with the scoring prefix, shape (n, d).
+        image_mean: Mean of unit image embeddings of a reference corpus, shape (d,).
+        caption_mean: Mean of its unit caption embeddings, shape (d,).
 
     Returns:
-        Shape (n,), in [−1, 1], near 0 for unrelated pairs; NaN where a vector equals its mean.
+        Shape (n,), in [−1, 1], near 0 for unrelated pairs; NaN if a vector equals its mean.
 
     Example:
         >>> import numpy as np
@@ -57,18 +57,17 @@ def i0t_score(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: A
         >>> i0t_score(x, y, x.mean(0), y.mean(0)).round(3)
         array([ 1. , -0.5, -0.5])
     """
-    x, y = _standardized(POST, images, captions, image_mean, caption_mean)
-    return dot(x, y)
+    return dot(*_standardize(POST, images, captions, image_mean, caption_mean))
 
 
 def dn_score(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any, *, strength: float = 0.25) -> ArrayT:
-    """Distribution-normalized score of matching rows: (x − λμx)·(y − λμy) (Zhou et al. 2023).
+    """Compute the distribution-normalized score of matching rows: (x − λμx)·(y − λμy) (Zhou et al. 2023).
 
     Args:
-        images: Image embeddings (n, d).
-        captions: Caption embeddings (n, d).
-        image_mean: Mean (d,) of unit image embeddings.
-        caption_mean: Mean (d,) of unit caption embeddings.
+        images: Image embeddings, shape (n, d).
+        captions: Caption embeddings, shape (n, d).
+        image_mean: Mean of unit image embeddings, shape (d,).
+        caption_mean: Mean of unit caption embeddings, shape (d,).
         strength: λ.
 
     Returns:
@@ -79,23 +78,22 @@ def dn_score(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: An
         >>> dn_score(np.eye(2), np.eye(2), np.array([0.5, 0.5]), np.array([0.5, 0.5])).round(2)
         array([0.78, 0.78])
     """
-    x, y = _standardized(Standardizer("dn", strength), images, captions, image_mean, caption_mean)
-    return dot(x, y)
+    return dot(*_standardize(Standardizer("dn", strength), images, captions, image_mean, caption_mean))
 
 
 def ref_clip_score(
     images: ArrayT, captions: ArrayT, references: ArrayT | Sequence[ArrayT], *, weight: float = 2.5
 ) -> ArrayT:
-    """RefCLIPScore: harmonic mean of CLIPScore and max over references of max(cos, 0) (Hessel et al. 2021).
+    """Compute RefCLIPScore: harmonic mean of CLIPScore and max over references of max(cos, 0) (Hessel et al. 2021).
 
     Args:
-        images: Image embeddings (n, d).
-        captions: Caption embeddings (n, d).
-        references: Reference embeddings, (n, r, d) or a sequence of n arrays (r_i, d).
-        weight: w of the paper, on the image side.
+        images: Image embeddings, shape (n, d).
+        captions: Caption embeddings, shape (n, d).
+        references: Reference embeddings, shape (n, r, d), or a sequence of n arrays (r_i, d).
+        weight: w of the paper, for the image side.
 
     Returns:
-        Shape (n,), ≥ 0; 0 where either side is 0.
+        Shape (n,), ≥ 0; 0 if either side is 0.
 
     Example:
         >>> import numpy as np
@@ -118,17 +116,17 @@ def ref_i0t_score(
     *,
     rule: ReferenceRule = "harmonic",
 ) -> ArrayT:
-    """RefI0TScore: the rule of RefCLIPScore on I0T_post-standardized embeddings, each centred once.
+    """Compute RefI0TScore: the rule of RefCLIPScore on embeddings standardized by I0T_post.
 
-    Defined by analogy; An et al. 2025 give no reference-based figures.
+    Defined by analogy; An et al. 2025 report no scores with references.
 
     Args:
-        images: Image embeddings (n, d).
-        captions: Caption embeddings (n, d).
-        references: Reference embeddings, (n, r, d) or a sequence of n arrays (r_i, d).
-        image_mean: Mean (d,) of unit image embeddings.
-        caption_mean: Mean (d,) of unit caption embeddings.
-        rule: ``harmonic`` clips both sides at 0; ``mean`` is their unclipped arithmetic mean.
+        images: Image embeddings, shape (n, d).
+        captions: Caption embeddings, shape (n, d).
+        references: Reference embeddings, shape (n, r, d), or a sequence of n arrays (r_i, d).
+        image_mean: Mean of unit image embeddings, shape (d,).
+        caption_mean: Mean of unit caption embeddings, shape (d,).
+        rule: ``harmonic`` clips both sides at 0; ``mean`` is their arithmetic mean without clipping.
 
     Returns:
         Shape (n,), in [0, 1] for ``harmonic``, in [−1, 1] for ``mean``.
@@ -139,9 +137,9 @@ def ref_i0t_score(
         >>> ref_i0t_score(x, x, x[:, None], x.mean(0), x.mean(0)).round(3)
         array([1., 1., 1.])
     """
-    x, y = _standardized(POST, images, captions, image_mean, caption_mean)
-    reference = GapStatistics(image_mean, caption_mean)
-    z = [POST.apply(normalize(r), reference, "caption") for r in references]
+    x, y = _standardize(POST, images, captions, image_mean, caption_mean)
+    means = GapStatistics(image_mean, caption_mean)
+    z = [POST.apply(normalize(r), means, "caption") for r in references]
     return combine_references(dot(x, y), max_similarity(y, z), rule)
 
 
@@ -153,9 +151,9 @@ class Breakdown(NamedTuple):
     Attributes:
         cosine: x·y.
         offset: μx·μy, the same for every pair.
-        image_bias: x̃·μy, what this image scores with any caption.
-        caption_bias: μx·ỹ, what this caption scores with any image.
-        semantic: x̃·ỹ, what is left to say that the two belong together.
+        image_bias: x̃·μy, which this image scores with any caption.
+        caption_bias: μx·ỹ, which this caption scores with any image.
+        semantic: x̃·ỹ, the part that depends on the match.
         image_residual_norm: ‖x̃‖.
         caption_residual_norm: ‖ỹ‖; I0TScore = semantic / (‖x̃‖ ‖ỹ‖).
     """
@@ -170,16 +168,16 @@ class Breakdown(NamedTuple):
 
 
 def breakdown(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any) -> Breakdown:
-    """Split the cosine of matching rows into its four parts.
+    """Decompose the cosine of matching rows into its four parts.
 
     Args:
-        images: Image embeddings (n, d).
-        captions: Caption embeddings (n, d).
-        image_mean: Mean (d,) of unit image embeddings.
-        caption_mean: Mean (d,) of unit caption embeddings.
+        images: Image embeddings, shape (n, d).
+        captions: Caption embeddings, shape (n, d).
+        image_mean: Mean of unit image embeddings, shape (d,).
+        caption_mean: Mean of unit caption embeddings, shape (d,).
 
     Returns:
-        The parts, each (n,), in the dtype of the inputs.
+        The parts, shape (n,) each, in the dtype of the inputs.
 
     Example:
         >>> import numpy as np
@@ -203,18 +201,17 @@ def breakdown(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: A
 
 
 def max_similarity(captions: ArrayT, references: Sequence[ArrayT]) -> ArrayT:
-    """Highest dot product of each caption (n, d) with its references, n arrays (r_i, d), r_i ≥ 1."""
-    xp = namespace(captions)
+    """Return the highest dot product of each caption (n, d) with its references, n arrays (r_i, d) with r_i ≥ 1."""
     if not len(captions):
         return dot(captions, captions)
-    best: ArrayT = xp.stack([(r @ y).max() for y, r in zip(captions, references, strict=True)])
+    best: ArrayT = namespace(captions).stack([(r @ y).max() for y, r in zip(captions, references, strict=True)])
     return best
 
 
 def combine_references(similarity: ArrayT, nearest: ArrayT, rule: ReferenceRule) -> ArrayT:
-    """Join the image side and the reference side of a Ref- score; shapes alike.
+    """Combine the image side and the reference side of a Ref- score, arrays of one shape.
 
-    ``harmonic`` clips both at 0 and is 0 where either is 0; ``mean`` does not clip.
+    ``harmonic`` clips both at 0 and is 0 if either is 0; ``mean`` does not clip.
     """
     if rule == "mean":
         mean: ArrayT = (similarity + nearest) / 2
@@ -227,21 +224,19 @@ def combine_references(similarity: ArrayT, nearest: ArrayT, rule: ReferenceRule)
 
 
 def _check(images: Any, captions: Any) -> None:
-    """Refuse what is not two arrays, or two tensors, of one shape."""
+    """Check that both are arrays, or both tensors, of one shape."""
     if type(images) is not type(captions) or not hasattr(images, "shape"):
-        kinds = f"{type(images).__name__} and {type(captions).__name__}"
-        raise InputError(f"images and captions must both be numpy arrays or both torch tensors, not {kinds}")
+        types = f"{type(images).__name__} and {type(captions).__name__}"
+        raise InputError(f"Expected images and captions as two numpy arrays or two torch tensors, got {types}.")
     if images.shape != captions.shape:
         shapes = f"{tuple(images.shape)} and {tuple(captions.shape)}"
-        raise InputError(f"images and captions must have one shape, a row a pair, not {shapes}")
+        raise InputError(f"Expected images and captions of one shape, with a row per pair, got {shapes}.")
 
 
-def _standardized(
+def _standardize(
     standardizer: Standardizer, images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: Any
 ) -> tuple[ArrayT, ArrayT]:
     _check(images, captions)
-    reference = GapStatistics(image_mean, caption_mean)
-    return (
-        standardizer.apply(normalize(images), reference, "image"),
-        standardizer.apply(normalize(captions), reference, "caption"),
-    )
+    means = GapStatistics(image_mean, caption_mean)
+    x = standardizer.apply(normalize(images), means, "image")
+    return x, standardizer.apply(normalize(captions), means, "caption")

@@ -1,4 +1,4 @@
-"""The scorer: images and captions in, a result out."""
+"""The scorer, and functions that score in one call: images and captions in, a result out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from i0tscore.encoders import DEFAULT_MODEL
 from i0tscore.encoders.encode import RunEncoder
 from i0tscore.encoders.encoded import EncodedRun
 from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
-from i0tscore.gap import Statistics
+from i0tscore.gap import HubnessBank, Statistics
 from i0tscore.gap.standardizers import Modality
 from i0tscore.metrics.evaluate import evaluate
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
@@ -113,19 +113,19 @@ class I0TScorer:
         references: Iterable[Sequence[str] | str] | None = None,
         ids: Iterable[str] | None = None,
     ) -> Result:
-        """Score captions, each against the image of the same position.
+        """Score captions, each against the image at the same position.
 
         Args:
-            images: Paths, PIL images, uint8 arrays or tensors (H, W, 3) or (3, H, W); or embeddings,
-                one float array (n, d). Sequences and generators are taken; an image that occurs several
-                times is encoded once.
-            captions: Strings, without prefix; or embeddings (n, d).
+            images: Paths, PIL images, uint8 arrays or tensors (H, W, 3) or (3, H, W), in a sequence or generator; or
+                embeddings, one float array (n, d). Repeated images are encoded once.
+            captions: Strings without prefix, or embeddings (n, d).
             references: For each caption a string or a list of strings.
-            ids: Names of the samples; image stems or positions if left out.
+            ids: Ids of the samples. Default: image stems or positions.
 
         Raises:
-            InputError: Lengths differ, an image cannot be read, a caption is empty or not a string.
-            StatisticsError: No statistics, and too few samples for their own.
+            InputError: Lengths differ, an image cannot be read, or a caption is empty or not a string.
+            NothingToScoreError: Every sample was skipped.
+            StatisticsError: A metric needs statistics, and there are too few samples for per-run statistics.
         """
         return self.evaluate(self.encode(images, captions, references, ids))
 
@@ -136,7 +136,7 @@ class I0TScorer:
         references: Iterable[Sequence[str] | str] | None = None,
         ids: Iterable[str] | None = None,
     ) -> EncodedRun:
-        """The first half of ``score``, for callers that keep or join embeddings; arguments as there."""
+        """Encode samples for ``evaluate`` or ``fit_run``; see ``score`` for the arguments."""
         return EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids)))
 
     def update(
@@ -146,19 +146,19 @@ class I0TScorer:
         references: Iterable[Sequence[str] | str] | None = None,
         ids: Iterable[str] | None = None,
     ) -> None:
-        """Encode more samples and keep their embeddings until ``compute``; arguments as for ``score``."""
+        """Encode more samples and keep their embeddings until ``reset``; see ``score`` for the arguments."""
         start = sum(run.n + len(run.skipped) for run in self._runs)
         self._runs.extend(self._encoder.runs(images, captions, references, ids, start=start))
 
     def compute(self) -> Result:
-        """Score everything since the last ``reset``; an ``InputError`` if nothing was added."""
+        """Score everything since the last ``reset``; raises as ``score``."""
         if not self._runs:
-            raise InputError("nothing to compute: call update(images, captions) first")
+            raise InputError("Nothing to compute. Call update(images, captions) first.")
         self._runs = [EncodedRun.concat(self._runs)]
         return self.evaluate(self._runs[0])
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Discard all samples."""
         self._runs = []
 
     def similarity(
@@ -169,12 +169,12 @@ class I0TScorer:
         kinds: tuple[Modality, Modality] = ("image", "caption"),
         metric: str | Metric = "I0TScore",
     ) -> NDArray[np.float64]:
-        """Similarity of everything with everything, on one scale across and within modalities.
+        """Compute similarities of all pairs, on one scale across and within modalities.
 
         Args:
             first: M images or captions, as for ``score``.
             second: N images or captions.
-            kinds: What the two are, each ``image`` or ``caption``.
+            kinds: Modality of each, ``image`` or ``caption``.
             metric: A metric without references.
 
         Returns:
@@ -182,7 +182,7 @@ class I0TScorer:
 
         Raises:
             StatisticsError: The metric needs fixed statistics.
-            UsageError: The metric needs references, or says nothing within a modality.
+            UsageError: The metric needs references, or is undefined within a modality.
         """
         (chosen,) = parse_metrics(metric)
         if chosen.needs_references:
@@ -210,40 +210,162 @@ class I0TScorer:
         source: str = "",
         reference: bool = True,
     ) -> Statistics:
-        """Fit reference statistics; each sample counts once, so that shards can be fitted and merged.
+        """Fit reference statistics. Each sample counts once, so statistics of shards can be merged.
 
         Args:
-            images: As for ``score``; ``captions``, too, right ones only.
-            captions: See ``images``.
+            images: As for ``score``.
+            captions: Matched captions, as for ``score``.
             name: Short name, shown in signatures.
-            source: What the data are, in words.
-            reference: Whether to keep the score distributions that percentiles and p_match need.
+            source: Description of the data.
+            reference: Whether to include the score distributions that percentiles and p_match need.
+
+        Raises:
+            InputError: As for ``score``.
+            NothingToScoreError: Every sample was skipped.
+            StatisticsError: There are no two different images, or all images or all captions are alike.
         """
         run = self.encode(images, captions)
-        if not run.n:
-            raise InputError("no samples to fit statistics to")
+        statistics = self.fit_run(run, name=name, source=source, reference=reference)
         if run.skipped:
             first = f"{run.skipped[0].id}: {run.skipped[0].reason}"
-            warnings.warn(f"{len(run.skipped)} samples left out, first {first}", UserWarning, stacklevel=2)
+            warnings.warn(f"Skipped {len(run.skipped)} samples. First: {first}", UserWarning, stacklevel=2)
+        return statistics
+
+    def fit_run(
+        self, run: EncodedRun, *, name: str, source: str = "", reference: bool = True, bank_size: int = 0
+    ) -> Statistics:
+        """Fit reference statistics to samples from ``encode``; raises as ``fit``.
+
+        Args:
+            run: Encoded samples with matched captions.
+            name: Short name, shown in signatures.
+            source: Description of the data.
+            reference: Whether to include score distributions.
+            bank_size: Number of images and captions to keep for ``nnn``; 0 for none.
+        """
+        if not run.n:
+            raise NothingToScoreError("No samples to fit statistics to: every sample was skipped.")
         statistics = run_statistics(run, self._encoder.used_fingerprint, self._preset.prefix, name=name, source=source)
+        if bank_size:
+            statistics = statistics.with_fitted(bank=HubnessBank.sample(run.images, run.texts, bank_size))
         return statistics.with_reference(*run.pairs, run.image_index) if reference else statistics
 
     @property
     def statistics(self) -> Statistics | None:
-        """The fixed statistics in use; None where each run has its own."""
+        """The fixed statistics; None if each run has its own."""
         return fixed_statistics(self._statistics, self._encoder.fingerprint, self._preset.prefix)
 
     def evaluate(self, run: EncodedRun) -> Result:
-        """The second half of ``score``, with the same errors: the metrics of samples that are encoded."""
+        """Compute the metrics of samples from ``encode``; raises as ``score``."""
         if not run.n:
             raise NothingToScoreError("Nothing to score: every sample was skipped.")
         metrics = self._metrics or parse_metrics(self._preset.choose(run.references is not None))
-        if run.references is None and any(m.needs_references for m in metrics):
-            names = ", ".join(str(m) for m in metrics if m.needs_references)
-            raise InputError(f"{names} needs references for every caption, and none were given")
+        needing = [str(metric) for metric in metrics if metric.needs_references]
+        if needing and run.references is None:
+            raise InputError(f"{', '.join(needing)} needs references for every caption, but none were given.")
         statistics, notes = choose_statistics(
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
         fields = self._encoder.signature_fields, self._encoder.encoding_fields
-        settings = SignatureFields(*fields, self._resampling, self._ranks)
-        return evaluate(run, metrics, statistics, settings, notes=notes)
+        return evaluate(run, metrics, statistics, SignatureFields(*fields, self._resampling, self._ranks), notes=notes)
+
+
+def i0t_score(
+    images: Iterable[Any],
+    captions: Iterable[Any],
+    references: Iterable[Sequence[str] | str] | None = None,
+    *,
+    model: str | Encoder = DEFAULT_MODEL,
+    statistics: str | Path | Statistics = "auto",
+    ids: Iterable[str] | None = None,
+    **options: Any,
+) -> Result:
+    """Compute I0TScore and, if references are given, RefI0TScore.
+
+    Args:
+        images: As for ``I0TScorer.score``; embeddings (n, d) need no model.
+        captions: As for ``I0TScorer.score``.
+        references: For each caption a string or a list of strings.
+        model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
+        statistics: ``auto``, ``builtin``, ``batch``, a file, or ``Statistics``.
+        ids: Ids of the samples.
+        **options: Other options of ``I0TScorer``.
+
+    Returns:
+        ``result["I0TScore"].mean``, ``.interval``, ``.values``, ``.signature``; ``result.samples``.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(300, 16))
+        >>> y = x + rng.normal(size=(300, 16))
+        >>> result = i0t_score(x, y, statistics="batch")
+        >>> round(result["I0TScore"].mean, 1)
+        0.7
+    """
+    metrics = ("I0TScore",) if references is None else ("I0TScore", "RefI0TScore")
+    scorer = I0TScorer(model, statistics=statistics, **{"metrics": metrics, **options})
+    return scorer.score(images, captions, references, ids)
+
+
+def clip_score(
+    images: Iterable[Any],
+    captions: Iterable[Any],
+    references: Iterable[Sequence[str] | str] | None = None,
+    *,
+    model: str | Encoder = DEFAULT_MODEL,
+    statistics: str | Path | Statistics = "auto",
+    ids: Iterable[str] | None = None,
+    **options: Any,
+) -> Result:
+    """Compute CLIPScore (Hessel et al. 2021) and, if references are given, RefCLIPScore.
+
+    Args:
+        images: As for ``I0TScorer.score``; embeddings (n, d) need no model.
+        captions: As for ``I0TScorer.score``.
+        references: For each caption a string or a list of strings.
+        model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
+        statistics: Used for the breakdown and the percentiles only.
+        ids: Ids of the samples.
+        **options: Other options of ``I0TScorer``.
+
+    Returns:
+        ``result["CLIPScore"].mean`` and so on, as for ``i0t_score``.
+
+    Example:
+        >>> import numpy as np
+        >>> result = clip_score(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]]))
+        >>> round(result["CLIPScore"].mean, 3)
+        1.5
+    """
+    metrics = ("CLIPScore",) if references is None else ("CLIPScore", "RefCLIPScore")
+    scorer = I0TScorer(model, statistics=statistics, **{"metrics": metrics, **options})
+    return scorer.score(images, captions, references, ids)
+
+
+def fit(
+    images: Iterable[Any],
+    captions: Iterable[Any],
+    *,
+    model: str | Encoder = DEFAULT_MODEL,
+    name: str = "fitted",
+    source: str = "",
+    **options: Any,
+) -> Statistics:
+    """Fit reference statistics to images with matched captions; ``.save("stats.safetensors")`` saves them.
+
+    Args:
+        images: As for ``I0TScorer.score``.
+        captions: A matched caption for each image.
+        model: Encoder that the statistics are for.
+        name: Short name, shown in signatures.
+        source: Description of the data.
+        **options: Other options of ``I0TScorer``.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> fit(rng.normal(size=(50, 8)), rng.normal(size=(50, 8))).image.count
+        50
+    """
+    return I0TScorer(model, **options).fit(images, captions, name=name, source=source)

@@ -66,30 +66,38 @@ def skipped_table(skipped: Sequence[Skipped]) -> Table | None:
     return Table(["skipped", "reason"], skipped, left=2) if skipped else None
 
 
+def difference_row(difference: Difference) -> list[str]:
+    """Return the cells of a difference: its estimate, p-value and Holm's p-value."""
+    p_values = map(format_p_value, (difference.p_value, difference.p_holm))
+    return [format_estimate(difference.estimate, signed=True), *p_values]
+
+
+def difference_cells(difference: Difference | None) -> dict[str, Any]:
+    """Return the CSV cells of a difference: its estimate and p-values."""
+    if difference is None:
+        return {"difference": Estimate(None, None), "p": None, "p_holm": None}
+    return {"difference": difference.estimate, "p": difference.p_value, "p_holm": difference.p_holm}
+
+
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
     """Return CSV with a header, numbers in full; undefined values are empty cells.
 
     Args:
-        rows: Cells by column.
+        rows: Cells by column; an ``Estimate`` fills its column, ``<column>_low`` and ``<column>_high``.
         columns: Columns in order; those of the first row if None.
     """
+    flat = []
+    for row in rows:
+        cells: dict[str, Any] = {}
+        for name, cell in row.items():
+            if isinstance(cell, Estimate):
+                low, high = cell.interval or (None, None)
+                cells |= {name: cell.value, f"{name}_low": low, f"{name}_high": high}
+            else:
+                cells[name] = cell
+        flat.append(cells)
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, columns or list(flat[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(flat)
     return text.getvalue()
-
-
-def estimate_cells(prefix: str, estimate: Estimate | None) -> dict[str, float | None]:
-    """Return the CSV cells of an estimate: its value, ``<prefix>_low`` and ``<prefix>_high``."""
-    value = None if estimate is None else estimate.value
-    low, high = (None, None) if estimate is None or estimate.interval is None else estimate.interval
-    return {prefix: value, f"{prefix}_low": low, f"{prefix}_high": high}
-
-
-def difference_cells(difference: Difference | None) -> dict[str, float | None]:
-    """Return the CSV cells of a difference: its value, interval and p-values."""
-    if difference is None:
-        return {**estimate_cells("difference", None), "p": None, "p_holm": None}
-    p_values = {"p": difference.p_value, "p_holm": difference.p_holm}
-    return {**estimate_cells("difference", difference.estimate), **p_values}

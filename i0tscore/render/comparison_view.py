@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from i0tscore.render.cells import (
     csv_text,
     describe_intervals,
     difference_cells,
-    estimate_cells,
+    difference_row,
     format_estimate,
-    format_p_value,
     skipped_table,
 )
 from i0tscore.render.document import UNDEFINED, Document, Notes, Signatures, Table
@@ -69,7 +68,7 @@ def comparison_csv(comparison: Comparison) -> str:
                     "system": system,
                     "n": metric.n,
                     "groups": metric.groups,
-                    **estimate_cells("mean", mean),
+                    "mean": mean,
                     "baseline": comparison.baseline,
                     **difference_cells(metric.differences.get(system)),
                     **(dict.fromkeys(Outcomes._fields) if outcomes is None else outcomes._asdict()),
@@ -83,14 +82,15 @@ def correlation_document(report: CorrelationReport) -> Document:
     symbol = SYMBOLS[report.headline]
     differences = parts = None
     if report.differences:
-        rows = [
-            [name, format_estimate(d.estimate, signed=True), format_p_value(d.p_value), format_p_value(d.p_holm)]
-            for name, d in report.differences.items()
-        ]
-        title = f"difference in {symbol} from {report.baseline}, on the same rows"
+        rows = [[name, *difference_row(difference)] for name, difference in report.differences.items()]
+        title = f"Difference in {symbol} from {report.baseline}, on the same rows"
         differences = Table(["score", "difference", "p", "Holm's p"], rows, title)
     if report.parts:
-        parts = part_table(report, report.labeled_parts)._replace(title=f"{symbol} by part")
+        rows = [
+            [part, *(format_estimate(by_metric[name]) for name in report.agreement)]
+            for part, by_metric in report.labeled_parts.items()
+        ]
+        parts = Table(["part", *report.agreement], rows, f"{symbol} by part")
     return Document(
         [
             agreement_table(report),
@@ -121,7 +121,7 @@ def correlation_csv(report: CorrelationReport) -> str:
                     "correlation": correlation,
                     "n": agreement.n,
                     "groups": agreement.groups,
-                    **estimate_cells("value", estimate),
+                    "value": estimate,
                     "ties": agreement.ties,
                     "baseline": None if difference is None else difference.second,
                     **difference_cells(difference),
@@ -129,8 +129,7 @@ def correlation_csv(report: CorrelationReport) -> str:
             )
     for part, by_metric in report.labeled_parts.items():
         for name, estimate in by_metric.items():
-            row = {"metric": name, "part": part, "correlation": report.headline}
-            rows.append({**row, **estimate_cells("value", estimate)})
+            rows.append({"metric": name, "part": part, "correlation": report.headline, "value": estimate})
     return csv_text(rows)
 
 
@@ -164,35 +163,14 @@ def agreement_table(
     return Table([name_heading, *(SYMBOLS[name] for name in names), "ties", "n", cluster_heading], rows)
 
 
-def part_table(
-    report: CorrelationReport,
-    parts: Mapping[str, Mapping[str, Estimate]],
-    *,
-    format_cell: Callable[[Estimate], str] = format_estimate,
-) -> Table:
-    """Return a table of parts by score with the headline correlation.
-
-    Args:
-        report: Agreement of scores with ratings.
-        parts: Estimates by part and score.
-        format_cell: Formats an estimate.
-    """
-    names = list(report.agreement)
-    return Table(["part", *names], [[part, *(format_cell(own[name]) for name in names)] for part, own in parts.items()])
-
-
 def _comparison_table(name: str, metric: MetricComparison) -> Table:
     rows = []
     for system, mean in metric.means.items():
-        row = [system, format_estimate(mean)]
         if system in metric.differences:
-            difference = metric.differences[system]
-            row.append(format_estimate(difference.estimate, signed=True))
-            row += [format_p_value(difference.p_value), format_p_value(difference.p_holm)]
-            row += map(str, metric.outcomes[system])
+            cells = [*difference_row(metric.differences[system]), *map(str, metric.outcomes[system])]
         else:
-            row += ["baseline", *[UNDEFINED] * 5]
-        rows.append(row)
+            cells = ["baseline", *[UNDEFINED] * 5]
+        rows.append([system, format_estimate(mean), *cells])
     header = ["system", "mean", "difference", "p", "Holm's p", "higher", "equal", "lower"]
     return Table(header, rows, f"{name}, {metric.n} ids, {metric.groups} images")
 

@@ -11,7 +11,6 @@ from i0tscore.gap.measures import TRAINED_SHARE
 from i0tscore.render.cells import (
     csv_text,
     describe_intervals,
-    estimate_cells,
     format_estimate,
     format_number,
     skipped_table,
@@ -58,7 +57,7 @@ class StatisticsSummary(NamedTuple):
 def gap_document(report: GapReport) -> Document:
     """Return a document with tables of distances, of mean cosines, and of the coordinates that carry the gap."""
     before = next(iter(report.measures.values()))
-    title = f"modality gap, {before.images:,} images, {before.captions:,} captions"
+    title = f"Modality gap, {before.images:,} images, {before.captions:,} captions"
     distances = [
         [name, found.severity, *(format_estimate(found[m]) for m in MEASURES[:5])]
         for name, found in report.measures.items()
@@ -77,11 +76,11 @@ def gap_document(report: GapReport) -> Document:
     return Document(
         [
             Table(["standardizer", "severity", *headings[:5]], distances, title, left=2),
-            Table(["standardizer", *headings[5:]], cosines, "mean cosines"),
+            Table(["standardizer", *headings[5:]], cosines, "Mean cosines"),
             Table(
                 ["coordinate", "image mean", "text mean", "share of CD²"],
                 coordinates,
-                "coordinates that carry most of the gap under none",
+                "Coordinates that carry most of the gap under none",
             ),
             skipped_table(report.skipped),
             Notes([LEGEND, *_notes(report, before)]),
@@ -98,9 +97,8 @@ def gap_csv(report: GapReport) -> str:
     """
     rows = []
     for name, found in report.measures.items():
-        cells = [estimate_cells(measure, found[measure]) for measure in MEASURES]
         row = {"standardizer": name, "images": found.images, "captions": found.captions, "band": found.severity}
-        rows.append({**row, **{key: value for own in cells for key, value in own.items()}})
+        rows.append({**row, **{measure: found[measure] for measure in MEASURES}})
     return csv_text(rows)
 
 
@@ -134,7 +132,7 @@ def statistics_document(statistics: Statistics, closing: Paragraph | None = None
     """
     summary = summarize_statistics(statistics)
     source = f" ({statistics.source})" if statistics.source else ""
-    gap = f"modality gap (centroid distance): {summary.gap:.3f} between the means"
+    gap = f"Modality gap (centroid distance): {summary.gap:.3f} between the means"
     if summary.gap_expected is not None:
         gap += f"; after post, about {summary.gap_expected:.3f} is expected on new data"
     quartiles = None
@@ -146,9 +144,11 @@ def statistics_document(statistics: Statistics, closing: Paragraph | None = None
         quartiles = Table(["similarity under", "matched pairs", "mismatched pairs"], rows, wrap=False)
     return Document(
         [
-            Paragraph([f"{statistics.name}-{statistics.digest}: {summary.n} pairs{source}, {statistics.encoder}", gap]),
+            Paragraph(
+                [f"{statistics.name}-{statistics.digest}: {summary.n} pairs{source}, {statistics.encoder}", f"{gap}."]
+            ),
             quartiles,
-            Notes(["quartiles: 25%, 50% and 75% of the pairs are below"] if quartiles else []),
+            Notes(["Quartiles: 25%, 50% and 75% of the pairs score lower."] if quartiles else []),
             closing,
         ]
     )
@@ -167,7 +167,7 @@ def _notes(report: GapReport, before: GapMeasures) -> list[str]:
         )
     if report.statistics is not None:
         source = f" ({report.statistics.source})" if report.statistics.source else ""
-        notes.append(f"Statistics: {report.statistics.name}{source}")
+        notes.append(f"Statistics: {report.statistics.name}{source}.")
     standardizers: dict[str, list[str]] = {}
     for name, found in report.measures.items():
         for note in found.notes:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from i0tscore.render.cells import (
     csv_text,
     describe_intervals,
-    estimate_cells,
     format_estimate,
     format_number,
     skipped_table,
@@ -42,7 +40,7 @@ def retrieval_document(report: RetrievalReport) -> Document:
     return Document(
         [
             _table(title, measures, signed=False),
-            _table("difference from the baseline, query by query", differences, signed=True) if differences else None,
+            _table("Difference from the baseline, query by query", differences, signed=True) if differences else None,
             skipped_table(report.skipped),
             Notes([*notes, *report.notes]),
             Signatures([str(report.signature)]),
@@ -52,14 +50,17 @@ def retrieval_document(report: RetrievalReport) -> Document:
 
 def retrieval_csv(report: RetrievalReport) -> str:
     """Return CSV with one row per method: each measure and its difference, with ``_low`` and ``_high``."""
-    rows = []
-    for name, method in {"native": report.baseline, **report.methods}.items():
-        row: dict[str, Any] = {"way": name, "queries": report.queries, "gallery": report.gallery}
-        for measure in LABEL_MEASURES:
-            row |= estimate_cells(measure, method.measures[measure])
-        for measure in LABEL_MEASURES:
-            row |= estimate_cells(f"{measure} difference", method.differences.get(measure))
-        rows.append(row)
+    none = Estimate(None, None)
+    rows = [
+        {
+            "way": name,
+            "queries": report.queries,
+            "gallery": report.gallery,
+            **{measure: method.measures[measure] for measure in LABEL_MEASURES},
+            **{f"{measure} difference": method.differences.get(measure, none) for measure in LABEL_MEASURES},
+        }
+        for name, method in {"native": report.baseline, **report.methods}.items()
+    ]
     return csv_text(rows)
 
 

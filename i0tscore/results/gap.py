@@ -25,7 +25,7 @@ from i0tscore.gap.measures import (
     separability,
     severity,
 )
-from i0tscore.gap.standardizers import default_standardizers
+from i0tscore.gap.standardizers import all_standardizers
 from i0tscore.gap.vectors import dot, normalize
 from i0tscore.results.intervals import (
     Estimate,
@@ -347,7 +347,7 @@ def gap_panels(
 def _usable(statistics: Statistics | None, notes: list[str]) -> list[Standardizer]:
     known = GapStatistics() if statistics is None else statistics.gap_statistics
     usable = []
-    for standardizer in default_standardizers():
+    for standardizer in all_standardizers(grid=False):
         if standardizer.spec.cross_modal_only:
             notes.append(f"{standardizer} is left out: it changes similarities, not embeddings.")
         elif standardizer.spec.need is None or known.has(standardizer.spec.need):

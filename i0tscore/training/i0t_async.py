@@ -1,4 +1,4 @@
-"""I0T_async (An et al. 2025): a trained BatchNorm1d behind each frozen encoder.
+"""I0T_async (An et al. 2025): a trained BatchNorm1d after each frozen encoder.
 
 Only 4 · d parameters are trained. The running means and variances, which follow the batches, do most of
 the work; ``docs/i0t-async.md`` has the ablation.

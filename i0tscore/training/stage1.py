@@ -63,7 +63,7 @@ class Stage1Recipe(Recipe):
     Attributes:
         context_length: Context length of the text tower.
         kept_positions: Number of leading positions to keep unchanged.
-        layer_norm: Whether to train with a LayerNorm behind each encoder, which is written to a file of its
+        layer_norm: Whether to train with a LayerNorm after each encoder, which is written to a file of its
             own and is not part of the encoder.
     """
 
@@ -393,7 +393,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--context-length", type=int, default=248, show_default=True, help="Tokens the text tower can read.")
 @click.option("--cyclic-weight", type=float, default=0.25, show_default=True, help="0 for the paper's LCO.")
 @click.option("--mcsie/--no-mcsie", default=True, show_default=True, help="Encode each batch twice under dropout.")
-@click.option("--layer-norm", is_flag=True, help="LayerNorm behind each encoder: the paper's LN rows.")
+@click.option("--layer-norm", is_flag=True, help="LayerNorm after each encoder: the paper's LN rows.")
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of weights, order and dropout.")
 @click.option("--device", default="cpu", show_default=True, help="Under torchrun, cuda means each process's own GPU.")
 @click.option("--autocast", is_flag=True, help="Mixed precision in bf16.")
