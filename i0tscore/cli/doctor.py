@@ -13,7 +13,7 @@ import click
 
 from i0tscore.cli.console import write_output
 from i0tscore.cli.options import format_option
-from i0tscore.encoders import DEFAULT_MODEL
+from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import I0TScoreError
 
 PACKAGES = (

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from i0tscore.encoders import DEFAULT_MODEL
+from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import UsageError
 from i0tscore.samples import INPUT_FORMATS
 
 if TYPE_CHECKING:
-    from i0tscore.encoders.long_captions import LongCaptions
+    from i0tscore.encoders.options import LongCaptions
 
 Decorator = Callable[[Any], Any]
 

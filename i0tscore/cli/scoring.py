@@ -115,11 +115,12 @@ def make_encoder(options: ModelOptions, *, on_error: str, prefix: str | None = N
         prefix: Before each text; that of the preset if None.
     """
     from i0tscore.encoders.encode import RunEncoder
+    from i0tscore.encoders.options import EncodeOptions
     from i0tscore.metrics.metric import PRESETS
 
     settings = encoding_settings(options, on_error=on_error)
     preset = PRESETS[settings.pop("preset")]
-    return RunEncoder(prefix=preset.prefix if prefix is None else prefix, **settings)
+    return RunEncoder(EncodeOptions(**settings), preset.prefix if prefix is None else prefix)
 
 
 def encoding_settings(options: ModelOptions, *, on_error: str) -> dict[str, Any]:

@@ -6,22 +6,20 @@ embedded one; ``loop`` encodes whole data sets, ``cache`` keeps what was encoded
 
 from __future__ import annotations
 
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING
 
+from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
 
-DEFAULT_MODEL = "ViT-B-32-quickgelu/openai"
-"""The model of the CLIPScore paper."""
-
 
 def load_encoder(
     model: str = DEFAULT_MODEL,
     *,
-    weights: str | Path | None = None,
+    weights: str | PathLike[str] | None = None,
     precision: str = "fp32",
     device: str = "cpu",
     offline: bool = False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,49 +21,28 @@ from i0tscore.encoders.inputs import (
     same_length,
     strings,
 )
-from i0tscore.errors import InputError, UsageError
+from i0tscore.encoders.options import EncodeOptions
+from i0tscore.errors import InputError
 from i0tscore.samples import Skipped
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder, Fingerprint
     from i0tscore.encoders.cache import EmbeddingCache
-    from i0tscore.encoders.long_captions import LongCaptions
     from i0tscore.encoders.loop import Embedded
 
 
 class RunEncoder:
-    """Loads the encoder when it is first needed and turns inputs into ``EncodedRun``; see ``I0TScorer``."""
+    """Loads the encoder at first use and turns images and captions into ``EncodedRun``.
 
-    def __init__(
-        self,
-        model: str | Encoder,
-        *,
-        prefix: str,
-        batch_size: int,
-        workers: int,
-        long_captions: LongCaptions,
-        on_error: str,
-        cache_dir: str | PathLike[str] | None,
-        progress: bool,
-        precision: str,
-        **loading: Any,
-    ) -> None:
-        for name, value, choices in (
-            ("long_captions", long_captions, ("truncate", "split", "error")),
-            ("on_error", on_error, ("raise", "skip")),
-        ):
-            if value not in choices:
-                raise UsageError(f"{name}={value!r}; choose from {', '.join(choices)}")
-        self._model = model
-        self._loading = {"precision": precision, **loading}
-        self._prefix = prefix
-        self._batch_size = batch_size
-        self._workers = workers
-        self._cache_dir = cache_dir
-        self._progress = progress
-        self._skip = on_error == "skip"
-        self.long_captions = long_captions
-        self._encoder: Encoder | None = None if isinstance(model, str) else model
+    Args:
+        options: How to encode.
+        prefix: Text put before each caption.
+    """
+
+    def __init__(self, options: EncodeOptions, prefix: str) -> None:
+        self.options = options
+        self.prefix = prefix
+        self._encoder: Encoder | None = None if isinstance(options.model, str) else options.model
         self._cache: EmbeddingCache | None = None
 
     @property
@@ -73,7 +51,10 @@ class RunEncoder:
         if self._encoder is None:
             from i0tscore.encoders import load_encoder
 
-            self._encoder = load_encoder(str(self._model), **self._loading)
+            o = self.options
+            self._encoder = load_encoder(
+                str(o.model), weights=o.weights, precision=o.precision, device=o.device, offline=o.offline
+            )
         return self._encoder
 
     @property
@@ -100,7 +81,7 @@ class RunEncoder:
         f = self.used_fingerprint
         if f is None:
             return ()
-        return (("prefix", self._prefix.strip()), ("prec", f.precision), ("long", self.long_captions))
+        return (("prefix", self.prefix.strip()), ("prec", f.precision), ("long", self.options.long_captions))
 
     def vectors(self, items: Iterable[Any], kind: str) -> Vectors:
         """Unit embeddings (n, d) of images or captions, one row an item."""
@@ -182,7 +163,7 @@ class RunEncoder:
         )
 
     def _refuse(self, bad: dict[int, str], ids: Sequence[str]) -> None:
-        if bad and not self._skip:
+        if bad and self.options.on_error != "skip":
             lines = [f"{ids[i]}: {why}" for i, why in sorted(bad.items())]
             raise InputError(f"{listing(lines)}\n{SKIP_HINT}")
 
@@ -214,10 +195,10 @@ class RunEncoder:
         return embed_images(
             self.encoder,
             images,
-            batch_size=self._batch_size,
-            workers=self._workers,
+            batch_size=self.options.batch_size,
+            workers=self.options.workers,
             cache=self._open_cache(),
-            progress=self._progress,
+            progress=self.options.progress,
         )
 
     def _embed_texts(self, texts: Sequence[str]) -> Embedded:
@@ -226,20 +207,20 @@ class RunEncoder:
         return embed_captions(
             self.encoder,
             texts,
-            prefix=self._prefix,
-            batch_size=self._batch_size,
-            long_captions=self.long_captions,
+            prefix=self.prefix,
+            batch_size=self.options.batch_size,
+            long_captions=self.options.long_captions,
             cache=self._open_cache(),
-            progress=self._progress,
+            progress=self.options.progress,
         )
 
     def _open_cache(self) -> EmbeddingCache | None:
-        if self._cache_dir is None:
+        if self.options.cache_dir is None:
             return None
         if self._cache is None:
             from i0tscore.encoders.cache import EmbeddingCache
 
-            self._cache = EmbeddingCache(self.encoder, self._cache_dir)
+            self._cache = EmbeddingCache(self.encoder, self.options.cache_dir)
         return self._cache
 
 

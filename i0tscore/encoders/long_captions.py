@@ -6,17 +6,16 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from i0tscore.encoders.options import LongCaptions
 from i0tscore.errors import CaptionTooLongError, UsageError
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder, Tokens
-
-LongCaptions: TypeAlias = Literal["truncate", "split", "error"]
 
 LISTED = 20
 """How many captions the refusal names."""

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from i0tscore.encoders.images import ImageInput, Loaded, decode_loaded, describe, load
-from i0tscore.encoders.long_captions import LongCaptions, plan_captions
+from i0tscore.encoders.long_captions import plan_captions
+from i0tscore.encoders.options import LongCaptions
 from i0tscore.encoders.pipeline import Vectors, ahead, batches, check_positive, progress_bar
 from i0tscore.errors import ImageError
 

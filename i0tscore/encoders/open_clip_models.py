@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ CHECKPOINTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "mo
 def load_open_clip(
     model: str,
     *,
-    weights: str | Path | None = None,
+    weights: str | PathLike[str] | None = None,
     precision: str = "fp32",
     device: str = "cpu",
     offline: bool = False,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from i0tscore.encoders import DEFAULT_MODEL
+from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import NothingToScoreError, StatisticsError, UsageError
 from i0tscore.integrations.huggingface import cached_scorer, from_cell, models_loaded, score_columns
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics

@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from functools import lru_cache
-from inspect import signature
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i0tscore.encoders import DEFAULT_MODEL
+from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.results.result import at
 
@@ -19,33 +18,26 @@ if TYPE_CHECKING:
     from i0tscore.results import Result
 
 
-def cached_scorer(
-    model: str | Encoder = DEFAULT_MODEL,
-    *,
-    weights: str | PathLike[str] | None = None,
-    precision: str = "fp32",
-    device: str = "auto",
-    offline: bool = False,
-    **options: Any,
-) -> I0TScorer:
-    """A new scorer whose model this process loads once, however often it is asked for.
+LOADING = ("weights", "precision", "device", "offline")
+"""Fields of ``EncodeOptions`` that concern loading the model."""
+
+
+def cached_scorer(model: str | Encoder = DEFAULT_MODEL, **options: Any) -> I0TScorer:
+    """Return a new scorer whose model is loaded once per process.
 
     Args:
-        model: As for ``I0TScorer``, and so is everything else.
-        weights: A file; one that was written anew is loaded anew.
-        precision: See ``I0TScorer``.
-        device: See ``I0TScorer``.
-        offline: See ``I0TScorer``.
-        **options: Anything else that ``I0TScorer`` takes.
+        model: See ``I0TScorer``.
+        **options: Other arguments of ``I0TScorer``. A weights file that has changed is loaded again.
 
     Raises:
-        TypeError: It does not take one of them; said before a model is fetched.
+        TypeError: An option is unknown. No model is loaded before.
     """
-    signature(I0TScorer).bind(model, **options)
-    if isinstance(model, str):
-        file = None if weights is None else fspath(weights)
-        model = _encoder(model, file, _state(file), precision, device, offline)
-    return I0TScorer(model, **options)
+    scorer = I0TScorer(model, **options)
+    if not isinstance(model, str):
+        return scorer
+    o = EncodeOptions(model, **{name: options[name] for name in LOADING if name in options})
+    file = None if o.weights is None else fspath(o.weights)
+    return I0TScorer(_encoder(model, file, _state(file), o.precision, o.device, o.offline), **options)
 
 
 @lru_cache(maxsize=2)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from i0tscore.encoders import DEFAULT_MODEL
 from i0tscore.encoders.encoded import EncodedRun
+from i0tscore.encoders.options import EncodeOptions
 from i0tscore.gap import Statistics
 from i0tscore.metrics.evaluate import metric_signature
 from i0tscore.metrics.metric import PRESETS, Metric
@@ -18,54 +18,37 @@ from i0tscore.results import Resampling, Signature
 from i0tscore.results.signature import SignatureFields
 
 if TYPE_CHECKING:
-    from i0tscore.encoders.base import Encoder, Fingerprint
-    from i0tscore.encoders.long_captions import LongCaptions
+    from i0tscore.encoders.base import Fingerprint
 
 _NOTHING = np.zeros((0, 1), dtype=np.float32), np.zeros(0, dtype=np.int64), ()
 _NO_RUN = EncodedRun((), (), *_NOTHING, *_NOTHING)
 """What a signature is made of before its counts are known."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShardSettings:
-    """How shards are scored; every setting means what it does for ``I0TScorer``.
+@dataclass(frozen=True)
+class ShardSettings(EncodeOptions):
+    """How shards are encoded and scored; every setting means what it means for ``I0TScorer``.
+
+    The model is a name, or an ``Encoder`` that can be sent to other processes; files must exist on every machine.
 
     Attributes:
-        model: A name, or an ``Encoder`` that can be sent to other processes.
-        weights: A file that every machine has.
-        statistics: ``batch`` takes two passes; ``auto`` takes those shipped for the model.
-        metrics: Names or values; None for those of the preset.
-        preset: ``paper``, ``torchmetrics`` or ``raw``.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
-        device: Of every worker.
-        batch_size: Images or captions encoded at once.
-        workers: Threads of one worker that decode images.
-        long_captions: ``truncate``, ``split`` or ``error``.
-        on_error: ``raise``, or ``skip`` to note the reason in the row's place.
-        offline: Never ask a hub.
+        statistics: ``batch`` takes two passes; ``auto`` takes the statistics shipped for the model.
+        metrics: Names or values; None for the metrics of the preset.
+        preset: ``paper``, ``torchmetrics``, or ``raw``.
         confidence: Coverage of the intervals.
-        resamples: Bootstrap resamples; 0 for no intervals.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples; 0 for no intervals.
+        seed: Bootstrap seed.
     """
 
-    model: str | Encoder = DEFAULT_MODEL
-    weights: str | Path | None = None
     statistics: str | Path | Statistics = "auto"
     metrics: Any = None
     preset: str = "paper"
-    precision: str = "fp32"
-    device: str = "auto"
-    batch_size: int = 32
-    workers: int = 2
-    long_captions: LongCaptions = "truncate"
-    on_error: str = "raise"
-    offline: bool = False
     confidence: float = 0.95
     resamples: int = 1000
     seed: int = 12345
 
     def __post_init__(self) -> None:
-        """Refuse what the scorer refuses, before any work."""
+        """Reject what the scorer rejects, before any work."""
         I0TScorer(**vars(self))
 
     @property

@@ -35,20 +35,7 @@ class ShardWorker:
 
     def __init__(self, settings: ShardSettings) -> None:
         self._settings = settings
-        self._encoder = RunEncoder(
-            settings.model,
-            prefix=settings.prefix,
-            batch_size=settings.batch_size,
-            workers=settings.workers,
-            long_captions=settings.long_captions,
-            on_error=settings.on_error,
-            cache_dir=None,
-            progress=False,
-            precision=settings.precision,
-            weights=settings.weights,
-            device=settings.device,
-            offline=settings.offline,
-        )
+        self._encoder = RunEncoder(settings, settings.prefix)
 
     def prepare(self) -> Prepared:
         """Load the model and find the statistics.

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import torch
 
-from i0tscore.encoders import DEFAULT_MODEL
+from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import MissingExtraError, UsageError
 from i0tscore.integrations.backbone import Backbone
 from i0tscore.metrics.evaluate import NO_DIRECTION

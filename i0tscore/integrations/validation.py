@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from i0tscore.encoders import DEFAULT_MODEL, load_encoder
+from i0tscore.encoders import load_encoder
 from i0tscore.encoders.base import Encoder
 from i0tscore.encoders.encode import RunEncoder
 from i0tscore.encoders.inputs import strings
+from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Statistics
 from i0tscore.metrics.metric import PREFIX, Metric, parse_metrics
@@ -170,17 +171,7 @@ def embed_images(encoder: Encoder, images: Any, *, cache_dir: str | Path | None 
     Raises:
         InputError: An image cannot be read.
     """
-    run = RunEncoder(
-        encoder,
-        prefix=PREFIX,
-        batch_size=32,
-        workers=2,
-        long_captions="truncate",
-        on_error="raise",
-        cache_dir=cache_dir,
-        progress=False,
-        precision=encoder.fingerprint.precision,
-    )
+    run = RunEncoder(EncodeOptions(encoder, cache_dir=cache_dir), PREFIX)
     return run.vectors(images, "image")
 
 

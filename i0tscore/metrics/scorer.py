@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders import DEFAULT_MODEL
 from i0tscore.encoders.encode import RunEncoder
 from i0tscore.encoders.encoded import EncodedRun
+from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
 from i0tscore.gap import HubnessBank, Statistics
 from i0tscore.gap.standardizers import Modality
@@ -24,32 +24,23 @@ from i0tscore.results.signature import SignatureFields
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
-    from i0tscore.encoders.long_captions import LongCaptions
 
 
 class I0TScorer:
-    """Scores captions, at once with ``score`` or in a loop with ``update``, ``compute``, ``reset``.
+    """Scores captions, in one call with ``score`` or in a loop with ``update``, ``compute``, and ``reset``.
 
     Args:
-        model: ``lite``, ``arch/tag`` of open_clip, or an ``Encoder``.
-        weights: A file to use instead of the hub's.
-        statistics: ``auto``, ``builtin``, ``batch``, a file, or ``Statistics``. ``auto`` takes those
-            shipped for the model, else the samples' own if there are at least 32.
-        metrics: Names or values; None for those of the preset.
-        preset: ``paper``, ``torchmetrics`` or ``raw``: metrics and caption prefix.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
-        device: ``auto``, ``cpu``, ``cuda``, …
-        batch_size: Images or captions encoded at once.
-        workers: Threads that decode images.
-        long_captions: ``truncate``, ``split`` or ``error``.
-        on_error: ``raise``, or ``skip`` to leave out images that cannot be read.
-        cache_dir: Folder of the embedding cache; None for none.
-        offline: Never ask a hub.
+        model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
+        statistics: ``auto``, ``builtin``, ``batch``, a file, or ``Statistics``. ``auto`` takes the statistics shipped
+            for the model, or else per-run statistics if there are at least 32 samples.
+        metrics: Names or ``Metric`` values; None for the metrics of the preset.
+        preset: ``paper``, ``torchmetrics``, or ``raw``: the default metrics and the caption prefix.
         confidence: Coverage of the intervals.
-        resamples: Bootstrap resamples; 0 for no intervals.
-        seed: Of the bootstrap.
-        ranks: Rank each caption among all of the run for its image, which takes time quadratic in n.
-        progress: Show progress on stderr.
+        resamples: Number of bootstrap resamples; 0 for no intervals.
+        seed: Bootstrap seed.
+        ranks: Whether to rank each caption among all captions of the run for its image. The time is quadratic in n.
+        **encoding: The other fields of ``EncodeOptions``: ``weights``, ``precision``, ``device``, ``batch_size``,
+            ``workers``, ``long_captions``, ``cache_dir``, ``offline``, ``on_error``, ``progress``.
 
     Example:
         >>> import numpy as np
@@ -64,46 +55,22 @@ class I0TScorer:
         self,
         model: str | Encoder = DEFAULT_MODEL,
         *,
-        weights: str | Path | None = None,
         statistics: str | Path | Statistics = "auto",
         metrics: Sequence[str | Metric] | str | None = None,
         preset: str = "paper",
-        precision: str = "fp32",
-        device: str = "auto",
-        batch_size: int = 32,
-        workers: int = 2,
-        long_captions: LongCaptions = "truncate",
-        on_error: str = "raise",
-        cache_dir: str | Path | None = None,
-        offline: bool = False,
         confidence: float = 0.95,
         resamples: int = 1000,
         seed: int = 12345,
         ranks: bool = True,
-        progress: bool = False,
+        **encoding: Any,
     ) -> None:
         if preset not in PRESETS:
-            raise UsageError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-        if batch_size < 1 or workers < 1:
-            raise UsageError("batch_size and workers must be at least 1")
+            raise UsageError(f"Expected preset to be one of {', '.join(PRESETS)}, got {preset!r}.")
         self._preset = PRESETS[preset]
         self._metrics = None if metrics is None else parse_metrics(metrics)
         self._statistics = statistics
         self._resampling, self._ranks = Resampling(confidence, resamples, seed), ranks
-        self._encoder = RunEncoder(
-            model,
-            prefix=self._preset.prefix,
-            weights=weights,
-            precision=precision,
-            device=device,
-            offline=offline,
-            batch_size=batch_size,
-            workers=workers,
-            long_captions=long_captions,
-            on_error=on_error,
-            cache_dir=cache_dir,
-            progress=progress,
-        )
+        self._encoder = RunEncoder(EncodeOptions.of(model, encoding), self._preset.prefix)
         self._runs: list[EncodedRun] = []
 
     def score(
