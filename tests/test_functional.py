@@ -56,8 +56,8 @@ def test_ref_clip_score_is_the_written_formula(kind: str) -> None:
 def test_i0t_and_dn_scores_are_the_written_formulas(kind: str) -> None:
     x, y = _pairs(3)
     mx, my = _unit(x).mean(0), _unit(y).mean(0)
-    centred = _unit(_unit(x) - mx), _unit(_unit(y) - my)
-    i0t = (centred[0] * centred[1]).sum(1)
+    centered = _unit(_unit(x) - mx), _unit(_unit(y) - my)
+    i0t = (centered[0] * centered[1]).sum(1)
     dn = ((_unit(x) - 0.25 * mx) * (_unit(y) - 0.25 * my)).sum(1)
     if kind == "torch":
         x, y = torch.tensor(x), torch.tensor(y)
