@@ -144,8 +144,7 @@ def _samples(
     pair: _Pair, folder: ImageFolder | None, most: int | None, diagnostics: Diagnostics
 ) -> tuple[tuple[Sample, Sample], int, str] | None:
     try:
-        name = check_text(pair.image, "an image", True)
-        image = Path(name) if folder is None else find_image(folder, name)
+        image = find_image(pair.image, folder)
         if not isinstance(pair.captions, list) or len(pair.captions) != 2:
             raise UnusableError('"captions" is no list of two: write ["a", "b"]')
         first, second = (check_text(text, "a caption") for text in pair.captions)

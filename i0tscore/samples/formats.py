@@ -5,8 +5,6 @@ To add a format, write a reader and add a row to ``FORMATS``.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -282,11 +280,13 @@ def _read_objects(source: Source, read: Callable[[Path, Diagnostics], list[Recor
     records = []
     for location, record in read(source.path, source.diagnostics):
         location = identify(location, record)
-        keys = Counter(key for key, _ in record.pairs) if isinstance(record, RepeatedKeys) else Counter[str]()
-        if repeated := [key for key in source.schema.select(keys) if keys[key] > 1]:
-            source.diagnostics.row_error(location, f"The key {preview(repeated)} occurs more than once. Keep one.")
-        else:
-            records.append((location, record))
+        if isinstance(record, RepeatedKeys):
+            keys = Counter(key for key, _ in record.pairs)
+            if repeated := [key for key in source.schema.select(keys) if keys[key] > 1]:
+                message = f"The key {preview(repeated)} occurs more than once. Keep one."
+                source.diagnostics.row_error(location, message)
+                continue
+        records.append((location, record))
     present = [*dict.fromkeys(key for _, record in records for key in record)]
     return records if not records or source.schema.check(present, source.diagnostics, "key") else []
 
@@ -360,54 +360,45 @@ def _read_coco(source: Source) -> Iterator[Record]:
     """Read ``[{"image_id": 42, "caption": "…"}]``; file names and references come from the annotations."""
     diagnostics, annotations = source.diagnostics, source.annotations or Path()
     records = _read_objects(source, read_json_list)
-    index = _index_annotations(annotations, diagnostics)
-    if index is None:
+    content = _read_annotations(annotations, diagnostics)
+    if content is None:
         return
-    # COCO.loadRes stops at the first unknown id with an assertion that does not name it.
-    images = {str(identifier): image for identifier, image in index.imgs.items()}
-    captions = {str(identifier): found for identifier, found in index.imgToAnns.items()}
+    images = {str(item["id"]): item for item in content["images"]}
+    references: dict[str, list[Any]] = {}
+    for item in content["annotations"]:
+        if "caption" in item:
+            references.setdefault(str(item["image_id"]), []).append(item["caption"])
     for location, record in records:
         identifier = str(first_filled(record, ID_FIELDS))
         if identifier not in images:
             message = f"{annotations.name} has no image with image_id {quote(identifier)}. Remove the row."
             diagnostics.row_error(location, message)
             continue
-        references = [item["caption"] for item in captions.get(identifier, []) if "caption" in item]
-        file_name = images[identifier]["file_name"]
-        yield location, {**record, "image": file_name, "references": references or record.get("references")}
+        own = references.get(identifier) or record.get("references")
+        yield location, {**record, "image": images[identifier]["file_name"], "references": own}
 
 
-def _index_annotations(annotations: Path, diagnostics: Diagnostics) -> Any:
-    """Index a COCO annotation file; report it and return None if it cannot be used."""
-    name = annotations.name
-    content = read_json(annotations, diagnostics, f"{name}, ")
+def _read_annotations(path: Path, diagnostics: Diagnostics) -> dict[str, list[dict[str, Any]]] | None:
+    """Read ``images`` and ``annotations`` of a COCO annotation file; report it if it cannot be used."""
+    name = path.name
+    content = read_json(path, diagnostics, f"{name}, ")
     if content is BROKEN:
         return None
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         diagnostics.file_error(f'{name}: Expected a list "images". Give the annotation file of COCO.')
         return None
     parts = {"images": content["images"], "annotations": content.get("annotations") or []}
-    usable = True
+    problems = []
     for part, fields in (("images", ("id", "file_name")), ("annotations", ("id", "image_id"))):
-        items = parts[part]
-        if not isinstance(items, list):
-            diagnostics.file_error(f'{name}: Expected a list "{part}", got {describe(items)}.')
-            usable = False
+        if not isinstance(parts[part], list):
+            problems.append(f'{name}: Expected a list "{part}", got {describe(parts[part])}.')
             continue
-        for number, item in enumerate(items, start=1):
+        expected = " and ".join(map(quote, fields))
+        for number, item in enumerate(parts[part], start=1):
             if not (isinstance(item, dict) and all(isinstance(item.get(field), str | int) for field in fields)):
-                expected = " and ".join(map(quote, fields))
-                diagnostics.file_error(f"{name}, {part} item {number}: Expected an object with {expected}.")
-                usable = False
-    if not usable:
-        return None
-    from pycocotools.coco import COCO
-
-    index = COCO()
-    index.dataset = parts
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        index.createIndex()
-    return index
+                problems.append(f"{name}, {part} item {number}: Expected an object with {expected}.")
+    diagnostics.file_errors += problems
+    return None if problems else parts
 
 
 def _read_dataset(source: Source) -> list[Record]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,22 +19,14 @@ MAX_BYTES = 1_000_000_000
 """Larger image files are refused before they are read."""
 
 
-def nfc(text: str) -> str:
-    """Compose characters, so that ``é`` equals ``e`` with a combining accent."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+nfc = partial(unicodedata.normalize, "NFC")
+"""Compose characters, so that ``é`` equals ``e`` with a combining accent."""
 
 
 def without_suffix(name: str) -> str:
     """Remove the suffix of an image file; other dots stay: ``d.v2.JPG`` becomes ``d.v2``."""
     stem, dot, suffix = name.rpartition(".")
     return stem if stem and dot and suffix.lower() in IMAGE_SUFFIXES else name
-
-
-def image_source(value: object, find: Callable[[str], ImageSource]) -> ImageSource:
-    """Return an image source unchanged, or find the image of a name; else raise ``UnusableError``."""
-    if not isinstance(value, str) and isinstance(value, ImageSource):
-        return value
-    return find(check_text(value, "an image", True))
 
 
 class _Listing(NamedTuple):
@@ -94,15 +86,19 @@ class ImageFolder:
         self._listings: dict[str, _Listing] = {}
         self._found: set[str] = set()
 
-    def find(self, name: str) -> Path:
-        """Return the path of the image with a name.
+    def find(self, image: object) -> ImageSource:
+        """Return the path of the image with a name, or an image source unchanged.
 
         Args:
-            name: A file name, or a path that is relative to the folder or inside it; with or without suffix.
+            image: A file name, or a path that is relative to the folder or inside it, with or without suffix; or
+                an image source.
 
         Raises:
             UnusableError: There is no such image, or more than one, or the path leads out of the folder.
         """
+        if not isinstance(image, str) and isinstance(image, ImageSource):
+            return image
+        name = check_text(image, "an image", True)
         inside = name
         if os.sep in name or "/" in name or name in (".", ".."):
             inside = self._resolve(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,7 @@ from i0tscore.samples.diagnostics import (
     preview,
 )
 from i0tscore.samples.formats import FORMATS, METADATA, RENAME, Schema, read_records
-from i0tscore.samples.images import IMAGE_FIELDS, IMAGE_SUFFIXES, ImageFolder, image_source
+from i0tscore.samples.images import IMAGE_FIELDS, IMAGE_SUFFIXES, ImageFolder
 from i0tscore.samples.sample import ImageSource, Skipped
 
 
@@ -71,19 +70,17 @@ def read_label_folder(folder: Path) -> LabeledSet:
         >>> read_label_folder(root).items[0].label
         'cat'
     """
-    labels = _listed(folder, _is_visible_folder)
+    labels = _folders(folder)
     items = [
-        LabeledItem(f"{label.name}/{file.name}", file, None, label.name)
-        for label in labels
-        for file in _listed(label, _is_image)
+        LabeledItem(f"{label.name}/{file.name}", file, None, label.name) for label in labels for file in _images(label)
     ]
     if not items:
         raise InputError(
             f"{folder}: Expected captions, or sub-folders of images named after their labels, found neither. Give a "
             "caption file, or the folder directly above those of the labels."
         )
-    loose = [file.name for file in _listed(folder, _is_image)]
-    deeper = [f"{label.name}/{inner.name}" for label in labels for inner in _listed(label, _is_visible_folder)]
+    loose = [file.name for file in _images(folder)]
+    deeper = [f"{label.name}/{inner.name}" for label in labels for inner in _folders(label)]
     notes = [f"images in no sub-folder, ignored: {len(loose)} ({preview(loose)})"] if loose else []
     notes += [f"folders in sub-folders, ignored: {len(deeper)} ({preview(deeper)})"] if deeper else []
     return LabeledSet(items, [], notes)
@@ -121,7 +118,7 @@ def read_labeled_table(
         name = diagnostics.check(location, check_text, record.get(label), "a label", True)
         image = caption = None
         if folder is not None:
-            image = diagnostics.check(location, image_source, first_filled(record, IMAGE_FIELDS), folder.find)
+            image = diagnostics.check(location, folder.find, first_filled(record, IMAGE_FIELDS))
         if "caption" in record:
             caption = diagnostics.check(location, check_text, record["caption"], "a caption")
         if name is None or (folder is not None and image is None) or ("caption" in record and caption is None):
@@ -132,13 +129,12 @@ def read_labeled_table(
     return LabeledSet(items, skipped, diagnostics.notes)
 
 
-def _listed(folder: Path, keep: Callable[[Path], bool]) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if keep(entry))
+def _folders(folder: Path) -> list[Path]:
+    """Return the sub-folders of a folder, sorted, without hidden ones such as ``.ipynb_checkpoints``."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _is_visible_folder(entry: Path) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
-
-
-def _is_image(file: Path) -> bool:
-    return file.is_file() and file.suffix[1:].lower() in IMAGE_SUFFIXES and not file.name.startswith("._")
+def _images(folder: Path) -> list[Path]:
+    """Return the image files directly in a folder, sorted, without the ``._`` files that macOS writes."""
+    files = (file for file in folder.iterdir() if file.suffix[1:].lower() in IMAGE_SUFFIXES)
+    return sorted(file for file in files if file.is_file() and not file.name.startswith("._"))

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,8 +27,8 @@ from i0tscore.samples.diagnostics import (
     quote,
 )
 from i0tscore.samples.formats import RENAME, Schema, fields_of, read_dataset, read_records, report_copies
-from i0tscore.samples.images import IMAGE_FIELDS, ImageFolder, image_source, without_suffix
-from i0tscore.samples.sample import Sample, StoredImage
+from i0tscore.samples.images import IMAGE_FIELDS, ImageFolder, without_suffix
+from i0tscore.samples.sample import ImageSource, Sample, StoredImage
 
 Labels = tuple[str, ...]
 _Cell = TypeVar("_Cell")
@@ -142,24 +141,21 @@ class RatingSet:
             [2.5]
         """
         first, means = item_means(self.item, self.rating)
-        return replace(self._rows(first), rating=means, rater=None, notes=(*self.notes, AVERAGED))
+        return replace(self.only(first), rating=means, rater=None, notes=(*self.notes, AVERAGED))
 
     def limited(self, items: int) -> RatingSet:
         """Return the ratings of the first ``items`` items, with a note on it."""
-        kept = self._rows(np.flatnonzero(self.item < items))
         note = f"only the first {min(items, len(self.samples)):,} of {len(self.samples):,} items: not a result"
-        return replace(kept, samples=self.samples[:items], notes=(*self.notes, note))
+        return replace(self.only(self.item < items), notes=(*self.notes, note))
 
-    def only(self, keep: NDArray[np.bool_]) -> RatingSet:
-        """Return the rows of a mask (n,), with the items that they rate."""
-        rows = self._rows(np.flatnonzero(keep))
-        used, item = np.unique(rows.item, return_inverse=True)
-        return replace(rows, samples=tuple(self.samples[i] for i in used), item=item.astype(np.int64))
-
-    def _rows(self, rows: NDArray[np.int64]) -> RatingSet:
+    def only(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> RatingSet:
+        """Return the rows of a mask (n,) or with given numbers, with the items that they rate."""
+        rows = np.arange(self.n)[keep]
+        used, item = np.unique(self.item[rows], return_inverse=True)
         return replace(
             self,
-            item=self.item[rows],
+            samples=tuple(self.samples[i] for i in used),
+            item=item.astype(np.int64),
             rating=self.rating[rows],
             clusters=select(self.clusters, rows) or (),
             rater=select(self.rater, rows),
@@ -263,13 +259,13 @@ def rating_set(
     Raises:
         SampleFileError: Lists everything that is wrong with the file.
     """
-    check, find = diagnostics.check, Path if folder is None else partial(find_image, folder)
+    check = diagnostics.check
     samples: list[Sample] = []
     numbers: dict[Hashable, int] = {}
     rated: dict[tuple[int, object], Location] = {}
     rows: list[tuple[int, float, str, dict[str, Any]]] = []
     for location, record in records:
-        image = check(location, image_source, record.get("image"), find)
+        image = check(location, find_image, record.get("image"), folder)
         caption = check(location, check_text, record.get("caption"), "a caption")
         rating = check(location, scale.read, record.get("rating"))
         references = check(location, check_references, record.get("references"))
@@ -305,13 +301,20 @@ def rating_set(
     )
 
 
-def find_image(folder: ImageFolder, name: str) -> Path:
-    """Return the image of a path in a file of ratings: as written, or its last part in the folder."""
+def find_image(image: object, folder: ImageFolder | None) -> ImageSource:
+    """Return the image of a path in a file of ratings, or an image source unchanged; else raise ``UnusableError``.
+
+    Args:
+        image: The path; if it is not found as written, its last part is looked up.
+        folder: The folder of the images; None to return the path without looking it up.
+    """
+    if folder is None:
+        return image if isinstance(image, StoredImage) else Path(check_text(image, "an image", True))
     try:
-        return folder.find(name)
+        return folder.find(image)
     except UnusableError:
-        last = _file_name(name)
-        if last in ("", name):
+        last = _file_name(str(image))
+        if last in ("", str(image)):
             raise
         return folder.find(last)
 

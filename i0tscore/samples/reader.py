@@ -21,7 +21,7 @@ from i0tscore.samples.diagnostics import (
     quote,
 )
 from i0tscore.samples.formats import CAPTIONS, Source, read_mapping, resolve_format
-from i0tscore.samples.images import IMAGE_FIELDS, ImageFolder, image_source, nfc, without_suffix
+from i0tscore.samples.images import IMAGE_FIELDS, ImageFolder, nfc, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, SampleSet
 
 _Located = tuple[Location, Sample]
@@ -74,52 +74,15 @@ def read_samples(
     folder = ImageFolder(Path(images) if images is not None else file if file.is_dir() else file.parent)
     diagnostics = Diagnostics()
     records = list(form.read(Source(file, CAPTIONS, diagnostics, annotation_file)))
-    joined = None
-    if references is not None:
-        joined = ReferenceFile.read(Path(references), diagnostics)
     skip = on_error == "skip"
-    samples = SampleBuilder(folder, diagnostics, joined, skip=skip).build(records)
+    builder = SampleBuilder(folder, diagnostics, skip=skip)
+    if references is not None:
+        builder.read_references(Path(references))
+    samples = builder.build(records)
     unused = folder.unused() if images is not None else []
     if unused:
         diagnostics.notes.append(f"images of {folder.root} without a caption: {len(unused)} ({preview(unused)})")
     return SampleSet(samples, diagnostics.finish(file, len(samples), skip=skip), diagnostics.notes)
-
-
-@dataclass
-class ReferenceFile:
-    """References in a file of their own.
-
-    Attributes:
-        name: The name of the file, for messages.
-        texts: The references by id, unchecked.
-        used: The ids that captions have.
-    """
-
-    name: str
-    texts: dict[str, Any] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
-    _composed: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path, diagnostics: Diagnostics) -> ReferenceFile:
-        """Read ``{"id": ["reference", …]}``; a value may be a single string."""
-        file = cls(path.name)
-        for identifier, texts in read_mapping(path, diagnostics, "references", named=True):
-            if isinstance(texts, Malformed):
-                diagnostics.file_error(f"{path.name}, id {quote(identifier)}: {texts.reason}")
-            else:
-                file.texts[identifier] = texts
-                file._composed[nfc(identifier)] = identifier
-        return file
-
-    def find(self, identifier: str, image: ImageSource | None) -> Any:
-        """Return the references of an id, or else of its image's name or stem; None if there are none."""
-        for name in [identifier] if image is None else [identifier, image.name, without_suffix(image.name)]:
-            key = self._composed.get(nfc(name))
-            if key is not None:
-                self.used.add(key)
-                return self.texts[key]
-        return None
 
 
 @dataclass
@@ -129,17 +92,32 @@ class SampleBuilder:
     Attributes:
         folder: The folder of the images.
         diagnostics: Collects the problems.
-        references: References that take precedence over those of the records.
         skip: Whether records with problems will be skipped.
     """
 
     folder: ImageFolder
     diagnostics: Diagnostics
-    references: ReferenceFile | None = None
     skip: bool = False
+    _reference_file: str = ""
+    _references: dict[str, Any] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)
+    _used: set[str] = field(default_factory=set)
     _without_image: list[str] = field(default_factory=list)
     _without_references: list[Location] = field(default_factory=list)
     _any_references: bool = False
+
+    def read_references(self, path: Path) -> None:
+        """Read ``{"id": ["reference", …]}``, which takes precedence over the references of records.
+
+        A value may be a single string.
+        """
+        self._reference_file = path.name
+        for identifier, texts in read_mapping(path, self.diagnostics, "references", named=True):
+            if isinstance(texts, Malformed):
+                self.diagnostics.file_error(f"{path.name}, id {quote(identifier)}: {texts.reason}")
+            else:
+                self._references[identifier] = texts
+                self._keys[nfc(identifier)] = identifier
 
     def build(self, records: list[Record]) -> list[Sample]:
         """Return the samples of all records without problems, in order."""
@@ -161,8 +139,8 @@ class SampleBuilder:
         numbers = {len(sample.references) for _, sample in kept} - {0}
         if len(numbers) > 1:
             self.diagnostics.notes.append(f"captions have {min(numbers)} to {max(numbers)} references each")
-        if self.references is not None:
-            self._note_references(records, self.references)
+        if self._reference_file:
+            self._note_references(records)
         # Records that are skipped do not decide whether there are references.
         if any(sample.references for _, sample in kept) if self.skip else self._any_references:
             kept = self._drop_unreferenced(kept)
@@ -186,7 +164,7 @@ class SampleBuilder:
             self.diagnostics.row_error(location, "Expected an id or an image, got neither. Add one.")
         # A bad id that also names the image is one problem, not two.
         elif written_id is None or identifier is not None or written_image is not written_id:
-            image = check(location, image_source, written_image, self.folder.find)
+            image = check(location, self.folder.find, written_image)
             if image is None:
                 self._without_image.append(str(written_image))
         if written_id is None:
@@ -195,9 +173,9 @@ class SampleBuilder:
             else:
                 identifier = location.label if image is None else without_suffix(image.name)
         written = record.get("references")
-        if self.references is not None and identifier is not None:
-            written = self.references.find(identifier, image)
-        references = check(location, check_references, written)
+        if self._reference_file and identifier is not None:
+            written = self._find_references(identifier, image)
+        references = () if written is None else check(location, check_references, written)
         if references == () and identifier is not None:
             self._without_references.append(location)
         self._any_references |= bool(references)
@@ -205,6 +183,15 @@ class SampleBuilder:
         if image is None or identifier is None or references is None:
             return []
         return [(at, Sample(identifier, image, caption, references)) for at, caption in captions]
+
+    def _find_references(self, identifier: str, image: ImageSource | None) -> Any:
+        """Return the references of an id in their file, or else of its image's name or stem."""
+        names = [identifier] if image is None else [identifier, image.name, without_suffix(image.name)]
+        key = next((self._keys[nfc(name)] for name in names if nfc(name) in self._keys), None)
+        if key is None:
+            return None
+        self._used.add(key)
+        return self._references[key]
 
     def _captions(self, location: Location, written: Any) -> list[tuple[Location, str]]:
         several = isinstance(written, list)
@@ -231,25 +218,24 @@ class SampleBuilder:
             f"{contents}. Check the folder.{hint}"
         )
 
-    def _note_references(self, records: list[Record], file: ReferenceFile) -> None:
-        notes = self.diagnostics.notes
+    def _note_references(self, records: list[Record]) -> None:
+        notes, file = self.diagnostics.notes, self._reference_file
         if any(record.get("references") for _, record in records):
-            notes.append(f"references are read from {file.name}; those in the caption file are ignored")
-        unused = [key for key in file.texts if key not in file.used]
-        if records and file.texts and not file.used:
+            notes.append(f"references are read from {file}; those in the caption file are ignored")
+        unused = [key for key in self._references if key not in self._used]
+        if records and self._references and not self._used:
             ids = preview(str(first_filled(record, ID_FIELDS)) for _, record in records)
             self.diagnostics.file_error(
-                f"Expected {file.name} to have the ids of the captions ({ids}), found {preview(unused)}. "
-                "Make the ids equal."
+                f"Expected {file} to have the ids of the captions ({ids}), found {preview(unused)}. Make the ids equal."
             )
         elif unused:
-            notes.append(f"ids of {file.name} without a caption: {len(unused)} ({preview(unused)})")
+            notes.append(f"ids of {file} without a caption: {len(unused)} ({preview(unused)})")
 
     def _drop_unreferenced(self, located: list[_Located]) -> list[_Located]:
         """Drop samples without references because others have some."""
         found = "got none, though other captions have some"
-        if self.references is not None:
-            found = f"found none in {self.references.name}"
+        if self._reference_file:
+            found = f"found none in {self._reference_file}"
         for location in self._without_references:
             self.diagnostics.row_error(location, f"Expected references, {found}. Add some, or leave out all.")
         return [item for item in located if item[1].references]
