@@ -1,6 +1,6 @@
 """Kreiss et al. 2022: descriptions of images in articles, rated by blind and low-vision people.
 
-Each question by itself: overall, relevance, irrelevance, image fit, and how well one can picture the image.
+Each question is measured separately: overall value, relevance, irrelevance, image fit, and reconstructivity.
 """
 
 from __future__ import annotations
@@ -14,8 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from human_judgments.arguments import Arguments, script
-from human_judgments.blocks import RATERS, agreement_blocks, closing_blocks, figures, introduction
+from human_judgments.agreement import (
+    RATERS_NOTE,
+    Block,
+    Scores,
+    agreement_blocks,
+    agreement_data,
+    agreement_table,
+    conditions,
+    introduction,
+    report_data,
+    report_title,
+    score_samples,
+)
 from human_judgments.kreiss import (
     AUTHORS_SCORES,
     KREISS_FILES,
@@ -24,14 +35,11 @@ from human_judgments.kreiss import (
     read_kreiss,
     same_descriptions,
 )
-from human_judgments.plot import Chart
 from human_judgments.rating_sets import KNOWN_SETS, verify
-from human_judgments.report import Report, percent, resampling_note, table
-from human_judgments.run import evidence_data, heading, measure, stem_of, title_of
-from human_judgments.scores import Scores, score_samples
+from human_judgments.report import Data, Page, dot_plot, intervals_note, percent
+from human_judgments.script import Arguments, script
+from i0tscore.render.document import Table
 from i0tscore.results.correlation import CorrelationName, agreement
-from i0tscore.results.correlation_report import CorrelationReport
-from i0tscore.results.intervals import Estimate
 from i0tscore.samples.flickr8k import locate
 from i0tscore.samples.ratings import RatingSet
 
@@ -41,16 +49,48 @@ AUTHORS = "CLIPScore of the authors (ViT-B/32)"
 PUBLISHED_PEARSON, PUBLISHED_P = 0.075, 0.55
 QUESTIONS = {
     "q_overall": "overall value of the description for someone who cannot see the image",
-    "q_relevance": "holds the information that matters",
-    "q_irrelevance": "holds no information that does not matter",
+    "q_relevance": "contains the information that matters",
+    "q_irrelevance": "contains no information that does not matter",
     "q_imgfit": "the image fits its article",
-    "q_reconstructivity": "one can picture the image",
+    "q_reconstructivity": "the reader can visualize the image",
 }
 
 
-@script("human_judgments.blv_kreiss2022")
-def main(arguments: Arguments) -> Report:
-    """Agreement with blind and low-vision raters (Kreiss et al. 2022), each question by itself."""
+def render(data: Data) -> Page:
+    """Render the report."""
+    resamples = data["resampling"]["resamples"]
+    blocks: list[Block] = [
+        introduction(data),
+        f"Correlations × 100, with one row per rating. {intervals_note(data, 'the 18 images')} {RATERS_NOTE} Sighted "
+        "raters rated the same descriptions before (preimg) and after (postimg) seeing the image.",
+    ]
+    for question, found in data["questions"].items():
+        blocks += [
+            f"## {question}: {QUESTIONS[question]}",
+            *agreement_blocks(found, HEADLINE, resamples, averaging="as Kreiss et al. do"),
+            "Given length: partial Pearson correlation of score and rating given the number of words (correlation of "
+            "the residuals of linear regressions on it).",
+            Table(["metric", "Pearson given length"], [[n, percent(e)] for n, e in found["given_length"].items()]),
+        ]
+        for moment, sighted in found["sighted"].items():
+            blocks += [f"### {question}, sighted raters ({moment})", agreement_table(sighted)]
+    blocks.append("## Check against the published figure")
+    if oracle := data["oracle"]:
+        blocks.append(
+            "Pearson correlation between the authors' own CLIPScore and the mean overall rating of a description: "
+            f"{oracle['pearson']:.3f} (p = {oracle['p']:.2f}); published: {oracle['published_pearson']} "
+            f"(p = {oracle['published_p']})."
+        )
+    else:
+        blocks.append("The authors' scores are not available for every description.")
+    estimates = {name: metric[HEADLINE] for name, metric in data["questions"]["q_overall"]["metrics"].items()}
+    figure = dot_plot("Blind and low-vision raters: overall value", "Pearson × 100", estimates)
+    return Page(report_title(data), [*blocks, *conditions(data)], figure)
+
+
+@script("human_judgments.blv_kreiss2022", render)
+def main(arguments: Arguments) -> tuple[str, Data]:
+    """Agreement with blind and low-vision raters (Kreiss et al. 2022), separately for each question."""
     known = KNOWN_SETS["blv_kreiss2022"]
     file = locate(arguments.folder(), (KREISS_FILES["blv"],), known.origin)
     sets = {question: _read(arguments, file, question) for question in KREISS_QUESTIONS}
@@ -59,45 +99,26 @@ def main(arguments: Arguments) -> Report:
     differing = verify(overall.counts, known, file, files, allow_other_counts=arguments.allow_other_counts)
     scores = score_samples(overall.samples, arguments)
     _add_columns(scores, read_authors_scores(file.parent))
-    blocks = [introduction(known, arguments, overall.counts), _how(arguments)]
-    questions = {}
-    for question, (ratings, sighted) in sets.items():
-        added, questions[question] = _question(question, ratings, sighted, scores, arguments)
-        blocks += added
-    check, oracle = _oracle(overall, scores)
-    notes = [*overall.notes, *differing, *scores.notes, *_LIMITS]
-    blocks += ["## Check against the published figure", check]
-    blocks += closing_blocks(known, notes, scores, arguments)
-    data = {
-        **heading(known, arguments, overall.counts),
-        "headline": HEADLINE,
-        "questions": questions,
-        "oracle": oracle,
-        "unavailable": scores.unavailable,
-        "notes": notes,
-        "signatures": scores.signatures,
+    questions = {
+        question: {
+            **_agreement(ratings, scores, arguments),
+            "given_length": _given_length(ratings, scores, arguments),
+            "sighted": {moment: _agreement(others, scores, arguments) for moment, others in sighted.items()},
+        }
+        for question, (ratings, sighted) in sets.items()
     }
-    chart = _chart(_measure(overall, scores, arguments))
-    return Report(stem_of(known.name, arguments), title_of(known, arguments), blocks, data, chart)
-
-
-_PARTIAL = (
-    "Given length: Pearson correlation of what the number of words does not explain of score and rating "
-    "(residuals of linear regressions on it)."
-)
-_LIMITS = (
-    "18 images and 68 descriptions are few: most intervals hold zero, and differences between metrics mostly do too",
-    "descriptions were written for these articles; scores see the image and the description, not the article",
-)
+    figures = {"headline": HEADLINE, "questions": questions, "oracle": _oracle(overall, scores)}
+    notes = [*overall.notes, *differing, *scores.notes, *known.remarks]
+    return report_data(known, arguments, overall.counts, scores, figures, notes)
 
 
 def _read(arguments: Arguments, file: Path, question: str) -> tuple[RatingSet, dict[str, RatingSet]]:
-    """Ratings of one question, and those of the same descriptions by sighted people."""
-    look_up = arguments.needs_images
+    """Return the ratings of one question, and those of the same descriptions by sighted people."""
 
     def read(**options: Any) -> RatingSet:
-        found = read_kreiss(file.parent, question, images=arguments.images, look_up=look_up, **options)
-        return replace(found, categories=None)  # three images a topic are too few to be shown apart
+        look_up = arguments.model is not None
+        ratings = read_kreiss(file.parent, question, images=arguments.images, look_up=look_up, **options)
+        return replace(ratings, categories=None)  # topics have only three images each
 
     ratings = read()
     moments = ("preimg",) if question == "q_reconstructivity" else ("preimg", "postimg")
@@ -106,7 +127,7 @@ def _read(arguments: Arguments, file: Path, question: str) -> tuple[RatingSet, d
 
 
 def _add_columns(scores: Scores, authors: Mapping[str, float]) -> None:
-    """Put the number of words and the authors' CLIPScore beside the metrics."""
+    """Add the number of words and the authors' CLIPScore to the metrics."""
     captions = [sample.caption for sample in scores.samples]
     scores.values[LENGTH] = np.array([float(len(caption.split())) for caption in captions])
     if all(caption in authors for caption in captions):
@@ -115,55 +136,19 @@ def _add_columns(scores: Scores, authors: Mapping[str, float]) -> None:
         scores.unavailable[AUTHORS] = f"{AUTHORS_SCORES} lacks some descriptions"
 
 
-def _measure(ratings: RatingSet, scores: Scores, arguments: Arguments) -> CorrelationReport:
+def _agreement(ratings: RatingSet, scores: Scores, arguments: Arguments) -> dict[str, Any]:
     known = {(sample.image.name, sample.caption) for sample in scores.samples}
-    there = np.array([(s.image.name, s.caption) in known for s in ratings.samples])
-    rated = ratings if there.all() else ratings.only(there[ratings.item])
-    return measure(rated, scores, arguments, HEADLINE)
+    scored = np.array([(s.image.name, s.caption) in known for s in ratings.samples])
+    return agreement_data(ratings.only(scored[ratings.item]), scores, arguments, HEADLINE)
 
 
-def _how(arguments: Arguments) -> str:
-    return (
-        "All correlations are × 100, each rating a row of its own. "
-        f"{resampling_note(arguments.resampling, 'the 18 images')} {RATERS} "
-        "Sighted raters rated the same descriptions before (preimg) and after (postimg) they saw the image."
-    )
-
-
-def _question(
-    question: str,
-    ratings: RatingSet,
-    sighted: Mapping[str, RatingSet],
-    scores: Scores,
-    arguments: Arguments,
-) -> tuple[list[str], dict[str, Any]]:
-    """The blocks and the data of one question."""
-    found = _measure(ratings, scores, arguments)
-    beside = {name: _measure(others, scores, arguments) for name, others in sighted.items()}
-    partial = _given_length(ratings, scores, arguments)
-    blocks = [
-        f"## {question}: {QUESTIONS[question]}",
-        *agreement_blocks(found, HEADLINE, arguments, averaging="as Kreiss et al. do"),
-        _PARTIAL,
-        table(["metric", "Pearson given length"], [[name, percent(e)] for name, e in partial.items()]),
-    ]
-    for name, evidence in beside.items():
-        blocks += [f"### {question}, sighted raters ({name})", figures(evidence)]
-    data = {
-        **evidence_data(found),
-        "given_length": {name: estimate.to_dict() for name, estimate in partial.items()},
-        "sighted": {name: evidence_data(value) for name, value in beside.items()},
-    }
-    return blocks, data
-
-
-def _given_length(ratings: RatingSet, scores: Scores, arguments: Arguments) -> dict[str, Estimate]:
-    """Partial Pearson correlation of score and rating given the number of words."""
-    of_rows = {name: values[ratings.item] for name, values in scores.of(ratings.samples).items()}
-    words = of_rows.pop(LENGTH)
+def _given_length(ratings: RatingSet, scores: Scores, arguments: Arguments) -> dict[str, Data]:
+    """Return the partial Pearson correlation of score and rating given the number of words, by metric."""
+    columns = {name: values[ratings.item] for name, values in scores.of(ratings.samples).items()}
+    words = columns.pop(LENGTH)
     clusters = np.asarray(ratings.clusters)
-    found = {}
-    for name, values in of_rows.items():
+    found: dict[str, Data] = {}
+    for name, values in columns.items():
         keep = ~np.isnan(values)
         result = agreement(
             _residuals(values[keep], words[keep]),
@@ -172,33 +157,28 @@ def _given_length(ratings: RatingSet, scores: Scores, arguments: Arguments) -> d
             names=[HEADLINE],
             resampling=arguments.resampling,
         )
-        found[name] = result.estimates[HEADLINE]
+        found[name] = result.estimates[HEADLINE].to_dict()
     return found
 
 
 def _residuals(values: NDArray[np.float64], words: NDArray[np.float64]) -> NDArray[np.float64]:
     design = np.stack([np.ones_like(words), words], axis=1)
-    left: NDArray[np.float64] = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-    return left
+    residuals: NDArray[np.float64] = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    return residuals
 
 
-def _oracle(overall: RatingSet, scores: Scores) -> tuple[str, dict[str, float]]:
-    """The one published figure of this set, from the authors' own scores."""
+def _oracle(overall: RatingSet, scores: Scores) -> dict[str, float]:
+    """Return the one published figure of this set, computed from the authors' own scores; empty without them."""
     if AUTHORS not in scores.values or len(overall.samples) < 3:
-        return "The authors' scores are not here for every description.", {}
+        return {}
     means = overall.averaged()
     result = stats.pearsonr(scores.values[AUTHORS][means.item], means.rating)
-    r, p = float(result.statistic), float(result.pvalue)
-    text = (
-        "Pearson correlation of the CLIPScore that the authors computed with the mean overall rating of a "
-        f"description: {r:.3f} (p = {p:.2f}); published: {PUBLISHED_PEARSON} (p = {PUBLISHED_P})."
-    )
-    return text, {"pearson": r, "p": p, "published_pearson": PUBLISHED_PEARSON, "published_p": PUBLISHED_P}
-
-
-def _chart(found: CorrelationReport) -> Chart:
-    estimates = {name: value.estimates[HEADLINE] for name, value in found.agreement.items()}
-    return Chart("Blind and low-vision raters: overall value", "Pearson × 100", estimates, {})
+    return {
+        "pearson": float(result.statistic),
+        "p": float(result.pvalue),
+        "published_pearson": PUBLISHED_PEARSON,
+        "published_p": PUBLISHED_P,
+    }
 
 
 if __name__ == "__main__":

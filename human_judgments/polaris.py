@@ -1,19 +1,8 @@
-"""Polaris: ratings in [0, 1] of machine and human captions; τ-b and τ-c are the figures."""
+"""Polaris: ratings in [0, 1] of human and machine captions; published with τ-b and τ-c."""
 
-from __future__ import annotations
+from human_judgments.agreement import rating_script
 
-from human_judgments.arguments import Arguments, script
-from human_judgments.known_sets import report_known_table
-from human_judgments.report import Report
-
-REMARKS = ("the test split; images that the hub serves without names are told apart by their references",)
-
-
-@script("human_judgments.polaris")
-def main(arguments: Arguments) -> Report:
-    """Agreement with Polaris (polaris_test.csv in --data, or yuwd/Polaris from the hub)."""
-    return report_known_table("polaris", arguments, headline="tau_c", remarks=REMARKS)
-
+main = rating_script("polaris")
 
 if __name__ == "__main__":
     main()

@@ -1,20 +1,24 @@
-"""Pairs of captions of which people prefer one: Pascal-50S, FOIL, and any pairs in the same form."""
+"""Pairs of captions of which people prefer one (Pascal-50S, FOIL, or your own), and agreement with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.results import Resampling, bootstrap_mean
+from i0tscore.results.intervals import Estimate
 from i0tscore.samples.diagnostics import Diagnostics, Location, UnusableError, check_references, check_text, quote
 from i0tscore.samples.images import ImageFolder, without_suffix
 from i0tscore.samples.ratings import Labels, find_image, without
 from i0tscore.samples.sample import Sample
 from i0tscore.samples.text import BROKEN, read_json, read_json_lines, read_json_list
+
+Column = NDArray[np.float64]
 
 PASCAL_CATEGORIES = {1: "HC", 2: "HI", 3: "HM", 4: "MM"}
 
@@ -24,14 +28,14 @@ class PreferenceSet:
     """Pairs of captions of one image, of which people prefer one.
 
     Attributes:
-        name: Of the set, e.g. ``pascal50s``.
-        first: The first caption of each pair.
-        second: The second, of the same image.
-        label: Which is preferred, 0 the first, 1 the second, int64 (n,).
-        clusters: Identity of the image of each pair (n,).
-        categories: Part of the set each pair belongs to (n,), or None.
-        counts: How much was read, by name.
-        notes: What a reader should know.
+        name: Name of the set, e.g. ``pascal50s``.
+        first: First caption of each pair.
+        second: Second caption of each pair, of the same image.
+        label: Preferred caption, 0 for the first and 1 for the second, int64 (n,).
+        clusters: Image of each pair (n,).
+        categories: Category of each pair (n,), or None.
+        counts: Counts of what was read, by name.
+        notes: Notes for the reader.
     """
 
     name: str
@@ -50,11 +54,11 @@ class PreferenceSet:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """All captions, the first of every pair and then the second of every pair (2n)."""
+        """All captions: the first of every pair, then the second of every pair (2n)."""
         return self.first + self.second
 
     def limited(self, pairs: int) -> PreferenceSet:
-        """The first ``pairs`` pairs, with a note that says so."""
+        """Return the first pairs, with a note that this is only part of the set."""
         return replace(
             self,
             first=self.first[:pairs],
@@ -66,9 +70,8 @@ class PreferenceSet:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    place: Location
+class _Pair(NamedTuple):
+    location: Location
     image: object
     captions: object
     label: object
@@ -79,21 +82,21 @@ class _Pair:
 def read_preferences(
     path: Path, *, name: str | None = None, images: Path | None = None, references: int | None = None
 ) -> PreferenceSet:
-    """Read pairs in CLIPScore's JSON form of Pascal-50S.
+    """Read pairs in CLIPScore's JSON format of Pascal-50S.
 
     Args:
-        path: A JSON list (or one object a line) of ``{"image", "captions": [a, b], "label": 0 or 1,
-            "references", "category"}``; or an object of such lists by category. The label is the index of
-            the better caption. Categories may be the numbers 1 to 4, for HC, HI, HM, MM.
-        name: Of the set; the file's if left out.
-        images: The images' folder; None takes their names without looking for the files.
-        references: Take only the first so many references of each pair.
+        path: A JSON list, or JSON lines, of ``{"image", "captions": [a, b], "label": 0 or 1, "references",
+            "category"}``, or an object of such lists by category. The label is the index of the better caption.
+            Categories may be the numbers 1 to 4, for HC, HI, HM and MM.
+        name: Name of the set; the file's if None.
+        images: Folder of the images; if None, names are not looked up.
+        references: Largest number of references per pair; None for all.
 
     Raises:
-        SampleFileError: Whatever is wrong with the file, all of it found in one reading.
+        SampleFileError: The file has errors; the message lists all of them.
     """
     diagnostics = Diagnostics()
-    return _assemble(path, name or path.stem, list(_of_json(path, diagnostics)), diagnostics, images, references)
+    return _assemble(path, name or path.stem, list(_json_pairs(path, diagnostics)), diagnostics, images, references)
 
 
 def read_foil(
@@ -102,68 +105,113 @@ def read_foil(
     """Read FOIL: a caption against the same caption with one wrong word.
 
     Args:
-        path: ``foilv1.0_test_2017.json``: COCO's form, each annotation with ``foil`` true or false.
+        path: ``foilv1.0_test_2017.json``: COCO's format, with ``foil`` true or false in each annotation.
         captions: COCO's ``captions_val2014.json``, for references; the true caption is left out of them.
-        images: The images' folder; None takes their names without looking for the files.
-        every_pair: Take every foil; otherwise the first of each image, as the published figures do with
-            one pair an image.
+        images: Folder of the images; if None, names are not looked up.
+        every_pair: Whether to use every foil instead of the first of each image, as the published figures do.
+
+    Raises:
+        SampleFileError: The file has errors; the message lists all of them.
     """
     diagnostics = Diagnostics()
     pairs = list(_foils(path, captions, diagnostics))
     if not every_pair:
         pairs = list({str(pair.image): pair for pair in reversed(pairs)}.values())[::-1]
-        diagnostics.notes.append("one pair an image, the first of the file")
+        diagnostics.notes.append("one pair per image, the first in the file")
     return _assemble(path, "foil", pairs, diagnostics, images, None)
 
 
+def preference_accuracy(
+    pairs: PreferenceSet, scores: Mapping[str, Column], *, baseline: str, resampling: Resampling
+) -> dict[str, dict[str, Any]]:
+    """Measure how often each metric prefers the caption that people prefer.
+
+    Args:
+        pairs: The set.
+        scores: Scores by metric, of the first captions of all pairs and then of the second (2n,).
+        baseline: Metric that the others are compared with.
+        resampling: Settings of the intervals, over images.
+
+    Returns:
+        Plain data by metric: ``n``, the number of pairs with both scores; ``accuracy``, the share of pairs whose
+        preferred caption scores higher, where equal scores count half; ``ties``, the share of pairs with equal
+        scores; ``parts``, the accuracy by category; and ``difference`` from the baseline on the same pairs, or None.
+    """
+    clusters = np.asarray(pairs.clusters)
+
+    def share(values: Column, keep: NDArray[np.bool_] | bool = True) -> dict[str, Any]:
+        mask = keep & ~np.isnan(values)
+        if not mask.any():
+            return Estimate(None, None).to_dict()
+        interval = bootstrap_mean(values[mask], clusters[mask], resampling)
+        return Estimate(float(values[mask].mean()), interval).to_dict()
+
+    direction = np.where(pairs.label == 0, 1, -1)
+    correct = {
+        name: (1 + np.sign(direction * (values[: pairs.n] - values[pairs.n :]))) / 2 for name, values in scores.items()
+    }
+    categories = np.asarray(pairs.categories or ())
+    return {
+        name: {
+            "n": int((~np.isnan(values)).sum()),
+            "accuracy": share(values),
+            "ties": float((values == 0.5).mean()),
+            "parts": {str(c): share(values, categories == c) for c in np.unique(categories)},
+            "difference": share(values - correct[baseline]) if name != baseline and baseline in correct else None,
+        }
+        for name, values in correct.items()
+    }
+
+
 def _assemble(
-    path: Path, name: str, pairs: list[_Pair], diagnostics: Diagnostics, images: Path | None, most: int | None
+    path: Path,
+    name: str,
+    pairs: list[_Pair],
+    diagnostics: Diagnostics,
+    images: Path | None,
+    max_references: int | None,
 ) -> PreferenceSet:
     folder = None if images is None else ImageFolder(images)
-    made = [samples for pair in pairs if (samples := _samples(pair, folder, most, diagnostics)) is not None]
-    diagnostics.finish(path, len(made))
-    categories = tuple(category for _, _, category in made)
-    clusters = tuple(str(two[0].image) for two, _, _ in made)
-    counts = {
-        "pairs": len(made),
-        **{f"pairs {c}": categories.count(c) for c in sorted(set(categories)) if c},
-    }
+    read = [samples for pair in pairs if (samples := _samples(pair, folder, max_references, diagnostics)) is not None]
+    diagnostics.finish(path, len(read))
+    categories = tuple(category for _, _, category in read)
     return PreferenceSet(
         name,
-        tuple(two[0] for two, _, _ in made),
-        tuple(two[1] for two, _, _ in made),
-        np.array([label for _, label, _ in made], dtype=np.int64),
-        clusters,
+        tuple(both[0] for both, _, _ in read),
+        tuple(both[1] for both, _, _ in read),
+        np.array([label for _, label, _ in read], dtype=np.int64),
+        tuple(str(both[0].image) for both, _, _ in read),
         categories if any(categories) else None,
-        counts,
+        {"pairs": len(read), **{f"pairs {c}": categories.count(c) for c in sorted(set(categories)) if c}},
         tuple(diagnostics.notes),
     )
 
 
 def _samples(
-    pair: _Pair, folder: ImageFolder | None, most: int | None, diagnostics: Diagnostics
+    pair: _Pair, folder: ImageFolder | None, max_references: int | None, diagnostics: Diagnostics
 ) -> tuple[tuple[Sample, Sample], int, str] | None:
     try:
         image = find_image(pair.image, folder)
         if not isinstance(pair.captions, list) or len(pair.captions) != 2:
-            raise UnusableError('"captions" is no list of two: write ["a", "b"]')
+            raise UnusableError('Expected "captions" with two captions, as in ["a", "b"].')
         first, second = (check_text(text, "a caption") for text in pair.captions)
         if isinstance(pair.label, bool) or pair.label not in (0, 1):
-            raise UnusableError(f"the label {quote(pair.label)} is neither 0 nor 1: correct it")
-        references = check_references(pair.references)[:most]
+            raise UnusableError(f"Expected the label 0 or 1, got {quote(pair.label)}.")
+        references = check_references(pair.references)[:max_references]
     except UnusableError as problem:
-        diagnostics.row_error(pair.place, str(problem))
+        diagnostics.row_error(pair.location, str(problem))
         return None
-    written = pair.category
-    category = PASCAL_CATEGORIES.get(written, str(written)) if isinstance(written, int) else str(written or "")
+    category = pair.category
+    if isinstance(category, int):
+        category = PASCAL_CATEGORIES.get(category, str(category))
     stem = without_suffix(image.name)
     samples = Sample(stem, image, first, references), Sample(stem, image, second, references)
-    return samples, int(pair.label), category
+    return samples, int(pair.label), str(category or "")
 
 
-def _of_json(path: Path, diagnostics: Diagnostics) -> Iterator[_Pair]:
+def _json_pairs(path: Path, diagnostics: Diagnostics) -> Iterator[_Pair]:
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        yield from (_pair(record, place, None) for place, record in read_json_lines(path, diagnostics))
+        yield from (_pair(record, location, None) for location, record in read_json_lines(path, diagnostics))
         return
     value = read_json(path, diagnostics)
     if isinstance(value, dict):
@@ -171,23 +219,23 @@ def _of_json(path: Path, diagnostics: Diagnostics) -> Iterator[_Pair]:
         for category, entries in value.items():
             for number, record in enumerate(entries if isinstance(entries, list) else [None], start=1):
                 position += 1
-                place = Location(position, f"{category}, item {number}")
+                location = Location(position, f"{category}, item {number}")
                 if isinstance(record, dict):
-                    yield _pair(record, place, category)
+                    yield _pair(record, location, category)
                 else:
-                    diagnostics.row_error(place, 'not an object with "image", "captions" and "label": correct it')
+                    diagnostics.row_error(location, 'Expected an object with "image", "captions" and "label".')
     elif value is not BROKEN:
-        yield from (_pair(record, place, None) for place, record in read_json_list(path, diagnostics))
+        yield from (_pair(record, location, None) for location, record in read_json_list(path, diagnostics))
 
 
-def _pair(record: Mapping[str, Any], place: Location, category: str | None) -> _Pair:
+def _pair(record: Mapping[str, Any], location: Location, category: str | None) -> _Pair:
     return _Pair(
-        place,
+        location,
         record.get("image", record.get("image_path")),
         record.get("captions"),
         record.get("label"),
         record.get("references"),
-        category if category is not None else record.get("category"),
+        record.get("category") if category is None else category,
     )
 
 
@@ -199,19 +247,21 @@ def _foils(path: Path, captions: Path | None, diagnostics: Diagnostics) -> Itera
         files = {image["id"]: image["file_name"] for image in content["images"]}
         annotations = [(a["id"], a["image_id"], a["caption"], bool(a["foil"])) for a in content["annotations"]]
     except (KeyError, TypeError):
-        diagnostics.file_error('not FOIL\'s form: "images" with file names and "annotations" with "foil" are needed')
+        diagnostics.file_error(
+            'Expected FOIL\'s format, with "images" that have file names and "annotations" that have "foil".'
+        )
         return
     references = {} if captions is None else _coco_captions(captions, diagnostics)
     true = {identifier: caption for identifier, _, caption, foil in annotations if not foil}
     for position, (identifier, image, caption, foil) in enumerate(annotations, start=1):
-        place = Location(position, f"annotation {quote(identifier)}")
+        location = Location(position, f"annotation {quote(identifier)}")
         if image not in files:
-            diagnostics.row_error(place, f"no image {quote(image)} among the images: correct it")
+            diagnostics.row_error(location, f"Expected an image of the list, got {quote(image)}.")
         elif foil and identifier not in true:
-            diagnostics.row_error(place, "a foil without its true caption: add it or remove the foil")
+            diagnostics.row_error(location, "Expected a true caption for this foil. Add it or remove the foil.")
         elif foil:
             others = without(references.get(image, []), true[identifier])
-            yield _Pair(place, files[image], [caption, true[identifier]], 1, list(others))
+            yield _Pair(location, files[image], [caption, true[identifier]], 1, list(others))
 
 
 def _coco_captions(path: Path, diagnostics: Diagnostics) -> dict[Any, list[str]]:
@@ -221,5 +271,5 @@ def _coco_captions(path: Path, diagnostics: Diagnostics) -> dict[Any, list[str]]
         for annotation in content["annotations"] if content is not BROKEN else []:
             found.setdefault(annotation["image_id"], []).append(annotation["caption"])
     except (KeyError, TypeError):
-        diagnostics.file_error(f'{path.name}: not COCO\'s form: "annotations" with captions are needed')
+        diagnostics.file_error(f'{path.name}: expected COCO\'s format, with "annotations" that have captions.')
     return found

@@ -1,15 +1,18 @@
-"""What is known of the named rating sets: where they are from, their counts, files and readers."""
+"""The known rating sets, one row each: origin, counts, hashes, how to read them, and published figures."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
+from human_judgments.crowdflower import CROWD_FILES, read_flickr8k_crowd
 from i0tscore.errors import InputError, SampleFileError
+from i0tscore.results.correlation import CorrelationName
 from i0tscore.samples.datasets import load_hub_dataset
-from i0tscore.samples.flickr8k import image_folder, locate
+from i0tscore.samples.flickr8k import CAPTIONS_FILE, EXPERT_FILES, image_folder, locate, read_flickr8k_expert
 from i0tscore.samples.ratings import (
     RATING_COLUMNS,
     RatingScale,
@@ -19,6 +22,9 @@ from i0tscore.samples.ratings import (
     read_rating_table,
 )
 
+if TYPE_CHECKING:
+    from human_judgments.script import Arguments
+
 HUB_COLUMNS: Mapping[str, tuple[str, ...]] = {
     **RATING_COLUMNS,
     "image": ("img", "image", "imgid", "file_name", "id"),
@@ -27,17 +33,18 @@ HUB_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "references": ("refs", "references"),
     "category": ("category", "source", "dataset"),
 }
-"""Names used by Composite, Polaris and Nebula, on the hub and in their CSV files."""
+"""Column names of Composite, Polaris and Nebula, on the hub and in their CSV files."""
+
+_TOKENS = {"Flickr8k.token.txt": "1e1f3a371ba1a1bf742e6930521c037e046b2bf3fcc2390ba8405e0301ed7689"}
 
 
-@dataclass(frozen=True, slots=True)
-class HubLocation:
-    """A data set of the Hugging Face hub.
+class HubLocation(NamedTuple):
+    """A dataset on the Hugging Face hub.
 
     Attributes:
         name: ``owner/name``.
-        configuration: Its configuration; None for the only one.
-        split: Its split.
+        configuration: Configuration; None for the only one.
+        split: Split.
     """
 
     name: str
@@ -50,24 +57,32 @@ class KnownSet:
     """What is known of a rating set.
 
     Attributes:
-        name: Short name.
-        title: For people.
+        name: Short name, also that of its script.
+        title: Title of its report.
         origin: Where the data come from.
-        counts: What a complete set has; other counts are refused.
-        hashes: SHA-256 of its files by name, where known; other files are noted.
+        counts: Counts of the complete set; other counts are an error.
+        hashes: SHA-256 of its files by name, where known; differences are noted.
+        headline: Correlation of its published figures.
+        help: Help of its script.
+        remarks: Notes for its report.
+        files: Names that its file may have, the preferred one first.
+        read: Reads its files; None if it is a table that ``rules`` describes.
         hub: Where the hub serves it, if it does.
-        rules: How its table is to be taken, for sets that come as tables.
-        files: Names that its table may have.
+        rules: How to read its table.
     """
 
     name: str
     title: str
     origin: str
-    counts: Mapping[str, int]
+    counts: Mapping[str, int] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    headline: CorrelationName = "tau_c"
+    help: str = ""
+    remarks: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    read: Callable[..., RatingSet] | None = None
     hub: HubLocation | None = None
     rules: TableRules = TableRules()  # noqa: RUF009 (frozen)
-    files: tuple[str, ...] = ()
 
 
 KNOWN_SETS: dict[str, KnownSet] = {
@@ -76,29 +91,35 @@ KNOWN_SETS: dict[str, KnownSet] = {
         KnownSet(
             "flickr8k_expert",
             "Flickr8k-Expert",
-            "Hodosh, Young and Hockenmaier 2013 (JAIR 47), ExpertAnnotations.txt with Flickr8k.token.txt; "
-            "the same in CLIPScore's flickr8k.json",
-            {
-                "pairs": 5822,
-                "pairs dropped": 158,
-                "items": 5664,
-                "ratings": 16992,
-                "images": 1000,
-            },
-            {
-                "ExpertAnnotations.txt": "56c2b1a9e1a46ba73b8b151abd7c3c8b1676fbacadb559d0c2eb6524b166cf4f",
-                "Flickr8k.token.txt": "1e1f3a371ba1a1bf742e6930521c037e046b2bf3fcc2390ba8405e0301ed7689",
-            },
-            HubLocation("yuwd/Flickr8k-HumanEval", "expert"),
-            TableRules(HUB_COLUMNS, RatingScale(1, 4, whole=True), allow_duplicates=True),
+            "Hodosh, Young and Hockenmaier 2013 (JAIR 47), ExpertAnnotations.txt with Flickr8k.token.txt; the same in "
+            "CLIPScore's flickr8k.json",
+            {"pairs": 5822, "pairs dropped": 158, "items": 5664, "ratings": 16992, "images": 1000},
+            {"ExpertAnnotations.txt": "56c2b1a9e1a46ba73b8b151abd7c3c8b1676fbacadb559d0c2eb6524b166cf4f", **_TOKENS},
+            help="Agreement with Flickr8k-Expert (its text files or flickr8k.json; otherwise from the hub).",
+            remarks=(
+                "each of the three ratings of a pair is a row of its own; pairs whose caption is one of the image's "
+                "own five are left out; the references of an image are its five captions (CLIPScore's protocol)",
+            ),
+            files=EXPERT_FILES,
+            read=read_flickr8k_expert,
+            hub=HubLocation("yuwd/Flickr8k-HumanEval", "expert"),
+            rules=TableRules(HUB_COLUMNS, RatingScale(1, 4, whole=True), allow_duplicates=True),
         ),
         KnownSet(
             "flickr8k_cf",
             "Flickr8k-CF",
-            "Hodosh, Young and Hockenmaier 2013 (JAIR 47), CrowdFlowerAnnotations.txt with "
-            "Flickr8k.token.txt; the same in CLIPScore's crowdflower_flickr8k.json",
+            "Hodosh, Young and Hockenmaier 2013 (JAIR 47), CrowdFlowerAnnotations.txt with Flickr8k.token.txt; the "
+            "same in CLIPScore's crowdflower_flickr8k.json",
             {"ratings": 47830, "judgements": 144860, "images": 1000},
-            {"Flickr8k.token.txt": "1e1f3a371ba1a1bf742e6930521c037e046b2bf3fcc2390ba8405e0301ed7689"},
+            _TOKENS,
+            "tau_b",
+            "Agreement with Flickr8k-CF (its text files or crowdflower_flickr8k.json; otherwise from the hub).",
+            (
+                "every pair counts; its rating is the share of workers who answered yes; the references of an image "
+                "are its five captions without the rated one (CLIPScore's protocol)",
+            ),
+            CROWD_FILES,
+            read_flickr8k_crowd,
             HubLocation("yuwd/Flickr8k-HumanEval", "crowdflower"),
             TableRules(HUB_COLUMNS, RatingScale(0, 1), drop_caption=True, allow_duplicates=True),
         ),
@@ -107,95 +128,201 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "Composite",
             "Aditya et al. 2018 (CVIU 173), correctness 1–5 of captions of Flickr8k, Flickr30k and COCO",
             {"ratings": 11985, "images": 3995},
+            help="Agreement with Composite (a table in --data, or yuwd/Composite from the hub).",
+            remarks=("the rated caption is left out of the references of its image (CLIPScore's protocol)",),
+            files=("*composite*.csv", "*composite*.tsv", "*composite*.json"),
             hub=HubLocation("yuwd/Composite"),
             rules=TableRules(HUB_COLUMNS, RatingScale(0, 5), drop_caption=True, allow_duplicates=True),
-            files=("*composite*.csv", "*composite*.tsv", "*composite*.json"),
         ),
         KnownSet(
             "polaris",
             "Polaris",
             "Wada et al., CVPR 2024 (Polos), test split",
             {"ratings": 26122},
+            help="Agreement with Polaris (polaris_test.csv in --data, or yuwd/Polaris from the hub).",
+            remarks=("test split; images without names on the hub are distinguished by their references",),
+            files=("polaris_test.csv", "*polaris*.csv"),
             hub=HubLocation("yuwd/Polaris"),
             rules=TableRules(HUB_COLUMNS, RatingScale(0, 1), allow_duplicates=True),
-            files=("polaris_test.csv", "*polaris*.csv"),
         ),
         KnownSet(
             "nebula",
             "Nebula",
-            "Matsuda et al., ACCV 2024 (DENEB), test split; its number of rows is not known here, so it is "
-            "reported and not compared",
-            {},
+            "Matsuda et al., ACCV 2024 (DENEB), test split; its number of rows is not known here, so it is reported "
+            "and not compared",
+            help="Agreement with Nebula (a table in --data, or Ka2ukiMatsuda/Nebula from the hub).",
+            remarks=("test split as served, without the later corrections of some ratings",),
+            files=("*nebula*.csv",),
             hub=HubLocation("Ka2ukiMatsuda/Nebula"),
             rules=TableRules(HUB_COLUMNS, RatingScale(0, 1), allow_duplicates=True),
-            files=("*nebula*.csv",),
         ),
         KnownSet(
             "pascal50s",
             "Pascal-50S",
-            "Vedantam et al., CVPR 2015, in CLIPScore's JSON form",
+            "Vedantam et al., CVPR 2015, in CLIPScore's JSON format",
             {"pairs": 4000, "pairs HC": 1000, "pairs HI": 1000, "pairs HM": 1000, "pairs MM": 1000},
+            remarks=(
+                "HC two correct human captions, HI a correct and an incorrect human caption, HM a human and a machine "
+                "caption, MM two machine captions; the published figures break ties of scores at random and sample "
+                "five references five times, whereas here ties count half and the first references are used",
+            ),
         ),
-        KnownSet("foil", "FOIL", "Shekhar et al., ACL 2017, test split, images of COCO val2014", {}),
+        KnownSet(
+            "foil",
+            "FOIL",
+            "Shekhar et al., ACL 2017, test split, images of COCO val2014",
+            remarks=("the true caption is left out of the references of its image",),
+        ),
         KnownSet(
             "blv_kreiss2022",
             "Kreiss et al. 2022, blind and low-vision raters",
             "Kreiss et al., EMNLP 2022 (MIT), 18 images from Wikimedia Commons in articles on 6 topics",
             {"ratings": 272, "items": 68, "images": 18},
             {
-                "blv_data_criticaltrials.csv": ("7edd71867b814b60a733e380190277df7e2f23362f79babeb65d91c43e9868d5"),
-                "sighted_data_criticaltrials.csv": ("2f0ffa58843065d5647212c25f21e709795e22057f37eb9b5e56096820dab5a6"),
+                "blv_data_criticaltrials.csv": "7edd71867b814b60a733e380190277df7e2f23362f79babeb65d91c43e9868d5",
+                "sighted_data_criticaltrials.csv": "2f0ffa58843065d5647212c25f21e709795e22057f37eb9b5e56096820dab5a6",
                 "authors_clipscores.csv": "cb497c8f99dc026cfe41ef1bbedf2b8a02b3669567ae2faaff9b1389e5b3cdd2",
             },
+            "pearson",
+            remarks=(
+                "18 images and 68 descriptions are few: most intervals contain zero, and so do most differences "
+                "between metrics",
+                "descriptions were written for these articles; scores see the image and the description, not the "
+                "article",
+            ),
         ),
         KnownSet(
             "blv_eye4b",
             "Eye4B and VL-GuideData",
             "An et al. 2025 (arXiv 2502.14883), Kim et al. 2025/26 (arXiv 2510.00766); the ratings are not public",
-            {},
+            remarks=(
+                "the ratings of this set are not public, so that the counts and hashes of the complete set are not "
+                "known here",
+            ),
         ),
     )
 }
-"""The named sets."""
+"""Known rating sets by name."""
 
 
-def require_counts(
-    path: object, found: Mapping[str, int], expected: Mapping[str, int], *, allow_others: bool = False
-) -> tuple[str, ...]:
-    """Compare what was read with what is known of a set.
+class Published(NamedTuple):
+    """A published figure.
 
-    Args:
-        path: What was read, for the message.
-        found: Counts by name.
-        expected: Known counts by name; those that ``found`` lacks are not compared.
-        allow_others: Whether to return differences as notes instead of raising, e.g. for a subset.
-
-    Raises:
-        SampleFileError: Lists all counts that differ.
+    Attributes:
+        metric: Name of the metric.
+        figure: Name of the figure: ``tau_b``, ``tau_c``, ``accuracy``, or a category of pairs.
+        value: Value × 100.
+        condition: What the metric uses.
+        source: Where it was published.
     """
-    differing = [
-        f"{name}: {found[name]:,} where the set has {count:,}"
-        for name, count in expected.items()
-        if name in found and found[name] != count
-    ]
-    if differing and not allow_others:
-        raise SampleFileError(path, [f"{line}. Get the whole file, or allow other counts." for line in differing])
-    return tuple(differing)
+
+    metric: str
+    figure: str
+    value: float
+    condition: str
+    source: str
 
 
-def differing_hashes(files: Mapping[str, Path], known: Mapping[str, str]) -> tuple[str, ...]:
-    """Return which files differ from those that the known figures were computed with.
+_REFERENCES = "compares words with references, sees no image"
+_ZERO_SHOT = "CLIP ViT-B/32, zero-shot"
+_ZERO_SHOT_REFERENCES = "CLIP ViT-B/32 and references, zero-shot"
+_FINE_TUNED = "CLIP ViT-B/32 fine-tuned on COCO with generated pairs"
+_LONG_CLIP = "Long-CLIP fine-tuned on COCO"
+_FITTED = "CLIP ViT-B/32 and a fitted set"
+_SUPERVISED = "trained on human ratings"
+_LARGE = "large vision-language model as a judge"
 
-    Args:
-        files: Files by name.
-        known: SHA-256 in hexadecimal by the same names.
-    """
-    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+_CLIPSCORE = "Hessel et al. 2021"
+_PAC = "rerun by Sarto et al. 2023 (PAC-S)"
+_DN = "Zhou et al. 2023"
+_I0T = "An et al. 2025; does not say which τ, most likely τ-b"
+_KIT = "capevalkit 0.1.3"
+_NOT_REPRODUCED = f"{_KIT}, which could not reproduce it"
+_MID = "Kim et al. 2022, from a leaderboard"
+
+
+def _published(*groups: tuple[str, str, str, Mapping[str, float]]) -> tuple[Published, ...]:
+    """Return figures from groups of one figure, condition and source."""
     return tuple(
-        f"{name} differs from the file known by this name (SHA-256 {digest[:12]}…, not {known[name][:12]}…)"
-        for name, digest in found.items()
-        if name in known and known[name] != digest
+        Published(metric, figure, value, condition, source)
+        for figure, condition, source, values in groups
+        for metric, value in values.items()
     )
+
+
+_CLASSIC = ("BLEU-4", "ROUGE-L", "METEOR", "CIDEr", "SPICE")
+
+
+def _classic(*values: float) -> dict[str, float]:
+    return dict(zip(_CLASSIC, values, strict=True))
+
+
+PUBLISHED: dict[str, tuple[Published, ...]] = {
+    "flickr8k_expert": _published(
+        ("tau_c", _REFERENCES, _CLIPSCORE, {"BLEU-1": 32.3, **_classic(30.8, 32.3, 41.8, 43.9, 44.9)}),
+        ("tau_c", _ZERO_SHOT, _CLIPSCORE, {"CLIPScore": 51.2}),
+        ("tau_c", _ZERO_SHOT, _DN, {"DN": 54.3, "DN, means of 100 unpaired samples": 53.2}),
+        ("tau_c", _ZERO_SHOT_REFERENCES, _CLIPSCORE, {"RefCLIPScore": 53.0}),
+        ("tau_c", _ZERO_SHOT_REFERENCES, _DN, {"DN with references": 55.3}),
+        ("tau_c", _FITTED, _MID, {"MID": 54.9}),
+        ("tau_c", _FINE_TUNED, _PAC, {"PAC-S": 54.3}),
+        ("tau_b", _LONG_CLIP, _I0T, {"I0T_post": 53.97, "I0T_async": 53.33}),
+        ("tau_c", _SUPERVISED, _KIT, {"Polos": 56.4}),
+        ("tau_c", _LARGE, _KIT, {"FLEUR": 53.0, "EXPERT": 56.7}),
+    ),
+    "flickr8k_cf": _published(
+        ("tau_b", _REFERENCES, _CLIPSCORE, _classic(16.9, 19.9, 22.2, 24.6, 24.4)),
+        ("tau_b", _ZERO_SHOT, _CLIPSCORE, {"CLIPScore": 34.4}),
+        ("tau_b", _ZERO_SHOT, _DN, {"DN": 35.4, "DN, means of 100 unpaired samples": 35.1}),
+        ("tau_b", _ZERO_SHOT_REFERENCES, _CLIPSCORE, {"RefCLIPScore": 36.4}),
+        ("tau_b", _ZERO_SHOT_REFERENCES, _DN, {"DN with references": 37.0}),
+        ("tau_b", _FITTED, _MID, {"MID": 37.3}),
+        ("tau_b", _FINE_TUNED, _PAC, {"PAC-S": 36.0}),
+        ("tau_b", _LONG_CLIP, _I0T, {"I0T_post": 33.58, "I0T_async": 33.08}),
+        ("tau_b", _SUPERVISED, _KIT, {"Polos": 37.8}),
+        ("tau_b", _LARGE, _KIT, {"FLEUR": 38.6, "EXPERT": 39.3}),
+    ),
+    "composite": _published(
+        ("tau_c", _REFERENCES, _CLIPSCORE, _classic(30.6, 32.4, 38.9, 37.7, 40.3)),
+        ("tau_c", _ZERO_SHOT, _CLIPSCORE, {"CLIPScore": 53.8}),
+        ("tau_c", _ZERO_SHOT_REFERENCES, _CLIPSCORE, {"RefCLIPScore": 55.4}),
+        ("tau_c", _FINE_TUNED, _KIT, {"PAC-S": 55.7}),
+        ("tau_c", _SUPERVISED, _KIT, {"Polos": 57.6}),
+        ("tau_c", _LARGE, _KIT, {"FLEUR": 63.5, "EXPERT": 65.0}),
+    ),
+    "polaris": _published(
+        ("tau_c", _REFERENCES, _KIT, _classic(46.3, 46.3, 51.2, 52.1, 51.0)),
+        ("tau_c", _ZERO_SHOT, _KIT, {"CLIPScore": 52.3}),
+        ("tau_c", _ZERO_SHOT_REFERENCES, _NOT_REPRODUCED, {"RefCLIPScore": 52.3}),
+        ("tau_c", "trained on this set's training split", _KIT, {"Polos": 57.8}),
+    ),
+    "nebula": _published(
+        ("tau_c", _REFERENCES, _KIT, _classic(44.1, 43.4, 47.6, 48.8, 47.4)),
+        ("tau_c", _ZERO_SHOT, _KIT, {"CLIPScore": 47.9}),
+        ("tau_c", _ZERO_SHOT_REFERENCES, _NOT_REPRODUCED, {"RefCLIPScore": 46.9}),
+        ("tau_c", _SUPERVISED, _KIT, {"Polos": 55.0}),
+    ),
+    "pascal50s": tuple(
+        Published(metric, figure, value, condition, _CLIPSCORE)
+        for metric, condition, values in (
+            ("length", "number of words", (51.7, 52.3, 63.6, 49.6)),
+            ("BLEU-4", _REFERENCES, (60.4, 90.6, 84.9, 54.7)),
+            ("SPICE", _REFERENCES, (63.6, 96.3, 86.7, 68.3)),
+            ("METEOR", _REFERENCES, (63.8, 97.7, 93.7, 65.4)),
+            ("ROUGE-L", _REFERENCES, (63.7, 95.3, 92.3, 61.2)),
+            ("CIDEr", _REFERENCES, (65.1, 98.1, 90.5, 64.8)),
+            ("CLIPScore", _ZERO_SHOT, (56.5, 99.3, 96.4, 70.4)),
+            ("RefCLIPScore", _ZERO_SHOT_REFERENCES, (64.5, 99.6, 95.4, 72.8)),
+        )
+        for figure, value in zip(("HC", "HI", "HM", "MM"), values, strict=True)
+    ),
+    "foil": _published(
+        ("accuracy, 4 references", _REFERENCES, _CLIPSCORE, _classic(82.6, 79.3, 85.4, 90.6, 86.1)),
+        ("accuracy", _ZERO_SHOT, _CLIPSCORE, {"CLIPScore": 87.2}),
+        ("accuracy, 4 references", _ZERO_SHOT_REFERENCES, _CLIPSCORE, {"RefCLIPScore": 92.6}),
+    ),
+}
+"""Published figures by set. Another model, other training data, or training on ratings make another experiment."""
 
 
 def verify(
@@ -209,20 +336,47 @@ def verify(
     """Compare a set with what is known of it.
 
     Args:
-        counts: What was read.
+        counts: Counts of what was read.
         known: What is known.
         path: What was read, for the message.
-        files: The files it was read from, by name; their hashes are compared.
-        allow_other_counts: Note other counts instead of refusing them, e.g. for a part of a set.
+        files: Its files by name, to compare their hashes.
+        allow_other_counts: Whether to note other counts instead of raising.
 
     Returns:
-        What differs and is not refused, for the notes.
+        Notes on what differs.
 
     Raises:
-        SampleFileError: Counts differ; all that do are named.
+        SampleFileError: Counts differ; the message lists all that do.
     """
-    differing = require_counts(path, counts, known.counts, allow_others=allow_other_counts)
-    return (*differing, *differing_hashes(files, known.hashes))
+    differing = [
+        f"{name}: {counts[name]:,} where the set has {count:,}"
+        for name, count in known.counts.items()
+        if name in counts and counts[name] != count
+    ]
+    if differing and not allow_other_counts:
+        raise SampleFileError(path, [f"{line}. Get the whole file, or allow other counts." for line in differing])
+    digests = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+    for name, digest in digests.items():
+        expected = known.hashes.get(name, digest)
+        if digest != expected:
+            shown = f"{digest[:12]}…, not {expected[:12]}…"
+            differing.append(f"{name} differs from the file known by this name (SHA-256 {shown})")
+    return tuple(differing)
+
+
+def read_known_set(known: KnownSet, arguments: Arguments) -> tuple[RatingSet, Path, dict[str, Path]]:
+    """Read a set from its files, or from the hub if they are not there.
+
+    Returns:
+        The set, where it was read from, and its text files by name.
+    """
+    images, look_up = arguments.images, arguments.model is not None
+    file = None if known.read is None else arguments.local_file(known.files, known.origin)
+    if known.read is None or file is None:
+        data = arguments.data if known.read is None else None
+        return *read_known_table(known, data, images, look_up=look_up, offline=arguments.offline), {}
+    names = () if file.suffix == ".json" else (file.name, CAPTIONS_FILE)
+    return known.read(file, images, look_up=look_up), file, {name: file.with_name(name) for name in names}
 
 
 def read_known_table(
@@ -233,27 +387,27 @@ def read_known_table(
     look_up: bool = True,
     offline: bool = False,
 ) -> tuple[RatingSet, Path]:
-    """Read a set that comes as a table: from a file or folder, or else from the hub.
+    """Read a set that is a table, from a file, a folder or the hub.
 
     Args:
         known: The set.
-        data: Its file, the folder that holds it, or None for the hub (or its cache).
-        images: The images' folder; ``images`` beside the file if left out. Not needed for the hub.
+        data: Its file, or the folder that holds it; None for the hub or its cache.
+        images: Folder of the images; ``images`` next to the file if None. The hub needs none.
         look_up: Whether to look for the images.
-        offline: Whether the hub must not be asked.
+        offline: Whether to use no network.
 
     Returns:
         The set and where it was read from.
 
     Raises:
-        InputError: The file is not there, or the hub not reachable.
-        SampleFileError: Whatever is wrong with the file.
+        InputError: The file is missing, or the hub cannot be reached.
+        SampleFileError: The file has errors.
     """
     if data is None:
         hub = known.hub
         if hub is None or offline:
             where = "is not on the hub" if hub is None else "would be read from the hub"
-            raise InputError(f"{known.title} {where}: give its folder ({known.origin})")
+            raise InputError(f"{known.title} {where}. Try --data with its folder ({known.origin}).")
         dataset = load_hub_dataset(hub.name, hub.configuration, hub.split)
         return read_dataset_ratings(dataset, hub.name, known.name, known.rules), Path(hub.name)
     is_dataset = (data / "state.json").is_file() or (data / "dataset_info.json").is_file()

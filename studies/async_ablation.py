@@ -1,8 +1,8 @@
-"""What of I0T_async does what: ``python -m studies.async_ablation --data DIR``.
+"""Ablation of I0T_async: ``python -m studies.async_ablation --data DIR``.
 
-At the paper's rate of 1e-6 the trained numbers hardly move, so a training that does nothing looks the
-same from outside. Each row therefore says how far they moved, and whether the running statistics are the
-momentum averages that they should be, computed apart.
+At the paper's learning rate of 1e-6 the parameters hardly change, so that a training that does nothing gives the same
+figures. Each row therefore reports how far they moved, and whether the running statistics are the expected momentum
+averages, computed independently.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from i0tscore.encoders.cache import EmbeddingCache
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import I0TScoreError
 from i0tscore.gap import NONE, POST, GapStatistics, Moments, Normalization, Standardizer, centroid_distance
+from i0tscore.metrics.metric import PREFIX
 from i0tscore.results.retrieval import recall
 from i0tscore.training.i0t_async import AsyncRecipe, AsyncTrainer, CachedPairs, DropoutPairs, Pairs, Passes
 from i0tscore.training.optimization import IntArray
-from studies.evaluation import expert_ratings
-from studies.flickr8k import CAPTIONS_PER_IMAGE, Flickr8kSplit, Split, read_split
-from studies.lite_features import PREFIX
+from studies.flickr8k import CAPTIONS_PER_IMAGE, Flickr8kSplit, Split, expert_ratings, read_split
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
@@ -48,15 +47,15 @@ VARIANTS: dict[str, AsyncRecipe] = {
     "rate 1e-2": replace(TRAINED, learning_rate=1e-2),
     "rate 1e-2, without cyclic losses": replace(TRAINED, learning_rate=1e-2, cyclic_weight=0.0),
 }
-"""What is trained on cached embeddings, and thus without MCSIE."""
+"""Recipes that train on cached embeddings, and therefore without MCSIE."""
 
 
 class Witness:
-    """Pairs that compute in float64 what the running statistics must become.
+    """Pairs that also compute the expected running statistics, in float64.
 
     Args:
-        pairs: Where batches come from.
-        momentum: As in ``AsyncRecipe``.
+        pairs: Source of the batches.
+        momentum: Momentum of ``AsyncRecipe``.
     """
 
     def __init__(self, pairs: Pairs, momentum: float | None) -> None:
@@ -66,7 +65,7 @@ class Witness:
         self.image_index, self.dimension, self.identity = pairs.image_index, pairs.dimension, pairs.identity
 
     def passes(self, rows: IntArray, seed: int) -> Passes:
-        """What the pairs give, looked at on its way."""
+        """Return the passes of the pairs, and update the expected statistics from them."""
         passes = self._pairs.passes(rows, seed)
         for side, several in enumerate(passes):
             for vectors in (one.double().numpy() for one in several):
@@ -77,7 +76,7 @@ class Witness:
         return passes
 
     def error(self, normalizations: tuple[Normalization, Normalization]) -> float:
-        """The largest difference of any running mean or variance from what it must be."""
+        """Return the largest difference of a running mean or variance from the expected one."""
         return max(
             float(np.abs(found - expected).max())
             for side, one in enumerate(normalizations)
@@ -87,12 +86,12 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """Pairs to train on and a measure of held-out pairs.
+    """Training pairs and a measure of held-out pairs.
 
     Attributes:
         train: Embeddings of the training pairs.
-        measure: From what is done to images and to captions to the columns of figures.
-        seed: Of every training.
+        measure: Returns columns of figures, given the functions applied to images and to captions.
+        seed: Seed of every training.
     """
 
     train: CachedPairs
@@ -100,7 +99,7 @@ class Study:
     seed: int = 7
 
     def fixed(self, name: str, standardizer: Standardizer) -> Row:
-        """The row of a standardizer with the training means."""
+        """Return the row of a standardizer with the training means."""
         means = GapStatistics(Moments.of(self.train.images).mean, Moments.of(self.train.captions).mean)
         measured = self.measure(
             lambda x: standardizer.apply(x, means, "image"), lambda y: standardizer.apply(y, means, "caption")
@@ -108,7 +107,7 @@ class Study:
         return {"variant": name, "pairs": len(self.train.image_index)} | measured
 
     def trained(self, name: str, recipe: AsyncRecipe, pairs: Pairs | None = None) -> Row:
-        """The row of a training, on ``pairs`` if they are given."""
+        """Return the row of a training, on ``pairs`` if given."""
         witness = Witness(pairs or self.train, recipe.momentum)
         trainer = AsyncTrainer(witness, recipe, self.seed)
         image, caption = found = trainer.run()
@@ -131,30 +130,30 @@ def lite_rows(
     mcsie_pairs: int = 6000,
     progress: bool = False,
 ) -> list[Row]:
-    """The ablation on ``lite``: trained on a split of Flickr8k, measured on its test split.
+    """Run the ablation on ``lite``: train on a split of Flickr8k, measure on its test split.
 
     Args:
-        data: The folder that holds flickr8k/.
-        split: What is trained on.
-        cache: Folder of the embedding cache; the user's if left out.
-        mcsie_pairs: How many training pairs MCSIE has, drawn at random; 0 leaves its rows out. Their
-            captions are encoded six times.
-        progress: Whether to show bars on stderr.
+        data: Folder that holds flickr8k/.
+        split: Split to train on.
+        cache: Folder of the embedding cache; the user's if None.
+        mcsie_pairs: Number of training pairs for MCSIE, sampled at random; 0 leaves its rows out. Their captions are
+            encoded six times.
+        progress: Whether to show progress bars on stderr.
 
     Returns:
-        One dict a variant: CD, R@1 in percent, Kendall τ-c × 100 with Flickr8k-Expert, the norm of
-        what weights and biases moved (both modalities), and the error of the running statistics.
+        One dict per variant: CD, R@1 in percent, Kendall's τ-c × 100 with Flickr8k-Expert, the norms of the changes of
+        weights and biases (both modalities), and the error of the running statistics.
     """
     encoder = load_encoder("lite")
-    with EmbeddingCache(encoder, cache) as kept:
+    with EmbeddingCache(encoder, cache) as opened:
 
         def embed(name: Split) -> Sides:
             found = read_split(data, name)
-            x = embed_images(encoder, found.images, cache=kept, progress=progress)
+            x = embed_images(encoder, found.images, cache=opened, progress=progress)
             return x.vectors[x.index], captions_of(found.captions)
 
         def captions_of(texts: tuple[str, ...]) -> Vectors:
-            y = embed_captions(encoder, texts, prefix=PREFIX, cache=kept, progress=progress)
+            y = embed_captions(encoder, texts, prefix=PREFIX, cache=opened, progress=progress)
             return y.vectors[y.index]
 
         x, y = embed(split)
@@ -166,8 +165,8 @@ def lite_rows(
         tau = ratings.tau_c(image(rated[0]), caption(rated[1]))
         return figures(image(test[0]), caption(test[1])) | {"τ-c Expert": tau}
 
-    groups = np.repeat(np.arange(len(x)), CAPTIONS_PER_IMAGE)
-    study = Study(CachedPairs(x[groups], y, groups), measure)
+    image_index = np.repeat(np.arange(len(x)), CAPTIONS_PER_IMAGE)
+    study = Study(CachedPairs(x[image_index], y, image_index), measure)
     rows = [study.fixed("none", NONE), study.fixed("post", POST)]
     rows += [study.trained(name, recipe) for name, recipe in VARIANTS.items()]
     if mcsie_pairs:
@@ -176,36 +175,36 @@ def lite_rows(
 
 
 def clip_rows(data: Path) -> list[Row]:
-    """Untrained rows on 500 pairs of CLIP ViT-B/32: statistics from one half, measured on the other.
+    """Return untrained rows on 500 pairs of CLIP ViT-B/32: statistics from one half, measured on the other.
 
-    250 pairs are four batches of 64, which leave a momentum average near where it began; hence one row
-    with the whole half as one batch.
+    250 pairs are four batches of 64, after which a momentum average is still near its initial value. One row therefore
+    uses the whole half as one batch.
     """
     images, captions = np.load(data / "clip_vitb32_pairs" / "image_text_500.npy")
     order = np.random.default_rng(0).permutation(len(images))
-    fitted, rest = order[: len(order) // 2], order[len(order) // 2 :]
-    train = CachedPairs(images[fitted], captions[fitted], np.arange(len(fitted)))
+    fit, rest = order[: len(order) // 2], order[len(order) // 2 :]
+    train = CachedPairs(images[fit], captions[fit], np.arange(len(fit)))
     study = Study(train, lambda image, caption: figures(image(images[rest]), caption(captions[rest])))
-    still = replace(TRAINED, epochs=1, learning_rate=0.0, momentum=None, batch_size=len(fitted))
+    untrained = replace(TRAINED, epochs=1, learning_rate=0.0, momentum=None, batch_size=len(fit))
     return [
         study.fixed("none", NONE),
         study.fixed("post", POST),
-        study.trained("untrained BN, one batch", still),
+        study.trained("untrained BN, one batch", untrained),
     ]
 
 
 def figures(images: NDArray[Any], captions: NDArray[Any]) -> Row:
-    """Centroid distance and R@1 in percent of unit embeddings (n, d) and (k·n, d)."""
+    """Return the centroid distance and R@1 in percent of unit embeddings (n, d) and (k·n, d)."""
     (forth,), (back,) = recall(images, captions, (1,))
     return {"CD": centroid_distance(images, captions), "R@1 i→t": forth, "R@1 t→i": back}
 
 
 def _mcsie_rows(study: Study, encoder: Encoder, split: Flickr8kSplit, count: int) -> Iterator[Row]:
-    """The paper's recipe with MCSIE, and without on the same pairs."""
+    """Yield the paper's recipe with MCSIE, and without it on the same pairs."""
     every = study.train
     chosen = np.sort(np.random.default_rng(study.seed).permutation(len(every.image_index))[:count])
     some = CachedPairs(every.images[chosen], every.captions[chosen], every.image_index[chosen])
-    images = [split.images[group] for group in some.image_index]
+    images = [split.images[row] for row in some.image_index]
     captions = [PREFIX + split.captions[row] for row in chosen]
     recipe = replace(TRAINED, mcsie=True)
     dropped = DropoutPairs(encoder, images, captions, some, recipe.dropout)
@@ -214,13 +213,23 @@ def _mcsie_rows(study: Study, encoder: Encoder, split: Flickr8kSplit, count: int
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="The data folder.")
-@click.option("--split", type=click.Choice(["train", "dev"]), default="train", show_default=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder that holds flickr8k/."
+)
+@click.option(
+    "--split", type=click.Choice(["train", "dev"]), default="train", show_default=True, help="Split to train on."
+)
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Embedding cache.")
-@click.option("--mcsie-pairs", type=click.IntRange(min=0), default=6000, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option(
+    "--mcsie-pairs",
+    type=click.IntRange(min=0),
+    default=6000,
+    show_default=True,
+    help="Training pairs with MCSIE; 0 leaves it out.",
+)
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="Threads of torch.")
 def main(data: Path, split: Split, cache_dir: Path | None, mcsie_pairs: int, threads: int) -> None:
-    """Measure what each part of I0T_async does, on CLIP's pairs and on the embedded model."""
+    """Measure the effect of each part of I0T_async, on CLIP's pairs and on the embedded model."""
     torch.set_num_threads(threads)
     try:
         rows = lite_rows(data, split=split, cache=cache_dir, mcsie_pairs=mcsie_pairs, progress=True)

@@ -1,4 +1,4 @@
-"""Zero-shot classification of images by the captions that name their classes. Arrays only."""
+"""Zero-shot classification of images by the captions that name their classes, on arrays."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ TemplateRule = Literal["features", "directions"]
 
 
 def class_vectors(features: NDArray[Any], rule: TemplateRule = "directions") -> NDArray[Any]:
-    """One unit vector a class from its name in several templates, to be standardized as captions are.
+    """Return one unit vector per class from its name in several templates, to be standardized as captions are.
 
-    The code of An et al. 2025 has two rules: ``features`` averages what the encoder puts out and then
-    normalises (their CIFAR-100), so that long vectors weigh more; ``directions`` normalises each and averages
-    these (their Birdsnap, and CLIP). On unit vectors, which is what encoders here put out, both are the same.
+    The code of An et al. 2025 has two rules. ``features`` averages the encoder's output and then normalizes (CIFAR-100
+    there), so that long vectors weigh more. ``directions`` normalizes each vector and averages these (Birdsnap there,
+    and CLIP). On unit vectors, which is what encoders here return, both are the same.
 
     Args:
-        features: Shape (c, t, d): of each class its t templates.
-        rule: Which one.
+        features: Text features of each class in t templates, shape (c, t, d).
+        rule: Rule for the average.
 
     Returns:
-        Shape (c, d), of norm 1. Centring comes after it, as in both of theirs.
+        Unit vectors of shape (c, d). Centering comes afterwards, as with both rules in the paper's code.
 
     Raises:
-        ValueError: The array has not three axes.
+        ValueError: The array does not have three axes.
 
     Example:
         >>> features = np.array([[[3.0, 0.0], [0.0, 4.0]]])
@@ -44,56 +44,56 @@ def class_vectors(features: NDArray[Any], rule: TemplateRule = "directions") -> 
         ([[0.6, 0.8]], [[0.707, 0.707]])
     """
     if features.ndim != 3:
-        raise ValueError(f"templates have the shape (classes, templates, d), not {features.shape}")
+        raise ValueError(f"Expected templates of shape (classes, templates, d), got {features.shape}.")
     chosen = features if rule == "features" else normalize(features)
     return normalize(chosen.mean(axis=1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classification:
-    """How images were classified.
+    """Result of classifying images.
 
     Attributes:
-        right: Of each image (n,), whether its own class is the most similar one; where another is just as
-            similar it is not.
-        labels: Its own class (n,), int64.
+        right: Whether each image's own class is the most similar one (n,); ties count as wrong.
+        labels: Class of each image (n,), int64.
     """
 
     right: NDArray[np.bool_]
     labels: NDArray[np.int64]
 
     def accuracy(self, resampling: Resampling | None = None) -> Estimate:
-        """Share of images that are right, with an interval by bootstrap over images."""
+        """Return the share of images that are right, with an interval by bootstrap over images."""
         values = self.right.astype(np.float64)
         return Estimate(float(values.mean()), bootstrap_mean(values, np.arange(len(values)), resampling))
 
     def balanced_accuracy(self, resampling: Resampling | None = None) -> Estimate:
-        """Mean over classes of the share that is right, so that every class counts the same.
+        """Return the mean over classes of the share that is right.
 
-        The interval is by bootstrap over images; a class that a resample lacks is left out of it.
+        The interval is by bootstrap over images; a resample leaves out the classes that it lacks.
         """
         settings = resampling or Resampling()
         images = np.arange(len(self.labels))
-        draws = [self._balanced(weights) for weights in cluster_weights(images, len(images), settings)]
+        draws = [self.balanced(weights) for weights in cluster_weights(images, len(images), settings)]
         interval = percentile_interval(np.array(draws), settings.confidence, len(images))
-        return Estimate(self._balanced(np.ones(len(images), dtype=np.int64)), interval)
+        return Estimate(self.balanced(np.ones(len(images), dtype=np.int64)), interval)
 
-    def _balanced(self, weights: NDArray[np.int64]) -> float:
-        there = np.bincount(self.labels, weights)
+    def balanced(self, weights: NDArray[np.int64]) -> float:
+        """Return the class-balanced accuracy of images that count ``weights`` times (n,)."""
+        counts = np.bincount(self.labels, weights)
         hits = np.bincount(self.labels, weights * self.right)
-        return float((hits[there > 0] / there[there > 0]).mean())
+        return float((hits[counts > 0] / counts[counts > 0]).mean())
 
 
 def classify(images: NDArray[Any], classes: NDArray[Any], labels: Sequence[int] | NDArray[Any]) -> Classification:
     """Compare each image with each class by dot product.
 
     Args:
-        images: Shape (n, d).
-        classes: Shape (c, d), from ``class_vectors``.
-        labels: Row of each image's own class (n,), integers in [0, c).
+        images: Embeddings of shape (n, d).
+        classes: Class vectors of shape (c, d), from ``class_vectors``.
+        labels: Row of each image's class (n,), integers in [0, c).
 
     Raises:
-        ValueError: There are no images, or labels are missing or of no class.
+        ValueError: There are no images, or a label is missing or out of range.
 
     Example:
         >>> found = classify(np.eye(3), np.eye(3), [0, 1, 1])
@@ -102,7 +102,9 @@ def classify(images: NDArray[Any], classes: NDArray[Any], labels: Sequence[int] 
     """
     own = np.asarray(labels, dtype=np.int64)
     if not len(images) or len(own) != len(images) or own.min() < 0 or own.max() >= len(classes):
-        raise ValueError(f"{len(images)} images need as many labels, each in [0, {len(classes)})")
+        raise ValueError(
+            f"Expected {len(images)} labels for {len(images)} images, at least one, each in [0, {len(classes)})."
+        )
     similarity = images @ classes.T
     rows = np.arange(len(own))
     similarity[np.isnan(similarity)] = -np.inf

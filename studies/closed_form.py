@@ -1,7 +1,7 @@
-"""Rivals of inversion that need no optimisation: linear maps on embeddings, for one kind against itself.
+"""Closed-form alternatives to inversion: linear maps of embeddings for comparisons within one modality.
 
-Both keep, of the space, what images and texts have in common, and compare images with images (or texts
-with texts) there. Neither gives anything to compare images with texts by.
+Both keep the directions that images and texts share, and compare images with images (or texts with texts) there.
+Neither helps to compare images with texts.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from i0tscore.gap import normalize
 
 
 class Projectors(NamedTuple):
-    """The last, linear layers of both towers: embeddings are features @ projector, then of unit length.
+    """Last, linear layers of both towers: embeddings are features @ projector, normalized.
 
     Attributes:
-        image: Shape (f, d).
-        text: Shape (g, d).
+        image: Projector of shape (f, d).
+        text: Projector of shape (g, d).
     """
 
     image: NDArray[np.float64]
@@ -29,15 +29,15 @@ class Projectors(NamedTuple):
 
 
 def linear_projectors(encoder: Encoder) -> Projectors:
-    """The projectors of an open_clip model.
+    """Return the projectors of an open_clip model.
 
     Raises:
-        ModelError: A tower of the encoder ends otherwise: in a head with a hidden layer (``lite``), in a
-            bias, or in its pooling (SigLIP).
+        ModelError: A tower of the encoder ends in a head with a hidden layer (``lite``), in a bias, or in its pooling
+            (SigLIP).
     """
     model = getattr(encoder, "model", None)
     if model is None:
-        raise ModelError(f"{type(encoder).__name__} shows no model, so its projectors are not known")
+        raise ModelError(f"Expected an encoder with an open_clip model, got {type(encoder).__name__}.")
     text = getattr(model, "text", model)
     found = {
         "image": getattr(model.visual, "proj", None),
@@ -54,25 +54,25 @@ def isoclip(
     top: int,
     bottom: int,
 ) -> NDArray[Any]:
-    """Keep of one modality's embeddings the middle band of directions that the two projectors share.
+    """Project embeddings of one modality on the middle band of directions that the two projectors share.
 
-    With Ψ = own otherᵀ = UΣVᵀ, the paper takes features f to f U Uᵀ own, with the columns of U that are
-    left. U lies in the range of ``own``, so f U is a function of f own, and what is computed here from
-    embeddings is exactly what would be from features. The length of embeddings does not matter.
+    With Ψ = own otherᵀ = UΣVᵀ, the paper maps features f to f U Uᵀ own, with the remaining columns of U. U lies in the
+    range of ``own``, so f U is a function of f own, and the result computed here from embeddings is exactly that from
+    features. The length of embeddings does not matter.
 
     Args:
-        embeddings: Of images or of texts (n, d).
+        embeddings: Embeddings of images or of texts (n, d).
         own: Projector of their modality (f, d), see ``linear_projectors``.
-        other: Projector of the other one (g, d).
-        top: How many of the largest singular values to leave out (published for CLIP ViT-B/32: 150 for
-            images, 20 for texts).
-        bottom: How many of the smallest that are not 0 (published: 50 and 100).
+        other: Projector of the other modality (g, d).
+        top: Number of the largest singular values to leave out (published for CLIP ViT-B/32: 150 for images, 20 for
+            texts).
+        bottom: Number of the smallest nonzero singular values to leave out (published: 50 and 100).
 
     Returns:
-        Unit vectors (n, d), to be compared with others of the same modality and band only.
+        Unit vectors (n, d), comparable only with others of the same modality and band.
 
     Raises:
-        UsageError: Nothing would be left, or a number is negative.
+        UsageError: No direction would remain, or a number is negative.
 
     Source:
         IsoCLIP (CVPR 2026).
@@ -85,29 +85,29 @@ def isoclip(
     u, values, vt = np.linalg.svd(first @ second.T, full_matrices=False)
     rank = int((values > values[0] * max(first.shape) * np.finfo(np.float64).eps).sum())
     if min(top, bottom) < 0 or top + bottom >= rank:
-        raise UsageError(f"top {top} and bottom {bottom} must leave some of {rank} singular values")
+        raise UsageError(f"Expected top and bottom to leave some of {rank} singular values, got {top} and {bottom}.")
     band = slice(top, rank - bottom)
     to_band = second.T @ (vt[band].T / values[band])  # u[:, band] = first @ to_band
     onto_band = to_band @ (u[:, band].T @ first)
-    return _kept(embeddings, onto_band)
+    return _project(embeddings, onto_band)
 
 
 def project_pca(embeddings: NDArray[Any], texts: NDArray[Any], components: int | None = None) -> NDArray[Any]:
-    """Project embeddings on the main directions in which texts differ.
+    """Project embeddings on the principal components of texts.
 
-    The components are those of the texts around their mean; the embeddings are not centred.
+    The components are those of the texts around their mean; the embeddings are not centered.
 
     Args:
-        embeddings: Of images (n, d).
-        texts: Unit embeddings of texts (m, d): in the paper "a photo of {class}" for ImageNet's classes.
-        components: How many components; d / 2 if not given.
+        embeddings: Embeddings of images (n, d).
+        texts: Unit embeddings of texts (m, d): "a photo of {class}" for ImageNet's classes in the paper.
+        components: Number of components; d / 2 if None.
 
     Returns:
         Unit vectors (n, components).
 
     Raises:
         UsageError: The number of components is not between 1 and d.
-        InputError: There are too few texts for so many.
+        InputError: There are too few texts for that many components.
 
     Source:
         Herzog & Wang (CVPR 2026).
@@ -119,28 +119,28 @@ def project_pca(embeddings: NDArray[Any], texts: NDArray[Any], components: int |
     """
     count = texts.shape[1] // 2 if components is None else components
     if not 1 <= count <= texts.shape[1]:
-        raise UsageError(f"components must be from 1 to {texts.shape[1]}, got {count}")
+        raise UsageError(f"Expected components from 1 to {texts.shape[1]}, got {count}.")
     if len(texts) <= count:
-        raise InputError(f"{len(texts)} texts do not span {count} components: give more texts")
-    centred = texts.astype(np.float64) - texts.mean(axis=0, dtype=np.float64)
-    return _kept(embeddings, np.linalg.svd(centred, full_matrices=False)[2][:count].T)
+        raise InputError(f"Expected more than {count} texts for {count} components, got {len(texts)}.")
+    centered = texts.astype(np.float64) - texts.mean(axis=0, dtype=np.float64)
+    return _project(embeddings, np.linalg.svd(centered, full_matrices=False)[2][:count].T)
 
 
-def _kept(embeddings: NDArray[Any], mapping: NDArray[np.float64]) -> NDArray[Any]:
-    moved: NDArray[Any] = normalize(embeddings.astype(np.float64) @ mapping)
-    return moved.astype(embeddings.dtype)
+def _project(embeddings: NDArray[Any], mapping: NDArray[np.float64]) -> NDArray[Any]:
+    projected: NDArray[Any] = normalize(embeddings.astype(np.float64) @ mapping)
+    return projected.astype(embeddings.dtype)
 
 
 def _matrix(part: Any, side: str, encoder: Encoder) -> NDArray[np.float64]:
-    """The matrix of a projector that open_clip keeps as a parameter (f, d) or as a linear layer."""
+    """Return the matrix of a projector, which open_clip stores as a parameter (f, d) or as a linear layer."""
     import torch
 
     if isinstance(part, torch.nn.Linear) and part.bias is None:
         part = part.weight.T
     if not isinstance(part, torch.Tensor):
         raise ModelError(
-            f"the {side} tower of {encoder.fingerprint.name} does not end in a linear projection without "
-            "bias, which this closed form needs: use project_pca, or inversion"
+            f"The {side} tower of {encoder.fingerprint.name} does not end in a linear projection without bias, which "
+            "this closed form needs. Try project_pca, or inversion."
         )
     matrix: NDArray[np.float64] = part.detach().double().cpu().numpy()
     return matrix

@@ -1,4 +1,4 @@
-"""An encoder with the cache of its embeddings, as the options of the scripts describe them."""
+"""An encoder with its embedding cache, as the options of the scripts describe them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Embedder:
     """Embeds images and prefixed captions, each distinct one once.
 
     Attributes:
-        encoder: What encodes.
-        cache: Where embeddings are kept, or None.
-        batch_size: Images and captions at once.
-        workers: Threads that decode images.
+        encoder: The encoder.
+        cache: Embedding cache, or None.
+        batch_size: Number of images or captions per batch.
+        workers: Number of threads that decode images.
     """
 
     encoder: Encoder
@@ -39,35 +39,34 @@ class Embedder:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of the encoder."""
+        """Fingerprint of the encoder."""
         return self.encoder.fingerprint
 
     def images(self, images: Sequence[ImageInput]) -> Embedded:
-        """Embeddings of images."""
+        """Embed images."""
         return embed_images(self.encoder, images, batch_size=self.batch_size, workers=self.workers, cache=self.cache)
 
     def captions(self, captions: Sequence[str]) -> Embedded:
-        """Embeddings of captions, each with the prefix."""
+        """Embed captions, each with the prefix."""
         return embed_captions(self.encoder, captions, prefix=PREFIX, batch_size=self.batch_size, cache=self.cache)
 
     def text_features(self, captions: Sequence[str]) -> NDArray[np.float32]:
-        """What the text tower puts out for a few captions with the prefix (n, d), not of unit length.
+        """Return the output of the text tower for a few captions with the prefix (n, d), not normalized.
 
         Raises:
-            UsageError: The encoder gives unit vectors only.
+            UsageError: The encoder returns only unit vectors.
         """
         if not isinstance(self.encoder, OpenClipEncoder):
-            raise UsageError(f"{self.fingerprint.name} gives embeddings of unit length only")
+            raise UsageError(f"{self.fingerprint.name} returns only embeddings of unit length.")
         tokens = self.encoder.tokenize([PREFIX + caption for caption in captions])
         with torch.inference_mode():
-            features = self.encoder.text_features(self.encoder.pad(tokens)).float().cpu()
-        found: NDArray[np.float32] = features.numpy()
-        return found
+            features: NDArray[np.float32] = self.encoder.text_features(self.encoder.pad(tokens)).float().cpu().numpy()
+        return features
 
 
 @contextmanager
 def open_embedder(model: ModelOptions) -> Iterator[Embedder]:
-    """The encoder that the options describe, its cache open for as long as it is used."""
+    """Load the encoder that the options describe, with its cache open inside the ``with`` block."""
     encoder = load_encoder(model.model, weights=model.weights, precision=model.precision)
     cache = None if model.no_cache else EmbeddingCache(encoder, model.cache_dir)
     try:
@@ -75,3 +74,8 @@ def open_embedder(model: ModelOptions) -> Iterator[Embedder]:
     finally:
         if cache is not None:
             cache.close()
+
+
+def rows(embedded: Embedded) -> NDArray[np.float32]:
+    """Return one embedding per input (n, d)."""
+    return embedded.vectors[embedded.index]

@@ -11,9 +11,8 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from i0tscore.gap import POST, GapStatistics, Moments, normalize
 from i0tscore.results import Resampling
-from studies import flickr8k_labels as labels
+from studies import flickr8k
 from studies.classification import class_vectors, classify
-from studies.flickr8k import read_split
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -64,7 +63,7 @@ def test_a_tie_and_an_undefined_image_are_not_right() -> None:
 
 @pytest.mark.parametrize("own", [[0], [0, 3], [-1, 0]])
 def test_labels_must_be_of_the_classes(own: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"2 images need as many labels, each in \[0, 3\)"):
+    with pytest.raises(ValueError, match=r"2 labels for 2 images, at least one, each in \[0, 3\)"):
         classify(np.eye(3)[:2], np.eye(3), own)
 
 
@@ -82,17 +81,17 @@ def test_labels_must_be_of_the_classes(own: list[int]) -> None:
     ],
 )
 def test_a_class_needs_three_captions_and_no_rival(captions: list[str], label: str | None) -> None:
-    assert labels.label_of(captions) == label
+    assert flickr8k.label_of(captions) == label
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
 def test_the_documented_counts_are_those_found(data_dir, split) -> None:
-    images, found = labels.flickr8k_labels(data_dir, split)
-    assert images == read_split(data_dir, split).images
+    images, captions = flickr8k.read_split(data_dir, split)
+    found = flickr8k.labels_of(captions)
     assert len(found) == len(images)
     counts = Counter(found)
     column = ("train", "dev", "test").index(split)
-    for name in [*labels.CLASSES, None]:
-        line = next(row for row in labels.__doc__.splitlines() if row.startswith(f"{name or 'none'}  "))
+    for name in [*flickr8k.CLASSES, None]:
+        line = next(row for row in flickr8k.__doc__.splitlines() if row.startswith(f"{name or 'none'}  "))
         assert int(line.split()[-3:][column]) == counts[name]

@@ -62,7 +62,7 @@ def test_models_without_linear_projections_are_rejected() -> None:
 
 @pytest.mark.parametrize(("top", "bottom"), [(-1, 0), (0, -1), (4, 4), (9, 0)])
 def test_empty_bands_are_rejected(top: int, bottom: int) -> None:
-    with pytest.raises(UsageError, match="must leave some of 8 singular values"):
+    with pytest.raises(UsageError, match="Expected top and bottom to leave some of 8 singular values"):
         isoclip(np.eye(8), RNG.normal(size=(12, 8)), RNG.normal(size=(10, 8)), top=top, bottom=bottom)
 
 
@@ -85,7 +85,7 @@ def test_all_components_keep_the_cosines() -> None:
 
 def test_components_out_of_range_are_rejected() -> None:
     for count in (0, 7):
-        with pytest.raises(UsageError, match="components must be from 1 to 6"):
+        with pytest.raises(UsageError, match="Expected components from 1 to 6"):
             project_pca(np.eye(6), RNG.normal(size=(30, 6)), count)
-    with pytest.raises(InputError, match="3 texts do not span 3 components"):
+    with pytest.raises(InputError, match="Expected more than 3 texts for 3 components, got 3"):
         project_pca(np.eye(6), RNG.normal(size=(3, 6)))

@@ -24,11 +24,11 @@ from rating_files_on_disk import (
 from scipy import stats
 
 from human_judgments.blv_kreiss2022 import AUTHORS, LENGTH
-from human_judgments.preference_evidence import pair_evidence
-from human_judgments.preferences import read_preferences
-from human_judgments.report import percent, table
+from human_judgments.preferences import preference_accuracy, read_preferences
+from human_judgments.report import Page, percent, render_page
 from i0tscore.encoders.lite import tower_files
 from i0tscore.errors import MissingExtraError
+from i0tscore.render.document import Table
 from i0tscore.results.intervals import Estimate, Resampling
 
 SCRIPTS = (
@@ -127,7 +127,7 @@ def test_expert_scores_of_a_file_get_scipys_figures(expert, tmp_path):
     assert found["signatures"]["Mine"] == "Mine|file:scores.csv|n:5"
     assert "| the raters themselves" in text
     assert "would be: CLIPScore" in text
-    assert "## Published figures of others" in text
+    assert "## Published figures" in text
     assert str(tmp_path) not in text
     command = "--scores scores.csv --allow-other-counts --resamples 50"
     assert f"$ python -m human_judgments.flickr8k_expert --no-classic {command}" in text.replace("  ", " ")
@@ -160,7 +160,7 @@ def test_the_figure_is_linked_where_it_is_drawn(expert, tmp_path):
     run("flickr8k_expert", *arguments, "--output", tmp_path / "r")
     text, _ = report(tmp_path / "r", "flickr8k_expert-scores")
     assert "(flickr8k_expert-scores.svg)" in text
-    assert "No intervals were asked for." in text
+    assert "No intervals were requested." in text
     picture = (tmp_path / "r" / "flickr8k_expert-scores.svg").read_text()
     assert "RefCLIPScore (published)" in picture
     run("flickr8k_expert", *arguments, "--output", tmp_path / "r2", "--no-plot")
@@ -185,7 +185,7 @@ def test_bad_files_end_with_exit_code_1_and_every_problem(expert, tmp_path):
     assert "line 8: Expected 5 fields" in told
     assert "line 8: Expected 5 fields" in run("flickr8k_expert", "--data", data / "ExpertAnnotations.txt", code=1)
     told = run("flickr8k_expert", "--data", tmp_path / "nowhere", code=1)
-    assert "no such data; give --data, or set I0TSCORE_DATA" in told
+    assert "found none. Try --data, or set I0TSCORE_DATA." in told
 
 
 def test_score_files_must_have_every_caption(expert, tmp_path):
@@ -339,15 +339,15 @@ def test_preference_accuracy_follows_the_label(tmp_path):
     file = tmp_path / "p.json"
     pairs = [{"image": f"{i}", "captions": ["a", "b"], "label": i % 2} for i in range(6)]
     file.write_text(json.dumps(pairs))
-    found = pair_evidence(
+    found = preference_accuracy(
         read_preferences(file),
         {"first": np.array([1.0] * 6 + [0.0] * 6), "gap": np.array([np.nan] + [1.0] * 11)},
         baseline="first",
         resampling=Resampling(resamples=0),
     )
-    assert found["first"].accuracy.value == 0.5
-    assert found["gap"].n == 5
-    assert found["gap"].ties == pytest.approx(5 / 6)
+    assert found["first"]["accuracy"]["value"] == 0.5
+    assert found["gap"]["n"] == 5
+    assert found["gap"]["ties"] == pytest.approx(5 / 6)
 
 
 def test_your_own_table_in_any_form(tmp_path):
@@ -519,7 +519,7 @@ def test_reports_follow_their_schema(expert, tmp_path):
 
 
 def test_cells_are_escaped_and_percentages_are_read_easily():
-    assert "a\\|b" in table(["x"], [["a|b"]])
-    assert percent(Estimate(None, None)) == "–"
-    assert percent(Estimate(-0.0001, None)) == "0.0"
-    assert percent(Estimate(0.05, (-0.01, 0.11)), signed=True) == "+5.0 (-1.0 to +11.0)"
+    assert "a\\|b" in render_page(Page("", [Table(["x"], [["a|b"]])]))
+    assert percent(Estimate(None, None).to_dict()) == "–"
+    assert percent(Estimate(-0.0001, None).to_dict()) == "0.0"
+    assert percent(Estimate(0.05, (-0.01, 0.11)).to_dict(), signed=True) == "+5.0 (-1.0 to +11.0)"

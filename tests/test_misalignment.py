@@ -19,11 +19,9 @@ from i0tscore.inversion import invert_images
 from i0tscore.results.intervals import Resampling
 from studies import misalignment
 from studies import misalignment_report as report
-from studies.dynamics import cross_cosines, draw_queries, image_precisions, inversion_dynamics
-from studies.lite_heads import HeadRecipe, PairFeatures, embed, train_heads
-from studies.misalignment import Crossing, Side, measure, misalignment_rows, sides
-from studies.misalignment_data import Material
-from studies.misalignment_words import dynamics_words, heads_words
+from studies.lite_training import HeadRecipe, PairFeatures, embed, train_heads
+from studies.misalignment import Crossing, Material, Side, measure, misalignment_rows, sample_queries, sides
+from studies.misalignment_report import cross_cosines, image_precisions, inversion_dynamics
 
 RECIPE = HeadRecipe(epochs=30, batch_size=20, hidden=32, hard_weight=1.0)
 FEW = Resampling(resamples=40)
@@ -126,7 +124,7 @@ def test_crossing_compares_the_same_queries_with_an_unchanged_gallery() -> None:
         return SimpleNamespace(vectors=centres, losses=1 - (centres * chosen).sum(axis=1), config=config)
 
     row = side.crossed(invert, 10, FEW)
-    own = draw_queries(30, 10)
+    own = sample_queries(30, 10)
     np.testing.assert_array_equal(targets["given"], vectors[own])
     centres = np.eye(5)[np.argmax(vectors[own], axis=1)]
     native, crossed = (image_precisions(q, vectors, labels, own).mean() for q in (vectors[own], centres))
@@ -153,8 +151,8 @@ def test_dynamics_follow_what_inversion_records(tmp_path: Path) -> None:
     encoder = tiny_models.encoder()
     images = normalize(np.random.default_rng(0).normal(size=(12, 16))).astype(np.float32)
     labels = np.array(list("abc" * 4))
-    queries = draw_queries(12, 5)
-    rows = inversion_dynamics(encoder, images, labels, queries, tokens=(1, 2), curve=(0, 4, 8), resampling=FEW)
+    queries = sample_queries(12, 5)
+    rows = inversion_dynamics(encoder, images, labels, queries, tokens=(1, 2), eval_steps=(0, 4, 8), resampling=FEW)
     assert [(row["tokens"], row["step"]) for row in rows] == [
         (0, 0),
         *((count, step) for count in (1, 2) for step in (0, 4, 8)),
@@ -184,33 +182,6 @@ def test_cosines_of_captions_are_told_apart_by_their_image() -> None:
     assert found["other"]["95"] == pytest.approx(np.percentile([0, 0.8, 0, 0], 95))
 
 
-def row_of(scale: float, intra: str, gap: float, low: float, high: float) -> dict[str, Any]:
-    difference = {"value": (low + high) / 2, "interval": [low, high]}
-    return {"logit_scale": scale, "intra": intra, "gap": gap, "oti": {"difference": difference}}
-
-
-def test_words_follow_from_the_figures() -> None:
-    rows = [row_of(1, "none", 0.04, -0.02, -0.01), row_of(100, "none", 0.6, -0.02, 0.01)]
-    first, second = heads_words([*rows, row_of(1, "images", 0.1, 0.01, 0.02)])
-    assert "0.04 at τ = 1, 0.60 at the most, 0.60 at τ = 0.01" in first
-    assert "theirs by -2.8 at that end: the same way." in first
-    assert "theirs by +0.9 at that end: cannot be told." in first
-    assert "none: 0 rise, 1 fall, 1 cannot be told; images: 1 rise, 0 fall, 0 cannot be told." in second
-    steps = [
-        {
-            "tokens": 2,
-            "step": step,
-            "loss": loss,
-            "mAP": {"value": value},
-            "difference": {"value": value - 0.5, "interval": None},
-        }
-        for step, loss, value in ((0, 0.9, 0.1), (17, 0.5, 0.6), (150, 0.2, 0.4))
-    ]
-    said = dynamics_words([{"tokens": 0}, *steps])
-    assert said.startswith("R = 2 retrieves best after 17 of 150 updates, +10.0 points from the images")
-    assert "comes to a cosine of 0.80 in the end" in said
-
-
 @pytest.fixture
 def small_data(tmp_path: Path) -> Path:
     """Flickr8k's layout: 8 photographs to train on, 8 to test on, captions alone of 30 others."""
@@ -236,21 +207,21 @@ def test_from_photographs_to_a_report(small_data: Path, tmp_path: Path, monkeypa
     arguments += ["--photographs", "6", "--images", "0", "--scale", "1", "--term", "both", "--view", "flip"]
     refused = CliRunner().invoke(misalignment.main, arguments)
     assert refused.exit_code == 1
-    assert "6 photographs do not fill a batch of 500" in refused.output
+    assert "Expected at least 500 images, one batch, got 6" in refused.output
     arguments += ["--batch-size", "3", "--epochs", "1"]
     assert CliRunner().invoke(misalignment.main, arguments).exit_code == 0
     stored = json.loads(heads.read_text())
     assert (stored["settings"]["photographs"], len(stored["rows"])) == (6, 1)
 
     monkeypatch.setattr(report, "class_captions", lambda: [(f"a {i}", "", "") for i in range(130)])
-    monkeypatch.setattr(report, "CURVE", (0, 2))
+    monkeypatch.setattr(report, "EVAL_STEPS", (0, 2))
     command = ["--data", str(small_data), "--model", "lite", "--queries", "3", "--resamples", "40"]
     command += ["--heads", str(heads), "--output", str(tmp_path / "out"), "--no-cache"]
     result = CliRunner().invoke(report.main, command)
     assert result.exit_code == 0, result.output
     text = (tmp_path / "out" / "misalignment-lite.md").read_text()
-    assert "8 photographs with a label, 3 of them" in text
-    assert "![Inverted images over the steps](misalignment-lite.svg)" in text
+    assert "8 images with a label, 3 of them" in text
+    assert "![Inverted images by number of updates](misalignment-lite.svg)" in text
     assert "| both " in text
     assert (tmp_path / "out" / "misalignment-lite.svg").read_bytes().startswith(b"<?xml")
     data = json.loads((tmp_path / "out" / "misalignment-lite.json").read_text())

@@ -259,7 +259,7 @@ def test_images_of_the_hub_stay_there_and_are_told_apart_by_their_references(tmp
 
 
 def test_offline_sets_of_the_hub_must_be_given():
-    with pytest.raises(InputError, match="would be read from the hub: give its folder"):
+    with pytest.raises(InputError, match=r"would be read from the hub\. Try --data with its folder"):
         read_known_table(KNOWN_SETS["polaris"], None, offline=True)
     with pytest.raises(InputError, match="is not on the hub"):
         read_known_table(KNOWN_SETS["foil"], None)

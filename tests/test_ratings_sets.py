@@ -264,12 +264,12 @@ def test_bad_preferences_are_listed(tmp_path):
         read_preferences(file)
     for item, reason in enumerate(
         (
-            'the label "2"',
-            '"captions" is no list of two',
+            'Expected the label 0 or 1, got "2".',
+            'Expected "captions" with two captions',
             "Expected an image, got nothing",
             "Expected a caption, got an empty string",
             "Expected text for reference 1",
-            "the label",
+            'Expected the label 0 or 1, got "True".',
         ),
         start=1,
     ):
@@ -305,8 +305,8 @@ def test_foils_are_paired_with_their_true_captions(tmp_path):
     file.write_text(json.dumps({"images": images, "annotations": annotations}))
     with pytest.raises(SampleFileError) as caught:
         read_foil(file)
-    assert 'annotation "3": a foil without its true caption' in str(caught.value)
-    assert 'annotation "2": no image "12" among the images' in str(caught.value)
+    assert 'annotation "3": Expected a true caption for this foil.' in str(caught.value)
+    assert 'annotation "2": Expected an image of the list, got "12".' in str(caught.value)
 
 
 def test_made_up_files_are_what_the_tests_think():

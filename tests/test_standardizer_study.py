@@ -17,8 +17,8 @@ from i0tscore.gap import (
     all_standardizers,
     normalize,
 )
-from studies import standardizer_study
-from studies.standardizer_study import RatedVectors, all_conditions, residual_gap, score_forms
+from studies import standardizers
+from studies.standardizers import RatedVectors, all_conditions, residual_gap, score_variants
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def test_the_study_tries_whatever_is_in_the_table(rated, monkeypatch):
     with_bank = shipped.with_fitted(
         normalization=NormalizationPair(plain, plain), bank=HubnessBank.sample(rated.x, rated.y, 9)
     )
-    monkeypatch.setattr(standardizer_study, "_train_sample", lambda *_: shipped)
+    monkeypatch.setattr(standardizers, "_train_sample", lambda *_: shipped)
     encoder = SimpleNamespace(fingerprint=None)
     for statistics, left_out in ((shipped, {"async", "nnn"}), (with_bank, {"nnn"})):
-        monkeypatch.setattr(standardizer_study, "builtin_statistics", lambda _, s=statistics: s)
+        monkeypatch.setattr(standardizers, "builtin_statistics", lambda _, s=statistics: s)
         with pytest.warns(UserWarning, match="is left out") as said:
             conditions = list(all_conditions(encoder, rated, Path()))
         assert {str(w.message).split(" ")[0].split("(")[0] for w in said} == left_out
@@ -45,4 +45,4 @@ def test_the_study_tries_whatever_is_in_the_table(rated, monkeypatch):
         assert len({c.name for c in conditions}) == len(conditions)
     for condition in conditions:
         assert np.isfinite(residual_gap(condition, rated))
-        assert all(np.isfinite(v).all() for v in score_forms(condition, rated).values())
+        assert all(np.isfinite(v).all() for v in score_variants(condition, rated).values())

@@ -33,8 +33,7 @@ from i0tscore.training.i0t_async import (
 from i0tscore.training.optimization import IntArray, epoch_batches, learning_rate
 from studies import async_ablation
 from studies.async_ablation import clip_rows
-from studies.evaluation import ExpertRatings
-from studies.flickr8k import Flickr8kSplit
+from studies.flickr8k import ExpertRatings, Flickr8kSplit
 
 PAPER = AsyncRecipe(mcsie=False)
 

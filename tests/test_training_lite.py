@@ -15,14 +15,22 @@ from i0tscore.errors import InputError
 from i0tscore.gap import Moments
 from i0tscore.results.retrieval import recall
 from i0tscore.training.losses import contrastive_loss
-from studies import lite_data
 from studies import lite_training as training
-from studies.evaluation import dev_figures
 from studies.flickr8k import read_split
-from studies.imagenet import class_captions
-from studies.lite_features import STORAGE_VIEWS, VIEWS, FeatureExtractor, make_view
-from studies.lite_heads import HeadRecipe, PairFeatures, embed_pairs, soft_targets, train_heads
 from studies.lite_report import BEGIN, END, calibration_error, write_card
+from studies.lite_training import (
+    STORAGE_VIEWS,
+    VIEWS,
+    FeatureExtractor,
+    HeadRecipe,
+    PairFeatures,
+    class_captions,
+    dev_figures,
+    embed_pairs,
+    make_view,
+    soft_targets,
+    train_heads,
+)
 
 
 @pytest.fixture
@@ -109,7 +117,7 @@ def test_class_pairs_are_added_to_batches() -> None:
 
 
 def test_too_little_data_is_rejected() -> None:
-    with pytest.raises(InputError, match="40 photographs do not fill a batch of 1000"):
+    with pytest.raises(InputError, match="Expected at least 1000 images, one batch, got 40"):
         train_heads(pairs(), HeadRecipe(), seed=0)
 
 
@@ -142,7 +150,7 @@ def test_storage_directions_are_removed() -> None:
     stored = [plain + shift for shift in moved]
     weight, bias, names = torch.randn(4, 6), torch.zeros(4), functional.normalize(torch.randn(4, 3), dim=-1)
     whole = ImageHeadInput(weight, bias, names, torch.zeros(0, 9))
-    removed = lite_data.storage_directions(whole, plain, stored)
+    removed = training.storage_directions(whole, plain, stored)
     assert removed.shape == (2, 9)
     torch.testing.assert_close(removed @ removed.T, torch.eye(2), atol=2e-3, rtol=0)
     without = ImageHeadInput(weight, bias, names, removed)
@@ -172,11 +180,11 @@ def test_a_split_is_read_in_order(small_data: Path) -> None:
 
 
 def test_missing_files_and_captions_are_reported(small_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no .*Flickr_8k\.testImages\.txt"):
+    with pytest.raises(InputError, match=r"Flickr_8k\.testImages\.txt: no such file"):
         read_split(small_data, "test")
     tokens = small_data / "flickr8k" / "Flickr8k.token.txt"
     tokens.write_text(tokens.read_text().replace("dev3.jpg#4", "other.jpg#4"))
-    with pytest.raises(InputError, match=r"dev3\.jpg has not 5 captions"):
+    with pytest.raises(InputError, match=r"expected 5 captions of dev3\.jpg, got 4"):
         read_split(small_data, "dev")
 
 
@@ -201,10 +209,10 @@ def test_features_are_cached_checked_and_in_order(tmp_path: Path) -> None:
     assert first[:, 1].tolist() == [1, 3, 2]
     assert (tmp_path / "kept" / "text-some.npy").is_file()
     assert np.array_equal(extractor.texts("some", texts), first)
-    with pytest.raises(InputError, match=r"text-some\.npy does not hold what the towers give"):
+    with pytest.raises(InputError, match=r"text-some\.npy: expected the towers' features"):
         extractor.texts("some", [*texts, "d"])
     towers.scale = 2.0
-    with pytest.raises(InputError, match="delete it"):
+    with pytest.raises(InputError, match="Delete the file"):
         extractor.texts("some", texts)
 
 
@@ -212,7 +220,7 @@ def test_training_end_to_end_gives_the_same_embeddings_as_the_encoder(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Short texts, since six thousand of them are encoded.
-    monkeypatch.setattr(lite_data, "class_captions", lambda: [("dog", "cat", "fish")] * 1000)
+    monkeypatch.setattr(training, "class_captions", lambda: [("dog", "cat", "fish")] * 1000)
     recipe = HeadRecipe(epochs=2, batch_size=4)
     output = tmp_path / "heads"
     figures = training.train_lite(small_data, output, tmp_path / "features", seeds=2, recipe=recipe)
@@ -232,7 +240,7 @@ def test_command_reports_missing_data(tmp_path: Path) -> None:
     arguments = ["--data", str(tmp_path), "--output", str(tmp_path / "heads")]
     result = CliRunner().invoke(training.main, arguments)
     assert result.exit_code == 1
-    assert "--data takes the folder that holds flickr8k/" in result.output
+    assert "Try --data with the folder that holds flickr8k/." in result.output
 
 
 def test_figures_replace_the_text_between_the_markers(tmp_path: Path) -> None:

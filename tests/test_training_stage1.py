@@ -156,7 +156,7 @@ def test_recall_is_reported_next_to_chance(squares: Path, tmp_path: Path) -> Non
 
 
 def test_recall_needs_the_same_number_of_captions_per_image(squares: Path) -> None:
-    with pytest.raises(InputError, match="equally many captions"):
+    with pytest.raises(InputError, match="same number of captions for every image"):
         stage1_recall.cross_modal_recall("tiny", samples_of(squares)[1:], join=False)
 
 
