@@ -10,8 +10,8 @@ import numpy as np
 from i0tscore.errors import InputError, UsageError
 from i0tscore.samples.diagnostics import Diagnostics, Record
 from i0tscore.samples.flickr8k import image_folder, locate
-from i0tscore.samples.formats import RENAME, Schema
 from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
+from i0tscore.samples.schema import RENAME, Schema
 from i0tscore.samples.text import read_table
 
 KREISS_FILES = {"blv": "blv_data_criticaltrials.csv", "sighted": "sighted_data_criticaltrials.csv"}

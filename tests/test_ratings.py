@@ -18,6 +18,7 @@ from i0tscore.samples.ratings import (
     TableRules,
     read_dataset_ratings,
     read_rating_table,
+    read_scores_of,
 )
 from i0tscore.samples.sample import Sample
 
@@ -263,3 +264,18 @@ def test_offline_sets_of_the_hub_must_be_given():
         read_known_table(KNOWN_SETS["polaris"], None, offline=True)
     with pytest.raises(InputError, match="is not on the hub"):
         read_known_table(KNOWN_SETS["foil"], None)
+
+
+def test_scores_in_any_table_are_joined_by_file_name_and_caption(tmp_path):
+    import datasets
+
+    rows = [
+        {"image": "x/a.jpg", "caption": "one  two", "mine": 0.5},
+        {"image": "b.jpg", "caption": "three", "mine": 1.0},
+    ]
+    path = tmp_path / "scores.parquet"
+    datasets.Dataset.from_list(rows).to_parquet(str(path))
+    samples = [Sample("b", Path("b.jpg"), "three"), Sample("a", Path("a.jpg"), "one two")]
+    assert read_scores_of(path, samples)["mine"].tolist() == [1.0, 0.5]
+    with pytest.raises(SampleFileError, match=r'No score of "a\.jpg", "other" found'):
+        read_scores_of(path, [Sample("a", Path("a.jpg"), "other")])

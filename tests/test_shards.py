@@ -266,6 +266,22 @@ def test_what_is_no_sample_of_an_archive_says_why(tmp_path):
     assert len({entry.label for entry in entries}) == len(entries)
 
 
+def test_a_shard_may_have_any_input_format(tmp_path):
+    for name in ("dog.jpg", "cat.jpg"):
+        (tmp_path / name).write_bytes(b"not decoded here")
+    shard = tmp_path / "captions.jsonl"
+    shard.write_text('{"id": "dog", "caption": "A dog."}\n{broken\n{"id": "cat", "caption": ["A cat.", ""]}\n')
+    assert find_shards(shard) == [shard]
+    entries = list(read_entries(shard))
+    assert [(entry.label, entry.sample is not None) for entry in entries] == [
+        ('line 1 (id "dog")', True),
+        ('line 3 (id "cat"), caption 1', True),
+        ('line 3 (id "cat"), caption 2', False),
+        ("line 2", False),
+    ]
+    assert "Invalid JSON" in entries[3].reason
+
+
 @pytest.mark.parametrize("name", ["bad.tar", "bad.parquet"])
 def test_damaged_shards_are_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"nothing of the kind" * 100)

@@ -9,9 +9,10 @@ from pathlib import Path
 from i0tscore.errors import InputError, UsageError
 from i0tscore.samples import Sample
 from i0tscore.samples.diagnostics import Diagnostics
-from i0tscore.samples.formats import CAPTIONS, FORMATS, Source, detect_format
+from i0tscore.samples.formats import FORMATS, detect_format
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.reader import SampleBuilder
+from i0tscore.samples.schema import CAPTIONS, Source
 
 SUFFIXES = tuple(suffix for form in FORMATS.values() if form.stream for suffix in form.suffixes)
 """Suffixes of the files in a folder that are shards."""
@@ -97,6 +98,6 @@ def _shards_of(path: Path) -> list[Path]:
         return found
     if not path.is_file():
         raise InputError(f"{path}: no such file: check the path")
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"{path}: shards are .parquet or .tar files, uncompressed: convert it")
+    if not any(path.suffix in form.suffixes for form in FORMATS.values()):
+        raise UsageError(f"{path}: Expected .parquet or .tar files, or captions in another format. Convert it.")
     return [path]

@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from i0tscore.errors import InputError, SampleFileError
-from i0tscore.samples.diagnostics import ID_FIELDS, Location, Malformed, Record, first_filled, preview
+from i0tscore.samples.diagnostics import (
+    ID_FIELDS,
+    Diagnostics,
+    Location,
+    Malformed,
+    Record,
+    first_filled,
+    identify,
+    preview,
+)
 from i0tscore.samples.images import IMAGE_SUFFIXES, MAX_BYTES
 from i0tscore.samples.sample import StoredImage
+from i0tscore.samples.schema import Schema, Source
 
 SAVED = ("state.json", "dataset_dict.json")
 """``Dataset.save_to_disk`` writes one of these to its folder."""
@@ -42,14 +52,15 @@ def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
             ) from error
 
 
-def load_dataset(path: Path) -> Any:
-    """Open a parquet file or a folder written by ``Dataset.save_to_disk``.
+def read_saved_dataset(source: Source) -> list[Record]:
+    """Read a parquet file or a folder written by ``Dataset.save_to_disk``.
 
     Raises:
         SampleFileError: It cannot be read, or has several splits.
     """
     import datasets
 
+    path = source.path
     with _quiet(datasets):
         try:
             read = datasets.load_from_disk if path.is_dir() else datasets.Dataset.from_parquet
@@ -60,28 +71,25 @@ def load_dataset(path: Path) -> Any:
     if isinstance(dataset, datasets.DatasetDict):
         splits = preview(sorted(dataset), 8)
         raise SampleFileError(path, [f"Expected one split, got several. Give the folder of one of them ({splits})."])
-    return dataset
+    return read_dataset(dataset, source.schema, source.diagnostics)
 
 
-def dataset_records(dataset: Any, columns: Sequence[str], images: Sequence[str]) -> list[Record]:
-    """Return the rows of a data set.
-
-    Args:
-        dataset: A ``datasets.Dataset``; images in it are left on disk until they are read.
-        columns: The columns to read.
-        images: Those that may hold images.
-    """
-    table = dataset.select_columns(list(columns)).with_format("arrow")
+def read_dataset(dataset: Any, schema: Schema, diagnostics: Diagnostics) -> list[Record]:
+    """Return the rows of a ``datasets.Dataset``, whose images stay on disk; none if its columns do not suffice."""
+    if not schema.check(dataset.column_names, diagnostics):
+        return []
+    columns = schema.select(dataset.column_names)
+    table = dataset.select_columns(columns).with_format("arrow")
     records: list[Record] = []
     for batch in table.iter(batch_size=_BATCH_ROWS):
         cells = [
-            _image_cells(batch[name], name, len(records), table) if name in images else batch[name].to_pylist()
+            _image_cells(batch[name], name, len(records), table) if name in schema.images else batch[name].to_pylist()
             for name in columns
         ]
-        records += [
-            (Location(number, f"row {number}"), dict(zip(columns, row, strict=True)))
-            for number, row in enumerate(zip(*cells, strict=True), start=len(records) + 1)
-        ]
+        for row in zip(*cells, strict=True):
+            record = dict(zip(columns, row, strict=True))
+            number = len(records) + 1
+            records.append((identify(Location(number, f"row {number}"), record), record))
     return records
 
 
@@ -125,30 +133,30 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def stream_parquet(path: Path, columns: Sequence[str], images: Sequence[str]) -> Iterator[Record]:
+def stream_parquet(source: Source) -> Iterator[Record]:
     """Yield the rows of a parquet file, a few in memory at a time, with the content of their images.
-
-    Args:
-        path: The file.
-        columns: The columns to read.
-        images: Those that may hold images.
 
     Raises:
         SampleFileError: The file cannot be read.
     """
     import pyarrow  # type: ignore[import-untyped]
 
+    schema = source.schema
     try:
-        with open_parquet(path) as file:
+        with open_parquet(source.path) as file:
+            present = file.schema_arrow.names
+            if not schema.check(present, source.diagnostics):
+                return
             number = 0
-            for batch in file.iter_batches(_STREAM_ROWS, columns=list(columns)):
-                for cells in batch.to_pylist():
+            for batch in file.iter_batches(_STREAM_ROWS, columns=schema.select(present)):
+                for record in batch.to_pylist():
                     number += 1
-                    for name in set(images).intersection(cells):
-                        cells[name] = _stored_image(cells[name], number)
-                    yield Location(number, f"row {number}"), cells
+                    for name in set(schema.images).intersection(record):
+                        record[name] = _stored_image(record[name], number)
+                    yield identify(Location(number, f"row {number}"), record), record
     except (pyarrow.ArrowException, OSError) as error:
-        raise SampleFileError(path, [f"Not a readable parquet file ({error}). Write it again."]) from error
+        message = f"Not a readable parquet file ({error}). Write it again."
+        raise SampleFileError(source.path, [message]) from error
 
 
 def open_parquet(path: Path) -> Any:
@@ -172,7 +180,7 @@ def _stored_image(cell: Any, number: int) -> Any:
     return StoredImage(path or f"row {number}", content, bool(path)) if isinstance(content, bytes) else path or content
 
 
-def stream_tar(path: Path) -> Iterator[Record]:
+def stream_tar(source: Source) -> Iterator[Record]:
     """Yield the samples of an uncompressed WebDataset archive; nothing is written to disk.
 
     Files that share a name up to the first dot are one sample: an image with a ``.txt`` caption or ``.json``
@@ -183,7 +191,7 @@ def stream_tar(path: Path) -> Iterator[Record]:
     """
     number, current, members = 0, "", dict[str, Any]()
     try:
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(source.path, "r:") as archive:
             for member in archive:
                 name = PurePosixPath(member.name)
                 if not member.isfile() or member.issparse() or name.name.startswith("."):
@@ -199,7 +207,7 @@ def stream_tar(path: Path) -> Iterator[Record]:
             if members:
                 yield _tar_record(number + 1, current, members)
     except (tarfile.TarError, OSError) as error:
-        raise SampleFileError(path, [f"Not a readable tar archive ({error}). Write it again."]) from error
+        raise SampleFileError(source.path, [f"Not a readable tar archive ({error}). Write it again."]) from error
 
 
 def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, members: dict[str, Any]) -> None:
@@ -240,7 +248,7 @@ def _tar_record(number: int, key: str, members: dict[str, Any]) -> Record:
         caption = _member_text(members["txt"])
         record["caption"] = caption.strip("\r\n") if isinstance(caption, str) else caption
     record["image"] = members.get("image", Malformed("The archive has no image of this name. Add one."))
-    return Location(number, f"sample {number}"), record
+    return identify(Location(number, f"sample {number}"), record), record
 
 
 def _member_text(content: Any) -> Any:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from i0tscore.errors import InputError, UsageError
+from i0tscore.samples.datasets import SAVED, read_saved_dataset, stream_parquet, stream_tar
 from i0tscore.samples.diagnostics import (
     ID_FIELDS,
     Diagnostics,
@@ -26,7 +27,7 @@ from i0tscore.samples.diagnostics import (
     preview,
     quote,
 )
-from i0tscore.samples.images import IMAGE_FIELDS
+from i0tscore.samples.schema import Schema, Source
 from i0tscore.samples.text import (
     BROKEN,
     RepeatedKeys,
@@ -44,86 +45,9 @@ if TYPE_CHECKING:
 METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """A folder of images contains one of these if it describes them."""
 
-RENAME: Final = "Rename or add it."
-
 _HEAD_BYTES: Final = 1 << 16
 _NUMBERED: Final = re.compile(r"[^\t\n]+#\d+\t")
 _OBJECT_PER_LINE: Final = re.compile(r"\{[^\n]*\}[ \t\r]*\n\s*\S")
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """The columns of a table, or the keys of its objects.
-
-    Attributes:
-        columns: By field, the names its column may have; names that occur in no field are ignored.
-        required: Groups of fields of which at least one must be present, each with advice in case none is.
-        images: Columns that may hold images.
-        others: Whether columns of other names are read as well.
-    """
-
-    columns: Mapping[str, tuple[str, ...]]
-    required: Mapping[tuple[str, ...], str]
-    images: tuple[str, ...] = IMAGE_FIELDS
-    others: bool = False
-
-    def select(self, present: Iterable[str]) -> list[str]:
-        """Return the columns to read, once each."""
-        known = {name for names in self.columns.values() for name in names}
-        return [name for name in dict.fromkeys(present) if self.others or name in known]
-
-    def choose(self, present: Iterable[str]) -> dict[str, str]:
-        """Return the first column present of each field, by field."""
-        there = set(present)
-        chosen = {field: next((n for n in names if n in there), None) for field, names in self.columns.items()}
-        return {field: name for field, name in chosen.items() if name is not None}
-
-    def check(self, present: Sequence[str], diagnostics: Diagnostics, noun: str = "column") -> bool:
-        """Return whether the columns suffice, and report it if they do not.
-
-        Args:
-            present: The names of the columns, which may repeat.
-            diagnostics: Collects the problems.
-            noun: What the format calls a column.
-        """
-        missing: dict[str, list[str]] = {}
-        for fields, advice in self.required.items():
-            names = [name for field in fields for name in self.columns[field]]
-            if set(names).isdisjoint(present):
-                one_of = f"one of the {noun}s " if len(names) > 1 else f"a {noun} "
-                missing.setdefault(advice, []).append(one_of + ", ".join(map(quote, names)))
-        for advice, expected in missing.items():
-            found = preview(sorted(set(present)), 12) or "none"
-            diagnostics.file_error(f"Expected {' and '.join(expected)}, found {found}. {advice}")
-        known = {name for names in self.columns.values() for name in names}
-        counts = Counter(present)
-        repeated = [name for name, n in counts.items() if n > 1 and (self.others or name in known)]
-        if repeated:
-            diagnostics.file_error(f"line 1: The {noun} {preview(repeated)} occurs more than once. Keep one.")
-        return not missing and not repeated
-
-
-CAPTIONS: Final = Schema(
-    {"id": ID_FIELDS, "image": IMAGE_FIELDS, "caption": ("caption",), "references": ("references",)},
-    {("caption",): RENAME, ("id", "image"): RENAME},
-)
-"""The fields of captions."""
-
-
-class Source(NamedTuple):
-    """What a reader is given.
-
-    Attributes:
-        path: The file or folder.
-        schema: The columns to read, where the format has any.
-        diagnostics: Collects the problems.
-        annotations: The annotation file of COCO results.
-    """
-
-    path: Path
-    schema: Schema
-    diagnostics: Diagnostics
-    annotations: Path | None = None
 
 
 class Head(NamedTuple):
@@ -255,26 +179,6 @@ def read_records(path: Path, schema: Schema, diagnostics: Diagnostics) -> list[R
     return list(detect_format(path, table=True).read(Source(path, schema, diagnostics)))
 
 
-def fields_of(records: Iterable[Record]) -> list[str]:
-    """Return the fields that any record has, once each."""
-    return list(dict.fromkeys(field for _, record in records for field in record))
-
-
-def report_copies(records: Iterable[Record], diagnostics: Diagnostics, advice: str) -> None:
-    """Report rows that equal another in every column: each may be a copy, or from another rater.
-
-    Args:
-        records: All rows.
-        diagnostics: Collects the rows that equal an earlier one.
-        advice: What to do if they are not copies.
-    """
-    first: dict[str, str] = {}
-    for location, record in records:
-        label = first.setdefault(repr(sorted(record.items())), location.label)
-        if label != location.label:
-            diagnostics.row_error(location, f"Every column equals that of {label}. Remove the row, or {advice}.")
-
-
 def _read_objects(source: Source, read: Callable[[Path, Diagnostics], list[Record]]) -> list[Record]:
     """Read objects in JSON whose keys are columns."""
     records = []
@@ -401,38 +305,6 @@ def _read_annotations(path: Path, diagnostics: Diagnostics) -> dict[str, list[di
     return None if problems else parts
 
 
-def _read_dataset(source: Source) -> list[Record]:
-    from i0tscore.samples.datasets import load_dataset
-
-    return read_dataset(load_dataset(source.path), source.schema, source.diagnostics)
-
-
-def read_dataset(dataset: Any, schema: Schema, diagnostics: Diagnostics) -> list[Record]:
-    """Return the records of a ``datasets.Dataset``; none if its columns do not suffice."""
-    from i0tscore.samples.datasets import dataset_records
-
-    if not schema.check(dataset.column_names, diagnostics):
-        return []
-    records = dataset_records(dataset, schema.select(dataset.column_names), schema.images)
-    return [(identify(location, record), record) for location, record in records]
-
-
-def _stream_parquet(source: Source) -> Iterator[Record]:
-    from i0tscore.samples.datasets import open_parquet, stream_parquet
-
-    present = open_parquet(source.path).schema_arrow.names
-    if source.schema.check(present, source.diagnostics):
-        for location, record in stream_parquet(source.path, source.schema.select(present), source.schema.images):
-            yield identify(location, record), record
-
-
-def _stream_tar(source: Source) -> Iterator[Record]:
-    from i0tscore.samples.datasets import stream_tar
-
-    for location, record in stream_tar(source.path):
-        yield identify(location, record), record
-
-
 def _reject_embeddings(source: Source) -> NoReturn:
     raise UsageError(f"{source.path}: Expected captions, got embeddings. Read them with read_clip_retrieval.")
 
@@ -489,14 +361,14 @@ FORMATS: Final = {
         Format("flickr8k", _read_numbered, sniff=lambda head: bool(_NUMBERED.match(head.text))),
         Format(
             "datasets",
-            _read_dataset,
+            read_saved_dataset,
             (".parquet",),
             magic=b"PAR1",
-            folder=lambda path: any((path / name).is_file() for name in ("state.json", "dataset_dict.json")),
+            folder=lambda path: any((path / name).is_file() for name in SAVED),
             table=True,
-            stream=_stream_parquet,
+            stream=stream_parquet,
         ),
-        Format("webdataset", _stream_tar, (".tar",), stream=_stream_tar),
+        Format("webdataset", stream_tar, (".tar",), stream=stream_tar),
         Format(
             "clip-retrieval",
             _reject_embeddings,

@@ -14,9 +14,10 @@ from i0tscore.samples.diagnostics import (
     first_filled,
     preview,
 )
-from i0tscore.samples.formats import FORMATS, METADATA, RENAME, Schema, read_records
+from i0tscore.samples.formats import FORMATS, METADATA, read_records
 from i0tscore.samples.images import IMAGE_FIELDS, IMAGE_SUFFIXES, ImageFolder
 from i0tscore.samples.sample import ImageSource, Skipped
+from i0tscore.samples.schema import RENAME, Schema
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.samples.datasets import read_dataset
 from i0tscore.samples.diagnostics import (
     Diagnostics,
     Location,
@@ -26,9 +27,10 @@ from i0tscore.samples.diagnostics import (
     preview,
     quote,
 )
-from i0tscore.samples.formats import RENAME, Schema, fields_of, read_dataset, read_records, report_copies
+from i0tscore.samples.formats import read_records
 from i0tscore.samples.images import IMAGE_FIELDS, ImageFolder, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, StoredImage
+from i0tscore.samples.schema import RENAME, Schema, fields_of
 
 Labels = tuple[str, ...]
 _Cell = TypeVar("_Cell")
@@ -399,7 +401,7 @@ def _rating_set(
 ) -> RatingSet:
     chosen = rules.schema.choose(fields_of(records))
     if "rater" not in chosen and not rules.allow_duplicates:
-        report_copies(records, diagnostics, 'name the raters in a column "rater"')
+        _report_copies(records, diagnostics, 'name the raters in a column "rater"')
     rows: list[Record] = []
     for location, record in records:
         row = {key: record.get(column) for key, column in chosen.items()}
@@ -416,6 +418,21 @@ def _rating_set(
     stored = any(isinstance(row.get("image"), StoredImage) for _, row in rows)
     # Stored images may have no names to count.
     return replace(found, counts={"ratings": found.n}) if stored else found
+
+
+def _report_copies(records: Iterable[Record], diagnostics: Diagnostics, advice: str) -> None:
+    """Report rows that equal another in every column: each may be a copy, or from another rater.
+
+    Args:
+        records: All rows.
+        diagnostics: Collects the rows that equal an earlier one.
+        advice: What to do if they are not copies.
+    """
+    first: dict[str, str] = {}
+    for location, record in records:
+        label = first.setdefault(repr(sorted(record.items())), location.label)
+        if label != location.label:
+            diagnostics.row_error(location, f"Every column equals that of {label}. Remove the row, or {advice}.")
 
 
 def _parse_list(cell: object) -> object:
@@ -505,7 +522,7 @@ def read_score_table(path: str | Path, columns: ScoreColumns, scale: RatingScale
     records = read_records(file, columns.schema, diagnostics)
     if columns.rater is None and not columns.allow_duplicates:
         advice = "name the raters (--rater COLUMN), or allow equal ratings (--allow-duplicates)"
-        report_copies(records, diagnostics, advice)
+        _report_copies(records, diagnostics, advice)
     ratings = _read_column(records, diagnostics, columns.rating, scale.read, math.nan)
     scores = {name: _read_scores(records, diagnostics, name) for name in columns.scores}
     cluster = columns.group or columns.schema.choose(fields_of(records)).get("image")

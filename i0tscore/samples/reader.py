@@ -20,9 +20,10 @@ from i0tscore.samples.diagnostics import (
     preview,
     quote,
 )
-from i0tscore.samples.formats import CAPTIONS, Source, read_mapping, resolve_format
+from i0tscore.samples.formats import read_mapping, resolve_format
 from i0tscore.samples.images import IMAGE_FIELDS, ImageFolder, nfc, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, SampleSet
+from i0tscore.samples.schema import CAPTIONS, Source
 
 _Located = tuple[Location, Sample]
 
