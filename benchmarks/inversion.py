@@ -27,7 +27,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch.nn import functional
 
 from i0tscore.encoders import load_encoder
-from i0tscore.encoders.hub import quiet
+from i0tscore.encoders.open_clip_models import quiet
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.inversion import Inverted, invert_images
 from i0tscore.inversion.descent import cosine_losses, initialize

@@ -26,9 +26,9 @@ from pyarrow import parquet
 from tabulate import tabulate
 
 from i0tscore.encoders.encoded import EncodedRun
-from i0tscore.encoders.hub import quiet
 from i0tscore.encoders.images import decode
 from i0tscore.encoders.loop import embed_captions
+from i0tscore.encoders.open_clip_models import quiet
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.gap import Moments, Statistics, normalize
 from i0tscore.integrations.shard_files import read_entries

@@ -30,8 +30,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from tabulate import tabulate
 
-from i0tscore.encoders.hub import quiet
 from i0tscore.encoders.loop import embed_captions, embed_images
+from i0tscore.encoders.open_clip_models import quiet
 from i0tscore.encoders.openclip import OpenClipEncoder
 
 ARCHITECTURE = "ViT-B-32"

@@ -1,4 +1,4 @@
-"""Small, randomly initialised open_clip models of every kind of text tower: the real code paths, at once."""
+"""Small, randomly initialized open_clip models with every kind of text tower."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
-from i0tscore.encoders.hub import quiet
+from i0tscore.encoders.open_clip_models import quiet
 from i0tscore.encoders.openclip import OpenClipEncoder
 
 VISION = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
@@ -36,15 +36,15 @@ FULL_LENGTH = ("tiny-two-way", "tiny-last", "tiny-coca")
 
 
 def register(folder: Path) -> None:
-    """Make the architectures known to open_clip under their names."""
+    """Register the architectures with open_clip."""
     for name, config in CONFIGS.items():
-        whole = {"embed_dim": 16, "vision_cfg": VISION, **config}
-        (folder / f"{name}.json").write_text(json.dumps(whole))
+        config_file = {"embed_dim": 16, "vision_cfg": VISION, **config}
+        (folder / f"{name}.json").write_text(json.dumps(config_file))
     open_clip.add_model_config(folder)
 
 
 def stock(name: str, seed: int = 0) -> Any:
-    """open_clip's own model, randomly initialised."""
+    """Return open_clip's model, randomly initialized."""
     torch.manual_seed(seed)
     with quiet():
         model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
@@ -52,7 +52,7 @@ def stock(name: str, seed: int = 0) -> Any:
 
 
 def encoder(name: str = "tiny", seed: int = 0, **settings: Any) -> OpenClipEncoder:
-    """The same model as an encoder."""
+    """Return the same model as an encoder."""
     model = stock(name, seed)
     transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     return OpenClipEncoder(model, open_clip.get_tokenizer(name), transform, name=name, **settings)

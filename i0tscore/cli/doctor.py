@@ -127,8 +127,7 @@ def _lite() -> str:
 def _default_model() -> str:
     from huggingface_hub import constants, try_to_load_from_cache
 
-    from i0tscore.encoders.model_names import resolve_model_name
-    from i0tscore.encoders.open_clip_models import CHECKPOINTS
+    from i0tscore.encoders.open_clip_models import CHECKPOINTS, resolve_model_name
 
     repository = str(resolve_model_name(DEFAULT_MODEL).pretrained["hf_hub"]).rstrip("/")
     if any(isinstance(try_to_load_from_cache(repository, name), str) for name in CHECKPOINTS):

@@ -1,7 +1,7 @@
-"""Encoders: images and captions in, unit vectors of one space out.
+"""Encoders map images and captions to unit vectors in one space.
 
-``base`` says what an encoder is, ``openclip`` makes one of any open_clip model and ``lite`` of the
-embedded one; ``loop`` encodes whole data sets, ``cache`` keeps what was encoded.
+``base`` defines the interface, ``open_clip_models`` loads open_clip models and ``lite`` the embedded model, ``encode``
+and ``loop`` encode whole data sets, and ``cache`` stores embeddings.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ def load_encoder(
     """Load an encoder by name.
 
     Args:
-        model: ``lite``, an open_clip model as ``architecture/tag``, or open_clip's ``hf-hub:`` and
-            ``local-dir:`` names.
-        weights: A file to take the weights from: safetensors, or a torch file of tensors alone.
-        precision: ``fp32``, ``bf16`` or ``fp16``. Lower precision is faster where the processor has it
-            and moves cosines by some 1e-3.
-        device: A torch device, or ``auto`` for the best there is.
-        offline: Never reach for the network: weights come from ``weights`` or the hub's cache.
+        model: ``lite``, an open_clip model as ``architecture/tag``, or an ``hf-hub:`` or ``local-dir:`` name of
+            open_clip.
+        weights: File to load the weights from: safetensors, or a torch file of tensors only.
+        precision: ``fp32``, ``bf16``, or ``fp16``. Lower precision is faster if the hardware supports it, and changes
+            cosines by about 1e-3.
+        device: A torch device, or ``auto`` for the best one available.
+        offline: Whether to use only local files: ``weights``, or the cache of the hub.
 
     Raises:
-        UsageError: If there is no such model, tag, precision or device, or options contradict.
-        WeightsUnavailableError: If the weights are not in the cache and cannot be fetched.
-        WeightsRefusedError: If they are unsafe, damaged, or made for another model.
+        UsageError: The model, tag, precision, or device does not exist, or options contradict each other.
+        WeightsUnavailableError: The weights are not cached and cannot be fetched.
+        WeightsRefusedError: The weights are unsafe, damaged, or for another model.
     """
     if model == "lite":
         if weights is not None:
-            raise UsageError("--weights does not go with --model lite, whose weights are its own")
+            raise UsageError("--weights cannot be combined with --model lite, which has its own weights.")
         from i0tscore.encoders.lite import load_lite
 
         return load_lite(precision=precision, device=device)

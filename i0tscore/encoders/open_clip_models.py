@@ -1,20 +1,68 @@
-"""Loading open_clip models by name: resolve, find the weights, build, load, wrap."""
+"""Loading open_clip models: resolve the name, find the weights, build the model, and load the weights safely."""
 
 from __future__ import annotations
 
+import difflib
+import logging
+import pickle
+import re
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from i0tscore.encoders.hub import from_hub
-from i0tscore.encoders.model_names import ModelName, resolve_model_name, sibling
-from i0tscore.encoders.openclip import OpenClipEncoder
-from i0tscore.encoders.weights import load_weights, read_state_dict
-from i0tscore.errors import UsageError, WeightsUnavailableError
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from i0tscore.encoders.openclip import OpenClipEncoder, uses_quick_gelu
+from i0tscore.errors import ModelError, UsageError, WeightsRefusedError, WeightsUnavailableError
+
+Result = TypeVar("Result")
 
 CHECKPOINTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
-"""What a folder's weights file is called, the best first."""
+"""Usual names of a weights file, in order of preference."""
+
+_QUICKGELU = "-quickgelu"
+_TIMEOUT = 5.0  # seconds to wait for the first answer of the hub
+_UNREADABLE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    OSError,
+    RuntimeError,
+    EOFError,
+    KeyError,
+    ValueError,
+    AttributeError,
+)
+_LISTED = 3  # parameters that an error message lists
+_OPENAI_KEYS = {"input_resolution", "context_length", "vocab_size"}  # in OpenAI's checkpoints, not parameters
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model that open_clip can build.
+
+    Attributes:
+        name: Display name, e.g. ``ViT-B-32-quickgelu/openai``.
+        architecture: Name of the architecture in open_clip, or a ``hf-hub:`` or ``local-dir:`` name.
+        pretrained: open_clip's entry for the tag: location of the weights, preprocessing; empty without a tag.
+        quick_gelu: Whether QuickGELU must be requested because the architecture does not have it by itself.
+    """
+
+    name: str
+    architecture: str
+    pretrained: dict[str, Any] = field(default_factory=dict)
+    quick_gelu: bool = False
+
+    @property
+    def preprocess(self) -> dict[str, Any]:
+        """Preprocessing settings in which the tag differs from its architecture."""
+        settings = ("mean", "std", "interpolation", "resize_mode", "fill_color")
+        return {key: self.pretrained[key] for key in settings if self.pretrained.get(key) is not None}
 
 
 def load_open_clip(
@@ -25,88 +73,283 @@ def load_open_clip(
     device: str = "cpu",
     offline: bool = False,
 ) -> OpenClipEncoder:
-    """Load an open_clip model as an encoder.
-
-    Args:
-        model: As ``load_encoder`` takes it, without ``lite``.
-        weights: A file to take the weights from.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
-        device: A torch device or ``auto``.
-        offline: Never reach for the network.
-
-    Raises:
-        UsageError: If the name, the precision or the device does not exist.
-        WeightsUnavailableError: If the weights cannot be had.
-        WeightsRefusedError: If they are unsafe, damaged, or made for another model.
-    """
+    """Load an open_clip model as an encoder; see ``load_encoder`` for the arguments and errors."""
     import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     file = None if weights is None else Path(weights)
-    name = resolve_model_name(model, file)
-    path = _find_weights(name, offline=offline) if file is None else file
-    state = read_state_dict(path)
-    built = from_hub(lambda: _build(name), name.shown, offline=offline)
-    tokenizer = from_hub(
-        lambda: open_clip.get_tokenizer(name.architecture), f"the tokenizer of {name.shown}", offline=offline
-    )
-    if file is not None and name.tag is None:
-        _warn_of_sibling(name.architecture, file)
-    load_weights(built, state, path, resize=file is None)
+    resolved = resolve_model_name(model, file)
+    path = _find_weights(resolved, offline=offline) if file is None else file
+    state = _read_state_dict(path)
+
+    def build() -> tuple[Any, Any]:
+        settings = {"force_quick_gelu": resolved.quick_gelu, "force_preprocess_cfg": resolved.preprocess}
+        built = open_clip.create_model(resolved.architecture, load_weights=False, pretrained_text=False, **settings)
+        return built, open_clip.get_tokenizer(resolved.architecture)
+
+    built, tokenizer = from_hub(build, resolved.name, offline=offline)
+    if file is not None and not resolved.pretrained:
+        other = _other_activation(resolved.architecture)
+        if other in open_clip.list_models():
+            warnings.warn(
+                f"{file} does not say which activation its weights were trained with. {resolved.architecture} is "
+                f"assumed; if they are for {other}, the scores are wrong. Name a tag to be sure: "
+                f"--model {resolved.architecture}/TAG",
+                UserWarning,
+                stacklevel=3,
+            )
+    _load_weights(built, state, path, resize=file is None)
     transform = image_transform_v2(PreprocessCfg(**built.visual.preprocess_cfg), is_train=False)
-    return OpenClipEncoder(built, tokenizer, transform, name=name.shown, precision=precision, device=device)
+    return OpenClipEncoder(built, tokenizer, transform, name=resolved.name, precision=precision, device=device)
 
 
-def _find_weights(name: ModelName, *, offline: bool) -> Path:
-    """The weights file that a name stands for, fetched if need be."""
-    from open_clip.pretrained import download_pretrained, download_pretrained_from_hf
+def resolve_model_name(model: str, weights: Path | None = None) -> ResolvedModel:
+    """Resolve the name of a model, with the activation that its weights were trained with.
 
-    scheme, _, rest = name.architecture.partition(":")
-    if scheme == "local-dir":
-        return _checkpoint_in(Path(rest))
-    if scheme == "hf-hub":
-        return Path(from_hub(lambda: download_pretrained_from_hf(rest), name.shown, offline=offline))
-    if not name.pretrained.get("hf_hub"):
-        # Weights at a bare address have no cache that could be asked first.
-        raise WeightsUnavailableError(
-            f"{name.shown}: its weights are at {name.pretrained.get('url')}, not on the hub: fetch them and "
-            "give the file with --weights"
-        )
-    return Path(from_hub(lambda: download_pretrained(name.pretrained), name.shown, offline=offline))
+    open_clip builds ``ViT-B-32`` with GELU, whatever the weights, which is wrong for OpenAI's. Here
+    ``ViT-B-32/openai`` becomes ``ViT-B-32-quickgelu/openai``, and an architecture that contradicts its tag is an error.
 
+    Args:
+        model: ``architecture/tag``, ``architecture`` alone with a weights file, ``hf-hub:…``, or ``local-dir:…``.
+        weights: A weights file, which makes the tag optional.
 
-def _checkpoint_in(folder: Path) -> Path:
-    if not (folder / "open_clip_config.json").is_file():
-        raise UsageError(f"{folder}: no open_clip_config.json there; local-dir: needs a folder that has one")
-    files = [folder / name for name in CHECKPOINTS if (folder / name).is_file()] or [
-        *sorted(folder.glob("*.safetensors")),
-        *sorted(folder.glob("*.bin")),
-        *sorted(folder.glob("*.pt")),
-    ]
-    if not files:
-        raise WeightsUnavailableError(f"{folder}: no weights there; put {CHECKPOINTS[0]} beside the configuration")
-    return files[0]
+    Raises:
+        UsageError: The architecture or tag does not exist, or they contradict each other.
 
-
-def _build(name: ModelName) -> Any:
-    """Build a model without weights, on the processor in float32, with its preprocessing set."""
+    Example:
+        >>> resolve_model_name("ViT-B-32/openai").name
+        'ViT-B-32-quickgelu/openai'
+    """
     import open_clip
 
-    return open_clip.create_model(
-        name.architecture,
-        load_weights=False,
-        pretrained_text=False,
-        force_quick_gelu=name.quick_gelu,
-        force_preprocess_cfg=name.preprocess,
-    )
-
-
-def _warn_of_sibling(architecture: str, file: Path) -> None:
-    other = sibling(architecture)
-    if other:
-        warnings.warn(
-            f"{file} does not say which activation its weights were trained with: taken for {architecture}; "
-            f"if they are for {other}, the scores are wrong. A tag settles it: --model {architecture}/TAG",
-            UserWarning,
-            stacklevel=4,
+    # Signatures allow only these characters.
+    suffix = "" if weights is None else "/" + re.sub(r"[^\w.+-]", "_", weights.name)
+    if model.startswith(("hf-hub:", "local-dir:")):
+        return ResolvedModel(model + suffix, model)
+    architecture, _, tag = model.partition("/")
+    known = open_clip.list_models()
+    if architecture not in known:
+        raise UsageError(f"Unknown model {architecture!r}. {_suggest(architecture, [*known, 'lite'])}")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if not tag and weights is not None:
+        return ResolvedModel(architecture + suffix, architecture)
+    if not tag:
+        example = f"Name a tag, as in {architecture}/{tags[0]}, or" if tags else "There are no tags, so"
+        raise UsageError(
+            f"{architecture} does not say which weights to load. {example} pass a file with --weights. "
+            f"Tags: {', '.join(tags) or 'none'}."
         )
+    tag = tag.lower().replace("-", "_")
+    if tag not in tags:
+        plain = _other_activation(architecture)
+        if architecture.endswith(_QUICKGELU) and tag in open_clip.list_pretrained_tags_by_model(plain):
+            raise UsageError(
+                f"The weights of {architecture}/{tag} were trained with plain GELU and give wrong scores with "
+                f"QuickGELU. Try {plain}/{tag}."
+            )
+        listed = f"Tags: {', '.join(tags)}." if tags else "It has none: pass a file with --weights."
+        raise UsageError(f"{architecture} has no tag {tag!r}. {_suggest(tag, tags)} {listed}")
+    pretrained = open_clip.get_pretrained_cfg(architecture, tag)
+    built_in = open_clip.get_model_config(architecture).get("quick_gelu")
+    needs_quick = bool(pretrained.get("quick_gelu")) and not built_in
+    if needs_quick and architecture + _QUICKGELU in known:
+        architecture, needs_quick = architecture + _QUICKGELU, False
+    return ResolvedModel(f"{architecture}/{tag}", architecture, pretrained, needs_quick)
+
+
+def from_hub(fetch: Callable[[], Result], what: str, *, offline: bool) -> Result:
+    """Fetch something from the cache of the hub, or else from the hub.
+
+    The cache is tried first, so that cached models need no network. One short request finds out whether the hub can
+    be reached, instead of the many retries of its client.
+
+    Args:
+        fetch: Function that gets it through ``huggingface_hub``.
+        what: Name of it, for error messages.
+        offline: Whether to use only the cache.
+
+    Raises:
+        WeightsUnavailableError: It is not cached and cannot be fetched.
+        ModelError: It needs a package that is not installed.
+    """
+    from huggingface_hub import constants, get_session
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        constants.HF_HUB_OFFLINE = True
+        with quiet():
+            return fetch()
+    except Exception as error:
+        # open_clip, transformers and the hub raise all kinds of exceptions for what is not cached.
+        if isinstance(error, ImportError) or "pip install" in str(error):
+            raise ModelError(f"{what} needs a package that is not installed: {error}") from error
+        reason, cause = "It is not in the cache of the hub, and the network is off (offline).", error
+    finally:
+        constants.HF_HUB_OFFLINE = before
+    if not (offline or before):
+        try:
+            get_session().head(constants.ENDPOINT, timeout=_TIMEOUT)
+        except Exception as error:  # each transport raises its own
+            reason = f"It is not in the cache of the hub, and {constants.ENDPOINT} cannot be reached ({error})."
+        else:
+            try:
+                with quiet():
+                    return fetch()
+            except Exception as error:
+                reason, cause = str(error).splitlines()[0] if str(error) else type(error).__name__, error
+    raise WeightsUnavailableError(
+        f"Cannot load {what}. {reason} Cache: {constants.HF_HUB_CACHE}.\n"
+        "Try one of these:\n"
+        "  --weights FILE   load the weights from a file (safetensors, or a torch file of tensors only)\n"
+        "  run once with network access, or set HF_HOME to a cache that has the model\n"
+        "  --model lite     use the embedded model, which needs no download"
+    ) from cause
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the logs of open_clip (on the root logger), the hub, and transformers."""
+    root, handler = logging.getLogger(), logging.NullHandler()  # the handler keeps logging from adding its own
+    libraries = [logging.getLogger(name) for name in ("huggingface_hub", "transformers", "httpx", "httpx2")]
+    levels, disabled = [library.level for library in libraries], root.disabled
+    root.addHandler(handler)
+    root.disabled = True
+    for library in libraries:
+        library.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        root.disabled = disabled
+        root.removeHandler(handler)
+        for library, level in zip(libraries, levels, strict=True):
+            library.setLevel(level)
+
+
+def _find_weights(model: ResolvedModel, *, offline: bool) -> Path:
+    """Return the weights file of a model, fetching it if needed."""
+    from open_clip.pretrained import download_pretrained, download_pretrained_from_hf
+
+    scheme, _, rest = model.architecture.partition(":")
+    if scheme == "hf-hub":
+        return Path(from_hub(lambda: download_pretrained_from_hf(rest), model.name, offline=offline))
+    if scheme == "local-dir":
+        folder = Path(rest)
+        if not (folder / "open_clip_config.json").is_file():
+            raise UsageError(f"Expected open_clip_config.json in {folder}, found none. local-dir: needs one.")
+        files = [folder / name for name in CHECKPOINTS if (folder / name).is_file()]
+        files += [file for ending in ("safetensors", "bin", "pt") for file in sorted(folder.glob(f"*.{ending}"))]
+        if not files:
+            raise WeightsUnavailableError(f"Found no weights in {folder}. Add {CHECKPOINTS[0]}.")
+        return files[0]
+    if not model.pretrained.get("hf_hub"):
+        # Weights at a plain URL have no cache that could be checked first.
+        raise WeightsUnavailableError(
+            f"The weights of {model.name} are not on the hub but at {model.pretrained.get('url')}. Download them and "
+            "pass the file with --weights."
+        )
+    return Path(from_hub(lambda: download_pretrained(model.pretrained), model.name, offline=offline))
+
+
+def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a weights file, without running code that it may contain.
+
+    Raises:
+        WeightsUnavailableError: The file does not exist.
+        WeightsRefusedError: The file could run code, is damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise WeightsUnavailableError(f"The weights file {path} does not exist. Check --weights.")
+    with path.open("rb") as file:
+        is_safetensors = file.read(9)[8:] == b"{" or path.suffix == ".safetensors"
+    try:
+        with warnings.catch_warnings():
+            # torch warns about pickle protocols newer than its own; weights_only checks the content either way.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            content: Any = (
+                load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
+            )
+    except _UNREADABLE as error:
+        if is_safetensors:
+            raise WeightsRefusedError(
+                f"{path} is damaged or not a safetensors file ({error}). Download it again."
+            ) from error
+        reason = "is a TorchScript archive, which is code" if "TorchScript" in str(error) else "holds more than tensors"
+        raise WeightsRefusedError(
+            f"{path} {reason}, or is damaged. It was not opened, because that could run code. If you trust it, convert "
+            "it to safetensors: safetensors.torch.save_file(model.state_dict(), FILE)."
+        ) from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not content:
+        raise WeightsRefusedError(f"{path} holds no state dict (names and tensors). Save model.state_dict().")
+    for key, value in content.items():
+        if not isinstance(value, torch.Tensor | int):
+            raise WeightsRefusedError(f"{key!r} in {path} is not a tensor. Save only model.state_dict().")
+    return {str(key).removeprefix("module."): torch.as_tensor(value) for key, value in content.items()}
+
+
+def _load_weights(model: Any, state: dict[str, torch.Tensor], path: Path, *, resize: bool) -> None:
+    """Load a state dict into a model on the CPU in float32, in place.
+
+    Args:
+        model: The open_clip model.
+        state: Tensors by name.
+        path: File of the state dict, for error messages.
+        resize: Whether to interpolate position embeddings of another size, as open_clip does; otherwise an error.
+
+    Raises:
+        WeightsRefusedError: The weights do not fit the model, or need another activation.
+    """
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
+
+    if state.keys() >= _OPENAI_KEYS and not uses_quick_gelu(model):
+        raise WeightsRefusedError(
+            f"{path} holds OpenAI's weights, which need QuickGELU and give wrong scores without. "
+            "Use the architecture whose name ends in -quickgelu."
+        )
+    # As open_clip.factory.load_checkpoint, which cannot be used: it always resizes, and its errors name no file.
+    state = dict(convert_state_dict(model, {key: state[key] for key in state.keys() - _OPENAI_KEYS}))
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    expected = model.state_dict()
+    for name in ("logit_scale", "logit_bias"):
+        if name in expected and name in state and state[name].numel() == expected[name].numel():
+            state[name] = state[name].reshape(expected[name].shape)
+    if "logit_bias" in expected:
+        state.setdefault("logit_bias", torch.zeros_like(expected["logit_bias"]))
+    if "text.transformer.embeddings.position_ids" not in expected:  # stored by older versions of transformers
+        state.pop("text.transformer.embeddings.position_ids", None)
+    if resize:
+        resize_pos_embed(state, model)
+        resize_text_pos_embed(state, model)
+    problems = {
+        "of another shape": [
+            f"{key} is {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
+            for key in expected
+            if key in state and expected[key].shape != state[key].shape
+        ],
+        "missing": [key for key in expected if key not in state],
+        "unknown to the model": [key for key in state if key not in expected],
+    }
+    lines = [
+        f"{len(keys)} parameters {kind} ({', '.join(keys[:_LISTED])}{', …' if len(keys) > _LISTED else ''})"
+        for kind, keys in problems.items()
+        if keys
+    ]
+    if lines:
+        raise WeightsRefusedError(f"{path} is for another model: {'; '.join(lines)}. Check --model.")
+    model.load_state_dict(state)
+
+
+def _other_activation(architecture: str) -> str:
+    """Return the name that the same architecture with the other activation has, if it exists."""
+    quick = architecture.endswith(_QUICKGELU)
+    return architecture.removesuffix(_QUICKGELU) if quick else architecture + _QUICKGELU
+
+
+def _suggest(word: str, choices: list[str]) -> str:
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(word.lower(), list(by_lower), n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(by_lower[name] for name in close)}?"
+    return "Run `i0tscore doctor --models` to list the models."

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from i0tscore.encoders.attention import rewrite_attention
 from i0tscore.encoders.base import Fingerprint, Tokens
 from i0tscore.encoders.pseudo_inputs import PseudoInputs
 from i0tscore.encoders.text import Padding, TextTower, Tokenizer
-from i0tscore.encoders.weights import uses_quick_gelu, weights_hash
 from i0tscore.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -136,6 +136,22 @@ class OpenClipEncoder(PseudoInputs):
                 f"({self.fingerprint.precision}): use precision fp32, or check the weights"
             )
         return functional.normalize(features, dim=-1)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Return the first 12 hex digits of the SHA-256 of a state dict: names, dtypes, shapes, and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
+
+
+def uses_quick_gelu(model: nn.Module) -> bool:
+    """Return whether an open_clip model was built with QuickGELU."""
+    from open_clip.transformer import QuickGELU
+
+    return any(isinstance(part, QuickGELU) for part in model.modules())
 
 
 def choose_device(device: str) -> torch.device:

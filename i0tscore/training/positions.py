@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from i0tscore.encoders.model_names import resolve_model_name
+from i0tscore.encoders.open_clip_models import resolve_model_name
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.encoders.text import Padding, TextTower
 from i0tscore.errors import ModelError, UsageError
