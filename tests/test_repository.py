@@ -1,10 +1,11 @@
-"""What holds for the whole repository: layers, names, sizes, examples."""
+"""Repository-wide rules: package order, import cycles, public names, function length, and examples."""
 
 from __future__ import annotations
 
 import ast
 import doctest
 import functools
+import graphlib
 import importlib
 import pkgutil
 import re
@@ -28,8 +29,8 @@ PACKAGE = ROOT / "i0tscore"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-# Bottom to top: a room may import from itself and from the rooms before it.
-ROOMS = (
+# Bottom to top: a package imports from itself and from the packages before it.
+PACKAGES = (
     "errors",
     "files",
     "samples",
@@ -44,7 +45,7 @@ ROOMS = (
     "render",
     "cli",
 )
-FACE = ("__init__", "__main__")
+TOP_LEVEL = ("__init__", "__main__")
 
 
 def name_of(module: Path) -> str:
@@ -52,25 +53,25 @@ def name_of(module: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room_of(name: str) -> str:
+def package_of(name: str) -> str:
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
 
 def imports_of(module: Path) -> Iterator[tuple[int, str]]:
-    """Line and room of everything of i0tscore that a module imports, inside functions too."""
+    """Yield the line and package of every i0tscore import of a module, inside functions too."""
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "i0tscore":
-                    yield node.lineno, room_of(alias.name)
+                    yield node.lineno, package_of(alias.name)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}:{node.lineno}: relative import"
             if node.module == "i0tscore":
                 for alias in node.names:
-                    yield node.lineno, alias.name if alias.name in ROOMS else "__init__"
+                    yield node.lineno, alias.name if alias.name in PACKAGES else "__init__"
             elif node.module and node.module.startswith("i0tscore."):
-                yield node.lineno, room_of(node.module)
+                yield node.lineno, package_of(node.module)
 
 
 def calls_of(module: Path) -> Iterator[tuple[int, str]]:
@@ -82,21 +83,41 @@ def calls_of(module: Path) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name_of)
-def test_a_room_imports_only_rooms_below(module):
-    room = room_of(name_of(module))
-    if room in FACE:
+def test_packages_import_only_downward(module):
+    package = package_of(name_of(module))
+    if package in TOP_LEVEL:
         return
-    assert room in ROOMS, f"{module} is in no room of the plan"
+    assert package in PACKAGES, f"{module}: add the package to PACKAGES"
     above = [
         f"line {line}: {target}"
         for line, target in imports_of(module)
-        if target in FACE or ROOMS.index(target) > ROOMS.index(room)
+        if target in TOP_LEVEL or PACKAGES.index(target) > PACKAGES.index(package)
     ]
     assert not above
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if room_of(name_of(m)) not in ("cli", "__main__")], ids=name_of)
-def test_nothing_below_the_command_line_prints_exits_or_reads_arguments(module):
+def module_imports(module: Path, modules: set[str]) -> set[str]:
+    """Return the i0tscore modules that a module imports, inside functions and for type checking too."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= submodules & modules or {node.module}
+    return (found & modules) - {name_of(module)}
+
+
+def test_modules_import_each_other_in_no_cycle():
+    names = {name_of(module) for module in MODULES}
+    sorter = graphlib.TopologicalSorter({name_of(module): module_imports(module, names) for module in MODULES})
+    sorter.prepare()  # raises CycleError, which names the modules of a cycle
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if package_of(name_of(m)) not in ("cli", "__main__")], ids=name_of
+)
+def test_only_the_command_line_prints_exits_and_reads_arguments(module):
     loud = {"print", "exit", "quit", "input", "sys.exit", "sys.argv", "sys.stdout"}
     assert not [f"line {line}: {call}" for line, call in calls_of(module) if call in loud]
 
@@ -110,7 +131,7 @@ def test_functions_fit_on_screens(module):
             assert length <= 50, f"{node.name} has {length} lines without its docstring"
 
 
-def test_public_names_are_sorted_few_and_there():
+def test_public_names_are_sorted_documented_and_at_most_30():
     names = i0tscore.__all__
     assert names == sorted(names)
     assert len(names) <= 30
@@ -118,11 +139,11 @@ def test_public_names_are_sorted_few_and_there():
     for name in names:
         assert getattr(i0tscore, name).__doc__, name
     assert set(names) <= set(dir(i0tscore))
-    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
-        _ = i0tscore.nothing_of_the_kind
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = i0tscore.no_such_name
 
 
-def test_importing_the_package_imports_nothing_heavy():
+def test_importing_the_package_loads_no_heavy_library():
     code = (
         "import i0tscore, sys; "
         "sys.exit(str({'torch', 'open_clip', 'numpy', 'scipy', 'datasets', 'PIL'} & set(sys.modules) or ''))"
@@ -131,7 +152,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert done.stderr.strip() == ""
 
 
-def test_the_version_stands_in_one_place():
+def test_the_version_is_written_once():
     metadata = ConfigParser()
     metadata.read(ROOT / "setup.cfg")
     number = metadata["metadata"]["version"]
@@ -140,14 +161,14 @@ def test_the_version_stands_in_one_place():
     assert not [m for m in MODULES if re.search(rf"[\"']{re.escape(number)}[\"']", m.read_text())]
 
 
-def test_the_change_log_and_the_citation_have_the_version():
+def test_changelog_and_citation_have_the_version():
     number = version("i0tscore")
     assert f"\n## {number}" in (ROOT / "CHANGELOG.md").read_text()
     assert f"\nversion: {number}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_examples_in_docstrings_hold(tmp_path, monkeypatch):
+def test_docstring_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [m.name for m in pkgutil.walk_packages(i0tscore.__path__, "i0tscore.") if m.name != "i0tscore.__main__"]
     results = {name: doctest.testmod(importlib.import_module(name)) for name in names}
@@ -157,7 +178,7 @@ def test_examples_in_docstrings_hold(tmp_path, monkeypatch):
 
 @pytest.fixture
 def user_folder(tmp_path, monkeypatch):
-    """A folder as a reader of the documents has it: examples/, captions.json, references.json, images/."""
+    """Create the folder that the documents assume: examples/, captions.json, references.json, images/."""
     examples = write_examples(tmp_path)
     for name in ("captions.json", "captions.jsonl", "references.json"):
         shutil.copy(examples / name, tmp_path)
@@ -169,7 +190,7 @@ def user_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_examples_in_documents_hold(document, user_folder):
+def test_document_examples_run(document, user_folder):
     namespace: dict[str, object] = {"__name__": "example"}
     for block in documents.blocks(document.read_text()):
         try:
@@ -179,7 +200,7 @@ def test_examples_in_documents_hold(document, user_folder):
             raise
 
 
-def test_documents_are_compared_with_what_happens():
+def test_documented_output_is_compared_with_actual_output():
     documents.compare("score 0.301 of 7\n---", "score 0.302 of 7\n-----")
     documents.compare("first ... last", "first and much else last")
     documents.compare("first ...", "first and much else")
@@ -203,7 +224,7 @@ def test_every_document_is_reachable_from_the_readme():
     assert not missing
 
 
-def test_links_between_documents_lead_somewhere():
+def test_links_between_documents_resolve():
     for document in [*DOCUMENTS, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
