@@ -1,6 +1,6 @@
-# Everything runs in $(VENV). It is made on first use and kept: $(VENV)/.ready-<extra>-<hash> says that the
-# extra of exactly these requirements (setup.cfg and pyproject.toml, hashed) is installed, and while that
-# file is there nothing is installed again. The package itself is installed editable, so code needs no rerun.
+# Everything runs in $(VENV), which is created on first use and reused. The file $(VENV)/.ready-<extra>-<hash> marks
+# that the extra is installed for these requirements (a hash of setup.cfg and pyproject.toml). The package is installed
+# in editable mode, so code changes need no reinstall.
 
 VENV   := .venv
 PYTHON ?= python3
@@ -8,8 +8,8 @@ HASH   := $(shell $(PYTHON) -c 'import hashlib; print(hashlib.sha256(b"".join(op
 DEMO   := $(VENV)/.ready-demo-$(HASH)
 DEV    := $(VENV)/.ready-dev-$(HASH)
 
-# Byte code is compiled while installing, whatever the caller's settings: without it every start of the
-# command spends seconds compiling torch and open_clip.
+# Compile bytecode during installation even if the caller turned it off: otherwise every start of the command spends
+# seconds compiling torch and open_clip.
 PIP    := env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet
 
 .PHONY: demo test lint format reports wheel clean
@@ -18,19 +18,19 @@ demo: $(DEMO)  ## score the captions in examples/ with the embedded model
 	$(VENV)/bin/python examples/photographs.py
 	$(VENV)/bin/i0tscore examples/captions.jsonl examples/images --model lite
 
-test: lint  ## format, lint, types, tests with coverage, one file of tests after another on each processor
+test: lint  ## check format, lint, and types; run the tests in parallel with coverage
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile --cov
 
-lint: $(DEV)  ## format, lint, types
+lint: $(DEV)  ## check format, lint, and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-format: $(DEV)  ## put the code in the project's format
+format: $(DEV)  ## format the code and apply automatic lint fixes
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-reports: $(DEV)  ## measure agreement with people, the gap and inversion (an hour) anew; needs the data that docs/human-judgments.md names
+reports: $(DEV)  ## recompute the reports (over an hour); needs the data that docs/human-judgments.md names
 	$(VENV)/bin/python -m human_judgments.flickr8k_expert --model lite
 	$(VENV)/bin/python -m human_judgments.blv_kreiss2022 --model lite
 	$(VENV)/bin/python -m studies.standardizers --model lite
@@ -41,18 +41,18 @@ reports: $(DEV)  ## measure agreement with people, the gap and inversion (an hou
 wheel: $(DEV)  ## build dist/*.whl
 	$(VENV)/bin/python -m build --wheel
 
-clean:  ## remove what was built, the environment with it
+clean:  ## remove build outputs and the environment
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage examples/images
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(DEMO): | $(VENV)/bin/python
-	@echo "installing into $(VENV) (a few minutes and about 6 GB the first time)"
+	@echo "Installing into $(VENV) (a few minutes and about 6 GB the first time)"
 	$(PIP) install --compile -e ".[demo]"
 	@touch $@
 
 $(DEV): | $(VENV)/bin/python
-	@echo "installing into $(VENV) (a few minutes and about 6 GB the first time)"
+	@echo "Installing into $(VENV) (a few minutes and about 6 GB the first time)"
 	$(PIP) install --compile -e ".[dev]"
 	@touch $(DEMO) $@
