@@ -111,7 +111,7 @@ def test_every_bad_row_is_listed_at_once(tmp_path):
 
 def test_a_rater_rates_once(tmp_path):
     file = write(tmp_path / "r.jsonl", [*ROWS, {**ROWS[1], "rating": 2}])
-    assert 'line 5: Rater "y" already rated this caption at line 2' in problems(file)
+    assert 'line 5: Rater "y" already rated this item at line 2' in problems(file)
 
 
 def test_averages_are_refused_where_ratings_are_whole(tmp_path):

@@ -189,7 +189,7 @@ def test_bad_kreiss_files_are_listed(kreiss):
     text = str(caught.value)
     assert "line 20: sighted_data_criticaltrials.csv has no file of the image 'img9'" in text
     assert "line 21: Expected a rating between 1 and 5, got 9" in text
-    assert 'line 22: Rater "p0" already rated this caption at line 2' in text
+    assert 'line 22: Rater "p0" already rated this item at line 2' in text
     file.write_text("context,participant,img_id,description\n")
     with pytest.raises(SampleFileError, match=r'Expected a column .*"q_overall"'):
         read_kreiss(kreiss)

@@ -125,8 +125,9 @@ def detect_format(path: Path, *, annotations: bool = False, table: bool = False)
     found = next((form for form in formats if form.magic is not None and data.startswith(form.magic)), None)
     found = found or next((form for form in known or formats if form.sniff(head)), known[0] if known else None)
     if found is None:
-        names = ", ".join(form.name for form in formats if form.read_pairs is None)
-        raise UsageError(f"{path}: Unknown format. Rename the file to a usual suffix or give input_format: {names}.")
+        suffixes = ", ".join(dict.fromkeys(suffix for form in formats for suffix in form.suffixes))
+        hint = "" if table else f", or give input_format as one of {', '.join(INPUT_FORMATS)}"
+        raise UsageError(f"{path}: Unknown format. Rename the file to end in one of {suffixes}{hint}.")
     return found
 
 

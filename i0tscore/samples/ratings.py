@@ -264,8 +264,7 @@ def rating_set(
     check = diagnostics.check
     samples: list[Sample] = []
     numbers: dict[Hashable, int] = {}
-    rated: dict[tuple[int, object], Location] = {}
-    rows: list[tuple[int, float, str, dict[str, Any]]] = []
+    rows: list[tuple[int, float, str, Record]] = []
     for location, record in records:
         image = check(location, find_image, record.get("image"), folder)
         caption = check(location, check_text, record.get("caption"), "a caption")
@@ -273,28 +272,26 @@ def rating_set(
         references = check(location, check_references, record.get("references"))
         if image is None or caption is None or rating is None or references is None:
             continue
-        cluster, rater = record.get("cluster") or image.name, record.get("rater")
+        cluster = record.get("cluster") or image.name
         item = numbers.setdefault((cluster, record.get("group"), caption), len(samples))
         if item == len(samples):
             samples.append(Sample(without_suffix(image.name), image, caption, references))
-        before = location if rater is None else rated.setdefault((item, rater), location)
-        if before is not location:
-            message = f"Rater {quote(rater)} already rated this caption at {before.label}. Remove one."
-            diagnostics.row_error(location, message)
-        rows.append((item, rating, cluster, record))
+        rows.append((item, rating, cluster, (location, record)))
+    items, kept = np.array([item for item, *_ in rows], dtype=np.int64), [record for *_, record in rows]
+    _report_repeated(kept, diagnostics, items, [record.get("rater") for _, record in kept])
     diagnostics.finish(path, len(samples))
     if folder is None and any(isinstance(sample.image, Path) for sample in samples):
         diagnostics.notes.append("images are named, but their files were not looked up")
     labels: dict[str, Labels | None] = {}
     for key, attribute in (("rater", "rater"), ("group", "groups"), ("category", "categories"), ("system", "systems")):
-        values = [record.get(key) for *_, record in rows]
+        values = [record.get(key) for _, record in kept]
         known = any(value is not None for value in values)
         labels[attribute] = tuple("" if value is None else str(value) for value in values) if known else None
     clusters = tuple(cluster for _, _, cluster, _ in rows)
     return RatingSet(
         name,
         tuple(samples),
-        np.array([item for item, *_ in rows], dtype=np.int64),
+        items,
         np.array([rating for _, rating, *_ in rows]),
         clusters,
         counts={**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len(set(clusters))},
@@ -614,11 +611,13 @@ def _read_labels(records: list[Record], diagnostics: Diagnostics, column: str) -
     return tuple(_read_column(records, diagnostics, column, read, ""))
 
 
-def _report_repeated(records: list[Record], diagnostics: Diagnostics, items: NDArray[np.int64], raters: Labels) -> None:
-    """Report a second rating of an item by one rater."""
+def _report_repeated(
+    records: list[Record], diagnostics: Diagnostics, items: NDArray[np.int64], raters: Sequence[object]
+) -> None:
+    """Report a second rating of an item by one rater; unknown raters are None."""
     first: dict[Hashable, Location] = {}
     for (location, _), item, rater in zip(records, items.tolist(), raters, strict=True):
-        before = first.setdefault((item, rater), location)
+        before = location if rater is None else first.setdefault((item, rater), location)
         if before is not location:
             message = f"Rater {quote(rater)} already rated this item at {before.label}. Remove one."
             diagnostics.row_error(location, message)
