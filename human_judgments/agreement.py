@@ -26,7 +26,7 @@ from human_judgments.report import (
     percent,
 )
 from human_judgments.script import Arguments, script
-from i0tscore.cli.scoring import make_scorer
+from i0tscore.cli.options import make_scorer
 from i0tscore.errors import InputError, MissingExtraError
 from i0tscore.files import replace_file
 from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_signature
@@ -117,7 +117,7 @@ def score_samples(samples: Sequence[Sample], arguments: Arguments) -> Scores:
 
 def _score_by_model(scores: Scores, arguments: Arguments, names: Sequence[str]) -> None:
     model = arguments.required_model()
-    scorer = make_scorer(model, on_error="raise", statistics=arguments.statistics, metrics=names, resamples=0)
+    scorer = make_scorer(model, "raise", statistics=arguments.statistics, metrics=names, resamples=0)
     references = any(metric.needs_references for metric in parse_metrics(names))
     result = score_with(scorer, scores.samples, references=references)
     for name, metric in result.items():

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from click.core import ParameterSource
 
 from human_judgments.report import Data, Page, write_report
 from i0tscore.cli.console import plain_warnings, say
-from i0tscore.cli.measures import resampling_options
-from i0tscore.cli.options import ModelOptions, add_options, model_options
+from i0tscore.cli.options import ModelOptions, model_options, resampling_options
 from i0tscore.errors import I0TScoreError, InputError
 from i0tscore.metrics.classic import CLASSIC_METRICS
 from i0tscore.results import Resampling
@@ -72,7 +72,7 @@ class Arguments:
     @property
     def label(self) -> str:
         """Source of the scores: a model's name, ``scores`` for a file, or ``classic``."""
-        return self.model.model if self.model is not None else "classic" if self.scores is None else "scores"
+        return str(self.model.model) if self.model is not None else "classic" if self.scores is None else "scores"
 
     def stem(self, name: str) -> str:
         """Return the name of a report's files, without suffix."""
@@ -122,7 +122,12 @@ class Arguments:
         return self.model
 
 
-_OPTIONS = add_options(
+def _add_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return one decorator that adds several options, in the order given."""
+    return lambda command: reduce(lambda decorated, option: option(decorated), reversed(options), command)
+
+
+_OPTIONS = _add_options(
     click.option("--data", type=_PATH, help="Folder or file of the data."),
     click.option("--images", type=_PATH, help="Folder of the images, if it is not next to the data."),
     click.option(
@@ -174,11 +179,11 @@ def script(
 
         @click.command(name=name, help=function.__doc__, context_settings={"max_content_width": 110})
         @_OPTIONS
-        @add_options(*extra)
+        @_add_options(*extra)
         @model_options
         @click.pass_context
         def command(context: click.Context, /, **options: Any) -> None:
-            quiet = bool(options["quiet"])
+            quiet = options["model"].quiet
             try:
                 with plain_warnings(quiet):
                     arguments = _pop_arguments(context, module, options)
@@ -197,29 +202,26 @@ def script(
 
 def _pop_arguments(context: click.Context, module: str, options: dict[str, Any]) -> Arguments:
     """Move the options that all scripts share out of ``options``."""
-    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    command = _command_line(context, module, given, options)
-    offline = bool(options["offline"])
-    model = ModelOptions.take(options)
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    model = options.pop("model")
     metrics = options["metrics"]
     only_classic = bool(metrics) and all(name in CLASSIC_METRICS for name in metrics)
     unused = only_classic or (options["scores"] is not None and "model" not in given)
     return Arguments(
-        resampling=Resampling(options.pop("confidence"), options.pop("resamples"), options.pop("seed")),
-        offline=offline,
+        offline=model.offline,
         model=None if unused else model,
-        command=command,
+        command=_command_line(context, module, given),
         **{name: options.pop(name) for name in Arguments.__slots__ if name in options},
     )
 
 
-def _command_line(context: click.Context, module: str, given: set[str], options: dict[str, Any]) -> str:
+def _command_line(context: click.Context, module: str, given: set[str]) -> str:
     words = [f"python -m {module}"]
     for parameter in context.command.params:
         name = parameter.name or ""
         if name not in given or name in _NOT_REPORTED:
             continue
-        value, flag = options[name], parameter.opts[0]
+        value, flag = context.params[name], parameter.opts[0]
         if isinstance(value, bool):
             words.append(flag if value else (parameter.secondary_opts or [flag])[0])
         else:

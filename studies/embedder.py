@@ -67,7 +67,7 @@ class Embedder:
 @contextmanager
 def open_embedder(model: ModelOptions) -> Iterator[Embedder]:
     """Load the encoder that the options describe, with its cache open inside the ``with`` block."""
-    encoder = load_encoder(model.model, weights=model.weights, precision=model.precision)
+    encoder = load_encoder(str(model.model), weights=model.weights, precision=model.precision)
     cache = None if model.no_cache else EmbeddingCache(encoder, model.cache_dir)
     try:
         yield Embedder(encoder, cache, model.batch_size, model.workers)

@@ -15,11 +15,12 @@ import pytest
 
 from i0tscore.cli import console
 from i0tscore.cli.main import cli, main
-from i0tscore.cli.options import PRESETS, Threshold
+from i0tscore.cli.options import PRESETS
+from i0tscore.cli.score import Threshold
 from i0tscore.errors import I0TScoreError, SampleFileError, UsageError
 from i0tscore.metrics import metric
 
-doctor = importlib.import_module("i0tscore.cli.doctor")  # whose name is the command's, too
+doctor = importlib.import_module("i0tscore.cli.doctor")  # the command has the same name
 VERBS = ("score", "compare", "correlate", "fit", "gap", "retrieve", "doctor")
 
 
@@ -64,19 +65,19 @@ def test_without_arguments_the_help_is_on_stderr(capsys):
     [
         (["score", "--no-such-option"], "No such option"),
         (["--no-such-option", "captions.json"], "No such option"),
-        (["score"], "give a caption file"),
+        (["score"], "Expected a caption file"),
         (["captions.json", "images", "--images", "others"], "twice"),
-        (["captions.json", "--references", "a", "--references_json", "b"], "give one"),
-        (["--image-embeddings", "x.npy"], "give both"),
+        (["captions.json", "--references", "a", "--references_json", "b"], "Give one"),
+        (["--image-embeddings", "x.npy"], "Give both"),
         (["c.json", "--image-embeddings", "x.npy", "--caption-embeddings", "y.npy"], "without caption files"),
         (["captions.json", "--format", "html"], "html"),
         (["captions.json", "--confidence", "1"], "--confidence"),
         (["captions.json", "--batch-size", "0"], "--batch-size"),
-        (["captions.json", "--fail-below", "I0TScore"], "a metric and a number"),
-        (["captions.json", "--fail-below", "I0TScore=nan"], "a metric and a number"),
+        (["captions.json", "--fail-below", "I0TScore"], "Expected a metric and a number"),
+        (["captions.json", "--fail-below", "I0TScore=nan"], "Expected a metric and a number"),
         (["captions.json", "--output", "no-such-folder/x.json"], "does not exist"),
-        (["captions.json", "--format", "csv", "--no-per-sample"], "leaves nothing"),
-        (["scoer"], "did you mean 'score'"),
+        (["captions.json", "--format", "csv", "--no-per-sample"], "has one row per sample"),
+        (["scoer"], "Did you mean 'score'"),
         (["fit", "captions.json"], "--output"),
     ],
 )
@@ -108,7 +109,7 @@ def test_a_missing_caption_file_exits_with_1_and_one_message(capsys, tmp_path):
     ],
 )
 def test_exit_codes(raised, code, monkeypatch, capsys):
-    def fail(_):
+    def fail(*_):
         raise raised
 
     monkeypatch.setattr("i0tscore.cli.score.read_inputs", fail)
@@ -117,7 +118,7 @@ def test_exit_codes(raised, code, monkeypatch, capsys):
 
 
 def test_an_unexpected_exception_keeps_its_traceback(monkeypatch):
-    def fail(_):
+    def fail(*_):
         raise ZeroDivisionError
 
     monkeypatch.setattr("i0tscore.cli.score.read_inputs", fail)
@@ -152,7 +153,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_no_color_is_honoured(monkeypatch):
+def test_no_color_is_honored(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert console.wants_color(Terminal())
@@ -245,20 +246,53 @@ def test_a_full_disk_is_one_message():
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: stdout cannot be written to")
+    assert done.stderr.startswith("error: Writing to stdout failed")
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["fit", "captions.json", "images", "--output", "captions.json"], "ends in .safetensors"),
+        (["fit", "captions.json", "images", "--output", "captions.json"], "ending in .safetensors"),
         (["score", "captions.json", "images", "--workers", "0"], "--workers"),
         (
             ["--image-embeddings", "x.npy", "--caption-embeddings", "y.npy", "--precision", "bf16"],
-            "embeddings are encoded already",
+            "have no effect on embeddings",
         ),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, said, capsys):
     assert main(options) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["fit", "gap", "retrieve"])
+def test_verbs_that_use_no_references_do_not_offer_them(verb, capsys):
+    assert main([verb, "captions.json", "images", "--references", "references.json"]) == 2
+    assert "No such option" in capsys.readouterr().err
+    assert main([verb, "--help"]) == 0
+    assert "--references" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "captions.json"],
+        ["compare", "a.json", "b.json"],
+        ["correlate", "ratings.csv"],
+        ["gap", "captions.json"],
+        ["retrieve", "captions.json"],
+    ],
+)
+def test_too_few_resamples_for_an_interval_are_refused_before_anything_is_read(arguments, capsys):
+    assert main([*arguments, "--resamples", "1"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "40" in err, "it says how many are needed"
+    assert "0 for no intervals" in err
+    assert ".json" not in err
+
+
+def test_the_seed_of_retrieve_also_samples_queries(capsys):
+    assert main(["retrieve", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Seed of the bootstrap, and of the sample of --queries." in shown

@@ -97,7 +97,7 @@ def test_the_baseline_can_be_chosen_and_turns_the_sign(saved, capsys):
     assert second["difference"]["value"] == pytest.approx(-first["difference"]["value"])
     assert (second["wins"], second["losses"]) == (first["losses"], first["wins"])
     assert main(["compare", *saved, "--baseline", "d"]) == 2
-    assert "there are a, b, c" in capsys.readouterr().err
+    assert "Choose from a, b, c" in capsys.readouterr().err
 
 
 def test_csv_text_and_markdown_show_the_numbers_of_json(saved, capsys, tmp_path):
@@ -210,12 +210,12 @@ def test_unusable_results_are_refused(content, said, saved, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ([], "two files or more"),
+        ([], "two or more files"),
         (["a.json"], "given twice"),
-        (["captions.json"], "results among captions"),
-        (["b.json", "images"], "it is --images images"),
+        (["captions.json"], "captions only or results only"),
+        (["b.json", "images"], "For the image folder, use --images images"),
         (["b.json", "--resamples", "1"], "Expected at least 40 resamples for a confidence of 0.95, got 1"),
-        (["b.json", "--images", "."], "--images goes with captions"),
+        (["b.json", "--images", "."], "--images has no effect on results"),
         (["b.json", "--output", "no/such.json"], "does not exist"),
     ],
 )

@@ -17,7 +17,7 @@ from examples_on_disk import ROOT, write_examples
 from scipy import stats
 
 from i0tscore import encoders
-from i0tscore.cli import rating_options
+from i0tscore.cli.correlate import CORRELATIONS as OFFERED
 from i0tscore.cli.main import main
 from i0tscore.results.correlation import CORRELATIONS
 
@@ -62,7 +62,7 @@ def column(rows, name):
     return np.array([float(row[name]) for row in rows])
 
 
-SCORES = ("--score", "good", "--score", "poor", "--score", "clipped", "--repeats")
+SCORES = ("--score", "good", "--score", "poor", "--score", "clipped", "--allow-duplicates")
 
 
 def test_figures_are_scipys_to_the_digit(table, rows, capsys):
@@ -94,7 +94,7 @@ def test_json_follows_the_schema(table, capsys):
     data = found(capsys, table, *SCORES[:-1], "--rater", "rater", "--system", "system")
     validator.validate(data)
     assert not validator.is_valid({**data, "metrics": []})
-    validator.validate(found(capsys, table, "--score", "good", "--repeats", "--by-rows", resamples=0))
+    validator.validate(found(capsys, table, "--score", "good", "--allow-duplicates", "--no-cluster", resamples=0))
 
 
 @pytest.mark.parametrize("form", ["tsv", "json", "jsonl", "parquet"])
@@ -115,7 +115,7 @@ def test_images_inside_a_data_set_are_grouped_by_their_names(rows, tmp_path, cap
         content = [{**row, "image": {"bytes": pixel, "path": row["image"] if names else None}} for row in rows[:30]]
         features = datasets.Features({**datasets.Dataset.from_list(rows).features, "image": datasets.Image()})
         datasets.Dataset.from_list(content, features=features).to_parquet(str(tmp_path / "t.parquet"))
-        arguments = [str(tmp_path / "t.parquet"), "--score", "good", "--repeats", "--resamples", "40"]
+        arguments = [str(tmp_path / "t.parquet"), "--score", "good", "--allow-duplicates", "--resamples", "40"]
         assert main(["correlate", *arguments, "--format", "csv"]) == code
         shown = capsys.readouterr()
     assert "row 1: The image has no name. Name a column" in shown.err
@@ -127,13 +127,13 @@ def test_raters_are_a_ceiling_and_must_not_repeat(table, rows, tmp_path, capsys)
     others = (ratings.sum(axis=1, keepdims=True) - ratings) / 2
     assert data["raters"]["n"] == 180
     assert data["raters"]["tau_b"]["value"] == stats.kendalltau(others.ravel(), ratings.ravel()).statistic
-    assert found(capsys, table, "--score", "good", "--repeats")["raters"] is None
+    assert found(capsys, table, "--score", "good", "--allow-duplicates")["raters"] is None
     again = write_csv(tmp_path / "again.csv", [*rows, {**rows[0], "rating": 1}])
     assert main(["correlate", again, "--score", "good", "--rater", "rater"]) == 1
     assert 'line 182: Rater "a" already rated this item at line 2' in capsys.readouterr().err
-    by_item = found(capsys, table, "--score", "good", "--item", "caption", "--repeats")
+    by_item = found(capsys, table, "--score", "good", "--item-key", "caption", "--allow-duplicates")
     assert by_item["raters"] == data["raters"]
-    assert main(["correlate", table, "--score", "good", "--item", "image", "--repeats"]) == 1
+    assert main(["correlate", table, "--score", "good", "--item-key", "image", "--allow-duplicates"]) == 1
     assert "per item" in capsys.readouterr().err
 
 
@@ -148,7 +148,7 @@ def test_averaging_is_on_request_said_and_raises_the_figure(table, capsys):
 
 
 def test_parts_are_measured_by_themselves(table, rows, capsys):
-    data = found(capsys, table, "--score", "good", "--repeats", "--system", "system", "--category", "rater")
+    data = found(capsys, table, "--score", "good", "--allow-duplicates", "--system", "system", "--category", "rater")
     assert set(data["parts"]) == {f"system=system {i}" for i in range(3)} | {f"rater={r}" for r in "abc"}
     own = [row for row in rows if row["system"] == "system 1"]
     tau = stats.kendalltau(column(own, "good"), column(own, "rating"), variant="c").statistic
@@ -157,12 +157,12 @@ def test_parts_are_measured_by_themselves(table, rows, capsys):
 
 def test_rows_are_resampled_only_on_request(rows, tmp_path, capsys):
     table = write_csv(tmp_path / "scenes.csv", [{"scene": r.pop("image"), **r} for r in map(dict, rows)])
-    assert main(["correlate", table, "--score", "good", "--repeats"]) == 1
+    assert main(["correlate", table, "--score", "good", "--allow-duplicates"]) == 1
     err = capsys.readouterr().err
     assert "--group COLUMN" in err
     assert "--no-cluster" in err
-    grouped = found(capsys, table, "--score", "good", "--repeats", "--group", "scene")
-    rowwise = found(capsys, table, "--score", "good", "--repeats", "--by-rows")
+    grouped = found(capsys, table, "--score", "good", "--allow-duplicates", "--group", "scene")
+    rowwise = found(capsys, table, "--score", "good", "--allow-duplicates", "--no-cluster")
     assert (grouped["resampling"]["over"], rowwise["resampling"]["over"]) == ("scene", "rows")
     assert (grouped["metrics"]["good"]["groups"], rowwise["metrics"]["good"]["groups"]) == (20, 180)
     assert any("too narrow" in note for note in rowwise["notes"])
@@ -208,7 +208,7 @@ def test_all_that_is_wrong_is_listed_with_lines(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("header", "options", "said"),
     [
-        ("image,rating,mine", ["--human", "stars"], 'Expected a column "stars"'),
+        ("image,rating,mine", ["--rating", "stars"], 'Expected a column "stars"'),
         ("image,rating,mine", ["--rater", "who"], 'Expected a column "who"'),
         ("image,rating,mine", ["--average-raters"], "--item-key COLUMN"),
         ("image,rating,mine,mine", [], "more than once"),
@@ -233,13 +233,13 @@ def test_empty_and_constant_tables(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--score", "good", "images"], "leave --metric and the images out"),
-        (["--score", "good", "--metric", "CLIPScore"], "leave --metric"),
-        (["--group", "image"], "--group is for scores in the table"),
-        (["--score", "good", "--group", "image", "--by-rows"], "contradict"),
-        (["--score", "good", "--input-format", "flickr8k-expert"], "give --scores FILE"),
-        (["--input-format", "flickr8k-expert", "--human", "x"], "--human is for tables"),
-        (["--score", "good", "--repeats", "--baseline", "other"], "there are good"),
+        (["--score", "good", "images"], "Leave out --metric and the images"),
+        (["--score", "good", "--metric", "CLIPScore"], "Leave out --metric"),
+        (["--group", "image"], "--group requires scores in the table"),
+        (["--score", "good", "--group", "image", "--no-cluster"], "contradict"),
+        (["--score", "good", "--input-format", "flickr8k-expert"], "Give --scores FILE"),
+        (["--input-format", "flickr8k-expert", "--rating", "x"], "--rating applies to tables"),
+        (["--score", "good", "--allow-duplicates", "--baseline", "other"], "Choose from good"),
         (["images", "--images", "images"], "given twice"),
     ],
 )
@@ -358,7 +358,7 @@ def test_images_and_captions_are_scored_where_there_are_no_scores(tmp_path, monk
         for who, change in (("a", 0), ("b", 1 if i % 3 else 0))
     ]
     table = write_csv(tmp_path / "ratings.csv", ratings)
-    arguments = [table, str(examples / "images"), "--human", "stars", "--rater", "who", "--category", "kind"]
+    arguments = [table, str(examples / "images"), "--rating", "stars", "--rater", "who", "--category", "kind"]
     model = ["--model", "lite", "--cache-dir", str(tmp_path / "cache")]
     data = found(capsys, *arguments, *model)
     assert list(data["metrics"]) == ["I0TScore", "CLIPScore"]
@@ -373,4 +373,4 @@ def test_images_and_captions_are_scored_where_there_are_no_scores(tmp_path, monk
 
 
 def test_the_correlations_offered_are_those_measured():
-    assert rating_options.CORRELATIONS == CORRELATIONS
+    assert OFFERED == CORRELATIONS

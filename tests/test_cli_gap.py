@@ -117,7 +117,7 @@ def test_pictures_are_drawn_and_always_the_same(pairs, tmp_path, name, start):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--plot", "gap.jpg"], 2, "pictures are svg or png"),
+        (["--plot", "gap.jpg"], 2, "ends in .svg or .png"),
         (["--plot", "nowhere/gap.svg"], 2, "does not exist"),
         (["--standardizer", "whiten"], 2, "Unknown standardizer 'whiten'"),
         (["--standardizer", "nnn(0.5)"], 1, "changes similarities and has no gap"),

@@ -140,7 +140,7 @@ def photographs(tmp_path, monkeypatch) -> Path:
 def test_folders_of_images_by_label_are_searched_within_images(photographs, tmp_path):
     saved = tmp_path / "inverted.safetensors"
     options = ["--model", "lite", "--no-cache", "--task", "image-image", "--resamples", "0"]
-    inversion = ["--invert", "oti", "--steps", "4", "--curve", "0", "--curve", "2", "--save", saved]
+    inversion = ["--invert", "oti", "--steps", "4", "--eval-steps", "0", "--eval-steps", "2", "--save", saved]
     found = data_of(photographs, *options, *inversion)
     assert (found["queries"], found["left_out"]) == (5, 1), "the only animal has nothing to find"
     assert list(found["ways"]) == ["native", "oti@0", "oti@2", "oti"]
@@ -180,7 +180,7 @@ def test_another_folder_is_searched(photographs, tmp_path):
     assert "|prefix:A photo depicts|" in found["signature"], "captions are searched, not prompts"
     assert "|template:" not in found["signature"]
     run = retrieve(tmp_path / "captions.json", "--gallery", tmp_path / "other", *options)
-    assert (run.code, "--gallery: what is relevant" in run.err) == (2, True)
+    assert (run.code, "--gallery requires labels" in run.err) == (2, True)
 
 
 @lite
@@ -234,22 +234,22 @@ def test_unreadable_images_are_listed_or_left_out(photographs):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--task", "text-text", "--invert", "oti"], 2, "use --invert ovi"),
-        (["--task", "image-text", "--invert", "oti", "--inverted-side", "gallery"], 2, "use --invert ovi"),
-        (["--steps", "5", "--save", "x.safetensors"], 2, "--steps, --save: nothing is inverted"),
+        (["--task", "text-text", "--invert", "oti"], 2, "Use --invert ovi"),
+        (["--task", "image-text", "--invert", "oti", "--inverted-side", "gallery"], 2, "Use --invert ovi"),
+        (["--steps", "5", "--save", "x.safetensors"], 2, "--steps, --save: Nothing is inverted"),
         (["--task", "image-image"], 1, "No query has a relevant item"),
         (["--save", "nowhere/x.safetensors", "--invert", "oti"], 2, "does not exist"),
-        (["--weights", "w.safetensors"], 2, "encoded already"),
+        (["--weights", "w.safetensors"], 2, "no effect on embeddings"),
         (["--standardizer", "post"], 1, "post needs"),
         (["--standardizer", "nnn(0.5)", "--task", "text-text"], 2, "Remove it from text-text"),
         (["--standardizer", "post", "--statistics", "batch"], 2, "fixed statistics"),
-        (["--statistics", "builtin"], 2, "give --standardizer as well"),
-        (["--template", "a photo"], 2, "says every label alike"),
+        (["--statistics", "builtin"], 2, "Give --standardizer as well"),
+        (["--template", "a photo"], 2, "gives every label the same text"),
         (["--template", "a {}"], 2, "there are captions"),
-        (["--label", "topic"], 2, "where embeddings are given"),
-        (["--invert", "oti", "--steps", "5", "--curve", "6"], 2, "there are only 5 updates: give --steps 6"),
-        (["--invert", "oti", "--curve", "151"], 2, "there are only 150 updates"),
-        (["--invert", "oti", "--save", "x.npy"], 2, "give a name ending in .safetensors"),
+        (["--label", "topic"], 2, "no effect on embeddings"),
+        (["--invert", "oti", "--steps", "5", "--eval-steps", "6"], 2, "There are only 5 steps. Give --steps 6"),
+        (["--invert", "oti", "--eval-steps", "151"], 2, "There are only 150 steps"),
+        (["--invert", "oti", "--save", "x.npy"], 2, "Give a name ending in .safetensors"),
     ],
 )
 def test_what_cannot_be_done_is_said(pairs, options, code, message):
@@ -292,11 +292,11 @@ def test_what_nothing_would_be_done_with_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("caption,topic\na dog,dog\n")
     folder, table = tmp_path / "kinds", [tmp_path / "t.csv", "--label", "topic"]
     for given, said in (
-        ([folder, tmp_path], "--images: nothing is read so"),
-        ([folder, "--input-format", "csv"], "--input-format: nothing is read so"),
-        ([*table, "--annotations", tmp_path / "a.json"], "--annotations: nothing is read so"),
+        ([folder, tmp_path], "--images: No effect"),
+        ([folder, "--input-format", "csv"], "--input-format: No effect"),
+        ([*table, "--annotations", tmp_path / "a.json"], "--annotations: No effect"),
         ([folder, "--gallery", folder / "cat" / ".."], "--gallery is CAPTIONS itself"),
-        ([folder, "--label", "topic"], "where sub-folders are the labels"),
+        ([folder, "--label", "topic"], "whose subfolders are the labels"),
         ([*table, "--template", "see {}"], "there are captions"),
     ):
         run = retrieve(*given, "--task", "image-text", "--model", "lite")
@@ -307,6 +307,6 @@ def test_references_and_missing_labels_are_refused(tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("caption,topic\na dog,dog\n")
     run = retrieve(table, "--references", tmp_path / "r.json")
-    assert (run.code, "references are not retrieved" in run.err) == (2, True)
+    assert (run.code, "No such option" in run.err) == (2, True)
     run = retrieve(table, "--label", "class")
     assert (run.code, 'Expected a column "class", found "caption", "topic"' in run.err) == (1, True)

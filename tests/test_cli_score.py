@@ -243,13 +243,13 @@ def test_a_bank_is_kept_when_asked_for(score, examples, tmp_path):
     file = tmp_path / "bank.safetensors"
     options = ["--model", "lite", "--cache-dir", str(examples.parent / "cache"), "--output", str(file)]
     folder = [str(examples / "captions.json"), str(examples / "images")]
-    assert call("fit", *folder, *options, "--bank", "5").code == 0
+    assert call("fit", *folder, *options, "--bank-size", "5").code == 0
     name = "DNScore(std=nnn(0.5))"
     run = score("captions.json", "--statistics", file, "--metric", name, "--format", "json")
     found = json.loads(run.out)["scores"][name]
     assert "|std:nnn(0.5)|stats:bank-" in found["signature"]
     assert "|sim:dot|" in found["signature"]
-    refused = call("fit", *folder, *options, "--bank", "8")
+    refused = call("fit", *folder, *options, "--bank-size", "8")
     assert (refused.code, "there are 7" in refused.err) == (1, True)
     lacking = score("captions.json", "--metric", name)
     assert (lacking.code, "fit --bank-size N" in lacking.err) == (1, True)

@@ -94,7 +94,8 @@ FITS = (
     Case("fit-lite", "fit captions.json images --model lite --output near-lite.safetensors", "text json"),
     Case(
         "fit-bank",
-        "fit captions.json images --model lite --output near-bank.safetensors --bank 5 --source 'seven photographs'",
+        "fit captions.json images --model lite --output near-bank.safetensors --bank-size 5 "
+        "--source 'seven photographs'",
         "text json",
     ),
     Case("fit-raw", "fit captions.json images --model lite --preset raw --output near-raw.safetensors"),
@@ -106,12 +107,12 @@ FITS = (
     ),
     Case(
         "fit-embeddings-bank",
-        "fit --image-embeddings x64.npy --caption-embeddings y64.npy --bank 32 --output exactbank.safetensors",
+        "fit --image-embeddings x64.npy --caption-embeddings y64.npy --bank-size 32 --output exactbank.safetensors",
     ),
     Case(
         "fit-async",
         "fit --image-embeddings x64.npy --caption-embeddings y64.npy --output near-async.safetensors "
-        "--method async --epochs 2 --train-batch 16 --learning-rate 0.001",
+        "--method async --epochs 2 --train-batch-size 16 --learning-rate 0.001",
         "text json",
     ),
     Case("saved-a", f"{SMALL} --output a.json --quiet", writes="a.json"),
@@ -194,7 +195,7 @@ CASES = (
     Case("correlate", CORRELATE, "text md json csv"),
     Case("correlate-parts", f"{CORRELATE} --category kind --system system --correlation pearson", "text md json csv"),
     Case("correlate-averaged", f"{CORRELATE} --average-raters --baseline poor --correlation tau_b"),
-    Case("correlate-by-rows", "correlate ratings.csv --score good --by-rows --resamples 50 --scale 1 5"),
+    Case("correlate-by-rows", "correlate ratings.csv --score good --no-cluster --resamples 50 --scale 1 5"),
     Case("correlate-scores-file", "correlate ratings.csv --scores scores.csv --resamples 50"),
     Case(
         "correlate-expert", "correlate flickr8k/ExpertAnnotations.txt --scores judged.csv --resamples 50", "text json"
@@ -249,7 +250,7 @@ CASES = (
     ),
     Case(
         "retrieve-oti",
-        f"{KINDS} --task image-image --invert oti --steps 3 --curve 0 --curve 2 --save near-oti.safetensors",
+        f"{KINDS} --task image-image --invert oti --steps 3 --eval-steps 0 --eval-steps 2 --save near-oti.safetensors",
         "text md json csv",
     ),
     Case(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +19,7 @@ from test_gap_report import flickr8k, run
 from test_retrieval import normal, positive
 from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_r_precision
 
-from i0tscore.cli.retrieve import retrieve
-from i0tscore.cli.retrieve_options import InvertOptions
+from i0tscore.cli.retrieve import InversionOptions, retrieve
 from i0tscore.encoders import load_encoder
 from i0tscore.encoders.loop import embed_captions
 from i0tscore.gap import normalize
@@ -334,8 +333,8 @@ def test_published_figures_add_up_and_have_commands() -> None:
     )
     for change in AVERAGES:
         words = command(change.task, "folder/", BACKBONES.get(change.model, "lite")).split()[2:]
-        asked = retrieve.make_context("retrieve", words).params
-        InvertOptions.take(asked).check(asked["task"])
+        options = retrieve.make_context("retrieve", words).params
+        InversionOptions(**{f.name: options[f.name] for f in fields(InversionOptions)}).check(options["task"])
 
 
 def inverts(target: np.ndarray, **settings: Any) -> Any:

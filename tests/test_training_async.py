@@ -316,7 +316,7 @@ def test_command_trains_and_resumes_and_the_metric_uses_the_result(
     monkeypatch.chdir(examples)
     monkeypatch.setenv("I0TSCORE_CACHE", str(tmp_path / "cache"))
     inputs = ["captions.json", "images", "--model", "lite"]
-    train = ["fit", *inputs, "--method", "async", "--epochs", "10", "--train-batch", "4", "--seed", "7"]
+    train = ["fit", *inputs, "--method", "async", "--epochs", "10", "--train-batch-size", "4", "--seed", "7"]
     train += ["--checkpoints", "state"]
     assert main([*train, "--output", "one.safetensors", "--name", "mine"]) == 0
     told = capsys.readouterr()

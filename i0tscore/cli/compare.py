@@ -2,137 +2,122 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from i0tscore.cli.console import check_output
-from i0tscore.cli.measures import MeasureOptions, view_options, write_view
 from i0tscore.cli.options import (
     ModelOptions,
-    add_options,
-    caption_file_options,
+    OnError,
+    OutputOptions,
+    annotations_option,
+    argument,
+    input_format_option,
+    make_scorer,
+    metric_option,
     model_options,
     on_error_option,
+    option,
+    option_group,
+    output_options,
+    references_option,
+    resampling_options,
+    statistics_option,
+    write_report,
 )
-from i0tscore.cli.scoring import make_scorer
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.results.comparison import Comparison
-
-_PATH = click.Path(path_type=Path)
+    from i0tscore.results import Resampling
 
 
-@dataclass(frozen=True)
-class CompareOptions(MeasureOptions):
-    """What is compared, and how it is shown."""
+@dataclass
+class CompareOptions:
+    """What is compared.
 
-    files: tuple[Path, ...]
-    images: Path | None
-    references: Path | None
-    annotations: Path | None
-    input_format: str | None
-    on_error: str
-    baseline: str | None
+    Raises:
+        UsageError: It cannot be compared.
+    """
+
+    files: tuple[Path, ...] = argument("FILE FILE...", nargs=-1)
+    images: Path | None = option("Image folder of all systems.", path="FOLDER")
+    references: Path | None = references_option()
+    annotations: Path | None = annotations_option()
+    input_format: str | None = input_format_option()
+    on_error: OnError = on_error_option()
+    baseline: str | None = option("System to compare the others with.", default_text="the first", metavar="NAME")
+    statistics: str = statistics_option()
+    metric: tuple[str, ...] = metric_option()
+    systems: dict[str, Path] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be compared, before any work."""
+        """Name the systems by the stems of their files, or by their paths if stems are equal."""
         if len(self.files) < 2:
-            raise UsageError("give two files or more, one a system: i0tscore compare a.json b.json")
+            raise UsageError("Expected two or more files, one for each system: i0tscore compare a.json b.json")
         for folder in (file for file in self.files if file.is_dir()):
             if not any((*folder.glob("state.json"), *folder.glob("metadata.*"))):
-                raise UsageError(f"{folder} is a folder without captions: for images it is --images {folder}")
-        repeated = [str(file) for file in self.files if self.files.count(file) > 1]
-        if repeated:
-            raise UsageError(f"{repeated[0]} is given twice: give each system once")
+                raise UsageError(
+                    f"{folder}: Expected a file with the captions of a system, got a folder without captions. "
+                    f"For the image folder, use --images {folder}."
+                )
+        for file in self.files:
+            if self.files.count(file) > 1:
+                raise UsageError(f"{file} is given twice. Give each system once.")
+        unique = len({file.stem for file in self.files}) == len(self.files)
+        self.systems = {file.stem if unique else str(file): file for file in self.files}
         if self.baseline is not None and self.baseline not in self.systems:
-            listed = ", ".join(self.systems)
-            raise UsageError(f"--baseline {self.baseline}: no such system; there are {listed}")
-
-    @property
-    def systems(self) -> dict[str, Path]:
-        """The files by name of the system: their stems, or their paths where stems are alike."""
-        stems = [file.stem for file in self.files]
-        alike = len(set(stems)) < len(stems)
-        return {str(file) if alike else file.stem: file for file in self.files}
+            raise UsageError(f"--baseline {self.baseline}: No such system. Choose from {', '.join(self.systems)}.")
 
 
-compare_options = add_options(
-    click.argument("files", nargs=-1, type=_PATH, metavar="FILE FILE..."),
-    click.option("--images", type=_PATH, metavar="FOLDER", help="Folder of the images."),
-    caption_file_options,
-    on_error_option,
-    click.option("--baseline", metavar="NAME", help="System the others are compared with; the first if left out."),
-    view_options,
-)
-
-
-@click.command(short_help="Compare two or more systems on the same images.")
-@compare_options
+@click.command(short_help="Compare captioning systems on the same images.")
+@option_group("options", CompareOptions)
+@resampling_options
+@output_options
 @model_options
-def compare(**options: Any) -> None:
-    """Compare systems: each FILE has the captions of one system, named by the file's stem.
+def compare(options: CompareOptions, resampling: Resampling, output: OutputOptions, model: ModelOptions) -> None:
+    """Compare the captions of two or more systems, one FILE for each, named by the file's stem.
 
-    The files are caption files as for score, of the same ids, scored together; or results that score
-    wrote as JSON or JSON lines.
+    Each FILE holds captions as for score, all with the same ids; they are scored together. Each FILE may
+    also be a result that score wrote as JSON or JSON lines.
     """
-    model, asked = ModelOptions.take(options), CompareOptions.take(options)
-    check_output(asked.output)
-    comparison = _compare(asked, model)
+    check_output(output.path)
 
-    from i0tscore.render.comparison_view import comparison_csv, comparison_document
-
-    write_view(
-        comparison_document(comparison),
-        asked,
-        as_data=comparison.to_dict,
-        as_csv=lambda: comparison_csv(comparison),
-    )
-
-
-def _compare(asked: CompareOptions, model: ModelOptions) -> Comparison:
-    from i0tscore.results.comparison import is_result_file
-
-    baseline = asked.baseline or next(iter(asked.systems))
-    results = [name for name, file in asked.systems.items() if is_result_file(file)]
-    if len(results) == len(asked.files):
-        return _compare_results(asked, baseline)
-    if results:
-        raise UsageError(f"{', '.join(results)}: results among captions; give captions only, or results only")
+    from i0tscore.metrics.metric import parse_metrics
     from i0tscore.metrics.sample_sets import score_and_compare
+    from i0tscore.render.comparison_view import comparison_csv, comparison_document
+    from i0tscore.results.comparison import compare_results, is_result_file
     from i0tscore.samples import read_samples
 
-    found = {
-        name: read_samples(
-            file,
-            images=asked.images,
-            references=asked.references,
-            annotations=asked.annotations,
-            input_format=asked.input_format,
-            on_error="skip" if asked.on_error == "skip" else "raise",
+    baseline = options.baseline or next(iter(options.systems))
+    results = [name for name, file in options.systems.items() if is_result_file(file)]
+    if len(results) == len(options.systems):
+        for name in ("images", "references", "annotations"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--{name} has no effect on results, which are scored already. Leave it out.")
+        metrics = [str(metric) for metric in parse_metrics(options.metric)]
+        comparison = compare_results(options.systems, baseline, metrics=metrics, resampling=resampling)
+    elif results:
+        raise UsageError(
+            f"Expected captions only or results only, got both: {', '.join(results)} "
+            f"{'is a result' if len(results) == 1 else 'are results'}."
         )
-        for name, file in asked.systems.items()
-    }
-    scorer = make_scorer(
-        model,
-        on_error=asked.on_error,
-        statistics=asked.statistics,
-        metrics=asked.metric or None,
-        resamples=0,
-    )
-    return score_and_compare(scorer, found, baseline, resampling=asked.resampling)
-
-
-def _compare_results(asked: CompareOptions, baseline: str) -> Comparison:
-    from i0tscore.metrics.metric import parse_metrics
-    from i0tscore.results.comparison import compare_results
-
-    given = [name for name in ("images", "references", "annotations") if getattr(asked, name) is not None]
-    if given:
-        raise UsageError(f"--{given[0]} goes with captions, and these files are results: leave it out")
-    return compare_results(
-        asked.systems, baseline, metrics=[str(m) for m in parse_metrics(asked.metric)], resampling=asked.resampling
-    )
+    else:
+        samples = {
+            name: read_samples(
+                file,
+                images=options.images,
+                references=options.references,
+                annotations=options.annotations,
+                input_format=options.input_format,
+                on_error=options.on_error,
+            )
+            for name, file in options.systems.items()
+        }
+        scorer = make_scorer(
+            model, options.on_error, statistics=options.statistics, metrics=options.metric or None, resamples=0
+        )
+        comparison = score_and_compare(scorer, samples, baseline, resampling=resampling)
+    write_report(comparison, output, comparison_document, comparison_csv)

@@ -1,4 +1,4 @@
-"""The console: results to stdout or a file, everything else to stderr."""
+"""The console: results go to stdout or a file, everything else goes to stderr."""
 
 from __future__ import annotations
 
@@ -20,86 +20,87 @@ _COLORS = {"error": "red", "warning": "yellow"}
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Whether to use colour on a stream: on a terminal, unless ``NO_COLOR`` is set (no-color.org)."""
+    """Return whether a stream is a terminal that shows color and ``NO_COLOR`` is not set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def terminal_width(default: int) -> int:
-    """Columns of the terminal that stdout is, at least 80; the default where it is none."""
-    return max(shutil.get_terminal_size().columns, 80) if sys.stdout.isatty() else default
+def screen_format(default_width: int) -> tuple[int, bool]:
+    """Return the width of stdout in columns, and whether to use color on it.
+
+    Args:
+        default_width: The width if stdout is not a terminal. On a terminal it is at least 80.
+    """
+    width = max(shutil.get_terminal_size().columns, 80) if sys.stdout.isatty() else default_width
+    return width, wants_color(sys.stdout)
 
 
 def say(kind: str, message: str) -> None:
-    """One message on stderr, ``error: …`` or ``warning: …``."""
+    """Print a message on stderr, as ``error: …`` or ``warning: …``."""
     label = f"{kind}:"
     if wants_color(sys.stderr):
-        label = click.style(label, fg=_COLORS.get(kind), bold=True)
+        label = click.style(label, fg=_COLORS[kind], bold=True)
     click.echo(f"{label} {message}", err=True, color=True)
 
 
 def check_output(path: Path | None) -> None:
-    """Refuse, before any work, a file that could not be written afterwards.
+    """Check, before any work, that a file can be written later.
 
     Raises:
-        UsageError: Its folder does not exist, or it is a folder itself.
+        UsageError: The path is a folder, or its folder does not exist.
     """
     if path is not None and path.is_dir():
-        raise UsageError(f"{path} is a folder: give the name of a file in it")
+        raise UsageError(f"{path}: Expected a file, got a folder. Give the name of a file in it.")
     if path is not None and not path.parent.is_dir():
-        raise UsageError(f"{path}: the folder {path.parent} does not exist: create it first")
+        raise UsageError(f"{path}: The folder {path.parent} does not exist. Create it first.")
 
 
 def write_output(text: str, path: Path | None = None) -> None:
-    """Write a result to stdout, or to a file that is either written whole or left as it was.
+    """Write text to stdout, or to a file that is replaced as a whole or left unchanged.
 
     Raises:
-        I0TScoreError: The file cannot be written.
+        I0TScoreError: Writing failed.
     """
-    if path is None:
-        _write_stdout(text)
-    else:
+    if path is not None:
         write_file(text.encode("utf-8", "backslashreplace"), path)
-
-
-def write_file(data: bytes, path: Path) -> None:
-    """Write a file whole, or leave it as it was.
-
-    Raises:
-        I0TScoreError: The file cannot be written.
-    """
-    try:
-        replace_file(path, data)
-    except OSError as error:
-        raise I0TScoreError(f"{path} cannot be written ({error.strerror}): choose another place") from error
-
-
-@contextmanager
-def plain_warnings(quiet: bool) -> Iterator[None]:
-    """Show i0tscore's own warnings as one line each, once each; other packages' not at all."""
-    seen: set[str] = set()
-
-    def show(message: Warning | str, *_: object, **__: object) -> None:
-        text = str(message)
-        if text not in seen and not quiet:
-            seen.add(text)
-            say("warning", text)
-
-    with warnings.catch_warnings():
-        if not sys.warnoptions:  # python -W wins
-            warnings.simplefilter("ignore")
-            warnings.filterwarnings("always", category=UserWarning, module=r"i0tscore(\.|$)")
-        warnings.showwarning = show
-        yield
-
-
-def _write_stdout(text: str) -> None:
+        return
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough; the interpreter must not flush again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
+        # The interpreter must not flush stdout again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise I0TScoreError(f"stdout cannot be written to ({error.strerror})") from error
+        if not isinstance(error, BrokenPipeError):  # A reader may stop early, as head does.
+            raise I0TScoreError(f"Writing to stdout failed: {error.strerror}.") from error
+
+
+def write_file(data: bytes, path: Path) -> None:
+    """Write a file as a whole, or leave it unchanged.
+
+    Raises:
+        I0TScoreError: Writing failed.
+    """
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise I0TScoreError(f"{path}: Writing failed: {error.strerror}. Try another file.") from error
+
+
+@contextmanager
+def plain_warnings(quiet: bool) -> Iterator[None]:
+    """Print warnings of i0tscore on one line, once each, and hide those of other packages."""
+    printed: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        text = str(message)
+        if text not in printed and not quiet:
+            printed.add(text)
+            say("warning", text)
+
+    with warnings.catch_warnings():
+        if not sys.warnoptions:  # python -W takes precedence
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("always", category=UserWarning, module=r"i0tscore(\.|$)")
+        warnings.showwarning = show
+        yield

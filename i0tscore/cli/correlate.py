@@ -2,54 +2,200 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from i0tscore.cli.console import check_output
-from i0tscore.cli.measures import write_view
-from i0tscore.cli.options import ModelOptions, model_options
-from i0tscore.cli.rating_options import CorrelateOptions, correlate_options
-from i0tscore.errors import UsageError
+from i0tscore.cli.options import (
+    ModelOptions,
+    OnError,
+    OutputOptions,
+    argument,
+    choose_folder,
+    images_option,
+    make_scorer,
+    metric_option,
+    model_options,
+    on_error_option,
+    option,
+    option_group,
+    output_options,
+    resampling_options,
+    statistics_option,
+    write_report,
+)
+from i0tscore.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.results.correlation_report import CorrelationReport
+    from i0tscore.results import Resampling
+    from i0tscore.samples.ratings import RatedScores, RatingSet
+
+CORRELATIONS = ("tau_b", "tau_c", "spearman", "pearson")
+RATING_FORMATS = ("table", "clipscore-ratings", "flickr8k-expert")
+_DEFAULT_RATING = "rating"
 
 
-@click.command(short_help="Agreement of scores with human ratings.")
-@correlate_options
-@model_options
-def correlate(**options: Any) -> None:
-    """Say how scores agree with the human ratings in TABLE, one row a rating.
+@dataclass
+class CorrelateOptions:
+    """Where ratings and scores are, and what is reported.
 
-    TABLE is CSV, TSV, JSON, JSON lines or parquet. Its scores are the columns named by --score. Without
-    them, its images and captions are scored by --model and --metric, or their scores are looked up in
-    --scores. Intervals come from resampling images.
+    Raises:
+        UsageError: The options contradict each other.
     """
-    model, asked = ModelOptions.take(options), CorrelateOptions.take(options)
-    check_output(asked.output)
-    evidence = _gather(asked, model)
+
+    table: Path = argument("TABLE", required=True)
+    image_folder: Path | None = argument("[IMAGES]")
+    images: Path | None = images_option()
+    input_format: str | None = option(
+        "Format of TABLE.", default_text="flickr8k-expert for ExpertAnnotations.txt, else table", choices=RATING_FORMATS
+    )
+    on_error: OnError = on_error_option()
+    rating: str | None = option("Ratings; higher is better.", default_text="rating", metavar="COLUMN")
+    scale: tuple[float, float] | None = option(
+        "Lowest and highest valid rating.", type=(float, float), metavar="LOW HIGH"
+    )
+    score: tuple[str, ...] = option("Scores in TABLE. Repeatable.", (), multiple=True, metavar="COLUMN")
+    scores: Path | None = option(
+        "Table with the columns image, caption and scores, of which --score selects some.", path="FILE"
+    )
+    group: str | None = option("Image of each row.", default_text="image", metavar="COLUMN")
+    no_cluster: bool = option("Resample rows instead of images. Valid only if no rows share an image.", False)
+    rater: str | None = option("Rater of each row. Adds the agreement of the raters themselves.", metavar="COLUMN")
+    item_key: tuple[str, ...] = option(
+        "Column that identifies what is rated. Repeatable.",
+        (),
+        default_text="image and caption",
+        multiple=True,
+        metavar="COLUMN",
+    )
+    category: str | None = option("Also report each value of this column.", metavar="COLUMN")
+    system: str | None = option("Also report each value of this column.", metavar="COLUMN")
+    average_raters: bool = option("Average the ratings of each item, which raises every correlation.", False)
+    allow_duplicates: bool = option("Accept equal rows, as ratings of several raters.", False)
+    statistics: str = statistics_option()
+    metric: tuple[str, ...] = metric_option()
+    correlation: Any = option(
+        "Correlation used for differences, categories and systems.", "tau_c", choices=CORRELATIONS
+    )
+    baseline: str | None = option("Score to compare the others with.", default_text="the first", metavar="NAME")
+
+    def __post_init__(self) -> None:
+        """Complete the options, and check that they make sense together."""
+        self.images = choose_folder(self.image_folder, self.images)
+        if self.input_format is None:
+            self.input_format = "flickr8k-expert" if self.table.name == "ExpertAnnotations.txt" else "table"
+        if self.group is not None and self.no_cluster:
+            raise UsageError("--group and --no-cluster contradict each other. Give one.")
+        if (self.score or self.scores) and (self.metric or self.images):
+            raise UsageError("--score and --scores replace computed scores. Leave out --metric and the images.")
+        if self.score and self.scores is None and self.input_format != "table":
+            raise UsageError(f"{self.input_format} holds no scores. Give --scores FILE as well.")
+        if not self.in_table:
+            self._require_unset("requires scores in the table itself (--score)", "group", "item_key")
+        if self.input_format != "table":
+            columns = ("rating", "scale", "rater", "category", "system", "allow_duplicates")
+            self._require_unset(f"applies to tables, not to {self.input_format}", *columns)
+
+    @property
+    def in_table(self) -> bool:
+        """Whether the scores are columns of the table of ratings."""
+        return bool(self.score) and self.scores is None and self.input_format == "table"
+
+    def _require_unset(self, reason: str, *names: str) -> None:
+        for name in names:
+            if getattr(self, name):
+                raise UsageError(f"--{name.replace('_', '-')} {reason}. Leave it out.")
+
+
+@click.command(short_help="Measure how well scores agree with human ratings.")
+@option_group("options", CorrelateOptions)
+@resampling_options
+@output_options
+@model_options
+def correlate(options: CorrelateOptions, resampling: Resampling, output: OutputOptions, model: ModelOptions) -> None:
+    """Measure how well scores agree with the human ratings in TABLE, which has one rating per row.
+
+    TABLE is CSV, TSV, JSON, JSON lines or parquet. The scores are its columns given by --score, or are in
+    the file --scores. Without either, --model and --metric score the images and captions in TABLE.
+    Intervals come from resampling images.
+    """
+    check_output(output.path)
 
     from i0tscore.render.comparison_view import correlation_csv, correlation_document
-
-    write_view(
-        correlation_document(evidence),
-        asked,
-        as_data=evidence.to_dict,
-        as_csv=lambda: correlation_csv(evidence),
-    )
-
-
-def _gather(asked: CorrelateOptions, model: ModelOptions) -> CorrelationReport:
-    from i0tscore.cli.rated import read_rated
     from i0tscore.results.correlation_report import correlation_report
 
-    rated = read_rated(asked, model)
-    if asked.baseline is not None and asked.baseline not in rated.scores:
-        raise UsageError(f"--baseline {asked.baseline}: no such score; there are {', '.join(rated.scores)}")
-    return correlation_report(
-        rated.averaged() if asked.average_raters else rated,
-        headline=asked.correlation,
-        baseline=asked.baseline,
-        resampling=asked.resampling,
+    rated = _read_rated(options, model)
+    if options.baseline is not None and options.baseline not in rated.scores:
+        raise UsageError(f"--baseline {options.baseline}: No such score. Choose from {', '.join(rated.scores)}.")
+    report = correlation_report(
+        rated.averaged() if options.average_raters else rated,
+        headline=options.correlation,
+        baseline=options.baseline,
+        resampling=resampling,
     )
+    write_report(report, output, correlation_document, correlation_csv)
+
+
+def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatedScores:
+    """Read ratings, and read or compute the scores of what they rate.
+
+    Raises:
+        InputError: The files have problems; all of them are listed.
+    """
+    from i0tscore.metrics.sample_sets import rate, rate_by_file, split_metrics
+    from i0tscore.samples.ratings import ANY_NUMBER, RatingScale, ScoreColumns, read_score_table
+
+    scale = ANY_NUMBER if options.scale is None else RatingScale(*options.scale)
+    if options.in_table:
+        columns = ScoreColumns(
+            rating=options.rating or _DEFAULT_RATING,
+            scores=tuple(dict.fromkeys(options.score)),
+            group=options.group,
+            no_cluster=options.no_cluster,
+            rater=options.rater,
+            items=options.item_key,
+            parts=tuple(dict.fromkeys(filter(None, (options.category, options.system)))),
+            averaged=options.average_raters,
+            allow_duplicates=options.allow_duplicates,
+        )
+        return read_score_table(options.table, columns, scale)
+    names, classic = split_metrics(options.metric)
+    by_model = options.scores is None and bool(names or not classic)
+    ratings = _read_ratings(options, scale, with_images=by_model)
+    if options.scores is not None:
+        rated = rate_by_file(ratings, options.scores, options.score)
+    else:
+        settings = {"statistics": options.statistics, "metrics": names or None, "resamples": 0}
+        scorer = make_scorer(model, options.on_error, **settings) if by_model else None
+        rated = rate(ratings, scorer, names, classic)
+    columns_of = {"category": options.category, "system": options.system}
+    rated = replace(rated, parts={columns_of.get(name) or name: labels for name, labels in rated.parts.items()})
+    return replace(rated, clusters=None, over="rows") if options.no_cluster else rated
+
+
+def _read_ratings(options: CorrelateOptions, scale: Any, *, with_images: bool) -> RatingSet:
+    """Read rated captions, and find their images if a model will score them."""
+    from i0tscore.samples.flickr8k import read_clipscore_json, read_flickr8k_expert
+    from i0tscore.samples.ratings import RATING_COLUMNS, TableRules, read_rating_table
+
+    if options.input_format == "flickr8k-expert":
+        return read_flickr8k_expert(options.table, options.images, look_up=with_images)
+    folder = (options.images or options.table.parent) if with_images else None
+    if options.input_format == "clipscore-ratings":
+        return read_clipscore_json(options.table, folder)
+    labels = {"rater": options.rater, "category": options.category, "system": options.system}
+    columns = {
+        **RATING_COLUMNS,
+        "rating": (options.rating or _DEFAULT_RATING,),
+        **{name: (column,) if column else () for name, column in labels.items()},
+    }
+    rules = TableRules(columns, scale, allow_duplicates=options.allow_duplicates)
+    ratings = read_rating_table(options.table, images=folder, rules=rules)
+    found = {"rater": ratings.rater, "category": ratings.categories, "system": ratings.systems}
+    for name, column in labels.items():
+        if column is not None and found[name] is None:
+            raise InputError(f"{options.table}: The column {column!r} is missing or empty. Correct --{name}.")
+    return ratings

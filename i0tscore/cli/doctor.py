@@ -1,18 +1,18 @@
-"""``i0tscore doctor``: what can be used here, what is missing, and how to get it."""
+"""``i0tscore doctor``: checks of the installation, and how to fix what is missing."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
 
 from i0tscore.cli.console import write_output
-from i0tscore.cli.options import format_option
+from i0tscore.cli.options import format_option, option, option_group
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import I0TScoreError
 
@@ -39,68 +39,63 @@ EXTRAS = {
     "evaluate": "evaluate",
     "ray": "ray",
 }
-"""Extras besides ``lite``, each with a package that it brings."""
+"""Extras besides ``lite``, each with a package that it installs."""
 ENVIRONMENT = ("I0TSCORE_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT")
 
 
-@click.command(short_help="Say what can be used here, and how to get the rest.")
-@click.option(
-    "--models",
-    "model_filter",
-    is_flag=False,
-    flag_value="",
-    metavar="[TEXT]",
-    help="List the models instead, or those with TEXT in their name.",
-)
-@format_option("text", "json")
-def doctor(model_filter: str | None, form: str) -> None:
-    """Show versions, devices, models, the embedding cache and the environment, without any network."""
-    if model_filter is not None:
-        names = [name for name in model_names() if model_filter.lower() in name.lower()]
-        write_output(_json(names) if form == "json" else "".join(f"{name}\n" for name in names))
+@dataclass
+class DoctorOptions:
+    """What is shown."""
+
+    models: str | None = option(
+        "List the names of models instead, or those that contain TEXT.", is_flag=False, flag_value="", metavar="[TEXT]"
+    )
+    format: str = format_option("text", "json")
+
+
+@click.command(short_help="Check the installation and show how to fix what is missing.")
+@option_group("options", DoctorOptions)
+def doctor(options: DoctorOptions) -> None:
+    """Show versions, extras, devices, models, the embedding cache and the environment, without any network.
+
+    What is missing is shown with how to get it.
+    """
+    if options.models is not None:
+        import open_clip
+
+        names = ["lite", *(f"{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained())]
+        names = [name for name in names if options.models.lower() in name.lower()]
+        write_output(_json(names) if options.format == "json" else "".join(f"{name}\n" for name in names))
         return
     facts = {
-        "versions": dict(_versions()),
-        "extras": dict(_extras()),
+        "versions": {"python": platform.python_version()}
+        | {name: _installed(name) or "not installed" for name in PACKAGES},
+        "extras": {
+            extra: f"ready, {package} {found}"
+            if (found := _installed(package))
+            else f'missing: pip install "i0tscore[{extra}]"'
+            for extra, package in EXTRAS.items()
+        },
         "devices": _devices(),
         "models": {"lite": _lite(), DEFAULT_MODEL: _default_model()},
         "embedding cache": _cache(),
         "environment": {name: os.environ.get(name, "not set") for name in ENVIRONMENT},
     }
-    write_output(_json(facts) if form == "json" else _text(facts))
+    write_output(_json(facts) if options.format == "json" else _text(facts))
 
 
-def model_names() -> Iterator[str]:
-    """Every name that ``--model`` takes and that can be listed."""
-    import open_clip
-
-    yield "lite"
-    for architecture, tag in open_clip.list_pretrained():
-        yield f"{architecture}/{tag}"
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    yield "python", platform.python_version()
-    for name in PACKAGES:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            yield name, "not installed"
-
-
-def _extras() -> Iterator[tuple[str, str]]:
-    for extra, package in EXTRAS.items():
-        try:
-            yield extra, f"ready, {package} {version(package)}"
-        except PackageNotFoundError:
-            yield extra, f'missing: pip install "i0tscore[{extra}]"'
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _devices() -> dict[str, str]:
     import torch
 
     instructions = torch.backends.cpu.get_cpu_capability()
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # asks the processor; private in torch
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # private in torch
     bf16 = "in hardware" if native else "not in hardware"
     devices = {"cpu": f"{torch.get_num_threads()} threads, {instructions}, bf16 {bf16}"}
     for index in range(torch.cuda.device_count()):
@@ -152,7 +147,7 @@ def _json(data: object) -> str:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    """Facts as headed lists of name and value."""
+    """Return the facts as titled lists of names and values."""
     lines = []
     for heading, content in facts.items():
         lines.append(heading)
@@ -160,4 +155,4 @@ def _text(facts: dict[str, Any]) -> str:
         width = max(len(name) for name, _ in rows)
         lines += [f"  {name:<{width}}  {value}" if name else f"  {value}" for name, value in rows]
         lines.append("")
-    return "\n".join([*lines, "models with their names: i0tscore doctor --models [TEXT]", ""])
+    return "\n".join([*lines, "List the models: i0tscore doctor --models [TEXT]", ""])

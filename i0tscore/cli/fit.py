@@ -1,88 +1,120 @@
-"""``i0tscore fit``: reference statistics from a corpus to a file."""
+"""``i0tscore fit``: reference statistics of a corpus, written to a file."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from i0tscore.cli.async_options import AsyncOptions, async_options
 from i0tscore.cli.console import check_output, say, write_output
-from i0tscore.cli.options import InputOptions, ModelOptions, format_option, input_options, model_options
-from i0tscore.cli.scoring import encoding_settings, make_scorer, read_inputs, refuse_unused
+from i0tscore.cli.options import (
+    InputOptions,
+    ModelOptions,
+    OutputOptions,
+    format_option,
+    input_options,
+    make_scorer,
+    model_options,
+    option,
+    option_group,
+    read_inputs,
+    render,
+)
 from i0tscore.errors import UsageError
-from i0tscore.render.document import RENDERERS
+from i0tscore.render.document import RENDERERS, Paragraph
+
+
+@dataclass
+class FitOptions:
+    """What is fitted, and where it is written.
+
+    Raises:
+        UsageError: The options contradict each other, or the file cannot be written.
+    """
+
+    output: Path = option("Statistics file to write (.safetensors).", path="FILE", required=True)
+    name: str | None = option("Short name, shown in signatures.", default_text="stem of the file")
+    source: str = option("Description of the data.", "")
+    bank_size: int = option("Number of images and captions to keep for the standardizer nnn.", 0, minimum=0)
+    method: str = option(
+        "moments: means and covariances. async: also train the normalization of I0T_async.",
+        "moments",
+        choices=("moments", "async"),
+    )
+    format: str = format_option(*RENDERERS, "json")
+
+    def __post_init__(self) -> None:
+        """Check that the options make sense together."""
+        check_output(self.output)
+        if self.output.suffix != ".safetensors":
+            raise UsageError(f"--output {self.output}: Statistics are safetensors. Give a name ending in .safetensors.")
+        if self.method == "async" and self.bank_size:
+            raise UsageError("--bank-size requires --method moments.")
+
+
+@dataclass
+class AsyncOptions:
+    """How I0T_async is trained; None for the values of the paper."""
+
+    epochs: int | None = option("async: Epochs.", default_text="3", minimum=1)
+    learning_rate: float | None = option("async: Learning rate.", default_text="1e-6", minimum=0.0)
+    train_batch_size: int | None = option("async: Pairs per training batch.", default_text="64", minimum=2)
+    cyclic_weight: float | None = option("async: Weight of both cyclic losses.", default_text="0.25", minimum=0.0)
+    mcsie: bool | None = option(
+        "async: Encode each pair twice per epoch under dropout.",
+        default_text="yes; no for embeddings",
+        names="--mcsie/--no-mcsie",
+    )
+    seed: int | None = option("async: Seed of batch order and dropout.", default_text="12345", type=int)
+    checkpoints: Path | None = option(
+        "async: Folder of the checkpoint, from which an interrupted run continues.", path="FOLDER"
+    )
 
 
 @click.command(short_help="Fit reference statistics to a corpus.")
 @input_options
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    required=True,
-    help="Where to write the statistics (.safetensors).",
-)
-@click.option("--name", help="Short name, shown in signatures; the file's name if left out.")
-@click.option("--source", default="", help="What the data are, in words.")
-@click.option(
-    "--bank",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Keep so many images and captions, for the standardizer nnn.",
-)
-@click.option(
-    "--method",
-    type=click.Choice(["moments", "async"]),
-    default="moments",
-    show_default=True,
-    help="Means and covariances alone, or I0T_async's trained normalization as well.",
-)
-@async_options
-@format_option(*RENDERERS, "json")
+@option_group("options", FitOptions)
+@option_group("training", AsyncOptions)
 @model_options
-def fit(output: Path, name: str | None, source: str, bank: int, form: str, **options: Any) -> None:
-    """Fit reference statistics to images with their right captions, for --statistics FILE.
+def fit(inputs: InputOptions, options: FitOptions, training: AsyncOptions, model: ModelOptions) -> None:
+    """Fit reference statistics to images and matched captions, for --statistics FILE of other verbs.
 
-    CAPTIONS and IMAGES are given as for score. Use at least 500 pairs like those to be scored, but not
-    the scored ones themselves. --method async also trains what AsyncI0TScore needs, on some thousand pairs.
+    CAPTIONS and IMAGES are the same as for score. Use at least 500 pairs that resemble the data to be
+    scored but do not include them. --method async needs several thousand pairs.
     """
-    inputs, model = InputOptions.take(options), ModelOptions.take(options)
-    training, method = AsyncOptions.take(options), options.pop("method")
-    check_output(output)
-    if output.suffix != ".safetensors":
-        raise UsageError(f"{output}: statistics are safetensors: give a name that ends in .safetensors")
-    refuse_unused(inputs, model)
-    if method == "async" and bank:
-        raise UsageError("--bank is of --method moments")
-    if method != "async":
-        training.refuse_all()
-    found = read_inputs(inputs)
-    told: dict[str, Any] = {"name": name or output.stem, "source": source}
-    if method == "async":
-        from i0tscore.training.i0t_async import fit_async
+    recipe = {name: value for name, value in vars(training).items() if value is not None}
+    if recipe and options.method != "async":
+        names = [f"--{'no-' if value is False else ''}{name.replace('_', '-')}" for name, value in recipe.items()]
+        raise UsageError(f"{', '.join(names)}: Only with --method async. Leave out, or add --method async.")
 
-        told |= encoding_settings(model, on_error=inputs.on_error)
-        told |= training.arguments(embedded=inputs.captions is None)
-        statistics, skipped = fit_async(found.images, found.captions, **told), found.skipped
-    else:
-        scorer = make_scorer(model, on_error=inputs.on_error)
-        run = scorer.encode(found.images, found.captions)
-        statistics, skipped = scorer.fit_run(run, **told, bank_size=bank), (*found.skipped, *run.skipped)
-    statistics.save(output)
-
-    from i0tscore.cli.measures import rendered
-    from i0tscore.render.document import Paragraph
     from i0tscore.render.gap_view import statistics_document, summarize_statistics
 
-    if form == "json":
-        facts = {"file": str(output), "name": statistics.name, **summarize_statistics(statistics)._asdict()}
+    found = read_inputs(inputs, model)
+    skipped = found.skipped
+    labels: dict[str, Any] = {"name": options.name or options.output.stem, "source": options.source}
+    if options.method == "async":
+        from i0tscore.training.i0t_async import AsyncRecipe, fit_async
+
+        recipe = {"mcsie": inputs.read_embeddings is None} | recipe
+        settings: dict[str, Any] = {key: recipe.pop(key) for key in ("seed", "checkpoints") if key in recipe}
+        if "train_batch_size" in recipe:
+            recipe["batch_size"] = recipe.pop("train_batch_size")
+        settings |= {"preset": model.preset} | model.encoding(inputs.on_error) | labels
+        statistics = fit_async(found.images, found.captions, recipe=AsyncRecipe(**recipe), **settings)
+    else:
+        scorer = make_scorer(model, inputs.on_error)
+        run = scorer.encode(found.images, found.captions)
+        skipped += run.skipped
+        statistics = scorer.fit_run(run, bank_size=options.bank_size, **labels)
+    statistics.save(options.output)
+    if options.format == "json":
+        facts = {"file": str(options.output), "name": statistics.name, **summarize_statistics(statistics)._asdict()}
         write_output(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
     else:
-        document = statistics_document(statistics, Paragraph([f"written to {output}"]))
-        write_output(rendered(document, form, None))
+        document = statistics_document(statistics, Paragraph([f"written to {options.output}"]))
+        write_output(render(document, OutputOptions(options.format)))
     for one in skipped:
         say("warning", f"skipped {one.id}: {one.reason}")

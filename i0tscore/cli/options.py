@@ -1,214 +1,405 @@
-"""Options that several verbs share, and what they come to."""
+"""Options that several verbs share, and what they turn into: samples, a scorer, written output.
+
+The options of a verb are the fields of dataclasses, with ``option`` for each. ``option_group`` adds them to the verb:
+
+    @dataclass
+    class GapOptions:
+        plot: Path | None = option("Also plot embeddings and cosines.", path="FILE")
+
+    @click.command()
+    @option_group("options", GapOptions)
+    @option_group("output", OutputOptions)
+    def gap(options: GapOptions, output: OutputOptions) -> None: ...
+"""
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from i0tscore.encoders.options import DEFAULT_MODEL
+from i0tscore.cli.console import screen_format, write_output
+from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import UsageError
+from i0tscore.render.document import RENDERERS, TEXT_WIDTH
 from i0tscore.samples import INPUT_FORMATS
 
 if TYPE_CHECKING:
-    from i0tscore.encoders.options import LongCaptions
+    from i0tscore.encoders.encode import RunEncoder
+    from i0tscore.metrics.scorer import I0TScorer
+    from i0tscore.render.document import Document
+    from i0tscore.results import Resampling
+    from i0tscore.samples import Skipped
+    from i0tscore.samples.embeddings import EmbeddedPairs
 
 Decorator = Callable[[Any], Any]
+OnError = Literal["raise", "skip"]
 
+PATH = click.Path(path_type=Path)
 PRESETS = ("paper", "torchmetrics", "raw")
-LONG_CAPTIONS = ("truncate", "split", "error")
-
-_FILE = click.Path(path_type=Path)
 
 
-class OptionGroup:
-    """A group of options; ``take`` moves its own out of what click collected."""
+def option(help_text: str, default: Any = None, **settings: Any) -> Any:
+    """Return a dataclass field that is an option of the command line.
 
-    @classmethod
-    def take(cls, options: dict[str, Any]) -> Self:
-        """Remove this group's values from ``options`` and return them."""
-        return cls(**{f.name: options.pop(f.name) for f in fields(cls)})  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class ImageOptions(OptionGroup):
-    """Where images are: a second argument, or an option."""
-
-    image_folder: Path | None
-    images: Path | None
-
-    def __post_init__(self) -> None:
-        """Refuse two folders."""
-        if self.image_folder and self.images:
-            raise UsageError(f"the images' folder is given twice: {self.image_folder} and {self.images}")
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of the images, wherever it was given."""
-        return self.image_folder or self.images
+    Args:
+        help_text: Its line on the help page.
+        default: Its default; False makes it a flag.
+        settings: Arguments of ``click.option``; also ``choices``, ``minimum`` or ``path`` (its metavar) instead of a
+            type, ``names`` if they do not follow from the field, and ``default_text`` if None stands for a default.
+    """
+    return field(default=default, metadata={"help": help_text, **settings})
 
 
-@dataclass(frozen=True)
-class InputOptions(ImageOptions):
-    """What is to be scored."""
-
-    captions: Path | None
-    references: Path | None
-    references_json: Path | None
-    annotations: Path | None
-    input_format: str | None
-    image_embeddings: Path | None
-    caption_embeddings: Path | None
-    on_error: str
-
-    def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
-        embeddings = (self.image_embeddings, self.caption_embeddings)
-        if any(embeddings) and not all(embeddings):
-            raise UsageError("--image-embeddings and --caption-embeddings go together: give both")
-        if all(embeddings) and any((self.captions, self.images, self.references_file, self.annotations)):
-            raise UsageError("embeddings are scored without caption files, images and references")
-        if not any(embeddings) and self.captions is None:
-            raise UsageError("give a caption file and the folder of its images, or two files of embeddings")
-        ImageOptions.__post_init__(self)
-        if self.references and self.references_json:
-            raise UsageError("--references and --references_json are the same: give one")
-
-    @property
-    def references_file(self) -> Path | None:
-        """The file of references, whichever way it is spelled."""
-        return self.references or self.references_json
+def argument(metavar: str, **settings: Any) -> Any:
+    """Return a dataclass field that is a positional argument; settings are those of ``click.argument``."""
+    return field(default=None, metadata={"argument": metavar, "type": PATH, "required": False} | settings)
 
 
-@dataclass(frozen=True)
-class ModelOptions(OptionGroup):
-    """How images and captions are encoded."""
+def option_group(name: str, group: type, build: Callable[..., Any] | None = None) -> Decorator:
+    """Return a decorator that adds the options of a dataclass to a verb and passes them to it as one argument.
 
-    model: str
-    weights: Path | None
-    preset: str
-    precision: str
-    device: str
-    batch_size: int
-    workers: int
-    long_captions: LongCaptions
-    cache_dir: Path | None
-    no_cache: bool
-    offline: bool
-    quiet: bool
+    Args:
+        name: Name of the verb's argument.
+        group: A dataclass with ``option`` and ``argument`` fields.
+        build: Returns the value of the argument, given all options by name; ``group`` itself if None. It raises
+            ``UsageError`` for options that contradict each other, before any work is done.
+    """
+    declared = [one for one in fields(group) if not one.metadata.keys().isdisjoint(("help", "argument"))]
 
+    def decorate(verb: Any) -> Any:
+        @functools.wraps(verb)
+        def collect(**values: Any) -> Any:
+            try:
+                values[name] = (build or group)(**{one.name: values.pop(one.name) for one in declared})
+            except UsageError as error:
+                raise click.UsageError(str(error)) from error
+            return verb(**values)
 
-def add_options(*options: Decorator) -> Decorator:
-    """One decorator out of several options, shown in the order given."""
-
-    def add(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
+        command: Any = collect
+        for one in reversed(declared):
+            command = _click_decorator(one)(command)
         return command
 
-    return add
+    return decorate
 
 
-on_error_option = click.option(
-    "--on-error",
-    type=click.Choice(["raise", "skip"]),
-    default="raise",
-    show_default=True,
-    help="Stop at samples that cannot be scored, or list them and score the rest.",
-)
-
-image_options = add_options(
-    click.argument("image_folder", metavar="[IMAGES]", required=False, type=_FILE),
-    click.option("--images", type=_FILE, help="Folder of the images, as the second argument."),
-)
-"""The options of ``ImageOptions``."""
-
-caption_file_options = add_options(
-    click.option("--references", type=_FILE, metavar="FILE", help='References as JSON: {"id": ["…"]}.'),
-    click.option("--annotations", type=_FILE, metavar="FILE", help="Annotation file of COCO results."),
-    click.option(
-        "--input-format",
-        type=click.Choice(INPUT_FORMATS),
-        help="Form of the captions; told by their content if left out.",
-    ),
-)
-"""Options ``references``, ``annotations`` and ``input_format``."""
-
-input_options = add_options(
-    click.argument("captions", required=False, type=_FILE),
-    image_options,
-    caption_file_options,
-    click.option("--references_json", type=_FILE, hidden=True),
-    click.option("--image-embeddings", type=_FILE, metavar="FILE", help="Embeddings with ids (.npy or .safetensors)."),
-    click.option("--caption-embeddings", type=_FILE, metavar="FILE", help="Embeddings with the same ids."),
-    on_error_option,
-)
-"""The options of ``InputOptions``."""
-
-model_options = add_options(
-    click.option(
-        "--model",
-        default=DEFAULT_MODEL,
-        show_default=True,
-        help="lite, or arch/tag of open_clip (see doctor).",
-    ),
-    click.option("--weights", type=_FILE, metavar="FILE", help="Weights to use instead of the hub's."),
-    click.option(
-        "--preset",
-        type=click.Choice(PRESETS),
-        default="paper",
-        show_default=True,
-        help="Caption prefix, and the metrics unless --metric says otherwise.",
-    ),
-    click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True),
-    click.option(
-        "--workers",
-        type=click.IntRange(min=1),
-        default=2,
-        show_default=True,
-        help="Threads that decode images.",
-    ),
-    click.option(
-        "--long-captions",
-        type=click.Choice(LONG_CAPTIONS),
-        default="truncate",
-        show_default=True,
-        help="Captions over the context length: cut, average their sentences, or refuse.",
-    ),
-    click.option("--cache-dir", type=_FILE, metavar="FOLDER", help="Embedding cache; see doctor."),
-    click.option("--no-cache", is_flag=True, help="Neither read nor write the embedding cache."),
-    click.option("--offline", is_flag=True, help="Use no network."),
-    click.option("--quiet", is_flag=True, help="No progress and no warnings."),
-)
-"""The options of ``ModelOptions``."""
-
-output_option = click.option("--output", type=_FILE, metavar="FILE", help="File instead of stdout.")
+def _click_decorator(declared: Field[Any]) -> Decorator:
+    settings = dict(declared.metadata)
+    if "argument" in settings:
+        return click.argument(declared.name, metavar=settings.pop("argument"), **settings)
+    if "choices" in settings:
+        settings["type"] = click.Choice(list(settings.pop("choices")))
+    if "minimum" in settings:
+        least = settings.pop("minimum")
+        settings["type"] = (click.FloatRange if isinstance(least, float) else click.IntRange)(min=least)
+        settings.setdefault("metavar", "N" if isinstance(least, int) else "X")
+    if "path" in settings:
+        settings |= {"type": PATH, "metavar": settings.pop("path")}
+    if declared.default is False:
+        settings["is_flag"] = True
+    elif not settings.get("required"):
+        settings["default"] = None if declared.default == () else declared.default
+        if declared.default not in (None, (), ""):
+            settings["show_default"] = True
+    settings.setdefault("show_default", settings.pop("default_text", False))
+    return click.option(settings.pop("names", f"--{declared.name.replace('_', '-')}"), declared.name, **settings)
 
 
-def format_option(*formats: str) -> Decorator:
-    """Option ``--format`` with the formats of a verb, the first one by default."""
-    return click.option("--format", "form", type=click.Choice(formats), default=formats[0], show_default=True)
+def on_error_option() -> Any:
+    """Return the option ``--on-error``."""
+    return option(
+        "On samples that cannot be used: stop and list them, or skip them and report which.",
+        "raise",
+        choices=("raise", "skip"),
+    )
 
 
-class Threshold(click.ParamType):  # type: ignore[type-arg]
-    """``METRIC=VALUE`` as a pair of name and number; the name may hold ``=`` itself."""
+def images_option() -> Any:
+    """Return the option ``--images``."""
+    return option("Image folder, instead of the argument IMAGES.", path="FOLDER")
 
-    name = "METRIC=VALUE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        """Split at the last ``=``."""
-        if isinstance(value, tuple):
-            return value
-        metric, _, bound = value.rpartition("=")
-        try:
-            number = float(bound)
-        except ValueError:
-            number = float("nan")
-        if not metric or number != number:
-            self.fail(f"{value!r}: give a metric and a number, as in I0TScore=0.3", param, ctx)
-        return metric.strip(), number
+def references_option() -> Any:
+    """Return the option ``--references``."""
+    return option(
+        'Reference captions as JSON: {"id": ["...", ...]}. Adds RefI0TScore and RefCLIPScore.',
+        path="FILE",
+    )
+
+
+def annotations_option() -> Any:
+    """Return the option ``--annotations``."""
+    return option("COCO annotations with the file names of the images, for COCO results.", path="FILE")
+
+
+def input_format_option() -> Any:
+    """Return the option ``--input-format`` of caption files."""
+    return option("Format of the captions.", default_text="detected from the content", choices=INPUT_FORMATS)
+
+
+def statistics_option() -> Any:
+    """Return the option ``--statistics``."""
+    return option(
+        "Reference means: shipped with the model (builtin), of this run (batch), or written by fit (FILE). auto: "
+        "builtin if there are any, else batch for 32 samples or more.",
+        "auto",
+        metavar="auto|builtin|batch|FILE",
+    )
+
+
+def metric_option() -> Any:
+    """Return the option ``--metric``."""
+    return option(
+        "Metric to compute: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, CovarianceI0TScore or "
+        "AsyncI0TScore, also with settings, as in 'CLIPScore(clip=no,std=shift(0.5))'. Repeatable.",
+        (),
+        default_text="those of --preset",
+        multiple=True,
+        metavar="NAME",
+    )
+
+
+def standardizer_option(help_text: str, **settings: Any) -> Any:
+    """Return the option ``--standardizer``."""
+    return option(help_text, (), multiple=True, metavar="NAME", **settings)
+
+
+def format_option(*formats: str) -> Any:
+    """Return the option ``--format``, with the first format by default."""
+    return option("Output format.", formats[0], choices=formats, names="--format")
+
+
+@dataclass
+class InputOptions:
+    """What a verb reads: a caption file and its images, or embeddings.
+
+    Raises:
+        UsageError: The options contradict each other, or there is nothing to read.
+    """
+
+    captions: Path | None = argument("[CAPTIONS]")
+    image_folder: Path | None = argument("[IMAGES]")
+    images: Path | None = images_option()
+    references: Path | None = None
+    annotations: Path | None = annotations_option()
+    input_format: str | None = input_format_option()
+    image_embeddings: Path | None = option(
+        "Image embeddings with ids (.npy or .safetensors), instead of CAPTIONS and IMAGES.", path="FILE"
+    )
+    caption_embeddings: Path | None = option("Caption embeddings with the ids of their images.", path="FILE")
+    on_error: OnError = on_error_option()
+
+    read_embeddings: Callable[[], EmbeddedPairs] | None = field(init=False)  # None if captions and images are read
+
+    def __post_init__(self) -> None:
+        """Check that the options make sense together."""
+        from i0tscore.samples.formats import find_pair_reader
+
+        self.images = choose_folder(self.image_folder, self.images)
+        self.read_embeddings = None
+        files = (self.image_embeddings, self.caption_embeddings)
+        if self.captions is not None and (reader := find_pair_reader(self.captions)):
+            self.read_embeddings = functools.partial(reader, self.captions)
+        elif any(files):
+            if self.image_embeddings is None or self.caption_embeddings is None:
+                raise UsageError("--image-embeddings and --caption-embeddings go together. Give both.")
+            from i0tscore.samples.embeddings import pair_embeddings
+
+            self.read_embeddings = functools.partial(pair_embeddings, self.image_embeddings, self.caption_embeddings)
+        elif self.captions is None:
+            raise UsageError("Expected a caption file and its image folder, or two files of embeddings.")
+        others = (self.images, self.references, self.annotations, self.input_format, any(files) and self.captions)
+        if self.read_embeddings is not None and any(others):
+            raise UsageError(
+                "Embeddings are read without caption files, images, references, annotations and input format. "
+                "Leave these out."
+            )
+
+
+@dataclass
+class ReferencedInputOptions(InputOptions):
+    """The same with reference captions."""
+
+    references: Path | None = references_option()
+    references_json: Path | None = option("", type=PATH, hidden=True, names="--references_json")
+
+    def __post_init__(self) -> None:
+        """Accept the spelling of CLIPScore, too."""
+        if self.references and self.references_json:
+            raise UsageError("--references and --references_json are the same option. Give one.")
+        self.references = self.references or self.references_json
+        super().__post_init__()
+
+
+def choose_folder(positional: Path | None, option_value: Path | None) -> Path | None:
+    """Return the image folder, which may be the second argument or ``--images``.
+
+    Raises:
+        UsageError: It is given as both.
+    """
+    if positional and option_value:
+        raise UsageError(f"The image folder is given twice: {positional} and --images {option_value}. Give it once.")
+    return positional or option_value
+
+
+@dataclass(frozen=True)
+class ModelOptions(EncodeOptions):
+    """How images and captions are encoded; each field of ``EncodeOptions`` with a help text is an option."""
+
+    preset: str = option("Text put before each caption, and the default metrics.", "paper", choices=PRESETS)
+    no_cache: bool = option("Do not use the embedding cache.", False)
+    quiet: bool = option("Hide progress and warnings.", False)
+
+    def encoding(self, on_error: str) -> dict[str, Any]:
+        """Return the fields of ``EncodeOptions`` for a run of the command."""
+        from i0tscore.encoders.cache import default_cache_dir
+
+        return {
+            **{one.name: getattr(self, one.name) for one in fields(EncodeOptions)},
+            "cache_dir": None if self.no_cache else self.cache_dir or default_cache_dir(),
+            "on_error": on_error,
+            "progress": sys.stderr.isatty() and not self.quiet,
+        }
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where a verb writes its result, and in which format."""
+
+    format: str = format_option(*RENDERERS, "json", "csv")
+    path: Path | None = option("Write to FILE instead of stdout.", path="FILE", names="--output")
+
+
+@dataclass(frozen=True)
+class ResamplingOptions:
+    """How confidence intervals are computed."""
+
+    confidence: float = option(
+        "Coverage of the confidence intervals.", 0.95, type=click.FloatRange(0, 1, min_open=True, max_open=True)
+    )
+    resamples: int = option("Bootstrap resamples; 0 for no intervals.", 1000, minimum=0)
+    seed: int = option("Bootstrap seed.", 12345)
+
+
+def make_resampling(**values: Any) -> Resampling:
+    """Return the resampling that ``ResamplingOptions`` describe."""
+    from i0tscore.results import Resampling
+
+    return Resampling(**values)
+
+
+input_options = option_group("inputs", InputOptions)
+referenced_input_options = option_group("inputs", ReferencedInputOptions)
+model_options = option_group("model", ModelOptions)
+output_options = option_group("output", OutputOptions)
+resampling_options = option_group("resampling", ResamplingOptions, make_resampling)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arguments of ``I0TScorer.score``, and what reading them reported.
+
+    Attributes:
+        images: Images, or embeddings (n, d).
+        captions: Captions, or embeddings (n, d).
+        references: References of each sample, or None.
+        ids: Sample ids.
+        texts: The captions if ``captions`` are embeddings; empty if they are not known.
+        skipped: Samples that could not be read.
+        notes: Remarks for the reader of the result.
+    """
+
+    images: Any
+    captions: Any
+    references: list[tuple[str, ...]] | None
+    ids: list[str]
+    texts: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_inputs(inputs: InputOptions, model: ModelOptions | None = None) -> Inputs:
+    """Read a caption file, a folder of embeddings, or two files of embeddings.
+
+    Args:
+        inputs: What to read.
+        model: Options of an encoder that embeddings would leave without effect; None to allow them.
+
+    Raises:
+        InputError: The files have problems; all of them are listed.
+        UsageError: Embeddings are given together with options that have no effect on them.
+    """
+    if inputs.read_embeddings is not None:
+        if model is not None and (model.weights or model.precision != "fp32"):
+            raise UsageError("--weights and --precision have no effect on embeddings. Leave them out.")
+        pairs = inputs.read_embeddings()
+        return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts)
+    from i0tscore.samples import read_samples
+
+    found = read_samples(
+        inputs.captions or "",
+        images=inputs.images,
+        references=inputs.references,
+        annotations=inputs.annotations,
+        input_format=inputs.input_format,
+        on_error=inputs.on_error,
+    )
+    references = [sample.references for sample in found.samples]
+    return Inputs(
+        images=[sample.image for sample in found.samples],
+        captions=[sample.caption for sample in found.samples],
+        references=references if any(references) else None,
+        ids=[sample.id for sample in found.samples],
+        skipped=tuple(found.skipped),
+        notes=tuple(found.notes),
+    )
+
+
+def make_scorer(model: ModelOptions, on_error: str, **settings: Any) -> I0TScorer:
+    """Return a scorer, which loads its model at first use; settings are those of ``I0TScorer``."""
+    from i0tscore.metrics.scorer import I0TScorer
+
+    return I0TScorer(preset=model.preset, **model.encoding(on_error), **settings)
+
+
+def make_encoder(model: ModelOptions, on_error: str, prefix: str | None = None) -> RunEncoder:
+    """Return an encoder for verbs that compute no scores, with the prefix of the preset if None is given."""
+    from i0tscore.encoders.encode import RunEncoder
+    from i0tscore.metrics.metric import PRESETS
+
+    options = EncodeOptions(**model.encoding(on_error))
+    return RunEncoder(options, PRESETS[model.preset].prefix if prefix is None else prefix)
+
+
+def write_report(
+    report: Any, output: OutputOptions, document: Callable[[Any], Document], csv: Callable[[Any], str]
+) -> None:
+    """Write a report to stdout or a file.
+
+    Args:
+        report: What was measured, with a method ``to_dict``.
+        output: The format, and the file.
+        document: Lays the report out for readers.
+        csv: Returns the report as CSV.
+    """
+    if output.format == "json":
+        from i0tscore.results.report import dumps
+
+        text = dumps(report.to_dict(), indent=2) + "\n"
+    elif output.format == "csv":
+        text = csv(report)
+    else:
+        text = render(document(report), output)
+    write_output(text, output.path)
+
+
+def render(document: Document, output: OutputOptions) -> str:
+    """Return a document in a format for readers, fitted to the screen if it goes there."""
+    width, color = screen_format(TEXT_WIDTH) if output.path is None else (TEXT_WIDTH, False)
+    return RENDERERS[output.format](document, width=width, color=color)

@@ -1,114 +1,211 @@
-"""``i0tscore score``: scores a caption file."""
+"""``i0tscore score``: scores of a caption file, or of shards on a Ray cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from i0tscore.cli.console import check_output, say, write_output
-from i0tscore.cli.measures import rendered
-from i0tscore.cli.options import InputOptions, ModelOptions, input_options, model_options
-from i0tscore.cli.score_options import SHORT_RUN, ReportOptions, report_options
-from i0tscore.cli.scoring import make_scorer, read_inputs, refuse_unused
-from i0tscore.cli.shards import score_shards
-from i0tscore.errors import UsageError
+from i0tscore.cli.options import (
+    PATH,
+    InputOptions,
+    ModelOptions,
+    OutputOptions,
+    format_option,
+    make_scorer,
+    metric_option,
+    model_options,
+    option,
+    option_group,
+    read_inputs,
+    referenced_input_options,
+    render,
+    resampling_options,
+    statistics_option,
+)
+from i0tscore.errors import I0TScoreError, UsageError
+from i0tscore.render.document import RENDERERS
 
 if TYPE_CHECKING:
-    from i0tscore.results import Result
+    from i0tscore.integrations.shard_corpus import CorpusMetric
+    from i0tscore.results import Resampling, Result
     from i0tscore.results.result import MetricSummary
 
+MAX_SHOWN = 50
+"""Up to this number of samples, text and Markdown show each of them by default."""
 
-@click.command(short_help="Score a caption file (the default).")
-@input_options
+
+class Threshold(click.ParamType):  # type: ignore[type-arg]
+    """``METRIC=VALUE`` as a pair of name and number; the name may contain ``=``."""
+
+    name = "METRIC=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """Split at the last ``=``."""
+        if isinstance(value, tuple):
+            return value
+        metric, _, bound = value.rpartition("=")
+        try:
+            number = float(bound)
+        except ValueError:
+            number = float("nan")
+        if not metric or number != number:
+            self.fail(f"Expected a metric and a number, as in I0TScore=0.3, got {value!r}.", param, ctx)
+        return metric.strip(), number
+
+
+@dataclass
+class ScoreOptions:
+    """What is computed, where, and how it is shown."""
+
+    statistics: str = statistics_option()
+    metric: tuple[str, ...] = metric_option()
+    format: str = format_option(*RENDERERS, "json", "jsonl", "csv")
+    output: Path | None = option("Write to FILE instead of stdout.", path="FILE")
+    per_sample: bool | None = option(
+        "Show each sample.",
+        default_text=f"up to {MAX_SHOWN} samples; in json always",
+        names="--per-sample/--no-per-sample",
+    )
+    save_per_instance: Path | None = option("", type=PATH, hidden=True, names="--save_per_instance")
+    fail_below: tuple[tuple[str, float], ...] = option(
+        "Exit with code 1 if the mean of METRIC is below VALUE. Repeatable.", (), type=Threshold(), multiple=True
+    )
+    engine: str = option(
+        "ray: score shards (.parquet, .tar, or a folder of them) on a Ray cluster; --output is a folder.",
+        "local",
+        choices=("local", "ray"),
+    )
+    actors: int | None = option("Ray actors.", default_text="as many as the cluster has resources for", minimum=1)
+
+
+@click.command(short_help="Score captions against their images (the default verb).")
+@referenced_input_options
+@option_group("options", ScoreOptions)
+@resampling_options
 @model_options
-@report_options
-def score(**options: Any) -> int:
-    """Score the captions in the file CAPTIONS on the images in the folder IMAGES.
+def score(inputs: InputOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions) -> int:
+    """Score the captions in the file CAPTIONS against the images in the folder IMAGES.
 
-    CAPTIONS is CLIPScore's JSON, a JSON list, JSON lines, CSV, TSV, COCO results, a Hugging Face data set
-    or clip-retrieval's folder of embeddings. Without IMAGES, images are looked for beside it.
+    CAPTIONS is CLIPScore's JSON, a JSON list, JSON lines, CSV, TSV, COCO results, a Hugging Face dataset
+    or a clip-retrieval folder of embeddings. Without IMAGES, the images are searched next to it.
     """
-    inputs, model = InputOptions.take(options), ModelOptions.take(options)
-    report = ReportOptions.take(options)
-    if report.engine == "ray":
-        metrics = score_shards(inputs, model, report)
-        return _judge(metrics, _thresholds(report.fail_below, metrics))
-    if report.actors is not None:
-        raise UsageError("--actors is of --engine ray: give both")
-    check_output(report.output)
-    check_output(report.save_per_instance)
-    if report.per_sample is False and report.form in ("jsonl", "csv"):
-        raise UsageError(f"--format {report.form} is one sample a row: --no-per-sample leaves nothing")
-    refuse_unused(inputs, model)
-    found = read_inputs(inputs)
+    if options.engine == "ray":
+        metrics = _score_shards(inputs, options, resampling, model)
+        return _check_means(metrics, _bounds(options.fail_below, metrics))
+    if options.actors is not None:
+        raise UsageError("--actors requires --engine ray.")
+    check_output(options.output)
+    check_output(options.save_per_instance)
+    if options.per_sample is False and options.format in ("jsonl", "csv"):
+        raise UsageError(f"--format {options.format} has one row per sample. Leave out --no-per-sample.")
+
+    found = read_inputs(inputs, model)
     scorer = make_scorer(
         model,
-        on_error=inputs.on_error,
-        statistics=report.statistics,
-        metrics=report.metric or None,
-        confidence=report.confidence,
-        resamples=report.resamples,
-        seed=report.seed,
+        inputs.on_error,
+        statistics=options.statistics,
+        metrics=options.metric or None,
+        **asdict(resampling),
     )
     result = scorer.score(found.images, found.captions, found.references, found.ids)
     result = result.with_skipped(found.skipped, found.notes)
     if found.texts:
         result = replace(result, captions=found.texts)
-    thresholds = _thresholds(report.fail_below, result)
-    _write(result, report)
-    if not model.quiet:
-        _mention_skipped(result, report.form)
-    return _judge(result, thresholds)
+    bounds = _bounds(options.fail_below, result)
+    _write(result, options)
+    if options.format in ("jsonl", "csv") and not model.quiet:  # which have no place for skipped samples
+        for skipped in result.skipped:
+            say("warning", f"skipped {skipped.id}: {skipped.reason}")
+    return _check_means(result, bounds)
 
 
-def _thresholds(wanted: tuple[tuple[str, float], ...], result: Mapping[str, Any]) -> dict[str, float]:
-    """Bounds by the name that the result has for each metric."""
+def _write(result: Result, options: ScoreOptions) -> None:
+    from i0tscore.render.score_view import per_instance_json, score_csv, score_document
+
+    if options.save_per_instance is not None:
+        write_output(per_instance_json(result), options.save_per_instance)
+    if options.format == "json":
+        text = result.to_json(per_sample=options.per_sample is not False) + "\n"
+    elif options.format == "jsonl":
+        text = result.to_jsonl()
+    elif options.format == "csv":
+        text = score_csv(result)
+    else:
+        per_sample = result.n <= MAX_SHOWN if options.per_sample is None else options.per_sample
+        document = score_document(result, per_sample=per_sample)
+        text = render(document, OutputOptions(options.format, options.output))
+    write_output(text, options.output)
+
+
+def _score_shards(
+    inputs: InputOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions
+) -> dict[str, CorpusMetric]:
+    """Score shards on a Ray cluster, with the scores in a folder and the summary on stdout; return its metrics."""
+    given = {
+        "--image-embeddings": inputs.image_embeddings,
+        "--references": inputs.references,
+        "--annotations": inputs.annotations,
+        "--input-format": inputs.input_format,
+        "--cache-dir": model.cache_dir,
+        "--per-sample": options.per_sample,
+        "--save_per_instance": options.save_per_instance,
+        f"--format {options.format}": None if options.format in (*RENDERERS, "json") else options.format,
+    }
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise UsageError(
+            f"--engine ray does not support {', '.join(unused)}. Shards hold captions and references; scores of "
+            "samples are written to shards in the folder --output."
+        )
+
+    from i0tscore.integrations.ray import score as score_shards
+    from i0tscore.render.score_view import corpus_document
+    from i0tscore.results.report import dumps
+
+    captions = inputs.captions or Path()
+    encoding = model.encoding(inputs.on_error) | {"cache_dir": None}
+    if model.weights is not None:
+        encoding["weights"] = Path(model.weights).absolute()
+    summary = score_shards(
+        captions,
+        output=options.output or captions.with_name(f"{captions.absolute().stem}.scores"),
+        images=inputs.images,
+        actors=options.actors,
+        statistics=options.statistics,
+        metrics=options.metric or None,
+        preset=model.preset,
+        **encoding,
+        **asdict(resampling),
+    )
+    if options.format == "json":
+        write_output(dumps(summary.to_dict(), indent=2) + "\n")
+    else:
+        write_output(render(corpus_document(summary), OutputOptions(options.format)))
+    return summary.metrics
+
+
+def _bounds(fail_below: tuple[tuple[str, float], ...], result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the bounds of ``--fail-below`` by the name of each metric in the result."""
     from i0tscore.metrics.metric import Metric
 
-    bounds = {str(Metric.parse(name)): bound for name, bound in wanted}
-    absent = [name for name in bounds if name not in result]
-    if absent:
-        raise UsageError(f"--fail-below {absent[0]}: not computed; there are {', '.join(result)}")
+    bounds = {str(Metric.parse(name)): bound for name, bound in fail_below}
+    for name in bounds:
+        if name not in result:
+            raise UsageError(f"--fail-below {name}: Not computed. Choose from {', '.join(result)}, or add --metric.")
     return bounds
 
 
-def _write(result: Result, report: ReportOptions) -> None:
-    from i0tscore.render.score_view import per_instance_json
-
-    if report.save_per_instance is not None:
-        write_output(per_instance_json(result), report.save_per_instance)
-    write_output(_rendered(result, report), report.output)
-
-
-def _rendered(result: Result, report: ReportOptions) -> str:
-    from i0tscore.render.score_view import score_csv, score_document
-
-    if report.form == "json":
-        return result.to_json(per_sample=report.per_sample is not False) + "\n"
-    if report.form == "jsonl":
-        return result.to_jsonl()
-    if report.form == "csv":
-        return score_csv(result)
-    per_sample = result.n <= SHORT_RUN if report.per_sample is None else report.per_sample
-    return rendered(score_document(result, per_sample=per_sample), report.form, report.output)
-
-
-def _mention_skipped(result: Result, form: str) -> None:
-    """Say on stderr what rows of samples have no place for."""
-    if form in ("jsonl", "csv"):
-        for skipped in result.skipped:
-            say("warning", f"skipped {skipped.id}: {skipped.reason}")
-
-
-def _judge(result: Mapping[str, MetricSummary], thresholds: dict[str, float]) -> int:
-    """Exit code, with a message for every mean below its bound."""
-    failed = False
-    for name, bound in thresholds.items():
+def _check_means(result: Mapping[str, MetricSummary], bounds: Mapping[str, float]) -> int:
+    """Return the exit code: 1, with a message for each, if means are below their bounds."""
+    code = 0
+    for name, bound in bounds.items():
         mean = result[name].mean
         if mean is None or mean < bound:
-            failed = True
+            code = I0TScoreError.exit_code
             say("error", f"{name} is {'undefined' if mean is None else f'{mean:.6g}'}, below {bound:g}")
-    return 1 if failed else 0
+    return code
