@@ -362,7 +362,7 @@ class Median(FittedState):
         return True, {"median/image": self.image, "median/caption": self.caption}
 
     @classmethod
-    def from_file(cls, header, tensors, dimension):
+    def from_file(cls, header, tensors):
         return cls(tensors["median/image"], tensors["median/caption"])
 
 

@@ -35,12 +35,12 @@ class FittedState:
         return None
 
     def to_file(self) -> tuple[Any, dict[str, NDArray[Any]]]:
-        """Return the value of the JSON field and the arrays to store in a statistics file, by key."""
+        """Return the value of the JSON field and the arrays (…, d) to store in a statistics file, by key."""
         raise NotImplementedError
 
     @classmethod
-    def from_file(cls, header: Any, tensors: dict[str, NDArray[Any]], dimension: int) -> Self:
-        """Read the state from the JSON field and the arrays of a statistics file of ``dimension`` d."""
+    def from_file(cls, header: Any, tensors: dict[str, NDArray[Any]]) -> Self:
+        """Read the state from the JSON field and the arrays of a statistics file."""
         raise NotImplementedError
 
     def digest_arrays(self) -> Iterable[Any]:
@@ -79,11 +79,10 @@ class Normalization:
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Convert the arrays to float64 and check them."""
         for name in _ARRAYS:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         arrays = self.arrays()
-        if self.mean.ndim != 1 or any(array.shape != self.mean.shape for array in arrays):
+        if self.mean.ndim != 1 or len({array.shape for array in arrays}) > 1:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(_ARRAYS, arrays, strict=True))
             raise ValueError(f"Expected four arrays of one shape (d,), got {shapes}.")
         if not all(np.isfinite(array).all() for array in arrays) or (self.variance < 0).any() or not self.eps > 0:
@@ -94,14 +93,7 @@ class Normalization:
         return self.mean, self.variance, self.weight, self.bias
 
     def __call__(self, vectors: ArrayT) -> ArrayT:
-        """Normalize unit embeddings.
-
-        Args:
-            vectors: Shape (…, d), numpy or torch.
-
-        Returns:
-            n((v − mean) / √(variance + eps) · weight + bias), with the shape, dtype and type of ``vectors``.
-        """
+        """Return n((v − mean) / √(variance + eps) · weight + bias) of unit embeddings (…, d), numpy or torch."""
         scale = like(vectors, self.weight / np.sqrt(self.variance + self.eps))
         return normalize((vectors - like(vectors, self.mean)) * scale + like(vectors, self.bias))
 
@@ -117,20 +109,15 @@ class NormalizationPair(FittedState):
 
     def to_file(self) -> tuple[Any, dict[str, NDArray[Any]]]:
         """Store the arrays as ``normalization/image/mean`` etc."""
-        pair = {"image": self.image, "caption": self.caption}
-        arrays = {f"normalization/{kind}/{name}": getattr(n, name) for kind, n in pair.items() for name in _ARRAYS}
-        return [n.eps for n in pair.values()], arrays
+        sides = (("image", self.image), ("caption", self.caption))
+        arrays = {f"normalization/{k}/{a}": getattr(side, a) for k, side in sides for a in _ARRAYS}
+        return [self.image.eps, self.caption.eps], arrays
 
     @classmethod
-    def from_file(cls, header: Any, tensors: dict[str, NDArray[Any]], dimension: int) -> Self:
+    def from_file(cls, header: Any, tensors: dict[str, NDArray[Any]]) -> Self:
         """Read what ``to_file`` stored."""
-        image, caption = (
-            Normalization(**{name: tensors[f"normalization/{kind}/{name}"] for name in _ARRAYS}, eps=float(eps))
-            for kind, eps in zip(("image", "caption"), header, strict=True)
-        )
-        if {image.mean.shape, caption.mean.shape} != {(dimension,)}:
-            raise ValueError("the normalization has another dimension than the means")
-        return cls(image, caption)
+        arrays = ({a: tensors[f"normalization/{kind}/{a}"] for a in _ARRAYS} for kind in ("image", "caption"))
+        return cls(*(Normalization(**side, eps=float(eps)) for side, eps in zip(arrays, header, strict=True)))
 
     def digest_arrays(self) -> Iterable[Any]:
         """Return the arrays and ``eps`` of both normalizations."""
@@ -157,7 +144,6 @@ class HubnessBank(FittedState):
     header_key = "bank_nearest"
 
     def __post_init__(self) -> None:
-        """Convert the arrays to float16 and check them."""
         for name in ("images", "captions"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float16))
         shapes = self.images.shape, self.captions.shape
@@ -175,11 +161,11 @@ class HubnessBank(FittedState):
     def sample(
         cls, images: NDArray[Any], captions: NDArray[Any], size: int, *, nearest: int = NEAREST, seed: int = 12345
     ) -> HubnessBank:
-        """Sample a bank from distinct images and distinct captions.
+        """Sample a bank from distinct images (n, d) and distinct captions (m, d), all unit embeddings.
 
         Args:
-            images: Unit embeddings, shape (n, d).
-            captions: Unit embeddings, shape (m, d).
+            images: Image embeddings.
+            captions: Caption embeddings.
             size: Number of images and captions to keep.
             nearest: k, reduced to ``size`` if larger.
             seed: Seed of the sample.
@@ -198,16 +184,8 @@ class HubnessBank(FittedState):
         return cls(images[rows[0]], captions[rows[1]], min(nearest, size))
 
     def hubness(self, vectors: ArrayT, bank: NDArray[np.float16]) -> ArrayT:
-        """Return the mean similarity of each vector with its ``nearest`` nearest rows of one side of the bank.
-
-        Args:
-            vectors: Unit embeddings, shape (n, d), numpy or torch.
-            bank: ``images`` or ``captions``.
-
-        Returns:
-            Shape (n,).
-        """
-        xp, rows = namespace(vectors), like(vectors, bank).T
+        """Return the mean similarity (n,) of unit vectors (n, d) with their k nearest rows of ``bank``, one side."""
+        rows = like(vectors, bank).T
         step = max(1, _CELLS // len(bank))
         means: list[Any] = []
         for start in range(0, len(vectors), step):
@@ -217,7 +195,7 @@ class HubnessBank(FittedState):
             else:
                 nearest = similarities.topk(self.nearest, dim=-1).values
             means.append(nearest.mean(-1))
-        result: ArrayT = xp.concatenate(means) if means else vectors.sum(-1)
+        result: ArrayT = namespace(vectors).concatenate(means) if means else vectors.sum(-1)
         return result
 
     def to_file(self) -> tuple[Any, dict[str, NDArray[Any]]]:
@@ -225,12 +203,9 @@ class HubnessBank(FittedState):
         return self.nearest, {"bank/image": self.images, "bank/caption": self.captions}
 
     @classmethod
-    def from_file(cls, header: Any, tensors: dict[str, NDArray[Any]], dimension: int) -> Self:
+    def from_file(cls, header: Any, tensors: dict[str, NDArray[Any]]) -> Self:
         """Read what ``to_file`` stored."""
-        bank = cls(tensors["bank/image"], tensors["bank/caption"], int(header))
-        if bank.images.shape[1] != dimension:
-            raise ValueError("the bank has another dimension than the means")
-        return bank
+        return cls(tensors["bank/image"], tensors["bank/caption"], int(header))
 
     def digest_arrays(self) -> Iterable[Any]:
         """Return the embeddings and k."""

@@ -1,4 +1,9 @@
-"""Measures of the modality gap between image and caption embeddings, and the data of its plots."""
+"""Measures of the modality gap between image and caption embeddings, and the data of its plots.
+
+``images`` are unit image embeddings, shape (m, d), and ``captions`` unit caption embeddings, shape (n, d). Where
+``image_of`` is an argument, it holds the row of each caption's image, shape (n,); elsewhere they are independent, or
+row i of both is a pair. ``image_mean`` and ``caption_mean`` are means of unit embeddings, shape (d,).
+"""
 
 from __future__ import annotations
 
@@ -33,10 +38,6 @@ _Floats = NDArray[np.float64]
 def centroid_distance(images: NDArray[Any], captions: NDArray[Any]) -> float:
     """Return the distance between the mean image and the mean caption (Liang et al. 2022; CD in An et al. 2025).
 
-    Args:
-        images: Unit embeddings, shape (n, d).
-        captions: Unit embeddings, shape (m, d).
-
     Returns:
         ‖mean(images) − mean(captions)‖, in [0, 2]. Rows with NaN are ignored.
 
@@ -47,13 +48,10 @@ def centroid_distance(images: NDArray[Any], captions: NDArray[Any]) -> float:
         >>> centroid_distance(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
         1.4142135623730951
     """
-    means = []
-    for vectors in (images, captions):
-        defined = ~np.isnan(vectors).any(axis=1)
-        if not defined.any():
-            raise ValueError("Expected at least one embedding without NaN, got none.")
-        means.append(vectors[defined].mean(axis=0, dtype=np.float64))
-    difference = means[0] - means[1]
+    defined = [vectors[~np.isnan(vectors).any(axis=1)] for vectors in (images, captions)]
+    if not all(map(len, defined)):
+        raise ValueError("Expected at least one embedding without NaN, got none.")
+    difference = defined[0].mean(axis=0, dtype=np.float64) - defined[1].mean(axis=0, dtype=np.float64)
     return float(np.sqrt((difference * difference).sum()))
 
 
@@ -70,12 +68,7 @@ def severity(distance: float) -> Literal["low", "moderate", "severe"]:
 def minimum_cosine_distance(images: NDArray[Any], captions: NDArray[Any]) -> float:
     """Return the smallest cosine distance between any image and any caption (MCD in An et al. 2025).
 
-    Args:
-        images: Unit embeddings, shape (n, d).
-        captions: Unit embeddings, shape (m, d).
-
-    Returns:
-        1 − max x·y, in [0, 2]. Uses at most 32 MB for similarities.
+    It is 1 − max x·y, in [0, 2]. Uses at most 32 MB for similarities.
     """
     step = max(1, _CELLS // max(1, len(captions)))
     blocks = (images[start : start + step] @ captions.T for start in range(0, len(images), step))
@@ -113,10 +106,7 @@ def peak_coordinates(image_mean: NDArray[Any], caption_mean: NDArray[Any], *, co
     p·q + √((1 − ‖p‖²)(1 − ‖q‖²)). If each peak belongs to one modality and the other modality is 0 there, this is
     the paper's √((1 − p²)(1 − 2q²)): .76 for its p = −1/2 and q = 1/3.
 
-    Args:
-        image_mean: Mean of unit image embeddings, shape (d,).
-        caption_mean: Mean of unit caption embeddings, shape (d,).
-        count: Number of coordinates to list.
+    ``count`` is the number of coordinates to list.
 
     Example:
         >>> found = peak_coordinates(np.array([-0.5, 0, 0, 0]), np.array([0, 1/3, 1/3, 0]))
@@ -141,9 +131,7 @@ def expected_residual_gap(matched_score: float, count: int) -> float:
     images and captions are correlated by their mean score, which gives √(2·(1 − score)/n). For a score of .44 this
     is .19 with 32 pairs and .094 with 128; An et al. 2025 measured .188 and .099 (Table 3).
 
-    Args:
-        matched_score: Mean I0TScore of the matched pairs.
-        count: Number of pairs behind the means, at least 1.
+    ``matched_score`` is the mean I0TScore of the matched pairs, ``count`` the number of pairs behind the means, ≥ 1.
 
     Example:
         >>> round(expected_residual_gap(0.44, 32), 2)
@@ -161,13 +149,9 @@ def pair_measures(
     """Compute the measures that follow from means, for batches of resampling weights.
 
     The cosines within a modality and of mismatched pairs exclude pairs from one image: an image with itself and its
-    captions with each other. They also exclude the copies that resampling creates.
-
-    Args:
-        images: Unit embeddings of distinct images, shape (m, d).
-        captions: Unit embeddings, shape (n, d).
-        image_of: Row of each caption's image, shape (n,). Every image must have a caption.
-        weights: Batches of how often each image counts, each of shape (r, m); None for once each.
+    captions with each other. They also exclude the copies that resampling creates. The images must be distinct and
+    have at least one caption each. ``weights`` are batches of how often each image counts, each of shape (r, m); None
+    for once each.
 
     Yields:
         For each batch, arrays of shape (r,): ``centroid_distance``; the mean cosines ``matched``, ``mismatched``,
@@ -238,14 +222,9 @@ def separability(images: NDArray[Any], captions: NDArray[Any], *, seed: int = 0)
     """Measure how well a linear function separates images from captions (LS in An et al. 2025).
 
     Fits ordinary least squares with an intercept to 70 % of the pairs and predicts the other 30 %, with as many images
-    as captions in both parts. The paper, which follows Fahim et al. 2024, gives neither labels nor split; labels of 0
-    and 1 fit its figures (with ±1, I0T_post's .54 would be −.85). The value depends on n/d: compare it only at equal n
-    and d, and with ``without_gap``.
-
-    Args:
-        images: Unit embeddings, shape (n, d).
-        captions: Unit embeddings, shape (n, d); row i matches image i.
-        seed: Seed of the split.
+    as captions in both parts; ``seed`` is that of the split. The paper, which follows Fahim et al. 2024, gives neither
+    labels nor split; labels of 0 and 1 fit its figures (with ±1, I0T_post's .54 would be −.85). The value depends on
+    n/d: compare it only at equal n and d, and with ``without_gap``.
 
     Raises:
         InputError: Too few pairs to fit: 2 · 0.7 · n ≤ d + 2.
@@ -264,11 +243,9 @@ def separability(images: NDArray[Any], captions: NDArray[Any], *, seed: int = 0)
             f"Linear separability needs more than {d + 2} rows to fit, but 70 % of {count} pairs are only {n} rows."
         )
     labels = np.array([0.0, 1.0])
-    rows = np.concatenate([images, captions], axis=0, dtype=np.float64)
-    with_intercept = np.concatenate([rows, np.ones((2 * count, 1))], axis=1)
-    fitted = with_intercept[np.concatenate([train, count + train])]
-    solution = np.linalg.lstsq(fitted, labels.repeat(len(train)), rcond=None)[0]
-    predicted = np.stack([with_intercept[test] @ solution, with_intercept[count + test] @ solution], axis=1)
+    x, y = (np.pad(v.astype(np.float64), ((0, 0), (0, 1)), constant_values=1.0) for v in (images, captions))
+    solution = np.linalg.lstsq(np.concatenate([x[train], y[train]]), labels.repeat(len(train)), rcond=None)[0]
+    predicted = np.stack([x[test] @ solution, y[test] @ solution], axis=1)
     correct = (predicted > 0.5) == (labels > 0.5)
     # The expected squared error on new rows, for n normal vectors independent of a label of variance ¼.
     without_gap = 1.0 - 0.25 * (n + 1) * (n - 2) / (n * (n - d - 2))
@@ -296,13 +273,7 @@ def plot_panel(images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[n
     """Sample at most 400 images with their first captions and project them to three dimensions.
 
     The directions are those with the largest mean square over images and captions together. The embeddings are not
-    centered first, so the cones and the gap between them stay visible.
-
-    Args:
-        images: Unit embeddings, shape (m, d), d ≥ 3.
-        captions: Unit embeddings, shape (n, d).
-        image_of: Row of each caption's image, shape (n,).
-        seed: Seed of the sample.
+    centered first, so the cones and the gap between them stay visible. ``seed`` is that of the sample.
 
     Raises:
         InputError: d < 3.

@@ -68,9 +68,7 @@ class Moments:
     def merge(self, other: Moments) -> Moments:
         """Return the moments of both sets of rows together."""
         if self.mean.shape != other.mean.shape:
-            raise ValueError(
-                f"Moments of {self.mean.shape[0]} and of {other.mean.shape[0]} dimensions cannot be merged."
-            )
+            raise ValueError(f"Moments of {len(self.mean)} and of {len(other.mean)} dimensions cannot be merged.")
         count = self.count + other.count
         share = other.count / count
         difference = other.mean - self.mean
@@ -176,27 +174,18 @@ class Statistics:
 
     @classmethod
     def fit(cls, images: NDArray[Any], captions: NDArray[Any], **texts: str) -> Statistics:
-        """Fit moments, and all fitted state that needs neither options nor training, to matched pairs.
+        """Fit moments, and all fitted state that needs neither options nor training, to pairs of unit embeddings.
 
-        Args:
-            images: Unit embeddings, shape (n, d).
-            captions: Unit embeddings, shape (n, d).
-            **texts: ``name`` and, by default empty, ``encoder``, ``space``, ``prefix`` and ``source``.
+        ``texts`` are ``name`` and, by default empty, ``encoder``, ``space``, ``prefix`` and ``source``.
 
         Example:
             >>> Statistics.fit(np.eye(3), np.eye(3), name="toy").image.count
             3
         """
-        states = {
-            need.name: need.state.fit(images, captions)
-            for need in (spec.need for spec in STANDARDIZERS.values())
-            if need is not None and need.state is not None
-        }
-        fitted = {name: state for name, state in states.items() if state is not None}
-        texts = dict.fromkeys(_TEXTS, "") | texts
-        return cls(
-            image=Moments.of(images), caption=Moments.of(captions), reference={}, fitted=fitted, per_run=False, **texts
-        )
+        states = {key: state.fit(images, captions) for key, state in _state_classes().items()}
+        fitted = {key: state for key, state in states.items() if state is not None}
+        image, caption, texts = Moments.of(images), Moments.of(captions), dict.fromkeys(_TEXTS, "") | texts
+        return cls(image=image, caption=caption, reference={}, fitted=fitted, per_run=False, **texts)
 
     @cached_property
     def gap_statistics(self) -> GapStatistics:
@@ -289,9 +278,8 @@ class Statistics:
         differ = labels[rows] != labels[others]
         rows, others = rows[differ], others[differ]
         reference = {}
-        moments_first = sorted(
-            STANDARDIZERS.items(), key=lambda row: row[1].need is not None and row[1].need.state is not None
-        )
+        states = _state_classes()
+        moments_first = sorted(STANDARDIZERS.items(), key=lambda row: getattr(row[1].need, "name", "") in states)
         for name, spec in moments_first:
             if not spec.reference or not self.gap_statistics.has(spec.need):
                 continue
@@ -339,8 +327,7 @@ class Statistics:
 
         tensors: dict[str, NDArray[Any]] = {}
         for kind, moments in (("image", self.image), ("caption", self.caption)):
-            tensors[f"{kind}_mean"] = moments.mean
-            tensors[f"{kind}_covariance"] = moments.covariance.astype(np.float32)
+            tensors |= {f"{kind}_mean": moments.mean, f"{kind}_covariance": moments.covariance.astype(np.float32)}
         header = {
             "schema": SCHEMA,
             **{key: getattr(self, key) for key in _TEXTS},
@@ -385,25 +372,34 @@ class Statistics:
     def _from_file(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Self:
         moments = []
         for kind, count in zip(("image", "caption"), header["counts"], strict=True):
-            mean, covariance = tensors[f"{kind}_mean"], tensors[f"{kind}_covariance"]
+            mean, covariance = (tensors[f"{kind}_{name}"].astype(np.float64) for name in ("mean", "covariance"))
             if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
                 raise ValueError(f"a mean of shape {mean.shape} with a covariance of shape {covariance.shape}")
             if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
                 raise ValueError("means and covariances must be finite")
-            moments.append(Moments(int(count), mean.astype(np.float64), covariance.astype(np.float64)))
+            moments.append(Moments(int(count), mean, covariance))
         image, caption = moments
         if image.mean.shape != caption.mean.shape:
             raise ValueError("the two means have different dimensions")
         fitted = {
-            need.name: need.state.from_file(header[need.state.header_key], tensors, len(image.mean))
-            for need in (spec.need for spec in STANDARDIZERS.values())
-            if need is not None and need.state is not None and need.state.header_key in header
+            name: state.from_file(header[state.header_key], tensors)
+            for name, state in _state_classes().items()
+            if state.header_key in header
         }
+        for name, state in fitted.items():
+            if any(array.shape[-1:] != image.mean.shape for array in state.to_file()[1].values()):
+                raise ValueError(f"the {name} has another dimension than the means")
         reference = {}
         for key, calibration in header["calibration"].items():
             name, bracket, parameter = key.partition("(")
             reference[RENAMED.get(name, name) + bracket + parameter] = ReferenceDistribution(
                 tensors[f"{key}/matched"], tensors[f"{key}/mismatched"], *calibration
             )
-        texts = {key: str(header[key]) for key in _TEXTS}
-        return cls(image=image, caption=caption, reference=reference, fitted=fitted, per_run=False, **texts)
+        name, encoder, space, prefix, source = (str(header[key]) for key in _TEXTS)
+        return cls(name, encoder, space, prefix, image, caption, reference, source, fitted)
+
+
+def _state_classes() -> dict[str, type[FittedState]]:
+    """Return the classes of fitted state that standardizers need, by the name of the need."""
+    needs = (spec.need for spec in STANDARDIZERS.values())
+    return {need.name: need.state for need in needs if need is not None and need.state is not None}
