@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +25,24 @@ from numpy.typing import NDArray
 from i0tscore.errors import InputError, MissingExtraError, UsageError
 from i0tscore.results import Signature
 
-CLASSIC_METRICS = ("BLEU-1", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr", "SPICE")
+_METRICS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "BLEU-1": ("Bleu", lambda scores: scores[0]),
+    "BLEU-4": ("Bleu", lambda scores: scores[3]),
+    "ROUGE-L": ("Rouge", np.asarray),
+    "METEOR": ("Meteor", np.asarray),
+    "CIDEr": ("Cider", np.asarray),
+    "SPICE": ("Spice", lambda scores: [score["All"]["f"] for score in scores]),
+}
+"""The class of pycocoevalcap that computes a metric, and the metric's part of what it returns."""
+
+CLASSIC_METRICS = tuple(_METRICS)
 """Metrics in the order of tables."""
+
+_JAVA_FAILURES: dict[str, tuple[type[Exception], ...]] = {
+    "Meteor": (OSError, ValueError),
+    "Spice": (OSError, subprocess.CalledProcessError),
+}
+"""Exceptions that a Java program's failure causes."""
 
 _NO_JAVA = (
     "needs Java for the PTB tokenizer, but there is no program `java`. Install one, for example with "
@@ -69,9 +86,6 @@ def classic_scores(
         references: At least one for each caption (n).
         names: Some of ``CLASSIC_METRICS``.
 
-    Returns:
-        The scores, and the reasons for metrics that cannot be computed on this machine.
-
     Raises:
         MissingExtraError: pycocoevalcap is not installed.
         UsageError: A metric is unknown.
@@ -94,12 +108,14 @@ def classic_scores(
         return ClassicScores(unavailable=dict.fromkeys(names, str(reason)))
     found: dict[str, Any] = {}
     unavailable: dict[str, str] = {}
-    for compute in dict.fromkeys(_COMPUTE[name] for name in names):
+    for scorer in dict.fromkeys(_METRICS[name][0] for name in names):
+        computed = [name for name in names if _METRICS[name][0] == scorer]
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # pycocoevalcap prints its progress
-                found |= compute(candidates, tokenized)
+                scores = _compute(scorer, candidates, tokenized)
+            found |= {name: _METRICS[name][1](scores) for name in computed}
         except _UnavailableError as reason:
-            unavailable |= {name: str(reason) for name in names if _COMPUTE[name] is compute}
+            unavailable |= dict.fromkeys(computed, str(reason))
     return ClassicScores({n: np.asarray(found[n], dtype=np.float64) for n in names if n in found}, unavailable)
 
 
@@ -136,58 +152,18 @@ def _tokenize(texts: Sequence[Sequence[str]]) -> _Tokens:
     return {i: [next(clean) for _ in group] for i, group in enumerate(texts)}
 
 
-def _bleu(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
-    from pycocoevalcap.bleu.bleu import Bleu
-
-    scores = Bleu(4).compute_score(references, candidates, verbose=0)[1]
-    return {"BLEU-1": scores[0], "BLEU-4": scores[3]}
-
-
-def _rouge(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
-    from pycocoevalcap.rouge.rouge import Rouge
-
-    return {"ROUGE-L": Rouge().compute_score(references, candidates)[1]}
-
-
-def _cider(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
-    from pycocoevalcap.cider.cider import Cider
-
-    return {"CIDEr": Cider().compute_score(references, candidates)[1]}
-
-
-def _meteor(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
-    from pycocoevalcap.meteor.meteor import Meteor
-
-    meteor = Meteor()
+def _compute(scorer: str, candidates: _Tokens, references: _Tokens) -> Any:
+    """Return the scores per sample as a class of pycocoevalcap, such as ``Bleu``, returns them."""
+    package = f"pycocoevalcap.{scorer.lower()}"
+    models = Path("lib", "stanford-corenlp-3.6.0-models.jar")
+    if scorer == "Spice" and not Path(import_module(package).__path__[0], models).is_file():
+        raise _UnavailableError(_NO_MODELS)
+    computing = getattr(import_module(f"{package}.{scorer.lower()}"), scorer)()
     try:
-        return {"METEOR": meteor.compute_score(references, candidates)[1]}
-    except (OSError, ValueError) as error:
+        return computing.compute_score(references, candidates)[1]
+    except _JAVA_FAILURES.get(scorer, ()) as error:
         raise _UnavailableError(f"its Java program failed ({error})") from error
     finally:
-        for stream in (meteor.meteor_p.stdout, meteor.meteor_p.stderr):
-            stream.close()
-
-
-def _spice(candidates: _Tokens, references: _Tokens) -> dict[str, Any]:
-    import pycocoevalcap.spice
-
-    folder = Path(next(iter(pycocoevalcap.spice.__path__)))
-    if not (folder / "lib" / "stanford-corenlp-3.6.0-models.jar").is_file():
-        raise _UnavailableError(_NO_MODELS)
-    from pycocoevalcap.spice.spice import Spice
-
-    try:
-        scores = Spice().compute_score(references, candidates)[1]
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise _UnavailableError(f"its Java program failed ({error})") from error
-    return {"SPICE": [score["All"]["f"] for score in scores]}
-
-
-_COMPUTE: dict[str, Callable[[_Tokens, _Tokens], dict[str, Any]]] = {
-    "BLEU-1": _bleu,
-    "BLEU-4": _bleu,
-    "ROUGE-L": _rouge,
-    "METEOR": _meteor,
-    "CIDEr": _cider,
-    "SPICE": _spice,
-}
+        if scorer == "Meteor":
+            computing.meteor_p.stdout.close()
+            computing.meteor_p.stderr.close()
