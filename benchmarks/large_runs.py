@@ -31,12 +31,17 @@ from i0tscore.encoders.loop import embed_captions
 from i0tscore.encoders.open_clip_models import quiet
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.gap import Moments, Statistics, normalize
-from i0tscore.integrations.shard_files import read_entries
-from i0tscore.integrations.shard_parts import PART_ROWS, Part, part_columns, restored_part
-from i0tscore.integrations.shard_settings import Job, ShardSettings
-from i0tscore.integrations.shard_store import read_parts, write_shard
+from i0tscore.integrations.shard_io import read_entries, read_parts, write_shard
 from i0tscore.integrations.shard_summary import ShardSummary
-from i0tscore.integrations.shard_worker import _scored
+from i0tscore.integrations.shards import (
+    PART_ROWS,
+    Job,
+    Part,
+    ShardSettings,
+    part_columns,
+    restore_part,
+    score_part,
+)
 from i0tscore.metrics.metric import parse_metrics
 from i0tscore.results import Resampling
 from i0tscore.results.signature import SignatureFields
@@ -100,8 +105,8 @@ def after_encoding(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
     moments = [Moments.of(side) for side in sides]
     statistics = Statistics("batch", "ViT-B-32", "", "", *moments)
     settings = ShardSettings(model="lite")
-    made_by = SignatureFields((("m", "ViT-B-32"),), (), Resampling())
-    job = Job(settings, METRICS, made_by, folder, statistics=statistics)
+    fields = SignatureFields((("m", "ViT-B-32"),), (), Resampling())
+    job = Job(settings, METRICS, fields, folder, statistics=statistics)
     kept, scores = folder / "kept.parquet", folder / "scores.parquet"
 
     def keep() -> None:
@@ -113,7 +118,7 @@ def after_encoding(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
         summary, seen = ShardSummary(), (set[str](), set[str]())
         with write_shard(scores) as writer:
             for part in given:
-                columns, figures = _scored(job, part, seen)
+                columns, figures = score_part(job, part, seen)
                 writer.write(columns)
                 summary = summary.merge(figures)
             writer.header = {"summary": summary.to_data()}
@@ -122,7 +127,7 @@ def after_encoding(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
     summary = score()
     times = {
         "keep a pair's embeddings": timed(keep, ROWS),
-        "restore a pair": timed(lambda: list(map(restored_part, read_parts(kept))), ROWS),
+        "restore a pair": timed(lambda: list(map(restore_part, read_parts(kept))), ROWS),
         "moments of a pair": timed(lambda: [Moments.of(side) for side in sides], ROWS),
         "score a pair and write it": timed(score, ROWS),
         "merge a shard's moments": timed(lambda: [m.merge(m) for m in moments], 1),

@@ -23,8 +23,7 @@ import tiny_models
 from i0tscore.cli.main import main
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.errors import UsageError
-from i0tscore.integrations.ray import score
-from i0tscore.integrations.ray_dataset import score_dataset
+from i0tscore.integrations.ray import score, score_dataset
 
 SHARDS = 6
 

@@ -18,7 +18,7 @@ import tiny_models
 from i0tscore import I0TScorer
 from i0tscore.cli.main import main
 from i0tscore.errors import MissingExtraError, SampleFileError, UsageError
-from i0tscore.integrations.ray import _attempted, _busy, _received, score
+from i0tscore.integrations.ray import _catch, _pool_size, _unwrap, score
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
 TESTS = Path(__file__).parent
@@ -92,11 +92,11 @@ def test_errors_of_workers_are_raised_with_their_class_and_message():
     problems = SampleFileError("shard.tar", ["row 1: empty", "row 2: empty"])
     missing = MissingExtraError("a package", "extra", "this")
     for error in (problems, missing, UsageError("no such thing")):
-        reply = pickle.loads(pickle.dumps(_attempted(work, error)))
+        reply = pickle.loads(pickle.dumps(_catch(work, error)))
         with pytest.raises(type(error)) as raised:
-            _received(reply)
+            _unwrap(reply)
         assert str(raised.value) == str(error)
-    assert _received(_attempted(str, 7)) == "7"
+    assert _unwrap(_catch(str, 7)) == "7"
 
 
 @needs_ray
@@ -136,9 +136,9 @@ def test_a_dataset_gets_columns_of_scores(facts):
 
 
 def test_workers_that_will_have_nothing_to_do_are_told_of():
-    assert _busy(2, 7) == 2
+    assert _pool_size(2, 7) == 2
     with pytest.warns(UserWarning, match=r"more workers \(8\) than shards \(3\)"):
-        assert _busy(8, 3) == 3
+        assert _pool_size(8, 3) == 3
 
 
 def test_without_ray_the_command_says_what_to_install(monkeypatch, capsys):

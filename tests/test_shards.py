@@ -14,8 +14,8 @@ from examples_on_disk import ROOT
 from pyarrow import parquet
 
 from i0tscore.errors import InputError, SampleFileError, StatisticsError, UsageError
-from i0tscore.integrations import shard_worker, shards
-from i0tscore.integrations.shard_files import find_shards, read_entries
+from i0tscore.integrations import shards
+from i0tscore.integrations.shard_io import find_shards, read_entries
 from i0tscore.integrations.shard_summary import ShardSummary, poisson_weights
 from i0tscore.results import Resampling
 
@@ -118,7 +118,7 @@ def test_archives_score_like_tables(encoder, rows, corpus, fitted, tmp_path):
 def test_finished_shards_are_not_encoded_again(encoder, corpus, tmp_path, monkeypatch):
     out = tmp_path / "out"
     encoded = []
-    encode = shard_worker.encode_part
+    encode = shards.encode_part
 
     def counted(encoder, shard, *arguments, **settings):
         encoded.append(shard.name)
@@ -126,7 +126,7 @@ def test_finished_shards_are_not_encoded_again(encoder, corpus, tmp_path, monkey
             raise KeyboardInterrupt
         return encode(encoder, shard, *arguments, **settings)
 
-    monkeypatch.setattr(shard_worker, "encode_part", counted)
+    monkeypatch.setattr(shards, "encode_part", counted)
     with pytest.raises(KeyboardInterrupt):
         shards.score(corpus, output=out, model=encoder, statistics="batch")
     assert not (out / "shard-00003.parquet").exists()
@@ -295,7 +295,7 @@ def test_paths_that_name_no_shards_are_refused(encoder, corpus, tmp_path):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(InputError, match="no shards"):
         find_shards(tmp_path / "nothing")
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="No such file"):
         find_shards(tmp_path / "missing.parquet")
     with pytest.raises(UsageError, match=r"\.parquet or \.tar"):
         find_shards(tmp_path / "notes.txt")

@@ -31,7 +31,7 @@ from i0tscore.errors import I0TScoreError, UsageError
 from i0tscore.render.document import RENDERERS
 
 if TYPE_CHECKING:
-    from i0tscore.integrations.shard_corpus import CorpusMetric
+    from i0tscore.integrations.shard_summary import CorpusMetric
     from i0tscore.results import Resampling, Result
     from i0tscore.results.result import MetricSummary
 

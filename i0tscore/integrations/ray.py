@@ -1,7 +1,7 @@
-"""Scores a corpus in shards on a Ray cluster: a pool of actors, each with the model loaded once.
+"""Scores shards, or a Ray dataset, on a Ray cluster, in a pool of actors that load the model once each.
 
-What is done with one shard, and with the whole, is ``i0tscore.integrations.shards``; here it is only
-handed to Ray Data. All machines must see the shards and the output folder under the same paths.
+The work on single shards is that of ``i0tscore.integrations.shards``. All machines must see the shards and the output
+folder under the same paths.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from i0tscore import errors
 from i0tscore.errors import I0TScoreError, MissingExtraError, UsageError
 from i0tscore.integrations import shards
-from i0tscore.integrations.shard_corpus import CorpusSummary
-from i0tscore.integrations.shard_settings import Job, Prepared, ShardSettings
-from i0tscore.integrations.shard_worker import ShardWorker
-from i0tscore.integrations.shards import Step
+from i0tscore.integrations.datasets import score_batch
+from i0tscore.integrations.shard_summary import CorpusSummary
+from i0tscore.integrations.shards import Job, Prepared, ShardSettings, ShardWorker, Step
 
-_MOST_BLOCKS = 10_000
-"""More shards than this are handed to Ray several at a time."""
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+_MAX_BLOCKS = 10_000
+"""With more shards than this, Ray gets several per block."""
 
 
 def score(
@@ -39,22 +40,22 @@ def score(
 ) -> CorpusSummary:
     """Score shards on a Ray cluster; see ``i0tscore.integrations.shards.score``.
 
-    The cluster is the one that Ray is connected to, else that of ``RAY_ADDRESS``, else one that is started
-    here and shut down at the end. Actors that die are started again, and their shard is scored anew.
+    Uses the cluster that Ray is connected to, else the one at ``RAY_ADDRESS``, else starts one and shuts it down at the
+    end. Actors that die are restarted and score their shard again.
 
     Args:
         paths: Parquet files and tar archives, or folders of them.
-        output: The folder of the scores.
-        images: The folder of images that parquet files name.
-        actors: How many; as many as the cluster has room for if left out.
-        cpus: Processors of an actor, and threads of its arithmetic.
-        gpus: Graphics cards of an actor; one where the cluster has any, unless ``device`` is ``cpu``.
-        progress: Show progress on stderr.
-        settings: Those of ``ShardSettings``: ``model``, ``statistics``, ``metrics``, ….
+        output: Folder of the scores.
+        images: Folder of the images that Parquet files name.
+        actors: Number of actors; by default as many as fit on the cluster.
+        cpus: CPUs per actor, and threads of its computation.
+        gpus: GPUs per actor; by default one if the cluster has any and ``device`` is not ``cpu``.
+        progress: Whether to show progress on stderr.
+        settings: Fields of ``ShardSettings``: ``model``, ``statistics``, ``metrics``, ….
 
     Raises:
         MissingExtraError: Ray is not installed.
-        I0TScoreError: What ``i0tscore.integrations.shards.score`` raises.
+        I0TScoreError: As for ``i0tscore.integrations.shards.score``.
 
     Example:
         >>> from i0tscore.integrations.ray import score
@@ -66,10 +67,10 @@ def score(
     except ImportError as error:
         raise MissingExtraError("ray", "ray", "scoring on several machines") from error
     if (actors is not None and actors < 1) or cpus <= 0 or (gpus or 0) < 0:
-        raise UsageError("actors must be at least 1, cpus above 0 and gpus not below 0")
+        raise UsageError(f"Expected actors ≥ 1, cpus > 0, and gpus ≥ 0, got {actors}, {cpus}, and {gpus}.")
     if isinstance(paths, ray.data.Dataset):
         raise UsageError(
-            "shards are given as paths: give a Ray dataset to i0tscore.integrations.ray_dataset.score_dataset"
+            "Expected shards as paths, got a Ray dataset. Pass it to i0tscore.integrations.ray.score_dataset."
         )
     with _cluster():
         engine = RayEngine(actors, cpus, gpus)
@@ -77,7 +78,7 @@ def score(
 
 
 class RayEngine:
-    """Works on shards in actors; see ``score`` for the arguments."""
+    """Runs the work on shards in actors; see ``score`` for the arguments."""
 
     def __init__(self, actors: int | None, cpus: float, gpus: float | None) -> None:
         self._actors = actors
@@ -85,45 +86,43 @@ class RayEngine:
         self._gpus = gpus
 
     def prepare(self, settings: ShardSettings) -> Prepared:
-        """Load the model on some machine, so that what is wrong with it is known before any pass."""
+        """Load the model on one machine, so that problems with it show before the first pass."""
         import ray
 
-        needs = needs_of(self._cpus, self._gpus, settings.device)
+        needs = _actor_resources(self._cpus, self._gpus, settings.device)
         prepare = ray.remote(**needs)(_prepare)
-        prepared: Prepared = _received(ray.get(prepare.remote(settings)))
+        prepared: Prepared = _unwrap(ray.get(prepare.remote(settings)))
         return prepared
 
     def run(self, step: Step, job: Job, shards: Sequence[Path]) -> Iterator[Any]:
-        """Hand shards to a pool of actors; only a few results are held at a time."""
+        """Distribute shards over a pool of actors; only a few results are in memory at a time."""
         import ray
 
-        needs = needs_of(self._cpus, self._gpus, job.settings.device)
-        actors = _busy(self._actors or room_for(needs), len(shards))
+        needs = _actor_resources(self._cpus, self._gpus, job.settings.device)
+        actors = _pool_size(self._actors or _max_actors(needs), len(shards))
         with ray.data.DataContext.current(_quiet_context()):
             items = ray.data.from_items(
-                [{"shard": str(shard)} for shard in shards],
-                override_num_blocks=min(len(shards), _MOST_BLOCKS),
+                [{"shard": str(shard)} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
             )
             replies = items.map_batches(
-                _Actor,
+                _ShardActor,
                 fn_constructor_args=(step, job),
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=actors),
                 **needs,
             )
             for row in replies.iter_rows():
-                yield _received(row["reply"])
+                yield _unwrap(row["reply"])
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """An error on its way to the driver: exceptions with arguments of their own do not survive it."""
+class _Failure(NamedTuple):
+    """An error as plain data: exceptions whose ``__init__`` composes the message cannot be unpickled."""
 
-    kind: str
+    name: str
     message: str
 
 
-class _Actor:
+class _ShardActor:
     """Holds the model between shards."""
 
     def __init__(self, step: Step, job: Job) -> None:
@@ -131,30 +130,31 @@ class _Actor:
         self._job = job
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"reply": [_attempted(self._work, self._job, Path(shard)) for shard in batch["shard"]]}
+        return {"reply": [_catch(self._work, self._job, Path(shard)) for shard in batch["shard"]]}
 
 
 def _prepare(settings: ShardSettings) -> Any:
-    return _attempted(ShardWorker(settings).prepare)
+    return _catch(ShardWorker(settings).prepare)
 
 
-def _attempted(work: Any, *arguments: Any) -> Any:
+def _catch(work: Any, *arguments: Any) -> Any:
+    """Return the result of a call, or its error as a ``_Failure``."""
     try:
         return work(*arguments)
     except I0TScoreError as error:
         return _Failure(type(error).__name__, str(error))
 
 
-def _received(reply: Any) -> Any:
-    """The reply, or the error it tells of, raised here."""
+def _unwrap(reply: Any) -> Any:
+    """Return a result from ``_catch``, or raise the error."""
     if not isinstance(reply, _Failure):
         return reply
-    kind = getattr(errors, reply.kind, I0TScoreError)
-    raise kind.__new__(kind, reply.message)  # the message is composed already
+    error_class = getattr(errors, reply.name, I0TScoreError)
+    raise error_class.__new__(error_class, reply.message)  # __init__ would compose the message again
 
 
-def needs_of(cpus: float, gpus: float | None, device: str) -> dict[str, float]:
-    """What an actor takes of the cluster."""
+def _actor_resources(cpus: float, gpus: float | None, device: str) -> dict[str, float]:
+    """Return the resources of an actor as Ray's arguments."""
     import ray
 
     if gpus is None:
@@ -162,30 +162,30 @@ def needs_of(cpus: float, gpus: float | None, device: str) -> dict[str, float]:
     return {"num_cpus": cpus, "num_gpus": gpus}
 
 
-def _busy(actors: int, shards: int) -> int:
-    """How many actors have something to do, with a warning if that is not all of them."""
+def _max_actors(needs: dict[str, float]) -> int:
+    """Return how many actors fit on the cluster, at least one."""
+    import ray
+
+    resources = ray.cluster_resources()
+    names = {"num_cpus": "CPU", "num_gpus": "GPU"}
+    return max(1, int(min(resources.get(names[key], 0) // need for key, need in needs.items() if need)))
+
+
+def _pool_size(actors: int, shards: int) -> int:
+    """Return the number of actors to start, with a warning if that is not all of them."""
     if actors > shards:
         warnings.warn(
-            f"there are more workers ({actors}) than shards ({shards}), and a shard goes to one worker: "
-            "divide large files to keep all busy",
+            f"There are more workers ({actors}) than shards ({shards}), and a shard goes to one worker. "
+            "Divide large files to use all workers.",
             UserWarning,
             stacklevel=3,
         )
     return min(actors, shards)
 
 
-def room_for(needs: dict[str, float]) -> int:
-    """How many actors the cluster has room for, at least one."""
-    import ray
-
-    there = ray.cluster_resources()
-    names = {"num_cpus": "CPU", "num_gpus": "GPU"}
-    return max(1, int(min(there.get(names[key], 0) // need for key, need in needs.items() if need)))
-
-
 @contextmanager
 def _cluster() -> Iterator[None]:
-    """Connect to a cluster or start one, unless that is done already."""
+    """Connect to a cluster or start one, unless Ray is connected already."""
     import ray
 
     if ray.is_initialized():
@@ -194,7 +194,7 @@ def _cluster() -> Iterator[None]:
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:
-        raise UsageError(f"no Ray cluster ({error}): check RAY_ADDRESS") from error
+        raise UsageError(f"Cannot connect to a Ray cluster ({error}). Check RAY_ADDRESS.") from error
     try:
         yield
     finally:
@@ -202,7 +202,7 @@ def _cluster() -> Iterator[None]:
 
 
 def _quiet_context() -> Any:
-    """Ray Data's settings with results in order, and without bars and logs of its own."""
+    """Return settings of Ray Data that keep the order of results and show no progress bars or logs."""
     import ray
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -210,3 +210,62 @@ def _quiet_context() -> Any:
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     return context
+
+
+def score_dataset(
+    dataset: Dataset,
+    *,
+    actors: int | None = None,
+    cpus: float = 1,
+    gpus: float | None = None,
+    batch_size: int = 64,
+    **options: Any,
+) -> Dataset:
+    """Add a column per metric to a Ray dataset, lazily.
+
+    Unlike ``score``, it divides large files, but cannot resume and computes no summary.
+
+    Args:
+        dataset: Dataset with the columns ``image`` and ``caption``, or those that the options name.
+        actors: Number of actors; by default as many as fit while leaving CPUs for reading.
+        cpus: CPUs per actor.
+        gpus: GPUs per actor; by default one if the cluster has any and ``device`` is not ``cpu``.
+        batch_size: Rows per call of ``score_batch``.
+        options: Options of ``i0tscore.integrations.datasets.score_batch``. Statistics must be fixed.
+
+    Example:
+        >>> import ray  # doctest: +SKIP
+        >>> rows = ray.data.read_parquet("big.parquet")  # doctest: +SKIP
+        >>> score_dataset(rows, model="lite").write_parquet("scored/")  # doctest: +SKIP
+    """
+    import ray
+
+    needs = _actor_resources(cpus, gpus, options.get("device", "auto"))
+    # Actors on all CPUs would leave none to the tasks that read, and wait for them forever.
+    size = {"size": actors} if actors else {"min_size": 1, "max_size": max(1, _max_actors(needs) - 1)}
+    return dataset.map_batches(
+        _RowActor,
+        fn_constructor_kwargs=options,
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(**size),
+        **needs,
+    )
+
+
+class _RowActor:
+    """Scores rows in an actor, whose process loads the model once."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    def __call__(self, table: Any) -> Any:
+        named = {self._options.get(name, name) for name in ("image", "caption", "references")}
+        batch = {name: table[name].to_pylist() for name in table.column_names if name in named}
+        try:
+            scores = score_batch(batch, **self._options)
+        except I0TScoreError as error:
+            raise I0TScoreError(str(error)) from None  # a class that can be unpickled on the driver
+        for name, column in scores.items():
+            table = table.append_column(name, [column])
+        return table

@@ -1,4 +1,4 @@
-"""Corpus figures out of shards: sums that merge exactly, of a size that does not grow with the corpus."""
+"""Corpus figures from shards: sums that merge exactly, whose size does not grow with the corpus."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from i0tscore.results import ReferenceQuartiles, Resampling
 from i0tscore.results.intervals import percentile_interval
+from i0tscore.results.report import Report
+from i0tscore.results.result import MetricSummary, Result
+from i0tscore.samples import Skipped
 
 EXAMPLES = 20
-"""So many skipped samples are named in a summary; all of them are in the output shards."""
+"""Number of skipped samples that a summary lists; the output shards have all of them."""
 
 Floats = NDArray[np.float64]
 
@@ -24,11 +27,11 @@ _THRESHOLDS = np.floor(_POISSON * 2.0**32).astype(np.uint64)
 
 
 def poisson_weights(keys: Sequence[bytes], resampling: Resampling) -> Floats:
-    """How often each image is drawn in each resample: Poisson(1), by hash of the image and the seed.
+    """Compute how often each image is drawn in each resample: Poisson(1), by a hash of the image and the seed.
 
-    The online bootstrap of Oza and Russell (2001): independent Poisson weights take the place of drawing
-    n of n. As they depend on nothing but the image, an image weighs the same in whatever shard it stands,
-    and sums over shards are those over the corpus.
+    The online bootstrap of Oza and Russell (2001), with independent Poisson weights instead of n draws out of n. The
+    weights of an image depend on nothing else, so it has the same ones in every shard, and sums over shards equal sums
+    over the corpus.
 
     Args:
         keys: Identity of each image, m of them.
@@ -50,29 +53,29 @@ def poisson_weights(keys: Sequence[bytes], resampling: Resampling) -> Floats:
 
 @dataclass
 class MetricSums:
-    """What the mean of a metric and its interval are made of.
+    """Sums from which a metric's mean and its interval are computed.
 
     Attributes:
-        count: Defined scores.
-        total: Their sum.
-        zeros: How many are exactly 0.
-        drawn: For each resample the weighted sum of scores (R,).
-        drawn_count: For each resample the weighted number of scores (R,).
-        scale: Usual scores, or None.
+        count: Number of defined scores.
+        total: Sum of the scores.
+        zeros: Number of scores that are exactly 0.
+        resampled: Weighted sum of the scores in each resample (R,).
+        resampled_count: Weighted number of scores in each resample (R,).
+        scale: Quartiles of reference scores, or None.
     """
 
     count: int
     total: float
     zeros: int
-    drawn: Floats
-    drawn_count: Floats
+    resampled: Floats
+    resampled_count: Floats
     scale: ReferenceQuartiles | None = None
 
     @classmethod
     def of(
         cls, values: Floats, images: NDArray[np.int64], weights: Floats, scale: ReferenceQuartiles | None
     ) -> MetricSums:
-        """Sums of scores (n,), NaN where undefined, of images (n,) that have the weights (m, R)."""
+        """Sum scores (n,), NaN where undefined, of images (n,) with weights (m, R)."""
         defined = ~np.isnan(values)
         known, rows = values[defined], images[defined]
         sums = np.bincount(rows, weights=known, minlength=len(weights))
@@ -81,22 +84,22 @@ class MetricSums:
         return cls(len(known), float(known.sum()), zeros, sums @ weights, counts @ weights, scale)
 
     def merge(self, other: MetricSums) -> MetricSums:
-        """Sums of both together."""
+        """Add the sums of other scores."""
         return MetricSums(
             self.count + other.count,
             self.total + other.total,
             self.zeros + other.zeros,
-            self.drawn + other.drawn,
-            self.drawn_count + other.drawn_count,
+            self.resampled + other.resampled,
+            self.resampled_count + other.resampled_count,
             self.scale,
         )
 
     def interval(self, confidence: float, images: int) -> tuple[float, float] | None:
-        """Expanded percentile interval of the mean; None with fewer than two images or no resamples."""
+        """Compute the expanded percentile interval of the mean; None with fewer than two images or no resamples."""
         if images < 2:
             return None
-        means = np.full(len(self.drawn), np.nan)
-        np.divide(self.drawn, self.drawn_count, out=means, where=self.drawn_count > 0)
+        means = np.full(len(self.resampled), np.nan)
+        np.divide(self.resampled, self.resampled_count, out=means, where=self.resampled_count > 0)
         return percentile_interval(means, confidence, images)
 
 
@@ -109,26 +112,26 @@ class VectorSum:
 
     @classmethod
     def of(cls, vectors: NDArray[Any]) -> VectorSum:
-        """Of the rows of ``vectors`` (n, d); those that are NaN are left out."""
+        """Sum the rows of ``vectors`` (n, d) without NaN."""
         defined = vectors[~np.isnan(vectors).any(axis=1)]
         return cls(len(defined), defined.sum(axis=0, dtype=np.float64))
 
     def merge(self, other: VectorSum) -> VectorSum:
-        """Of both together."""
+        """Add the sum of other vectors."""
         return VectorSum(self.count + other.count, self.total + other.total)
 
 
 @dataclass
 class ShardSummary:
-    """Everything that the corpus figures need of one shard, or of several merged.
+    """All that the corpus figures need of one shard, or of several merged ones.
 
     Attributes:
-        n: Scored samples.
-        skipped: Samples left out.
-        images: Distinct images; one that stands in several shards counts in each.
-        cut: Captions that did not fit the context length.
-        metrics: By metric name.
-        gap: By standardizer the sums of distinct images and of distinct captions.
+        n: Number of scored samples.
+        skipped: Number of skipped samples.
+        images: Number of distinct images; an image in several shards counts in each.
+        cut: Number of captions over the context length.
+        metrics: Sums by metric name.
+        gap: Sums of distinct images and of distinct captions by standardizer name.
         examples: Id and reason of the first skipped samples.
     """
 
@@ -141,7 +144,7 @@ class ShardSummary:
     examples: list[tuple[str, str]] = field(default_factory=list)
 
     def merge(self, other: ShardSummary) -> ShardSummary:
-        """The summary of both; one of nothing leaves the other as it is."""
+        """Add another summary; an empty one changes nothing."""
         metrics = {**self.metrics, **other.metrics}
         for name in self.metrics.keys() & other.metrics.keys():
             metrics[name] = self.metrics[name].merge(other.metrics[name])
@@ -160,7 +163,7 @@ class ShardSummary:
         )
 
     def centroid_distance(self, standardizer: str) -> float | None:
-        """Distance of the two mean vectors; None where either is of nothing or was not computed."""
+        """Compute the distance of the two mean vectors; None if either has no vectors."""
         images, captions = self.gap.get(standardizer, (None, None))
         if images is None or captions is None or not images.count or not captions.count:
             return None
@@ -168,14 +171,14 @@ class ShardSummary:
         return float(np.sqrt((difference * difference).sum()))
 
     def to_data(self) -> dict[str, Any]:
-        """Plain data, as an output shard keeps it."""
+        """Return plain data, as stored in an output shard."""
         return {
             "n": self.n,
             "skipped": self.skipped,
             "images": self.images,
             "cut": self.cut,
             "metrics": {
-                name: [s.count, s.total, s.zeros, s.drawn.tolist(), s.drawn_count.tolist(), s.scale]
+                name: [s.count, s.total, s.zeros, s.resampled.tolist(), s.resampled_count.tolist(), s.scale]
                 for name, s in self.metrics.items()
             },
             "gap": {name: [[s.count, s.total.tolist()] for s in sums] for name, sums in self.gap.items()},
@@ -184,17 +187,17 @@ class ShardSummary:
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> ShardSummary:
-        """What ``to_data`` wrote; raises KeyError, TypeError or ValueError for anything else."""
+        """Restore a summary from ``to_data``; raises KeyError, TypeError, or ValueError for anything else."""
         metrics = {
             name: MetricSums(
                 int(count),
                 float(total),
                 int(zeros),
-                np.array(drawn, dtype=np.float64),
-                np.array(drawn_count, dtype=np.float64),
+                np.array(resampled, dtype=np.float64),
+                np.array(resampled_count, dtype=np.float64),
                 None if scale is None else ReferenceQuartiles(tuple(scale[0]), tuple(scale[1]), str(scale[2])),
             )
-            for name, (count, total, zeros, drawn, drawn_count, scale) in data["metrics"].items()
+            for name, (count, total, zeros, resampled, resampled_count, scale) in data["metrics"].items()
         }
         gap = {}
         for name, sums in data["gap"].items():
@@ -203,3 +206,48 @@ class ShardSummary:
         counts = {key: int(data[key]) for key in ("n", "skipped", "images", "cut")}
         examples = [(str(name), str(reason)) for name, reason in data["examples"]]
         return cls(**counts, metrics=metrics, gap=gap, examples=examples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusMetric(MetricSummary):
+    """One metric over all shards, with an interval by Poisson bootstrap over images.
+
+    Attributes:
+        n: Number of defined scores.
+    """
+
+    n: int
+
+
+@dataclass(frozen=True)
+class CorpusSummary(Report):
+    """Figures of a corpus; the scores of its samples are in the output shards.
+
+    Attributes:
+        n: Number of scored samples.
+        n_skipped: Number of skipped samples.
+        metrics: Figures by metric name.
+        gap: Centroid distance by standardizer name.
+        skipped: The first skipped samples.
+        notes: Notes for the reader.
+    """
+
+    SCHEMA = Result.SCHEMA
+
+    n: int
+    n_skipped: int
+    metrics: dict[str, CorpusMetric]
+    gap: dict[str, float | None]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, schema ``i0tscore.result/1`` without samples."""
+        return {
+            "schema": self.SCHEMA,
+            "n": self.n,
+            "skipped": [skipped._asdict() for skipped in self.skipped],
+            "scores": {name: metric.to_dict() for name, metric in self.metrics.items()},
+            "gap": {"measure": "centroid_distance", **self.gap},
+            "notes": list(self.notes),
+        }

@@ -13,7 +13,7 @@ from i0tscore.render.document import UNDEFINED, Document, Notes, Signatures, Tab
 from i0tscore.results import Result
 
 if TYPE_CHECKING:
-    from i0tscore.integrations.shard_corpus import CorpusSummary
+    from i0tscore.integrations.shard_summary import CorpusSummary
 
 _BREAKDOWN = ("semantic", "image_bias", "caption_bias")
 """Parts of the breakdown that differ between samples, in the order shown."""
