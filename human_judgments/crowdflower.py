@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from i0tscore.samples.diagnostics import Diagnostics, Record, quote
-from i0tscore.samples.flickr8k import ADVICE, IMAGE_FOLDERS, clipscore_records, image_folder, locate, rated_pairs
+from i0tscore.samples.flickr8k import IMAGE_FOLDERS, ORIGIN, clipscore_records, image_folder, locate, rated_pairs
 from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set, without
 
 CROWD_FILES = ("CrowdFlowerAnnotations.txt", "crowdflower_flickr8k.json")
@@ -20,7 +20,7 @@ def read_flickr8k_crowd(data: Path, images: Path | None = None, *, look_up: bool
         images: The folder of the images; found next to the file if None.
         look_up: Whether to look up the images.
     """
-    file = locate(data, CROWD_FILES, ADVICE)
+    file = locate(data, CROWD_FILES, ORIGIN)
     diagnostics = Diagnostics()
     counts: dict[str, int] = {}
     if file.suffix == ".json":

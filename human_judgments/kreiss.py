@@ -21,7 +21,7 @@ AUTHORS_SCORES = "authors_clipscores.csv"
 Seen = Literal["preimg", "postimg"]
 
 _RATERS = {"blv": "participant", "sighted": "anon_worker_id"}
-_ADVICE = "it is released with Kreiss et al. 2022, github.com/elisakreiss/contextual-description-evaluation"
+_ORIGIN = "Kreiss et al. 2022, github.com/elisakreiss/contextual-description-evaluation"
 _FIVE_POINTS = RatingScale(1, 5, whole=True)
 
 
@@ -52,8 +52,8 @@ def read_kreiss(
     # How well one can picture the image was asked before it was shown, and only then.
     column = question if raters == "blv" else f"{question}.{'preimg' if 'reconstr' in question else seen}"
     diagnostics = Diagnostics()
-    file = locate(data, (KREISS_FILES[raters],), _ADVICE)
-    names = _image_files(locate(file.parent, (KREISS_FILES["sighted"],), _ADVICE), diagnostics)
+    file = locate(data, (KREISS_FILES[raters],), _ORIGIN)
+    names = _image_files(locate(file.parent, (KREISS_FILES["sighted"],), _ORIGIN), diagnostics)
     rows = []
     for location, record in _table(file, diagnostics, ("context", "img_id", "description", column, _RATERS[raters])):
         name, context = record["img_id"], record["context"]
@@ -86,7 +86,7 @@ def same_descriptions(ratings: RatingSet, others: RatingSet) -> RatingSet:
 
 def read_authors_scores(data: Path) -> dict[str, float]:
     """Read the CLIPScore that Kreiss et al. computed, by description."""
-    file = locate(data, (AUTHORS_SCORES,), _ADVICE)
+    file = locate(data, (AUTHORS_SCORES,), _ORIGIN)
     diagnostics = Diagnostics()
     records = _table(file, diagnostics, ("texts", "clipscore"))
     if not records or diagnostics.any:

@@ -6,20 +6,21 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from human_judgments.crowdflower import CROWD_FILES, read_flickr8k_crowd
 from i0tscore.errors import InputError, SampleFileError
 from i0tscore.results.correlation import CorrelationName
-from i0tscore.samples.datasets import load_hub_dataset
+from i0tscore.samples.datasets import first_line, quiet_datasets, read_dataset
+from i0tscore.samples.diagnostics import Diagnostics
 from i0tscore.samples.flickr8k import CAPTIONS_FILE, EXPERT_FILES, image_folder, locate, read_flickr8k_expert
 from i0tscore.samples.ratings import (
     RATING_COLUMNS,
     RatingScale,
     RatingSet,
     TableRules,
-    read_dataset_ratings,
     read_rating_table,
+    table_ratings,
 )
 
 if TYPE_CHECKING:
@@ -379,6 +380,34 @@ def read_known_set(known: KnownSet, arguments: Arguments) -> tuple[RatingSet, Pa
     return known.read(file, images, look_up=look_up), file, {name: file.with_name(name) for name in names}
 
 
+def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
+    """Load a data set from the Hugging Face hub, or from its cache if the hub is unreachable.
+
+    Raises:
+        InputError: It is in neither.
+    """
+    with quiet_datasets() as datasets:
+        try:
+            return datasets.load_dataset(name, configuration, split=split)
+        except Exception as error:  # the library raises exceptions of many libraries
+            reason = first_line(error)
+            raise InputError(f"{name}: Neither reachable nor cached ({reason}). Give its folder.") from error
+
+
+def read_dataset_ratings(dataset: Any, source: str, name: str, rules: TableRules) -> RatingSet:
+    """Build a rating set from a ``datasets.Dataset``; images inside it are left there until they are scored.
+
+    Args:
+        dataset: The data set.
+        source: Its origin, for messages.
+        name: The name of the set.
+        rules: How to read it.
+    """
+    diagnostics = Diagnostics()
+    records = read_dataset(dataset, rules.schema, diagnostics)
+    return table_ratings(Path(source), name, records, diagnostics, rules)
+
+
 def read_known_table(
     known: KnownSet,
     data: Path | None,
@@ -411,7 +440,7 @@ def read_known_table(
         dataset = load_hub_dataset(hub.name, hub.configuration, hub.split)
         return read_dataset_ratings(dataset, hub.name, known.name, known.rules), Path(hub.name)
     is_dataset = (data / "state.json").is_file() or (data / "dataset_info.json").is_file()
-    file = data if is_dataset else locate(data, known.files, f"it comes from {known.origin}")
+    file = data if is_dataset else locate(data, known.files, known.origin)
     folder = image_folder(images, file, ("images",), look_up=look_up and not is_dataset)
     root = None if folder is None else folder.root
     return read_rating_table(file, name=known.name, images=root, rules=known.rules), file

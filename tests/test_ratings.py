@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from human_judgments.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_known_table, verify
+from human_judgments.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_dataset_ratings, read_known_table, verify
 from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.results.correlation import correlation
 from i0tscore.samples.ratings import (
@@ -16,7 +16,6 @@ from i0tscore.samples.ratings import (
     RatingScale,
     RatingSet,
     TableRules,
-    read_dataset_ratings,
     read_rating_table,
     read_scores_of,
 )
@@ -160,8 +159,8 @@ def test_averaging_takes_the_mean_of_each_item_and_says_so():
     assert means.item.tolist() == [0, 1, 2]
     assert means.clusters == ("0", "1", "2")
     assert AVERAGED in means.notes
-    assert ratings.several_raters
-    assert not means.several_raters
+    assert ratings.n > len(ratings.samples)
+    assert means.n == len(means.samples)
 
 
 def test_averaging_noisy_raters_raises_agreement():

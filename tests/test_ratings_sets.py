@@ -110,9 +110,7 @@ def test_shares_must_be_those_of_the_counts(flickr8k):
 
 
 def test_missing_files_and_images_say_where_to_get_them(flickr8k, tmp_path):
-    with pytest.raises(
-        InputError, match=r"No ExpertAnnotations.txt or flickr8k.json found\. The text files of Flickr8k"
-    ):
+    with pytest.raises(InputError, match=r"No ExpertAnnotations.txt or flickr8k.json found.*\(text files of Flickr8k"):
         read_flickr8k_expert(tmp_path / "flickr8k" / "images_224")
     (flickr8k / "images_224" / "two.jpg").unlink()
     with pytest.raises(SampleFileError, match=r'No image "two\.jpg"'):

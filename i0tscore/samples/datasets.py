@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from i0tscore.errors import InputError, SampleFileError
+from i0tscore.errors import SampleFileError
 from i0tscore.samples.diagnostics import (
     ID_FIELDS,
     Diagnostics,
@@ -35,38 +35,19 @@ _BATCH_ROWS = 1000
 _STREAM_ROWS = 64
 
 
-def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
-    """Load a data set from the Hugging Face hub, or from its cache if the hub is unreachable.
-
-    Raises:
-        InputError: It is in neither.
-    """
-    import datasets
-
-    with _quiet(datasets):
-        try:
-            return datasets.load_dataset(name, configuration, split=split)
-        except Exception as error:  # the library raises exceptions of many libraries
-            raise InputError(
-                f"{name}: Neither reachable nor cached ({_first_line(error)}). Give a folder that has the data set."
-            ) from error
-
-
 def read_saved_dataset(source: Source) -> list[Record]:
     """Read a parquet file or a folder written by ``Dataset.save_to_disk``.
 
     Raises:
         SampleFileError: It cannot be read, or has several splits.
     """
-    import datasets
-
     path = source.path
-    with _quiet(datasets):
+    with quiet_datasets() as datasets:
         try:
             read = datasets.load_from_disk if path.is_dir() else datasets.Dataset.from_parquet
             dataset = read(str(path))
         except Exception as error:  # the library raises exceptions of many libraries
-            message = f"The datasets library cannot read it ({_first_line(error)}). Write it again."
+            message = f"The datasets library cannot read it ({first_line(error)}). Write it again."
             raise SampleFileError(path, [message]) from error
     if isinstance(dataset, datasets.DatasetDict):
         splits = preview(sorted(dataset), 8)
@@ -115,21 +96,24 @@ def _read_cell(table: Any, row: int, column: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
-    """Turn off the library's progress bars and log; errors are raised anyway."""
+def quiet_datasets() -> Iterator[Any]:
+    """Yield the ``datasets`` library with its progress bars and log turned off; errors are raised anyway."""
+    import datasets
+
     enabled = not datasets.are_progress_bars_disabled()
     verbosity = datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        yield
+        yield datasets
     finally:
         datasets.logging.set_verbosity(verbosity)
         if enabled:
             datasets.enable_progress_bars()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type if it has none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

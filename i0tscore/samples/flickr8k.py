@@ -16,16 +16,16 @@ from i0tscore.samples.text import BROKEN, read_columns, read_json
 IMAGE_FOLDERS = ("images_224", "Flicker8k_Dataset", "Flickr8k_Dataset", "images", "Images")
 CAPTIONS_FILE = "Flickr8k.token.txt"
 EXPERT_FILES = ("ExpertAnnotations.txt", "flickr8k.json")
-ADVICE = "The text files of Flickr8k and the JSON files of CLIPScore hold these ratings."
+ORIGIN = "text files of Flickr8k, or JSON files of CLIPScore"
 
 
-def locate(data: Path, names: tuple[str, ...], advice: str) -> Path:
+def locate(data: Path, names: tuple[str, ...], origin: str) -> Path:
     """Return the first of several files: the path itself, or in the folder, or in a folder directly inside it.
 
     Args:
         data: A file or a folder.
         names: File names in order of preference; may be patterns such as ``*.json``.
-        advice: Where to get the files, for the message.
+        origin: Where the files come from, for the message.
 
     Raises:
         InputError: There is none.
@@ -36,7 +36,7 @@ def locate(data: Path, names: tuple[str, ...], advice: str) -> Path:
         for pattern in (name, f"*/{name}"):
             if found := sorted(data.glob(pattern)):
                 return found[0]
-    raise InputError(f"{data}: No {' or '.join(names)} found. {advice}")
+    raise InputError(f"{data}: No {' or '.join(names)} found. Try another folder, or get the files ({origin}).")
 
 
 def image_folder(given: Path | None, file: Path, usual: tuple[str, ...], *, look_up: bool) -> ImageFolder | None:
@@ -72,7 +72,7 @@ def read_flickr8k_expert(data: Path, images: Path | None = None, *, look_up: boo
         images: The folder of the images; found next to the file if None.
         look_up: Whether to look up the images.
     """
-    file = locate(data, EXPERT_FILES, ADVICE)
+    file = locate(data, EXPERT_FILES, ORIGIN)
     diagnostics = Diagnostics()
     if file.suffix == ".json":
         rows = list(clipscore_records(file, diagnostics))
@@ -116,7 +116,7 @@ def rated_pairs(
         diagnostics: Collects the problems.
         names: What the columns hold: the image, the id of the caption, and others.
     """
-    captions = _read_captions(locate(file.parent, (CAPTIONS_FILE,), ADVICE), diagnostics)
+    captions = _read_captions(locate(file.parent, (CAPTIONS_FILE,), ORIGIN), diagnostics)
     of_image: dict[str, list[str]] = {}
     for identifier, caption in captions.items():
         of_image.setdefault(identifier.rpartition("#")[0], []).append(caption)

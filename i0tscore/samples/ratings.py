@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.samples.datasets import read_dataset
 from i0tscore.samples.diagnostics import (
     Diagnostics,
     Location,
@@ -122,11 +121,6 @@ class RatingSet:
     def n(self) -> int:
         """Number of ratings."""
         return len(self.rating)
-
-    @property
-    def several_raters(self) -> bool:
-        """Whether some item has more than one rating."""
-        return self.n > len(self.samples)
 
     def averaged(self) -> RatingSet:
         """Return one row per item with the mean of its ratings, and a note on it.
@@ -368,34 +362,18 @@ def read_rating_table(
     file, rules, diagnostics = Path(path), rules or TableRules(), Diagnostics()
     records = read_records(file, rules.schema, diagnostics)
     folder = None if images is None else ImageFolder(Path(images))
-    return _rating_set(file, name or file.stem, records, diagnostics, rules, folder)
+    return table_ratings(file, name or file.stem, records, diagnostics, rules, folder)
 
 
-def read_dataset_ratings(
-    dataset: Any, source: str, name: str, rules: TableRules, folder: ImageFolder | None = None
-) -> RatingSet:
-    """Build a rating set from a ``datasets.Dataset``, e.g. one from the hub.
-
-    Args:
-        dataset: The data set; images inside it are left there until they are scored.
-        source: Its origin, for messages.
-        name: The name of the set.
-        rules: How to read it.
-        folder: The folder of images outside the data set.
-    """
-    diagnostics = Diagnostics()
-    records = read_dataset(dataset, rules.schema, diagnostics)
-    return _rating_set(Path(source), name, records, diagnostics, rules, folder)
-
-
-def _rating_set(
+def table_ratings(
     path: Path,
     name: str,
     records: list[Record],
     diagnostics: Diagnostics,
     rules: TableRules,
-    folder: ImageFolder | None,
+    folder: ImageFolder | None = None,
 ) -> RatingSet:
+    """Build a rating set from the records of a table, as ``read_rating_table`` does."""
     chosen = rules.schema.choose(fields_of(records))
     if "rater" not in chosen and not rules.allow_duplicates:
         _report_copies(records, diagnostics, 'name the raters in a column "rater"')
