@@ -22,41 +22,19 @@ from i0tscore.inversion import invert_captions, invert_images
 from i0tscore.inversion.invert import PAPER_INPUTS
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.render.document import UNDEFINED, Table
+from studies import inversion_tasks as study
 from studies.embedder import Embedder, open_embedder
 from studies.flickr8k import AGREEING, CLASSES, OTHERS, TEMPLATES
 from studies.gap import direction
-from studies.inversion_tasks import (
-    ACCURACIES,
-    BASELINE,
-    CAPTIONS,
-    CONDITIONS,
-    GALLERY,
-    IMAGES,
-    MEAN,
-    QUERIES,
-    RULES,
-    TIMED,
-    Crossed,
-    Material,
-    Score,
-    Task,
-    compare_references,
-    cross,
-    image_to_image,
-    image_to_text,
-    read_material,
-    text_to_image,
-    text_to_text,
-    zero_shot,
-)
+from studies.inversion_tasks import ACCURACIES, BASELINE, GALLERY, QUERIES, Crossed, Material, Score
 
 SCHEMA = "i0tscore.inversion/1"
 WITHIN = ("mAP", "mAP@R", "R-precision", "R@1")
 
 LABELS = {
     BASELINE: "not inverted",
-    IMAGES: "the captions' images as queries",
-    CAPTIONS: "the mean of the images' captions as queries",
+    study.IMAGES: "the captions' images as queries",
+    study.CAPTIONS: "the mean of the images' captions as queries",
 }
 """Names in tables of what the JSON calls otherwise."""
 DESCRIPTIONS = {
@@ -183,15 +161,15 @@ def command(task: str, folder: str, model: str | None) -> str:
     return UNDEFINED if model is None else f"i0tscore retrieve {inputs} --task {name} --invert {method} --model {model}"
 
 
-def replications(tasks: Mapping[str, Task]) -> Iterator[dict[str, Any]]:
+def replications(tasks: Data) -> Iterator[dict[str, Any]]:
     """Yield the published changes of each task, next to the difference measured at the last update."""
     for name in dict.fromkeys(change.task for change in AVERAGES):
         points = [change.points for change in AVERAGES if change.task == name]
-        last = [line for line in tasks[name].lines if line.what == QUERIES][-1]
-        ours = next(iter(last.differences.values()))
-        if ours.interval is not None:
-            reading = direction(sum(points), *ours.interval)
-            yield {"task": name, "theirs": points, "ours": ours.to_dict(), "reading": reading}
+        last = [line for line in tasks[name]["lines"] if line["what"] == QUERIES][-1]
+        ours = next(iter(last["differences"].values()))
+        if ours["interval"] is not None:
+            reading = direction(sum(points), *ours["interval"])
+            yield {"task": name, "theirs": points, "ours": ours, "reading": reading}
 
 
 def render(data: Data) -> Page:
@@ -207,7 +185,7 @@ def render(data: Data) -> Page:
         replication_table(data),
         "## Inversion",
         inversion_table(inverted),
-        f"Processor seconds are measured on one batch, of up to {TIMED} items.",
+        f"Processor seconds are measured on one batch, of up to {study.TIMED} items.",
         "## Text to text",
         *task_blocks("text–text", tasks),
         "## Image to image",
@@ -323,8 +301,8 @@ def reference_tables(references: Data, last: int) -> list[str | Table]:
             rule,
             *(percent(scores[Score(condition, rule, step)]["from_plain"], signed=True) for step in steps),
         ]
-        for condition in CONDITIONS[:2]
-        for rule in RULES
+        for condition in study.CONDITIONS[:2]
+        for rule in study.RULES
     ]
     header = ["standardizer", "rule", "plain", "crossed", "difference", "from the best plain one"]
     return [
@@ -378,7 +356,7 @@ def _draw(data: Data, figure: Any) -> None:
             points = [(line["updates"], line["values"]["mAP"]) for line in lines if line["what"] == what]
             _draw_curve(axes, what, points, color)
         axes.set_title(f"{name} mAP × 100", fontsize=9)
-    scores = [s for s in data["references"]["scores"] if (s["condition"], s["rule"]) == ("post", MEAN)]
+    scores = [s for s in data["references"]["scores"] if (s["condition"], s["rule"]) == ("post", study.MEAN)]
     _draw_level(last, "references as captions", scores[0]["tau_c"])
     _draw_curve(last, "references inverted", [(s["updates"], s["tau_c"]) for s in scores if s["updates"]], BLUE)
     last.set_title("Expert τ-c × 100, RefI0TScore (mean)", fontsize=9)
@@ -427,22 +405,22 @@ def main(
     """Retrieval, classification and reference scores with one side inverted, on Flickr8k's test split."""
     model, resampling = arguments.required_model(), arguments.resampling
     with open_embedder(model) as embedder:
-        material = read_material(embedder, arguments, queries)
+        material = study.read_material(embedder, arguments, queries)
         oti, ovi = _invert(embedder, material, (steps, caption_steps), inverted, quiet=model.quiet)
     tasks = {
-        "text–text": text_to_text(material, ovi, resampling),
-        "image–image": image_to_image(material, oti, resampling),
-        "zero-shot": zero_shot(material, oti, resampling),
-        "image–text": image_to_text(material, oti, resampling),
-        "text–image": text_to_image(material, ovi, resampling),
+        "text–text": study.text_to_text(material, ovi, resampling),
+        "image–image": study.image_to_image(material, oti, resampling),
+        "zero-shot": study.zero_shot(material, oti, resampling),
+        "image–text": study.image_to_text(material, oti, resampling),
+        "text–image": study.text_to_image(material, ovi, resampling),
     }
-    references = compare_references(material, ovi, resampling)
+    references = study.compare_references(material, ovi, resampling)
     fingerprint = asdict(embedder.fingerprint)
     notes = (
         f"Flickr8k, test split: {len(material.names):,} images with {len(material.captions):,} captions, "
-        f"{len(material.labeled)} of them with a class, and {references.ratings:,} ratings of {references.items:,} "
-        f"pairs; model {arguments.label}. Images are inverted into the texts' region (OTI), captions into the images' "
-        'region (OVI), as in Mistretta et al., "Cross the Gap", ICLR 2025.',
+        f"{len(material.labeled)} of them with a class, and {references['ratings']:,} ratings of "
+        f"{references['items']:,} pairs; model {arguments.label}. Images are inverted into the texts' region (OTI), "
+        'captions into the images\' region (OVI), as in Mistretta et al., "Cross the Gap", ICLR 2025.',
         *(LITE if arguments.label == "lite" else ()),
         *NOTES,
         f"statistics of post: {material.statistics.name}",
@@ -456,8 +434,8 @@ def main(
         "resampling": asdict(resampling),
         "photographs": len(material.names),
         "inverted": {one.method: one.to_dict() for one in (oti, ovi)},
-        "tasks": {name: task.to_dict() for name, task in tasks.items()},
-        "references": references.to_dict(),
+        "tasks": tasks,
+        "references": references,
         "replication": list(replications(tasks)),
         "notes": list(notes),
     }
@@ -472,8 +450,8 @@ def _invert(
     ovi = partial(invert_captions, embedder.encoder, progress=progress)
     folders = [None if folder is None else folder / name for name in (OTI, OVI)]
     return (
-        cross(oti, material.images, material.names, updates=updates[0], folder=folders[0]),
-        cross(ovi, material.captions, material.caption_ids, updates=updates[1], folder=folders[1]),
+        study.cross(oti, material.images, material.names, updates=updates[0], folder=folders[0]),
+        study.cross(ovi, material.captions, material.caption_ids, updates=updates[1], folder=folders[1]),
     )
 
 

@@ -32,6 +32,8 @@ from studies.gap import pair_statistics
 Vectors = NDArray[np.float32]
 Values = Mapping[str, NDArray[np.float64]]
 """One number per query, by measure."""
+Row = dict[str, Any]
+"""Plain data, as in the JSON of reports."""
 
 EVAL_STEPS = (0, 17, 50, 150, 500)
 """Numbers of updates to evaluate, besides the last. Retrieval with the paper's R = 4 is best at 17."""
@@ -53,21 +55,6 @@ WEIGHT = 2.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rated:
-    """Rated captions.
-
-    Attributes:
-        captions: Caption of each rated item (m, d).
-        images: Row of its image in ``Material.images`` (m,).
-        ratings: The ratings.
-    """
-
-    captions: Vectors
-    images: NDArray[np.int64]
-    ratings: RatingSet
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Material:
     """Unit embeddings of Flickr8k's test split.
 
@@ -78,7 +65,9 @@ class Material:
         labeled: Rows of the images that have a class (l,).
         labels: Row of each one's class (l,).
         classes: Class vectors (c, d).
-        rated: Rated captions; their references are the images' captions.
+        rated: Rated captions (m, d); their references are the captions of their images.
+        rated_images: Row of each rated caption's image (m,).
+        ratings: Ratings of the m captions.
         statistics: Statistics of ``post``.
     """
 
@@ -88,7 +77,9 @@ class Material:
     labeled: NDArray[np.int64]
     labels: NDArray[np.int64]
     classes: Vectors
-    rated: Rated
+    rated: Vectors
+    rated_images: NDArray[np.int64]
+    ratings: RatingSet
     statistics: Statistics
 
     @property
@@ -205,13 +196,18 @@ def read_material(embedder: Embedder, arguments: Arguments, count: int | None) -
         labeled,
         labels,
         class_vectors(class_features(embedder)),
-        _rated(embedder, arguments, names, texts),
+        *_rated(embedder, arguments, names, texts),
         statistics or pair_statistics(images, captions, OWN),
     )
 
 
-def _rated(embedder: Embedder, arguments: Arguments, names: Sequence[str], texts: Sequence[str]) -> Rated:
-    """Return the expert ratings of these images, whose references are these texts."""
+def _rated(
+    embedder: Embedder, arguments: Arguments, names: Sequence[str], texts: Sequence[str]
+) -> tuple[Vectors, NDArray[np.int64], RatingSet]:
+    """Return the rated captions of these images, the rows of their images, and their ratings.
+
+    The references of the captions must be these texts.
+    """
     file = arguments.local_file(EXPERT_FILES, "Flickr8k (Hodosh et al. 2013)")
     if file is None:
         raise InputError("Expected the files of Flickr8k. Try --data.")
@@ -225,66 +221,10 @@ def _rated(embedder: Embedder, arguments: Arguments, names: Sequence[str], texts
         own = texts[CAPTIONS_PER_IMAGE * row : CAPTIONS_PER_IMAGE * (row + 1)]
         if sorted(sample.references) != sorted(own):
             raise InputError(f"{file}: the references of {names[row]} are not its captions. Download the files again.")
-    return Rated(rows(embedder.captions([sample.caption for sample in ratings.samples])), images, ratings)
+    return rows(embedder.captions([sample.caption for sample in ratings.samples])), images, ratings
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Figures of a task for one method.
-
-    Attributes:
-        what: What is inverted, or ``BASELINE``.
-        updates: Number of updates; None if nothing is inverted.
-        cosine: Mean cosine of the inverted features with their targets.
-        values: Figures by measure, in [0, 1].
-        differences: Differences from ``BASELINE`` on the same resamples; empty for itself.
-    """
-
-    what: str
-    updates: int | None
-    cosine: float | None
-    values: dict[str, Estimate]
-    differences: dict[str, Estimate]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "what": self.what,
-            "updates": self.updates,
-            "cosine": self.cosine,
-            "values": {name: estimate.to_dict() for name, estimate in self.values.items()},
-            "differences": {name: estimate.to_dict() for name, estimate in self.differences.items()},
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task with several methods.
-
-    Attributes:
-        queries: Number of queries in the means.
-        left_out: Number of queries with nothing relevant to find.
-        images: Number of images that are resampled.
-        lines: Figures, ``BASELINE`` first.
-    """
-
-    queries: int
-    left_out: int
-    images: int
-    lines: tuple[Line, ...]
-
-    @property
-    def baseline(self) -> Line:
-        """Figures with nothing inverted."""
-        return self.lines[0]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        counts = {"queries": self.queries, "left_out": self.left_out, "photographs": self.images}
-        return {**counts, "lines": [line.to_dict() for line in self.lines]}
-
-
-def text_to_text(material: Material, ovi: Crossed, resampling: Resampling) -> Task:
+def text_to_text(material: Material, ovi: Crossed, resampling: Resampling) -> Row:
     """Let each caption find the other captions of its image."""
     own, every = material.image_of, np.arange(len(material.captions))
 
@@ -295,7 +235,7 @@ def text_to_text(material: Material, ovi: Crossed, resampling: Resampling) -> Ta
     return _within(retrieve, material.captions, ovi, other, own, resampling)
 
 
-def image_to_image(material: Material, oti: Crossed, resampling: Resampling) -> Task:
+def image_to_image(material: Material, oti: Crossed, resampling: Resampling) -> Row:
     """Let each image with a class find the others of its class."""
     chosen, labels = material.labeled, material.labels
 
@@ -307,7 +247,7 @@ def image_to_image(material: Material, oti: Crossed, resampling: Resampling) -> 
     return _within(retrieve, material.images[chosen], oti.part(chosen), other, chosen, resampling)
 
 
-def image_to_text(material: Material, oti: Crossed, resampling: Resampling) -> Task:
+def image_to_text(material: Material, oti: Crossed, resampling: Resampling) -> Row:
     """Let each image find one of its captions."""
 
     def retrieve(images: Vectors) -> Values:
@@ -316,7 +256,7 @@ def image_to_text(material: Material, oti: Crossed, resampling: Resampling) -> T
     return _across(retrieve, material.images, oti, np.arange(len(material.images)), resampling)
 
 
-def text_to_image(material: Material, ovi: Crossed, resampling: Resampling) -> Task:
+def text_to_image(material: Material, ovi: Crossed, resampling: Resampling) -> Row:
     """Let each caption find its image."""
 
     def retrieve(captions: Vectors) -> Values:
@@ -332,7 +272,7 @@ def _within(
     other: Mapping[str, Values],
     clusters: NDArray[np.int64],
     resampling: Resampling,
-) -> Task:
+) -> Row:
     """Measure the baseline, inverted queries, an inverted gallery, and other queries."""
     found: list[tuple[str, int | None, Values]] = []
     for step, moved in crossed.points.items():
@@ -349,7 +289,7 @@ def _across(
     crossed: Crossed,
     clusters: NDArray[np.int64],
     resampling: Resampling,
-) -> Task:
+) -> Row:
     """Measure the baseline, and queries inverted into the gallery's modality."""
     found = [(QUERIES, step, retrieve(moved)) for step, moved in crossed.points.items()]
     return _task(retrieve(vectors), found, crossed, clusters, resampling)
@@ -361,18 +301,41 @@ def _task(
     crossed: Crossed,
     clusters: NDArray[np.int64],
     resampling: Resampling,
-) -> Task:
+) -> Row:
+    """Return the number of queries, and a line of figures per method, ``BASELINE`` first.
+
+    ``left_out`` queries have nothing relevant to find; ``photographs`` are resampled.
+    """
+
     def estimates(values: Values) -> dict[str, Estimate]:
         return {name: mean_of(column, clusters, resampling) for name, column in values.items()}
 
-    lines = [Line(BASELINE, None, None, estimates(baseline), {})]
+    lines = [_line(BASELINE, None, None, estimates(baseline), {})]
     for what, step, values in found:
         cosine = None if step is None else crossed.cosine(step)
         changes = {name: column - baseline[name] for name, column in values.items()}
-        lines.append(Line(what, step, cosine, estimates(values), estimates(changes)))
+        lines.append(_line(what, step, cosine, estimates(values), estimates(changes)))
     undefined = np.isnan(next(iter(baseline.values())))
     defined = clusters[~undefined]
-    return Task(len(defined), int(undefined.sum()), len(np.unique(defined)), tuple(lines))
+    counts = {"queries": len(defined), "left_out": int(undefined.sum()), "photographs": len(np.unique(defined))}
+    return {**counts, "lines": lines}
+
+
+def _line(
+    what: str,
+    updates: int | None,
+    cosine: float | None,
+    values: Mapping[str, Estimate],
+    differences: Mapping[str, Estimate],
+) -> Row:
+    """Return the figures of a method, and their differences from ``BASELINE`` on the same resamples."""
+    return {
+        "what": what,
+        "updates": updates,
+        "cosine": cosine,
+        "values": {name: estimate.to_dict() for name, estimate in values.items()},
+        "differences": {name: estimate.to_dict() for name, estimate in differences.items()},
+    }
 
 
 def mean_of(values: NDArray[np.float64], clusters: NDArray[np.int64], resampling: Resampling) -> Estimate:
@@ -382,19 +345,19 @@ def mean_of(values: NDArray[np.float64], clusters: NDArray[np.int64], resampling
     return Estimate(float(np.nanmean(values)), bootstrap_mean(values, clusters, resampling))
 
 
-def zero_shot(material: Material, oti: Crossed, resampling: Resampling) -> Task:
+def zero_shot(material: Material, oti: Crossed, resampling: Resampling) -> Row:
     """Assign each image to the class whose captions are most similar.
 
     The class-balanced accuracy of a resample, which may lack a class, is that of the classes it has.
     """
     part, count = oti.part(material.labeled), len(material.labeled)
     baseline = classify(material.images[material.labeled], material.classes, material.labels)
-    lines = [Line(BASELINE, None, None, _accuracies(baseline, resampling), {})]
+    lines = [_line(BASELINE, None, None, _accuracies(baseline, resampling), {})]
     for step, moved in part.points.items():
         found = classify(moved, material.classes, material.labels)
         changes = _accuracy_changes(baseline, found, resampling)
-        lines.append(Line(QUERIES, step, part.cosine(step), _accuracies(found, resampling), changes))
-    return Task(count, 0, count, tuple(lines))
+        lines.append(_line(QUERIES, step, part.cosine(step), _accuracies(found, resampling), changes))
+    return {"queries": count, "left_out": 0, "photographs": count, "lines": lines}
 
 
 def _accuracies(found: Classification, resampling: Resampling) -> dict[str, Estimate]:
@@ -432,61 +395,6 @@ class Score(NamedTuple):
         return Score(str(POST) if self.condition == OWN_MEAN else self.condition, self.rule, None)
 
 
-class ScoreAgreement(NamedTuple):
-    """Agreement of a score with people.
-
-    Attributes:
-        tau_c: τ-c.
-        from_plain: Difference from ``Score.plain`` on the same resamples; None for itself.
-        from_best: Difference from the plain score of the same standardizer with the highest τ-c; None for itself.
-    """
-
-    tau_c: Estimate
-    from_plain: Estimate | None
-    from_best: Estimate | None
-
-
-@dataclass(frozen=True, slots=True)
-class References:
-    """Agreement of scores with plain and with inverted references.
-
-    Attributes:
-        scores: Agreement by score.
-        best: Plain score with the highest τ-c by standardizer.
-        ratings: Number of ratings.
-        items: Number of rated pairs.
-        images: Number of images that are resampled.
-        distances: Distances of the means of ``images``, ``inverted`` captions and ``captions`` from the statistics'
-            image mean.
-    """
-
-    scores: Mapping[Score, ScoreAgreement]
-    best: Mapping[str, Score]
-    ratings: int
-    items: int
-    images: int
-    distances: Mapping[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "ratings": self.ratings,
-            "items": self.items,
-            "photographs": self.images,
-            "distance_to_image_mean": dict(self.distances),
-            "best_plain": {name: score.rule for name, score in self.best.items()},
-            "scores": [
-                {
-                    **score._asdict(),
-                    "tau_c": found.tau_c.to_dict(),
-                    "from_plain": None if found.from_plain is None else found.from_plain.to_dict(),
-                    "from_best_plain": None if found.from_best is None else found.from_best.to_dict(),
-                }
-                for score, found in self.scores.items()
-            ],
-        }
-
-
 def combine(image_side: NDArray[Any], references: NDArray[Any], *, weight: float = 1.0) -> dict[str, NDArray[Any]]:
     """Return scores by rule.
 
@@ -509,9 +417,15 @@ def combine(image_side: NDArray[Any], references: NDArray[Any], *, weight: float
     }
 
 
-def compare_references(material: Material, ovi: Crossed, resampling: Resampling) -> References:
-    """Measure the agreement of every rule with people, with plain and with inverted references."""
-    ratings = material.rated.ratings
+def compare_references(material: Material, ovi: Crossed, resampling: Resampling) -> Row:
+    """Measure the agreement of every rule with people, with plain and with inverted references.
+
+    Returns:
+        Counts, ``distance_to_image_mean``: the distances of the means of images, inverted captions and captions from
+        the statistics' image mean, ``best_plain``: the plain rule with the highest τ-c by standardizer, and ``scores``,
+        each with its τ-c and its differences from ``Score.plain`` and from the best plain score, on the same resamples.
+    """
+    ratings = material.ratings
     found = {
         score: agreement(values[ratings.item], ratings.rating, ratings.clusters, names=["tau_c"], resampling=resampling)
         for score, values in _scores(material, ovi)
@@ -524,46 +438,42 @@ def compare_references(material: Material, ovi: Crossed, resampling: Resampling)
         for condition in CONDITIONS[:2]
     }
 
-    def difference(score: Score, other: Score) -> Estimate | None:
+    def difference(score: Score, other: Score) -> Row | None:
         if score == other:
             return None
         pair = {"one": found[score], "other": found[other]}
-        return agreement_differences(pair, "other", "tau_c", resampling.confidence)[0].estimate
+        return agreement_differences(pair, "other", "tau_c", resampling.confidence)[0].estimate.to_dict()
 
-    return References(
-        {
-            score: ScoreAgreement(
-                one.estimates["tau_c"],
-                difference(score, score.plain),
-                difference(score, best[score.plain.condition]),
-            )
+    means = {"images": material.images, "inverted": ovi.points[ovi.last], "captions": material.captions}
+    return {
+        "ratings": ratings.n,
+        "items": len(ratings.samples),
+        "photographs": len(set(ratings.clusters)),
+        "distance_to_image_mean": {
+            name: centroid_distance(vectors, material.statistics.image.mean[None]) for name, vectors in means.items()
+        },
+        "best_plain": {name: score.rule for name, score in best.items()},
+        "scores": [
+            {
+                **score._asdict(),
+                "tau_c": one.estimates["tau_c"].to_dict(),
+                "from_plain": difference(score, score.plain),
+                "from_best_plain": difference(score, best[score.plain.condition]),
+            }
             for score, one in found.items()
-        },
-        best,
-        ratings.n,
-        len(ratings.samples),
-        len(set(ratings.clusters)),
-        {
-            name: centroid_distance(vectors, material.statistics.image.mean[None])
-            for name, vectors in (
-                ("images", material.images),
-                ("inverted", ovi.points[ovi.last]),
-                ("captions", material.captions),
-            )
-        },
-    )
+        ],
+    }
 
 
 def _scores(material: Material, ovi: Crossed) -> Iterator[tuple[Score, NDArray[np.float64]]]:
     """Yield every score of the rated items (m,)."""
     known, last = material.statistics.gap_statistics, ovi.points[ovi.last]
     own = replace(material.statistics, image=Moments.of(last)).gap_statistics
-    rated, n = material.rated, len(material.images)
 
     def similarities(standardizer: Standardizer, vectors: NDArray[Any]) -> NDArray[np.float64]:
         """Return similarities of rated captions with the standardized vectors (k·n, d) of their images (m, k)."""
-        y = standardizer.apply(rated.captions, known, "caption")
-        of_item = vectors.reshape(n, -1, vectors.shape[1])[rated.images]
+        y = standardizer.apply(material.rated, known, "caption")
+        of_item = vectors.reshape(len(material.images), -1, vectors.shape[1])[material.rated_images]
         return dot(of_item, y[:, None]).astype(np.float64)
 
     for standardizer, weight in ((NONE, WEIGHT), (POST, 1.0)):

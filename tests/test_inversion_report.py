@@ -47,11 +47,8 @@ from studies.inversion_tasks import (
     SIDE,
     WEIGHT,
     Crossed,
-    Line,
     Material,
-    Rated,
     Score,
-    Task,
     compare_references,
     cross,
     image_to_image,
@@ -88,7 +85,9 @@ def made_up() -> Material:
         labeled,
         labeled % 3,
         unit(3, d, seed=4),
-        Rated(unit(40, d, seed=5), np.arange(40) % N, ratings),
+        unit(40, d, seed=5),
+        np.arange(40) % N,
+        ratings,
         pair_statistics(unit(30, d, seed=6) + 0.1, unit(30, d, seed=7) - 0.1, "others"),
     )
 
@@ -136,61 +135,62 @@ def test_retrieval_within_a_modality_is_as_torchmetrics_has_it(measure, name) ->
         ),
     ):
         before = by_torchmetrics(measure, native, native, labels)
-        assert task.baseline.values[name].value == pytest.approx(before.mean(), abs=1e-6)
-        assert task.baseline.values[name].interval == pytest.approx(bootstrap_mean(before, clusters, FEW), abs=1e-6)
-        assert [(line.what, line.updates) for line in task.lines[1:5]] == [
+        assert task["lines"][0]["values"][name]["value"] == pytest.approx(before.mean(), abs=1e-6)
+        assert task["lines"][0]["values"][name]["interval"] == pytest.approx(
+            bootstrap_mean(before, clusters, FEW), abs=1e-6
+        )
+        assert [(line["what"], line["updates"]) for line in task["lines"][1:5]] == [
             (what, step) for what in (QUERIES, GALLERY) for step in (17, 50)
         ]
-        for line in task.lines[1:5]:
-            sides = (native, inverted[line.updates])
-            after = by_torchmetrics(measure, *(sides[::-1] if line.what == QUERIES else sides), labels)
-            assert line.values[name].value == pytest.approx(after.mean(), abs=1e-6)
-            assert line.differences[name].value == pytest.approx((after - before).mean(), abs=1e-6)
+        for line in task["lines"][1:5]:
+            sides = (native, inverted[line["updates"]])
+            after = by_torchmetrics(measure, *(sides[::-1] if line["what"] == QUERIES else sides), labels)
+            assert line["values"][name]["value"] == pytest.approx(after.mean(), abs=1e-6)
+            assert line["differences"][name]["value"] == pytest.approx((after - before).mean(), abs=1e-6)
             expected = bootstrap_mean(after - before, clusters, FEW)
-            assert line.differences[name].interval == pytest.approx(expected, abs=1e-6)
-            cosine = (native * inverted[line.updates]).sum(axis=1).mean()
-            assert line.cosine == pytest.approx(cosine, abs=1e-6)
+            assert line["differences"][name]["interval"] == pytest.approx(expected, abs=1e-6)
+            cosine = (native * inverted[line["updates"]]).sum(axis=1).mean()
+            assert line["cosine"] == pytest.approx(cosine, abs=1e-6)
 
 
 def test_what_belongs_to_the_queries_in_the_other_modality_is_tried_too() -> None:
-    line = text_to_text(MATERIAL, OVI, FEW).lines[-1]
-    assert line.what == IMAGES
+    line = text_to_text(MATERIAL, OVI, FEW)["lines"][-1]
+    assert line["what"] == IMAGES
     own = np.repeat(np.arange(N), 5)
     found = by_torchmetrics(retrieval_average_precision, MATERIAL.images[own], MATERIAL.captions, own)
-    assert line.values["mAP"].value == pytest.approx(found.mean(), abs=1e-6)
-    line = image_to_image(MATERIAL, OTI, FEW).lines[-1]
-    assert line.what == CAPTIONS
+    assert line["values"]["mAP"]["value"] == pytest.approx(found.mean(), abs=1e-6)
+    line = image_to_image(MATERIAL, OTI, FEW)["lines"][-1]
+    assert line["what"] == CAPTIONS
     rows = MATERIAL.labeled
     means = np.stack([MATERIAL.captions[5 * row : 5 * row + 5].mean(axis=0) for row in rows])
     found = by_torchmetrics(retrieval_average_precision, means, MATERIAL.images[rows], MATERIAL.labels)
-    assert line.values["mAP"].value == pytest.approx(found.mean(), abs=1e-6)
+    assert line["values"]["mAP"]["value"] == pytest.approx(found.mean(), abs=1e-6)
 
 
 def test_queries_without_anything_to_find_are_counted() -> None:
     lonely = replace(MATERIAL, labels=np.array([9, *MATERIAL.labels[1:]]))
     task = image_to_image(lonely, OTI, FEW)
-    assert (task.queries, task.left_out, task.images) == (17, 1, 17)
-    text = task_blocks("image–image", {"image–image": task.to_dict()})[0]
+    assert (task["queries"], task["left_out"], task["photographs"]) == (17, 1, 17)
+    text = task_blocks("image–image", {"image–image": task})[0]
     assert "n = 17 queries. 1 more have nothing to find." in text
     texts = text_to_text(MATERIAL, OVI, FEW)
-    assert (texts.queries, texts.left_out, texts.images) == (120, 0, 24)
+    assert (texts["queries"], texts["left_out"], texts["photographs"]) == (120, 0, 24)
 
 
 def test_between_modalities_only_the_queries_are_inverted() -> None:
     x, y, own = MATERIAL.images, MATERIAL.captions, np.repeat(np.arange(N), 5)
     forth, back = image_to_text(MATERIAL, OTI, FEW), text_to_image(MATERIAL, OVI, FEW)
-    for step, line in zip((None, 17, 50), forth.lines, strict=True):
+    for step, line in zip((None, 17, 50), forth["lines"], strict=True):
         queries = x if step is None else OTI.points[step]
         hits = own[(queries @ y.T).argmax(axis=1)] == np.arange(N)
-        assert line.values["R@1"].value == pytest.approx(hits.mean())
-    for step, line in zip((None, 17, 50), back.lines, strict=True):
+        assert line["values"]["R@1"]["value"] == pytest.approx(hits.mean())
+    for step, line in zip((None, 17, 50), back["lines"], strict=True):
         queries = y if step is None else OVI.points[step]
         hits = (queries @ x.T).argmax(axis=1) == own
-        assert line.values["R@1"].value == pytest.approx(hits.mean())
-    assert (forth.queries, back.queries, back.images) == (24, 120, 24)
-    assert back.lines[1].differences["R@1"].value == pytest.approx(
-        back.lines[1].values["R@1"].value - back.baseline.values["R@1"].value
-    )
+        assert line["values"]["R@1"]["value"] == pytest.approx(hits.mean())
+    assert (forth["queries"], back["queries"], back["photographs"]) == (24, 120, 24)
+    baseline, first = (line["values"]["R@1"]["value"] for line in back["lines"][:2])
+    assert back["lines"][1]["differences"]["R@1"]["value"] == pytest.approx(first - baseline)
 
 
 def test_photographs_are_classified_as_they_are_and_inverted() -> None:
@@ -201,29 +201,33 @@ def test_photographs_are_classified_as_they_are_and_inverted() -> None:
         for vectors in (MATERIAL.images, *OTI.points.values())
     ]
     balanced = [np.mean([right[labels == c].mean() for c in range(3)]) for right in rights]
-    for line, right, mean in zip(task.lines, rights, balanced, strict=True):
-        assert line.values["accuracy"].value == pytest.approx(right.mean())
-        assert line.values["balanced accuracy"].value == pytest.approx(mean)
-        if line.what != BASELINE:
-            assert line.differences["accuracy"].value == pytest.approx(right.mean() - rights[0].mean())
-            change = line.differences["balanced accuracy"]
-            assert change.value == pytest.approx(mean - balanced[0])
-            assert change.interval[0] <= change.value <= change.interval[1]
+    for line, right, mean in zip(task["lines"], rights, balanced, strict=True):
+        assert line["values"]["accuracy"]["value"] == pytest.approx(right.mean())
+        assert line["values"]["balanced accuracy"]["value"] == pytest.approx(mean)
+        if line["what"] != BASELINE:
+            assert line["differences"]["accuracy"]["value"] == pytest.approx(right.mean() - rights[0].mean())
+            change = line["differences"]["balanced accuracy"]
+            assert change["value"] == pytest.approx(mean - balanced[0])
+            assert change["interval"][0] <= change["value"] <= change["interval"][1]
     # What is inverted perfectly changes nothing, on no resample.
-    same = zero_shot(MATERIAL, replace(OTI, points={17: MATERIAL.images}), FEW).lines[1]
-    assert {change.interval for change in same.differences.values()} == {(0.0, 0.0)}
+    same = zero_shot(MATERIAL, replace(OTI, points={17: MATERIAL.images}), FEW)["lines"][1]
+    assert [list(change["interval"]) for change in same["differences"].values()] == [[0.0, 0.0]] * 2
 
 
 def tau(values: np.ndarray) -> float:
-    ratings = MATERIAL.rated.ratings
+    ratings = MATERIAL.ratings
     return kendalltau(values[ratings.item], ratings.rating, variant="c").statistic
+
+
+def by_score(found: dict[str, Any]) -> dict[Score, dict[str, Any]]:
+    return {Score(one["condition"], one["rule"], one["updates"]): one for one in found["scores"]}
 
 
 def test_plain_rules_are_the_packages_own() -> None:
     found = compare_references(MATERIAL, OVI, FEW)
-    rated, known = MATERIAL.rated, MATERIAL.statistics.gap_statistics
-    x, y = MATERIAL.images[rated.images], rated.captions
-    z = MATERIAL.captions.reshape(N, 5, -1)[rated.images]
+    scores, known = by_score(found), MATERIAL.statistics.gap_statistics
+    x, y = MATERIAL.images[MATERIAL.rated_images], MATERIAL.rated
+    z = MATERIAL.captions.reshape(N, 5, -1)[MATERIAL.rated_images]
     post = (x, y, z, known.image_mean, known.caption_mean)
     expected = {
         ("none", HARMONIC): ref_clip_score(x, y, z, weight=WEIGHT),
@@ -234,13 +238,13 @@ def test_plain_rules_are_the_packages_own() -> None:
     }
     expected["none", MULTI] = expected["none", MULTI].diagonal()
     for (condition, rule), values in expected.items():
-        agreed = found.scores[Score(condition, rule, None)]
-        assert agreed.tau_c.value == pytest.approx(tau(values), abs=1e-9)
-        assert agreed.from_plain is None
-    assert (found.ratings, found.items, found.images) == (120, 40, 24)
+        agreed = scores[Score(condition, rule, None)]
+        assert agreed["tau_c"]["value"] == pytest.approx(tau(values), abs=1e-9)
+        assert agreed["from_plain"] is None
+    assert (found["ratings"], found["items"], found["photographs"]) == (120, 40, 24)
     # Crossed, both sides are cosines of a caption with the images' region: neither has a weight.
-    moved = OVI.points[17].reshape(N, 5, -1)[rated.images]
-    crossed = found.scores[Score("none", HARMONIC, 17)].tau_c.value
+    moved = OVI.points[17].reshape(N, 5, -1)[MATERIAL.rated_images]
+    crossed = scores[Score("none", HARMONIC, 17)]["tau_c"]["value"]
     assert crossed == pytest.approx(tau(ref_clip_score(x, y, moved, weight=1.0)), abs=1e-9)
     assert crossed != pytest.approx(tau(ref_clip_score(x, y, moved, weight=WEIGHT)), abs=1e-9)
 
@@ -251,62 +255,58 @@ def test_inverted_references_are_compared_as_images() -> None:
     own = replace(MATERIAL.statistics.image, mean=MATERIAL.images.mean(axis=0, dtype=np.float64))
     material = replace(MATERIAL, statistics=replace(MATERIAL.statistics, image=own))
     found = compare_references(material, perfect, FEW)
+    scores = by_score(found)
     for name in ("none", "post", OWN_MEAN):
-        taus = [found.scores[Score(name, rule, 50)].tau_c.value for rule in (SIDE, MEAN, MULTI)]
-        x, y = MATERIAL.images[MATERIAL.rated.images], MATERIAL.rated.captions
+        taus = [scores[Score(name, rule, 50)]["tau_c"]["value"] for rule in (SIDE, MEAN, MULTI)]
+        x, y = MATERIAL.images[MATERIAL.rated_images], MATERIAL.rated
         if name != "none":
             x = normalize(x - own.mean)
             y = normalize(y - MATERIAL.statistics.caption.mean)
         assert taus == pytest.approx([tau((x * y).sum(axis=1))] * 3, abs=1e-6)
-    assert found.distances["inverted"] == pytest.approx(0, abs=1e-6)
-    best = max(RULES, key=lambda rule: found.scores[Score("post", rule, None)].tau_c.value)
-    assert found.best["post"] == Score("post", best, None)
-    for score, agreed in found.scores.items():
+    assert found["distance_to_image_mean"]["inverted"] == pytest.approx(0, abs=1e-6)
+    best = max(RULES, key=lambda rule: scores[Score("post", rule, None)]["tau_c"]["value"])
+    assert found["best_plain"]["post"] == best
+    for score, agreed in scores.items():
         if score.updates is not None:
+            condition = score.plain.condition
             for other, change in (
-                (score.plain, agreed.from_plain),
-                (found.best[score.plain.condition], agreed.from_best),
+                (score.plain, agreed["from_plain"]),
+                (Score(condition, found["best_plain"][condition], None), agreed["from_best_plain"]),
             ):
-                assert change.value == pytest.approx(agreed.tau_c.value - found.scores[other].tau_c.value)
+                assert change["value"] == pytest.approx(agreed["tau_c"]["value"] - scores[other]["tau_c"]["value"])
     assert Score(OWN_MEAN, MEAN, 50).plain == Score("post", MEAN, None)
-    assert Score(OWN_MEAN, MEAN, 17) not in found.scores
+    assert Score(OWN_MEAN, MEAN, 17) not in scores
 
 
 def test_inverted_captions_are_also_centred_on_their_own_mean() -> None:
-    found = compare_references(MATERIAL, OVI, FEW)
-    moved, known, rated = OVI.points[50], MATERIAL.statistics.gap_statistics, MATERIAL.rated
-    y = normalize(rated.captions - known.caption_mean)
+    scores = by_score(compare_references(MATERIAL, OVI, FEW))
+    moved, known = OVI.points[50], MATERIAL.statistics.gap_statistics
+    y = normalize(MATERIAL.rated - known.caption_mean)
     for name, mean in (("post", known.image_mean), (OWN_MEAN, moved.mean(axis=0))):
-        side = normalize(moved - mean).reshape(N, 5, -1)[rated.images] @ y[:, :, None]
-        agreed = found.scores[Score(name, SIDE, 50)].tau_c.value
+        side = normalize(moved - mean).reshape(N, 5, -1)[MATERIAL.rated_images] @ y[:, :, None]
+        agreed = scores[Score(name, SIDE, 50)]["tau_c"]["value"]
         assert agreed == pytest.approx(tau(side.max(axis=(1, 2))), abs=1e-4)
-    values = [found.scores[Score(name, SIDE, 50)].tau_c.value for name in ("post", OWN_MEAN)]
+    values = [scores[Score(name, SIDE, 50)]["tau_c"]["value"] for name in ("post", OWN_MEAN)]
     assert abs(values[0] - values[1]) > 0.005
 
 
-def around(value: float, half: float = 0.01) -> Estimate:
-    return Estimate(value, (value - half, value + half))
+def around(value: float, half: float = 0.01) -> dict[str, Any]:
+    return Estimate(value, (value - half, value + half)).to_dict()
 
 
-def tasks(within: float, across: float = -0.1) -> dict[str, Task]:
+def tasks(within: float, across: float = -0.1) -> dict[str, Any]:
     """Tasks whose figures change so much."""
     found = {}
-    for name, change, other in (
-        ("text–text", within, IMAGES),
-        ("image–image", within, CAPTIONS),
-        ("zero-shot", across, None),
-        ("image–text", across, None),
-        ("text–image", across, None),
+    for name, measure, change in (
+        ("text–text", "mAP", within),
+        ("image–image", "mAP", within),
+        ("zero-shot", "accuracy", across),
     ):
-        measure = {"zero-shot": "accuracy"}.get(name, "R@1" if other is None else "mAP")
-        lines = [Line(BASELINE, None, None, {measure: around(0.5)}, {})]
-        for what in (QUERIES, *[GALLERY] * (other is not None)):
-            for step, part in ((17, 0.5), (150, 1.0)):
-                values = {measure: around(0.5 + part * change)}
-                lines.append(Line(what, step, 0.7, values, {measure: around(part * change)}))
-        if other is not None:
-            lines.append(Line(other, None, None, {measure: around(0.3)}, {measure: around(-0.2)}))
-        found[name] = Task(100, 0, 20, tuple(lines))
+        lines = [{"what": BASELINE, "differences": {}}]
+        for what in (QUERIES, GALLERY):
+            for part in (0.5, 1.0):
+                lines.append({"what": what, "differences": {measure: around(part * change)}})
+        found[name] = {"lines": lines}
     return found
 
 
