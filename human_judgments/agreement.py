@@ -15,16 +15,7 @@ from numpy.typing import NDArray
 
 from human_judgments.preferences import PreferenceSet, preference_accuracy
 from human_judgments.rating_sets import KNOWN_SETS, PUBLISHED, KnownSet, read_known_set, verify
-from human_judgments.report import (
-    Data,
-    Page,
-    bullets,
-    command_block,
-    dot_plot,
-    intervals_note,
-    p_value,
-    percent,
-)
+from human_judgments.report import Data, Page, bullets, command_block, dot_plot, intervals_note, p_value, percent
 from human_judgments.script import Arguments, script
 from i0tscore.cli.options import make_scorer
 from i0tscore.errors import InputError, MissingExtraError

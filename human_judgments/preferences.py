@@ -164,12 +164,7 @@ def preference_accuracy(
 
 
 def _assemble(
-    path: Path,
-    name: str,
-    pairs: list[_Pair],
-    diagnostics: Diagnostics,
-    images: Path | None,
-    max_references: int | None,
+    path: Path, name: str, pairs: list[_Pair], diagnostics: Diagnostics, images: Path | None, max_references: int | None
 ) -> PreferenceSet:
     folder = None if images is None else ImageFolder(images)
     read = [samples for pair in pairs if (samples := _samples(pair, folder, max_references, diagnostics)) is not None]

@@ -409,12 +409,7 @@ def read_dataset_ratings(dataset: Any, source: str, name: str, rules: TableRules
 
 
 def read_known_table(
-    known: KnownSet,
-    data: Path | None,
-    images: Path | None = None,
-    *,
-    look_up: bool = True,
-    offline: bool = False,
+    known: KnownSet, data: Path | None, images: Path | None = None, *, look_up: bool = True, offline: bool = False
 ) -> tuple[RatingSet, Path]:
     """Read a set that is a table, from a file, a folder or the hub.
 

@@ -24,7 +24,7 @@ from i0tscore.samples.flickr8k import locate
 
 _PATH = click.Path(path_type=Path)
 _NOT_REPORTED = {
-    *("data", "images", "output", "weights", "save_scores", "cache_dir", "no_cache", "quiet", "batch_size", "inverted"),
+    *("data", "images", "output", "weights", "save_scores", "cache_dir", "no_cache", "quiet", "batch_size", "inverted")
 }
 """Options that decide where files are or how fast a run is, but no figure: reports leave them out of the command."""
 
@@ -139,10 +139,7 @@ _OPTIONS = _add_options(
     ),
     click.option("--statistics", default="auto", show_default=True, help="auto, builtin, batch, or a file."),
     click.option(
-        "--classic/--no-classic",
-        default=True,
-        show_default=True,
-        help="Add BLEU, ROUGE-L, METEOR, CIDEr and SPICE.",
+        "--classic/--no-classic", default=True, show_default=True, help="Add BLEU, ROUGE-L, METEOR, CIDEr and SPICE."
     ),
     click.option(
         "--scores",

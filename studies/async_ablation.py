@@ -123,12 +123,7 @@ class Study:
 
 
 def lite_rows(
-    data: Path,
-    *,
-    split: Split = "train",
-    cache: Path | None = None,
-    mcsie_pairs: int = 6000,
-    progress: bool = False,
+    data: Path, *, split: Split = "train", cache: Path | None = None, mcsie_pairs: int = 6000, progress: bool = False
 ) -> list[Row]:
     """Run the ablation on ``lite``: train on a split of Flickr8k, measure on its test split.
 
@@ -186,11 +181,7 @@ def clip_rows(data: Path) -> list[Row]:
     train = CachedPairs(images[fit], captions[fit], np.arange(len(fit)))
     study = Study(train, lambda image, caption: figures(image(images[rest]), caption(captions[rest])))
     untrained = replace(TRAINED, epochs=1, learning_rate=0.0, momentum=None, batch_size=len(fit))
-    return [
-        study.fixed("none", NONE),
-        study.fixed("post", POST),
-        study.trained("untrained BN, one batch", untrained),
-    ]
+    return [study.fixed("none", NONE), study.fixed("post", POST), study.trained("untrained BN, one batch", untrained)]
 
 
 def figures(images: NDArray[Any], captions: NDArray[Any]) -> Row:

@@ -10,13 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.gap import normalize
-from i0tscore.results.intervals import (
-    Estimate,
-    Resampling,
-    bootstrap_mean,
-    cluster_weights,
-    percentile_interval,
-)
+from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean, cluster_weights, percentile_interval
 
 TemplateRule = Literal["features", "directions"]
 

@@ -39,21 +39,11 @@ def linear_projectors(encoder: Encoder) -> Projectors:
     if model is None:
         raise ModelError(f"Expected an encoder with an open_clip model, got {type(encoder).__name__}.")
     text = getattr(model, "text", model)
-    found = {
-        "image": getattr(model.visual, "proj", None),
-        "text": getattr(text, "text_projection", None),
-    }
+    found = {"image": getattr(model.visual, "proj", None), "text": getattr(text, "text_projection", None)}
     return Projectors(*(_matrix(part, side, encoder) for side, part in found.items()))
 
 
-def isoclip(
-    embeddings: NDArray[Any],
-    own: NDArray[Any],
-    other: NDArray[Any],
-    *,
-    top: int,
-    bottom: int,
-) -> NDArray[Any]:
+def isoclip(embeddings: NDArray[Any], own: NDArray[Any], other: NDArray[Any], *, top: int, bottom: int) -> NDArray[Any]:
     """Project embeddings of one modality on the middle band of directions that the two projectors share.
 
     With Ψ = own otherᵀ = UΣVᵀ, the paper maps features f to f U Uᵀ own, with the remaining columns of U. U lies in the

@@ -71,6 +71,13 @@ CLASSES = {
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a scene with {}", "a close-up of {}")
 """Prompts for zero-shot classification."""
 
+CLASSES_NOTE = (
+    f"classes: {len(CLASSES)}, read off the captions (studies/flickr8k.py): an image belongs to a class that at least "
+    f"{AGREEING} of its captions name if no other class is named by {OTHERS} or more; {len(TEMPLATES)} templates per "
+    "class, averaged"
+)
+"""Note for reports that use the classes."""
+
 _PATTERNS = {name: re.compile(rf"\b({words})\b", re.IGNORECASE) for name, words in CLASSES.items()}
 
 

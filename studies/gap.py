@@ -57,17 +57,7 @@ from i0tscore.training.i0t_async import AsyncRecipe, AsyncTrainer, CachedPairs
 from studies.async_ablation import TRAINED, VARIANTS
 from studies.classification import Classification, class_vectors, classify
 from studies.embedder import Embedder, open_embedder, rows
-from studies.flickr8k import (
-    AGREEING,
-    CAPTIONS_PER_IMAGE,
-    CLASSES,
-    OTHERS,
-    TEMPLATES,
-    Split,
-    class_features,
-    labeled_rows,
-    read_split,
-)
+from studies.flickr8k import CAPTIONS_PER_IMAGE, CLASSES_NOTE, Split, class_features, labeled_rows, read_split
 from studies.standardizers import Condition, RatedVectors, encode_ratings, read_expert
 
 Vectors = NDArray[np.float32]
@@ -102,9 +92,8 @@ LITE = (
 NOTES = (
     "the paper measures CLIP ViT-B/32, most often fine-tuned, on Flickr30k, CIFAR-100 and Birdsnap; with other data, "
     "compare the direction of changes, not their size",
-    f"classes: {len(CLASSES)}, read off the captions (studies/flickr8k.py): an image belongs to a class that at least "
-    f"{AGREEING} of its captions name if no other class is named by {OTHERS} or more. {len(TEMPLATES)} templates per "
-    "class are averaged, normalized, and then standardized as captions are. As in the paper's code, the averaged "
+    CLASSES_NOTE,
+    "averaged templates are normalized and then standardized as captions are. As in the paper's code, the averaged "
     "vectors are either of unit length (Birdsnap there; class accuracy) or the output of the text tower (CIFAR-100 "
     "there; class accuracy, features averaged)",
     "class accuracy is class-balanced, as in the paper",
@@ -348,25 +337,6 @@ class Measured:
         return data | {name: found.estimates["tau_c"].to_dict() for name, found in self.agreement.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """``post`` with the means of some pairs, over several samples of them.
-
-    Attributes:
-        count: Number of pairs behind the means.
-        gaps: Centroid distance of each sample.
-        expected: Mean over samples of ``expected_residual_gap``.
-        to_caption: R@1 of each sample, one caption per image, in [0, 1].
-        to_image: R@1 in the other direction.
-    """
-
-    count: int
-    gaps: tuple[float, ...]
-    expected: float
-    to_caption: tuple[float, ...]
-    to_image: tuple[float, ...]
-
-
 def measure(condition: Condition, corpus: Corpus, resampling: Resampling) -> Measured:
     """Measure everything under one condition."""
 
@@ -434,7 +404,9 @@ def _balanced(found: Classification) -> NDArray[np.float64]:
     return weighted
 
 
-def sample_sizes(images: Vectors, captions: Vectors, corpus: Corpus, sizes: Sequence[int], draws: int) -> list[Size]:
+def sample_sizes(
+    images: Vectors, captions: Vectors, corpus: Corpus, sizes: Sequence[int], draws: int
+) -> list[dict[str, Any]]:
     """Measure ``post`` with the means of the first pairs of several shuffles (seeds 0, 1, …) of other pairs.
 
     Args:
@@ -443,10 +415,14 @@ def sample_sizes(images: Vectors, captions: Vectors, corpus: Corpus, sizes: Sequ
         corpus: What is measured, with one caption per image.
         sizes: Numbers of pairs; those above m are left out.
         draws: Number of shuffles; one if all pairs are used.
+
+    Returns:
+        Plain data per size: ``count``, the centroid distance (``gaps``) and R@1 with one caption per image
+        (``to_caption``, ``to_image``) of each shuffle, and the mean of ``expected_residual_gap`` (``expected``).
     """
     orders = [np.random.default_rng(seed).permutation(len(images)) for seed in range(draws)]
     first = corpus.captions[:: corpus.captions_per_image]
-    found = []
+    found: list[dict[str, Any]] = []
     for size in sizes:
         if size > len(images):
             continue
@@ -459,7 +435,8 @@ def sample_sizes(images: Vectors, captions: Vectors, corpus: Corpus, sizes: Sequ
             expected = expected_residual_gap(float(dot(x, y).mean()), size)
             samples.append((centroid_distance(x, y), expected, *recalls))
         gaps, expectations, to_caption, to_image = zip(*samples, strict=True)
-        found.append(Size(size, gaps, float(np.mean(expectations)), to_caption, to_image))
+        row = {"count": size, "gaps": gaps, "expected": float(np.mean(expectations))}
+        found.append({**row, "to_caption": to_caption, "to_image": to_image})
     return found
 
 
@@ -534,7 +511,7 @@ def report_data(
         "resampling": asdict(resampling),
         **{key: {name: one.to_dict(resampling) for name, one in part.items()} for key, part in parts.items()},
         "difference": {task: {name: d.to_dict() for name, d in by_name.items()} for task, by_name in compared.items()},
-        "sample_sizes": [asdict(size) for size in sizes],
+        "sample_sizes": sizes,
         "replication": list(replication(compared, last_condition(found))),
         "notes": list(notes),
     }
@@ -589,12 +566,11 @@ def render(data: Data) -> Page:
         "`expected_residual_gap`, without the noise of the measured pairs themselves. The paper has one sample each, "
         "on Flickr30k; its 1,000 pairs are the test set itself.",
         size_table(data["sample_sizes"]),
-        "## Published figures\n\nAn et al. 2025, next to the figures here with in-sample statistics.",
-        severity_table(data),
-        "Changes in points, next to the differences here:",
+        f"## Published figures\n\nAn et al. 2025. {PUBLISHED_CONDITIONS} `here`: the same standardizer in this report, "
+        "with in-sample statistics where there are any.",
+        published_table(data),
+        "Published changes in points, next to the differences here:",
         replication_table(data),
-        f"All rows of the paper's tables. {PUBLISHED_CONDITIONS}",
-        published_table(),
         f"## Conditions\n\n{bullets(notes)}",
     ]
     name = data["encoder"].get("name")
@@ -681,22 +657,6 @@ def size_table(sizes: Sequence[Data]) -> Table:
     return Table([*header, "published CD", "published R@1 to captions", "published R@1 to images"], table)
 
 
-def severity_table(data: Data) -> Table:
-    """Return a table of published centroid distances and LS next to those measured here."""
-    found = {**data["conditions"], **data["whole"]}
-    condition_of = {**last_condition(data["conditions"]), **last_condition(data["whole"])}
-    table: list[list[str]] = []
-    for change in CHANGES:
-        for name, row in ((str(NONE), change.before), (condition_of.get(change.standardizer, ""), change.after)):
-            gap = found[name]["gap"] if name in found else None
-            if gap is None or any(cells[0] == row.name for cells in table):
-                continue
-            cd, ls = (format_estimate(estimate(gap["measures"][measure])) for measure in GAP[:2])
-            published = f"{row.centroid_distance:.3f} {severity(row.centroid_distance)}"
-            table.append([row.name, published, f"{row.linear_separability:.3f}", name, f"{cd} {gap['severity']}", ls])
-    return Table(["published", "CD", "LS", "here", "CD here", "LS here"], table)
-
-
 def replication_table(data: Data) -> Table:
     """Return a table of published changes next to the differences measured here."""
     condition_of = last_condition(data["conditions"])
@@ -709,16 +669,25 @@ def replication_table(data: Data) -> Table:
     return Table(["published change", "model", "here", "task", "published, points", "here, points"], table, left=4)
 
 
-def published_table() -> Table:
-    """Return the rows of the paper's tables."""
+def published_table(data: Data) -> Table:
+    """Return the rows of the paper's tables, next to the centroid distances and LS measured here."""
+    found = {**data["conditions"], **data["whole"]}
+    condition_of = {**last_condition(data["conditions"]), **last_condition(data["whole"])}
+    names = {change.before.name: str(NONE) for change in CHANGES}
+    names |= {change.after.name: condition_of.get(change.standardizer, "") for change in CHANGES}
     table = []
     for row in ROWS:
+        published = (f"{row.centroid_distance:.4f} {severity(row.centroid_distance)}", f"{row.linear_separability:.4f}")
+        gap = found[names[row.name]]["gap"] if names.get(row.name) in found else None
+        here = [UNDEFINED] * 3
+        if gap is not None:
+            cd, ls = (format_estimate(estimate(gap["measures"][measure])) for measure in GAP[:2])
+            here = [names[row.name], f"{cd} {gap['severity']}", ls]
         tasks = (row.to_caption, row.to_image, row.accuracy, row.expert)
-        cells = [f"{row.centroid_distance:.4f}", f"{row.linear_separability:.4f}"]
-        cells += [UNDEFINED if value is None else f"{value:.2f}" for value in tasks]
-        table.append([row.name, row.table, row.model, *cells])
+        cells = [UNDEFINED if value is None else f"{value:.2f}" for value in tasks]
+        table.append([row.name, row.table, row.model, *published, *cells, *here])
     header = ["row", "table", "model", "CD", "LS", TASKS["to_caption"], TASKS["to_image"], "CIFAR-100", "Expert τ"]
-    return Table(header, table, left=3)
+    return Table([*header, "here", "CD here", "LS here"], table, left=3)
 
 
 def _range(values: Sequence[float], scale: float, digits: int) -> str:

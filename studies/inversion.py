@@ -24,7 +24,7 @@ from i0tscore.metrics.metric import PREFIX
 from i0tscore.render.document import UNDEFINED, Table
 from studies import inversion_tasks as study
 from studies.embedder import Embedder, open_embedder
-from studies.flickr8k import AGREEING, CLASSES, OTHERS, TEMPLATES
+from studies.flickr8k import CLASSES_NOTE
 from studies.gap import direction
 from studies.inversion_tasks import ACCURACIES, BASELINE, GALLERY, QUERIES, Crossed, Material, Score
 
@@ -56,9 +56,7 @@ REFERENCE_RULES = (
 )
 NOTES = (
     "a query is never in its own gallery; only one side is inverted at a time",
-    f"classes: {len(CLASSES)}, read off the captions (studies/flickr8k.py): an image belongs to a class that at least "
-    f"{AGREEING} of its captions name if no other class is named by {OTHERS} or more; {len(TEMPLATES)} templates per "
-    "class, averaged",
+    CLASSES_NOTE,
     "a few captions belong to two images; the other image's copy then has the highest possible similarity and counts "
     "as mismatched",
     "intervals are of each figure alone, not corrected for their number; inverted features are sampled once, by seed "
@@ -296,11 +294,7 @@ def reference_tables(references: Data, last: int) -> list[str | Table]:
     ]
     steps = sorted({score.updates for score in scores if score.updates is not None})
     by_step = [
-        [
-            condition,
-            rule,
-            *(percent(scores[Score(condition, rule, step)]["from_plain"], signed=True) for step in steps),
-        ]
+        [condition, rule, *(percent(scores[Score(condition, rule, step)]["from_plain"], signed=True) for step in steps)]
         for condition in study.CONDITIONS[:2]
         for rule in study.RULES
     ]

@@ -22,12 +22,12 @@ from i0tscore.results import Resampling
 from i0tscore.results.correlation import agreement, agreement_differences
 from i0tscore.results.intervals import Estimate, bootstrap_mean, cluster_weights, percentile_interval
 from i0tscore.results.retrieval import cross_modal_ranks, retrieve_by_label
-from i0tscore.samples.flickr8k import EXPERT_FILES, read_flickr8k_expert
 from i0tscore.samples.ratings import RatingSet
 from studies.classification import Classification, class_vectors, classify
 from studies.embedder import Embedder, rows
 from studies.flickr8k import CAPTIONS_PER_IMAGE, class_features, labeled_rows, read_split
 from studies.gap import pair_statistics
+from studies.standardizers import read_expert
 
 Vectors = NDArray[np.float32]
 Values = Mapping[str, NDArray[np.float64]]
@@ -208,19 +208,18 @@ def _rated(
 
     The references of the captions must be these texts.
     """
-    file = arguments.local_file(EXPERT_FILES, "Flickr8k (Hodosh et al. 2013)")
-    if file is None:
-        raise InputError("Expected the files of Flickr8k. Try --data.")
     row_of = {name: row for row, name in enumerate(names)}
-    whole = read_flickr8k_expert(file, arguments.images)
+    whole = read_expert(arguments)
     ratings = whole.only(np.array([sample.image.name in row_of for sample in whole.samples])[whole.item])
     if not ratings.n:
-        raise InputError(f"{file}: expected ratings of the {len(names)} images, found none. Use more images.")
+        raise InputError(f"Expected ratings of the {len(names)} images, found none. Use more images.")
     images = np.array([row_of[sample.image.name] for sample in ratings.samples])
     for row, sample in zip(images.tolist(), ratings.samples, strict=True):
         own = texts[CAPTIONS_PER_IMAGE * row : CAPTIONS_PER_IMAGE * (row + 1)]
         if sorted(sample.references) != sorted(own):
-            raise InputError(f"{file}: the references of {names[row]} are not its captions. Download the files again.")
+            raise InputError(
+                f"Flickr8k-Expert: the references of {names[row]} are not its captions. Download the files again."
+            )
     return rows(embedder.captions([sample.caption for sample in ratings.samples])), images, ratings
 
 

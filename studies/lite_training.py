@@ -25,14 +25,7 @@ from torch.nn import functional
 
 from i0tscore.encoders import lite
 from i0tscore.encoders.images import decode
-from i0tscore.encoders.lite_heads import (
-    HEADS_FILE,
-    IMAGE_FEATURES,
-    TEXT_FEATURES,
-    ImageHeadInput,
-    LiteHead,
-    LiteHeads,
-)
+from i0tscore.encoders.lite_heads import HEADS_FILE, IMAGE_FEATURES, TEXT_FEATURES, ImageHeadInput, LiteHead, LiteHeads
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import I0TScoreError, InputError
 from i0tscore.gap import POST, GapStatistics, Moments, Statistics, centroid_distance
@@ -444,44 +437,20 @@ def _unit(head: LiteHead, features: torch.Tensor) -> torch.Tensor:
     return functional.normalize(head(features), dim=-1)
 
 
-@dataclass(frozen=True, slots=True)
-class DevFigures:
-    """Figures of a pair of heads on held-out images.
+def dev_figures(images: Features, captions: Features, image_mean: Moments, caption_mean: Moments) -> dict[str, float]:
+    """Measure embeddings of held-out images (n, d) and captions (5n, d) with the training means.
 
-    Attributes:
-        image_to_text: R@1 in percent by cosine; all five captions of an image count.
-        text_to_image: R@1 in percent by cosine.
-        image_to_text_post: R@1 under ``post`` with the training means.
-        text_to_image_post: R@1 under ``post`` with the training means.
-        gap: Centroid distance.
-        gap_post: Centroid distance under ``post``.
+    Returns:
+        R@1 in percent in both directions by cosine and under ``post``, where all five captions of an image count, the
+        centroid distance by cosine and under ``post``, and the mean of the recalls as ``criterion``, by which seeds and
+        recipes are chosen.
     """
-
-    image_to_text: float
-    text_to_image: float
-    image_to_text_post: float
-    text_to_image_post: float
-    gap: float
-    gap_post: float
-
-    @property
-    def criterion(self) -> float:
-        """Mean of the four recalls, by which seeds and recipes are chosen."""
-        return (self.image_to_text + self.text_to_image + self.image_to_text_post + self.text_to_image_post) / 4
-
-    def to_dict(self) -> dict[str, float]:
-        """Return plain data, with the criterion."""
-        return {**asdict(self), "criterion": self.criterion}
-
-
-def dev_figures(images: Features, captions: Features, image_mean: Moments, caption_mean: Moments) -> DevFigures:
-    """Measure embeddings of held-out images (n, d) and captions (5n, d) with the training means."""
     means = GapStatistics(image_mean.mean, caption_mean.mean)
     x, y = POST.apply(images, means, "image"), POST.apply(captions, means, "caption")
-    (to_caption,), (to_image,) = recall(images, captions, (1,))
-    (to_caption_post,), (to_image_post,) = recall(x, y, (1,))
-    gaps = centroid_distance(images, captions), centroid_distance(x, y)
-    return DevFigures(to_caption, to_image, to_caption_post, to_image_post, *gaps)
+    recalls = [value for sides in ((images, captions), (x, y)) for (value,) in recall(sides[0], sides[1], (1,))]
+    names = ("image_to_text", "text_to_image", "image_to_text_post", "text_to_image_post")
+    gaps = {"gap": centroid_distance(images, captions), "gap_post": centroid_distance(x, y)}
+    return {**dict(zip(names, recalls, strict=True)), **gaps, "criterion": sum(recalls) / len(recalls)}
 
 
 def lite_statistics(heads: Heads, data: LiteData, space: str) -> Statistics:
@@ -521,7 +490,7 @@ def check_encoder(encoder: Encoder, heads: Heads, data: LiteData, dev: Flickr8kS
     return difference
 
 
-def train_lite(data: Path, output: Path, features: Path, seeds: int, recipe: HeadRecipe) -> list[DevFigures]:
+def train_lite(data: Path, output: Path, features: Path, seeds: int, recipe: HeadRecipe) -> list[dict[str, float]]:
     """Train one pair of heads per seed, write the best with its statistics, and return all dev figures."""
     train, dev = read_split(data, "train"), read_split(data, "dev")
     prepared = prepare(train, dev, features)
@@ -530,7 +499,7 @@ def train_lite(data: Path, output: Path, features: Path, seeds: int, recipe: Hea
         dev_figures(*embed_pairs(heads, prepared.dev), *map(Moments.of, embed_pairs(heads, prepared.train)))
         for heads in trained
     ]
-    best = max(range(seeds), key=lambda seed: figures[seed].criterion)
+    best = max(range(seeds), key=lambda seed: figures[seed]["criterion"])
     output.mkdir(parents=True, exist_ok=True)
     LiteHeads(prepared.names, prepared.removed, *trained[best]).save(output / HEADS_FILE)
     shipped = LiteHeads.load(output / HEADS_FILE)
@@ -539,7 +508,7 @@ def train_lite(data: Path, output: Path, features: Path, seeds: int, recipe: Hea
     report = {
         "recipe": asdict(recipe),
         "views": VIEWS,
-        "seeds": [one.to_dict() for one in figures],
+        "seeds": figures,
         "chosen_seed": best,
         "encoder_difference": check_encoder(encoder, heads, prepared, dev),
     }
@@ -569,7 +538,7 @@ def main(data: Path, output: Path, features: Path | None, seeds: int, threads: i
         figures = train_lite(data, output, features or output / "features", seeds, HeadRecipe())
     except I0TScoreError as error:
         raise click.ClickException(str(error)) from error
-    rows = [{"seed": seed, **one.to_dict()} for seed, one in enumerate(figures)]
+    rows = [{"seed": seed, **one} for seed, one in enumerate(figures)]
     click.echo(tabulate(rows, headers="keys", floatfmt=".3f", tablefmt="github"))
 
 

@@ -140,11 +140,7 @@ class Side(NamedTuple):
             retrieve_by_label(queries, self.vectors, self.labels[own], self.labels, own=own).values["mAP"]
             for queries in (self.vectors[own], inverted.vectors)
         )
-        row: Row = {
-            "queries": len(own),
-            "steps": inverted.config.steps,
-            "cosine": float(1 - inverted.losses.mean()),
-        }
+        row: Row = {"queries": len(own), "steps": inverted.config.steps, "cosine": float(1 - inverted.losses.mean())}
         for name, values in (("native", native), ("crossed", crossed), ("difference", crossed - native)):
             interval = bootstrap_mean(values, self.clusters[own], resampling)
             row[name] = Estimate(float(np.nanmean(values)), interval).to_dict()

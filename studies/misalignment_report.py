@@ -353,12 +353,7 @@ def _labeled(embedder: Embedder, folder: Path) -> tuple[Vectors, Vectors, NDArra
 
 
 def _projection(
-    name: str,
-    images: Vectors,
-    labels: NDArray[Any],
-    queries: NDArray[np.int64],
-    texts: Vectors,
-    resampling: Resampling,
+    name: str, images: Vectors, labels: NDArray[Any], queries: NDArray[np.int64], texts: Vectors, resampling: Resampling
 ) -> Row:
     """Measure a projection on the principal directions of texts, with the inverted queries and with all images."""
     projected = project_pca(images, texts)

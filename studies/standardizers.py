@@ -13,16 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from human_judgments.report import (
-    Data,
-    Page,
-    bullets,
-    command_block,
-    difference,
-    dot_plot,
-    intervals_note,
-    percent,
-)
+from human_judgments.report import Data, Page, bullets, command_block, difference, dot_plot, intervals_note, percent
 from human_judgments.script import Arguments, script
 from i0tscore.errors import InputError
 from i0tscore.gap import NONE, POST, Moments, Standardizer, Statistics, all_standardizers, centroid_distance, dot

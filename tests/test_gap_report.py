@@ -133,12 +133,12 @@ def test_differences_are_of_the_figures_shown(measured) -> None:
 def test_the_curve_of_sample_sizes_uses_other_means_than_the_measured_ones() -> None:
     corpus = Corpus(*pairs(50))
     small, large = sample_sizes(*pairs(400, seed=3), corpus, (8, 400, 999), draws=3)
-    assert (small.count, large.count) == (8, 400)
-    assert (len(small.gaps), len(large.gaps)) == (3, 1)
-    assert len(set(small.gaps)) == 3
-    assert min(small.gaps) > large.gaps[0] > 0
+    assert (small["count"], large["count"]) == (8, 400)
+    assert (len(small["gaps"]), len(large["gaps"])) == (3, 1)
+    assert len(set(small["gaps"])) == 3
+    assert min(small["gaps"]) > large["gaps"][0] > 0
     whole = pair_statistics(*pairs(400, seed=3), "")
-    assert large.gaps[0] == pytest.approx(
+    assert large["gaps"][0] == pytest.approx(
         centroid_distance(*whole.standardize(POST, corpus.images, corpus.captions)), abs=1e-5
     )
 
