@@ -261,9 +261,9 @@ def test_captions_are_scored_in_one_run_with_pooled_statistics():
     everything = [sample for name in systems for sample in systems[name].samples]
     together = scorer.score([s.image for s in everything], [s.caption for s in everything])["I0TScore"]
     metric = found.metrics["I0TScore"]
-    assert metric.means["a"].value == pytest.approx(together.values[:70].mean())
-    assert metric.means["b"].value == pytest.approx(together.values[70:].mean())
-    assert metric.outcomes["b"].wins == (together.values[70:][::-1] > together.values[:70]).sum()
+    assert metric.systems["a"].mean.value == pytest.approx(together.values[:70].mean())
+    assert metric.systems["b"].mean.value == pytest.approx(together.values[70:].mean())
+    assert metric.systems["b"].wins == (together.values[70:][::-1] > together.values[:70]).sum()
     assert metric.signature["stats"] == together.signature["stats"]
 
 

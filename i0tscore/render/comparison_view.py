@@ -14,7 +14,7 @@ from i0tscore.render.cells import (
     skipped_table,
 )
 from i0tscore.render.document import UNDEFINED, Document, Notes, Signatures, Table
-from i0tscore.results.comparison import Comparison, MetricComparison, Outcomes
+from i0tscore.results.comparison import Comparison, MetricComparison
 from i0tscore.results.correlation import Agreement
 from i0tscore.results.correlation_report import CorrelationReport
 from i0tscore.results.intervals import Estimate
@@ -60,18 +60,19 @@ def comparison_csv(comparison: Comparison) -> str:
     """
     rows = []
     for name, metric in comparison.metrics.items():
-        for system, mean in metric.means.items():
-            outcomes = metric.outcomes.get(system)
+        for system, compared in metric.systems.items():
             rows.append(
                 {
                     "metric": name,
                     "system": system,
                     "n": metric.n,
                     "groups": metric.groups,
-                    "mean": mean,
+                    "mean": compared.mean,
                     "baseline": comparison.baseline,
-                    **difference_cells(metric.differences.get(system)),
-                    **(dict.fromkeys(Outcomes._fields) if outcomes is None else outcomes._asdict()),
+                    **difference_cells(compared.difference),
+                    "wins": compared.wins,
+                    "ties": compared.ties,
+                    "losses": compared.losses,
                 }
             )
     return csv_text(rows)
@@ -165,12 +166,11 @@ def agreement_table(
 
 def _comparison_table(name: str, metric: MetricComparison) -> Table:
     rows = []
-    for system, mean in metric.means.items():
-        if system in metric.differences:
-            cells = [*difference_row(metric.differences[system]), *map(str, metric.outcomes[system])]
-        else:
-            cells = ["baseline", *[UNDEFINED] * 5]
-        rows.append([system, format_estimate(mean), *cells])
+    for system, compared in metric.systems.items():
+        cells = ["baseline", *[UNDEFINED] * 5]
+        if compared.difference is not None:
+            cells = [*difference_row(compared.difference), *map(str, (compared.wins, compared.ties, compared.losses))]
+        rows.append([system, format_estimate(compared.mean), *cells])
     header = ["system", "mean", "difference", "p", "Holm's p", "higher", "equal", "lower"]
     return Table(header, rows, f"{name}, {metric.n} ids, {metric.groups} images")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +23,8 @@ from i0tscore.results.intervals import (
     cluster_weights,
     paired_differences,
 )
-from i0tscore.results.report import Report
+from i0tscore.results.report import Part, Report, Signature
 from i0tscore.results.result import Result
-from i0tscore.results.signature import Signature
 from i0tscore.samples import Skipped
 from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe, preview
 from i0tscore.samples.text import BROKEN, read_json, read_json_lines
@@ -39,46 +37,40 @@ _LISTED_IDS = 10
 _WRITTEN_BY = "`i0tscore score --format json` or `--format jsonl`"
 
 
-class Outcomes(NamedTuple):
-    """Number of samples on which a system scores higher than, the same as, and lower than the baseline."""
+@dataclass(frozen=True, slots=True)
+class SystemComparison(Part):
+    """One system under one metric; all but the mean are None for the baseline itself.
 
-    wins: int
-    ties: int
-    losses: int
+    Attributes:
+        mean: Mean over the ids of the comparison.
+        difference: Difference from the baseline.
+        wins: Number of ids on which the system scores higher than the baseline.
+        ties: Number of ids on which both score the same.
+        losses: Number of ids on which the system scores lower.
+    """
+
+    mean: Estimate
+    difference: Difference | None = None
+    wins: int | None = None
+    ties: int | None = None
+    losses: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class MetricComparison:
+class MetricComparison(Part):
     """Comparison of systems under one metric.
 
     Attributes:
         n: Number of ids with a score in every system.
         groups: Number of images that were resampled.
-        means: Mean by system, over those ids.
-        differences: Difference from the baseline by system.
-        outcomes: Wins, ties and losses against the baseline by system.
+        systems: Mean and comparison with the baseline by system.
         signature: Signature of the scores; None if it is not known.
     """
 
     n: int
     groups: int
-    means: dict[str, Estimate]
-    differences: dict[str, Difference]
-    outcomes: dict[str, Outcomes]
+    systems: dict[str, SystemComparison]
     signature: Signature | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        systems = {}
-        for name, mean in self.means.items():
-            difference, outcomes = self.differences.get(name), self.outcomes.get(name)
-            systems[name] = {
-                "mean": mean.to_dict(),
-                "difference": None if difference is None else difference.to_dict(),
-                **(dict.fromkeys(Outcomes._fields) if outcomes is None else outcomes._asdict()),
-            }
-        signature = None if self.signature is None else str(self.signature)
-        return {"n": self.n, "groups": self.groups, "systems": systems, "signature": signature}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +80,8 @@ class Comparison(Report):
     Attributes:
         systems: Names of the systems in the order given.
         baseline: System that the others are compared with.
-        metrics: Comparison by metric.
         resampling: Settings of the intervals.
+        metrics: Comparison by metric.
         skipped: Samples left out.
         notes: Notes for the reader.
     """
@@ -98,22 +90,14 @@ class Comparison(Report):
 
     systems: tuple[str, ...]
     baseline: str
-    metrics: dict[str, MetricComparison]
     resampling: Resampling
+    metrics: dict[str, MetricComparison]
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as in ``docs/comparison.schema.json``; undefined values are None."""
-        return {
-            "schema": self.SCHEMA,
-            "systems": list(self.systems),
-            "baseline": self.baseline,
-            "resampling": {"over": "images", **asdict(self.resampling)},
-            "metrics": {name: metric.to_dict() for name, metric in self.metrics.items()},
-            "skipped": [skipped._asdict() for skipped in self.skipped],
-            "notes": list(self.notes),
-        }
+        return {**Report.to_dict(self), "resampling": {"over": "images", **self.resampling.to_dict()}}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,8 +143,8 @@ def compare_systems(
         >>> one = RunScores(ids, {"CLIPScore": np.arange(8.0)}, {})
         >>> two = RunScores(ids[::-1], {"CLIPScore": np.arange(8.0)[::-1] + 1}, {})
         >>> comparison = compare_systems({"one": one, "two": two}, "one")
-        >>> comparison.metrics["CLIPScore"].outcomes["two"]
-        Outcomes(wins=8, ties=0, losses=0)
+        >>> comparison.metrics["CLIPScore"].systems["two"].wins
+        8
     """
     settings = resampling or Resampling()
     require_same_ids({name: run.ids for name, run in systems.items()})
@@ -168,30 +152,26 @@ def compare_systems(
     if not names:
         listed = "; ".join(f"{name}: {', '.join(run.values)}" for name, run in systems.items())
         raise InputError(f"Expected a metric that all systems have, got {listed}. Score them with the same metrics.")
-    signatures = common_signatures(systems, names)
+    signatures = _common_signatures(systems, names)
     ids = sorted(set(systems[baseline].ids))
     clusters = np.array([image if images is None else images[image] for image in ids])
+    notes = [*notes]
+    for system, run in systems.items():
+        if len(run.ids) > len(ids):
+            notes.append(
+                f"{system} has {len(run.ids)} captions for {len(ids)} ids. The scores of each id are averaged before "
+                "the systems are paired."
+            )
     metrics = {}
     for name in names:
         values = {system: _means_by_id(run.ids, run.values[name]) for system, run in systems.items()}
-        metrics[name] = _compare_metric(values, clusters, baseline, signatures.get(name), settings)
-    others = dict.fromkeys(m for run in systems.values() for m in run.values if m not in names)
-    everything = [
-        *notes,
-        *(
-            f"{system} has {len(run.ids)} captions for {len(ids)} ids. The scores of each id are averaged before the "
-            "systems are paired."
-            for system, run in systems.items()
-            if max(Counter(run.ids).values()) > 1
-        ),
-        *(
-            f"{name} is undefined for {len(ids) - metric.n} ids in some system. They are left out of all systems."
-            for name, metric in metrics.items()
-            if metric.n < len(ids)
-        ),
-        *([f"Left out because not every system has them: {', '.join(others)}."] if others else []),
-    ]
-    return Comparison(tuple(systems), baseline, metrics, settings, tuple(skipped), tuple(everything))
+        metrics[name] = metric = _compare_metric(values, clusters, baseline, signatures.get(name), settings)
+        if metric.n < len(ids):
+            count = len(ids) - metric.n
+            notes.append(f"{name} is undefined for {count} ids in some system. They are left out of all systems.")
+    if others := dict.fromkeys(m for run in systems.values() for m in run.values if m not in names):
+        notes.append(f"Left out because not every system has them: {', '.join(others)}.")
+    return Comparison(tuple(systems), baseline, settings, metrics, tuple(skipped), tuple(notes))
 
 
 def compare_results(
@@ -289,38 +269,6 @@ def require_same_ids(systems: Mapping[str, Iterable[str]]) -> None:
         raise InputError("\n".join([head, *lines]))
 
 
-def common_signatures(systems: Mapping[str, RunScores], names: Iterable[str]) -> dict[str, Signature]:
-    """Return one signature per metric, without ``RUN_FIELDS``; empty if some system has none.
-
-    Args:
-        systems: Scores by system.
-        names: Metrics that all systems have.
-
-    Raises:
-        InputError: Signatures differ; the message lists every differing field.
-    """
-    if not all(run.signatures for run in systems.values()):
-        return {}
-    common, lines = {}, []
-    for name in names:
-        signatures = {system: run.signatures[name] for system, run in systems.items() if name in run.signatures}
-        fields = {system: dict(signature.fields) for system, signature in signatures.items()}
-        for key in dict.fromkeys(key for own in fields.values() for key in own if key not in RUN_FIELDS):
-            values = {system: own.get(key, "nothing") for system, own in fields.items()}
-            if len(set(values.values())) > 1:
-                listed = ", ".join(f"{value} in {system}" for system, value in values.items())
-                lines.append(f"  {name}, {key}: {listed}")
-        first = next(iter(signatures.values()))
-        common[name] = Signature(first.metric, tuple(f for f in first.fields if f[0] not in RUN_FIELDS))
-    if lines:
-        head = (
-            "Expected systems scored with the same settings. Score them again with the same ones, or give their "
-            "captions instead of results:"
-        )
-        raise InputError("\n".join([head, *lines]))
-    return common
-
-
 def is_result_file(path: Path) -> bool:
     """Return whether a file looks like a result, by its schema or by the scores in its first line."""
     try:
@@ -372,6 +320,34 @@ def read_scores(path: Path) -> RunScores:
     return RunScores(tuple(record["id"] for _, record in records), values, signatures)
 
 
+def _common_signatures(systems: Mapping[str, RunScores], names: Iterable[str]) -> dict[str, Signature]:
+    """Return one signature per metric, without ``RUN_FIELDS``; empty if some system has none.
+
+    Raises:
+        InputError: Signatures differ; the message lists every differing field.
+    """
+    if not all(run.signatures for run in systems.values()):
+        return {}
+    common, lines = {}, []
+    for name in names:
+        signatures = {system: run.signatures[name] for system, run in systems.items() if name in run.signatures}
+        fields = {system: dict(signature.fields) for system, signature in signatures.items()}
+        for key in dict.fromkeys(key for own in fields.values() for key in own if key not in RUN_FIELDS):
+            values = {system: own.get(key, "nothing") for system, own in fields.items()}
+            if len(set(values.values())) > 1:
+                listed = ", ".join(f"{value} in {system}" for system, value in values.items())
+                lines.append(f"  {name}, {key}: {listed}")
+        first = next(iter(signatures.values()))
+        common[name] = replace(first, fields=tuple(f for f in first.fields if f[0] not in RUN_FIELDS))
+    if lines:
+        head = (
+            "Expected systems scored with the same settings. Score them again with the same ones, or give their "
+            "captions instead of results:"
+        )
+        raise InputError("\n".join([head, *lines]))
+    return common
+
+
 def _compare_metric(
     values: Mapping[str, NDArray[np.float64]],
     clusters: NDArray[Any],
@@ -381,20 +357,14 @@ def _compare_metric(
 ) -> MetricComparison:
     keep = ~np.isnan(np.stack(list(values.values()))).any(axis=0)
     values, clusters = {name: column[keep] for name, column in values.items()}, clusters[keep]
-    means = {
-        name: Estimate(float(column.mean()) if len(column) else None, bootstrap_mean(column, clusters, resampling))
-        for name, column in values.items()
-    }
-    differences = compare_means(values, clusters, baseline, resampling=resampling)
-    signs = {name: np.sign(column - values[baseline]) for name, column in values.items() if name != baseline}
-    return MetricComparison(
-        len(clusters),
-        len(set(clusters.tolist())),
-        means,
-        {difference.first: difference for difference in differences},
-        {name: Outcomes(*(int((sign == s).sum()) for s in (1, 0, -1))) for name, sign in signs.items()},
-        signature,
-    )
+    differences = {d.first: d for d in compare_means(values, clusters, baseline, resampling=resampling)}
+    systems = {}
+    for name, column in values.items():
+        mean = Estimate(float(column.mean()) if len(column) else None, bootstrap_mean(column, clusters, resampling))
+        signs = np.sign(column - values[baseline])
+        outcomes = () if name == baseline else [int((signs == sign).sum()) for sign in (1, 0, -1)]
+        systems[name] = SystemComparison(mean, differences.get(name), *outcomes)
+    return MetricComparison(len(clusters), len(set(clusters.tolist())), systems, signature)
 
 
 def _means_by_id(ids: Sequence[str], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ from i0tscore.results.intervals import (
     paired_differences,
     percentile_interval,
 )
+from i0tscore.results.report import plain
 
 CorrelationName = Literal["tau_b", "tau_c", "spearman", "pearson", "auc"]
 CORRELATIONS: tuple[CorrelationName, ...] = ("tau_b", "tau_c", "spearman", "pearson")
@@ -138,8 +139,7 @@ class Agreement:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, without the draws."""
-        estimates = {str(name): estimate.to_dict() for name, estimate in self.estimates.items()}
-        return {"n": self.n, "groups": self.groups, **estimates, "ties": self.ties}
+        return {"n": self.n, "groups": self.groups, **plain(self.estimates), "ties": self.ties}
 
 
 def agreement(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from i0tscore.results.correlation import (
     rater_ceiling,
 )
 from i0tscore.results.intervals import Difference, Estimate, Resampling
-from i0tscore.results.report import Report
+from i0tscore.results.report import Report, plain
 from i0tscore.samples.ratings import Labels, RatedScores
 
 ROWS_RESAMPLED = (
@@ -72,7 +72,7 @@ class CorrelationReport(Report):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as in ``docs/agreement.schema.json``; undefined values are None."""
-        metrics = {name: value.to_dict() for name, value in self.agreement.items()}
+        metrics = plain(self.agreement)
         for name, difference in self.differences.items():
             metrics[name]["difference"] = difference.to_dict()
         for name, (estimate, pairs) in self.accuracy.items():
@@ -81,13 +81,10 @@ class CorrelationReport(Report):
             "schema": self.SCHEMA,
             "headline": self.headline,
             "baseline": self.baseline,
-            "resampling": {"over": self.over, **asdict(self.resampling)},
+            "resampling": {"over": self.over, **self.resampling.to_dict()},
             "metrics": metrics,
-            "raters": None if self.raters is None else self.raters.to_dict(),
-            "parts": {
-                part: {name: estimate.to_dict() for name, estimate in by_metric.items()}
-                for part, by_metric in self.labeled_parts.items()
-            },
+            "raters": plain(self.raters),
+            "parts": plain(self.labeled_parts),
             "notes": list(self.notes),
             "signatures": dict(self.signatures),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,8 @@ from i0tscore.results.intervals import (
     cluster_weights,
     percentile_interval,
 )
-from i0tscore.results.report import Report
-from i0tscore.results.signature import Signature, SignatureFields, sign
+from i0tscore.results.report import Part, Report, Signature, plain
+from i0tscore.results.signature import SignatureFields, sign
 from i0tscore.samples import Skipped
 
 if TYPE_CHECKING:
@@ -67,15 +67,15 @@ _DRAWS_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class GapMeasures:
+class GapMeasures(Part):
     """Measures of the modality gap of one corpus.
 
     Attributes:
         images: Number of distinct images.
         captions: Number of captions.
         dimensions: Dimension of the embeddings.
-        estimates: Estimate of each of ``MEASURES``; see ``measure_gap``.
         severity: Severity of the centroid distance: ``low``, ``moderate`` or ``severe``.
+        measures: Estimate of each of ``MEASURES``; see ``measure_gap``.
         separability_rows: Number of rows that the linear separability was fitted to, two per pair; None if undefined.
         separability_without_gap: Linear separability expected without a gap; None if undefined.
         peaks: Coordinates that carry the gap.
@@ -85,8 +85,8 @@ class GapMeasures:
     images: int
     captions: int
     dimensions: int
-    estimates: dict[str, Estimate]
     severity: str
+    measures: dict[str, Estimate]
     separability_rows: int | None
     separability_without_gap: float | None
     peaks: Peaks
@@ -94,25 +94,7 @@ class GapMeasures:
 
     def __getitem__(self, measure: str) -> Estimate:
         """Return the estimate of one of ``MEASURES``."""
-        return self.estimates[measure]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "images": self.images,
-            "captions": self.captions,
-            "dimensions": self.dimensions,
-            "severity": self.severity,
-            "measures": {name: self.estimates[name].to_dict() for name in MEASURES},
-            "separability_rows": self.separability_rows,
-            "separability_without_gap": self.separability_without_gap,
-            "peaks": {
-                "largest": [peak._asdict() for peak in self.peaks.largest],
-                "peaks": list(self.peaks.peaks),
-                "ceiling": self.peaks.ceiling,
-            },
-            "notes": list(self.notes),
-        }
+        return self.measures[measure]
 
 
 def measure_gap(
@@ -179,8 +161,8 @@ def measure_gap(
         images=len(images),
         captions=len(captions),
         dimensions=images.shape[1],
-        estimates=estimates,
         severity=severity(estimates["centroid_distance"].value or 0.0),
+        measures={name: estimates[name] for name in MEASURES},
         separability_rows=None if fit is None else fit.fitted_rows,
         separability_without_gap=None if fit is None else fit.without_gap,
         peaks=peak_coordinates(images.mean(0, dtype=np.float64), captions.mean(0, dtype=np.float64)),
@@ -245,23 +227,18 @@ class GapReport(Report):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as in ``docs/gap.schema.json``; undefined values are None."""
-        known = self.statistics
+        s = self.statistics
         return {
             "schema": self.SCHEMA,
             "statistics": None
-            if known is None
-            else {
-                "name": known.name,
-                "digest": known.digest,
-                "source": known.source,
-                "in_sample": self.in_sample,
-            },
-            "resampling": {"over": "images", **asdict(self.resampling)},
+            if s is None
+            else {"name": s.name, "digest": s.digest, "source": s.source, "in_sample": self.in_sample},
+            "resampling": {"over": "images", **self.resampling.to_dict()},
             "standardizers": {
                 name: {**found.to_dict(), "signature": str(self.signatures[name])}
                 for name, found in self.measures.items()
             },
-            "skipped": [skipped._asdict() for skipped in self.skipped],
+            "skipped": plain(self.skipped),
             "notes": list(self.notes),
         }
 

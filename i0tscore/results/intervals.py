@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import UsageError
+from i0tscore.results.report import Part
 
 
 @dataclass(frozen=True, slots=True)
-class Resampling:
+class Resampling(Part):
     """Settings of bootstrap intervals.
 
     Attributes:
@@ -44,15 +45,11 @@ class Resampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Part):
     """A value with its interval; None where undefined."""
 
     value: float | None
     interval: tuple[float, float] | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {"value": self.value, "interval": None if self.interval is None else list(self.interval)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.gap import Quartiles
-from i0tscore.results.report import Report, dumps
-from i0tscore.results.signature import Signature
+from i0tscore.results.report import Part, Report, Signature, dumps, plain
 from i0tscore.samples.sample import Skipped
 
 Column = NDArray[np.float64]
@@ -32,7 +31,7 @@ class ReferenceQuartiles(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class MetricSummary:
+class MetricSummary(Part):
     """One metric over a corpus.
 
     Attributes:
@@ -52,15 +51,8 @@ class MetricSummary:
     signature: Signature
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "mean": self.mean,
-            "interval": None if self.interval is None else list(self.interval),
-            "confidence": self.confidence,
-            "zeros": self.zeros,
-            "scale": None if self.scale is None else self.scale._asdict(),
-            "signature": str(self.signature),
-        }
+        """Return plain data, without what subclasses add."""
+        return {field.name: plain(getattr(self, field.name)) for field in fields(MetricSummary)}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -125,15 +117,9 @@ class SampleResult:
             name: {**score._asdict(), "rank": None if score.rank is None else list(score.rank)}
             for name, score in self.scores.items()
         }
-        data = {
-            "id": self.id,
-            "caption": self.caption,
-            "tokens": self.tokens,
-            "tokens_cut": self.tokens_cut,
-            "breakdown": self.breakdown,
-            "scores": scores,
-        }
-        return {**data, "notes": list(self.notes)} if self.notes else data
+        data = {name: getattr(self, name) for name in self.__slots__}
+        data |= {"scores": scores, "notes": list(self.notes)}
+        return data if self.notes else {name: value for name, value in data.items() if name != "notes"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,8 +190,8 @@ class Result(Mapping[str, MetricResult], Report):
         data = {
             "schema": self.SCHEMA,
             "n": self.n,
-            "skipped": [skipped._asdict() for skipped in self.skipped],
-            "scores": {name: metric.to_dict() for name, metric in self.metrics.items()},
+            "skipped": plain(self.skipped),
+            "scores": plain(self.metrics),
             "gap": {"measure": "centroid_distance", **self.gap} if self.gap else None,
             "notes": list(self.notes),
         }

@@ -8,15 +8,14 @@ point find nothing. Undefined similarities (NaN) come last.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean
-from i0tscore.results.report import Report
-from i0tscore.results.signature import Signature
+from i0tscore.results.report import Part, Report, Signature, plain
 from i0tscore.samples import Skipped
 
 Side = Literal["query", "gallery"]
@@ -29,7 +28,7 @@ _CELLS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class Method(Part):
     """Measures of one retrieval method.
 
     Attributes:
@@ -39,13 +38,6 @@ class Method:
 
     measures: dict[str, Estimate]
     differences: dict[str, Estimate]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "measures": {name: value.to_dict() for name, value in self.measures.items()},
-            "differences": {name: value.to_dict() for name, value in self.differences.items()},
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +86,10 @@ class RetrievalReport(Report):
             "left_out": self.left_out,
             "inverted": self.inverted,
             "cosine": self.cosine,
-            "ways": {name: method.to_dict() for name, method in {"native": self.baseline, **self.methods}.items()},
-            "resampling": {"over": self.over, **asdict(self.resampling)},
+            "ways": plain({"native": self.baseline, **self.methods}),
+            "resampling": {"over": self.over, **self.resampling.to_dict()},
             "signature": str(self.signature),
-            "skipped": [skipped._asdict() for skipped in self.skipped],
+            "skipped": plain(self.skipped),
             "notes": list(self.notes),
         }
 

@@ -1,9 +1,9 @@
-"""Signatures: one line with every setting a number depends on."""
+"""Signing of numbers computed from a run."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -12,49 +12,10 @@ from numpy.typing import NDArray
 
 from i0tscore.gap import Standardizer, Statistics
 from i0tscore.results.intervals import Resampling
+from i0tscore.results.report import Signature
 
 if TYPE_CHECKING:
     from i0tscore.encoders.encoded import EncodedRun
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """A metric's name and every setting that its number depends on, in a fixed order.
-
-    Same inputs and same signature, same number: to 1e-5 in fp32 across machines, exactly on one.
-
-    Attributes:
-        metric: The metric's name.
-        fields: ``(key, value)`` pairs in the order shown.
-
-    Example:
-        >>> signature = Signature("CLIPScore", (("m", "lite"), ("n", "3")))
-        >>> str(signature)
-        'CLIPScore|m:lite|n:3'
-        >>> Signature.parse(str(signature)) == signature
-        True
-    """
-
-    metric: str
-    fields: tuple[tuple[str, str], ...]
-
-    def __str__(self) -> str:
-        parts = [f"{key}:{_escape(value)}" for key, value in self.fields]
-        return "|".join([self.metric, *parts])
-
-    def __getitem__(self, key: str) -> str:
-        return dict(self.fields)[key]
-
-    def with_field(self, key: str, value: str) -> Signature:
-        """The same signature with one value replaced."""
-        return replace(self, fields=tuple((k, value if k == key else v) for k, v in self.fields))
-
-    @classmethod
-    def parse(cls, text: str) -> Signature:
-        """Read what ``str`` wrote."""
-        metric, *parts = text.split("|")
-        pairs = (part.partition(":") for part in parts)
-        return cls(metric, tuple((key, _unescape(value)) for key, _, value in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +66,3 @@ def embeddings_fields(*vectors: NDArray[np.float32]) -> tuple[tuple[str, str], .
     """Return the encoder fields of embeddings given without an encoder: a digest of their values."""
     digest = hashlib.sha256(b"".join(part.tobytes() for part in vectors))
     return (("m", "embeddings"), ("w", digest.hexdigest()[:12]))
-
-
-def _escape(value: str) -> str:
-    return value.replace("%", "%25").replace("|", "%7C").replace("\n", "%0A")
-
-
-def _unescape(value: str) -> str:
-    return value.replace("%0A", "\n").replace("%7C", "|").replace("%25", "%")
