@@ -13,6 +13,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from human_judgments.averaged import averaged_data
 from human_judgments.preferences import PreferenceSet, preference_accuracy
 from human_judgments.rating_sets import KNOWN_SETS, PUBLISHED, KnownSet, read_known_set, verify
 from human_judgments.report import Data, Page, bullets, command_block, dot_plot, intervals_note, p_value, percent
@@ -26,8 +27,7 @@ from i0tscore.metrics.sample_sets import score_with, with_scores
 from i0tscore.render.comparison_view import RATERS, SYMBOLS
 from i0tscore.render.document import UNDEFINED, Table
 from i0tscore.results import Signature
-from i0tscore.results.correlation import CorrelationName
-from i0tscore.results.correlation_report import CorrelationReport, correlation_report
+from i0tscore.results.correlation import CorrelationName, CorrelationReport, correlation_report
 from i0tscore.samples.ratings import RatingSet, read_scores_of
 from i0tscore.samples.sample import Sample
 
@@ -217,15 +217,11 @@ def agreement_data(
     ratings: RatingSet, scores: Scores, arguments: Arguments, headline: CorrelationName
 ) -> dict[str, Any]:
     """Return the agreement of scores with ratings of the scored captions, or of some of them, as plain data."""
-    found: CorrelationReport = correlation_report(
-        with_scores(ratings, scores.of(ratings.samples), scores.signatures),
-        headline=headline,
-        baseline=arguments.baseline,
-        resampling=arguments.resampling,
-    )
-    data = found.to_dict()
-    for name, value in found.averaged.items():
-        data["metrics"][name]["averaged_ratings"] = value
+    rated, resampling = with_scores(ratings, scores.of(ratings.samples), scores.signatures), arguments.resampling
+    report = correlation_report(rated, headline=headline, baseline=arguments.baseline, resampling=resampling)
+    data = report.to_dict()
+    for name, figures in averaged_data(rated, headline, resampling).items():
+        data["metrics"][name] |= figures
     parts = {part.partition("=")[2]: figures for part, figures in data["parts"].items()}
     return {"metrics": data["metrics"], "raters": data["raters"], "parts": parts}
 

@@ -22,8 +22,7 @@ from i0tscore.metrics.metric import PREFIX
 from i0tscore.metrics.statistics_choice import builtin_statistics
 from i0tscore.render.document import Table
 from i0tscore.results import Resampling
-from i0tscore.results.correlation import agreement, compare_agreement, correlation
-from i0tscore.results.correlation_report import CorrelationReport
+from i0tscore.results.correlation import CorrelationReport, agreement, compare_agreement, correlation
 from i0tscore.results.intervals import Difference
 from i0tscore.results.retrieval import recall
 from i0tscore.samples.flickr8k import EXPERT_FILES, read_flickr8k_expert

@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from i0tscore.results.correlation import (
-    agreement,
-    compare_agreement,
-    preference_accuracy,
-    rater_ceiling,
-    tied_pairs,
-)
+from human_judgments.averaged import group_accuracy
+from i0tscore.results.correlation import agreement, compare_agreement, rater_ceiling, tied_pairs
 from i0tscore.results.intervals import Resampling, holm_correction
 
 # The documented larger run: I0TSCORE_TRIALS=2000 python -m pytest tests/test_agreement.py
@@ -105,11 +100,11 @@ def test_preference_accuracy_counts_ties_half() -> None:
     scores = np.array([3.0, 1, 1, 5, 5])
     ratings = np.array([2, 1, 2, 4, 4])
     groups = ["a", "a", "a", "b", "b"]
-    estimate, pairs = preference_accuracy(scores, ratings, groups)
+    estimate, pairs = group_accuracy(scores, ratings, groups)
     # a: (3,1) correct, (1,1) tied scores count half, (3,1) with equal ratings does not count; b: equal ratings.
     assert (estimate.value, pairs) == (0.75, 2)
     assert estimate.interval is None, "one group only"
-    assert preference_accuracy(scores, np.ones(5), groups)[0].value is None
+    assert group_accuracy(scores, np.ones(5), groups)[0].value is None
 
 
 def test_rater_ceiling_compares_each_rating_with_the_others() -> None:

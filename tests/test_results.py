@@ -14,7 +14,7 @@ from i0tscore import I0TScorer
 from i0tscore.errors import UsageError
 from i0tscore.results import Resampling, Result, Signature, bootstrap_mean
 from i0tscore.results.comparison import Comparison
-from i0tscore.results.correlation_report import CorrelationReport
+from i0tscore.results.correlation import CorrelationReport
 from i0tscore.results.gap import GapReport
 from i0tscore.results.report import Report
 from i0tscore.results.retrieval import RetrievalReport

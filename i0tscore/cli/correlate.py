@@ -125,7 +125,7 @@ def correlate(options: CorrelateOptions, resampling: Resampling, output: OutputO
     check_output(output.path)
 
     from i0tscore.render.comparison_view import correlation_csv, correlation_document
-    from i0tscore.results.correlation_report import correlation_report
+    from i0tscore.results.correlation import correlation_report
 
     rated = _read_rated(options, model)
     if options.baseline is not None and options.baseline not in rated.scores:

@@ -15,8 +15,7 @@ from i0tscore.render.cells import (
 )
 from i0tscore.render.document import UNDEFINED, Document, Notes, Signatures, Table
 from i0tscore.results.comparison import Comparison, MetricComparison
-from i0tscore.results.correlation import Agreement
-from i0tscore.results.correlation_report import CorrelationReport
+from i0tscore.results.correlation import Agreement, CorrelationReport
 from i0tscore.results.intervals import Estimate
 
 SYMBOLS: dict[str, str] = {

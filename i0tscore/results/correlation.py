@@ -3,6 +3,10 @@
 A bootstrap over clusters draws some clusters twice and others not at all, which gives rows integer weights.
 ``WeightedRows`` sorts the rows once and then computes, for any weights, what scipy would compute on rows repeated
 that often. Ratings of one image are not independent, so whole clusters are resampled.
+
+Functions share these arguments: ``scores`` and ``ratings`` are columns (n,), higher is better, and rows whose score
+is NaN are left out; ``clusters`` has the image of each row (n,), and None resamples rows; ``resampling`` sets the
+intervals, 1,000 resamples at 95% if None.
 """
 
 from __future__ import annotations
@@ -19,18 +23,26 @@ from i0tscore.results.intervals import (
     Difference,
     Estimate,
     Resampling,
-    bootstrap_mean,
     cluster_labels,
     cluster_weights,
     paired_differences,
     percentile_interval,
 )
-from i0tscore.results.report import plain
+from i0tscore.results.report import Report, plain
+from i0tscore.samples.ratings import RatedScores
 
 CorrelationName = Literal["tau_b", "tau_c", "spearman", "pearson", "auc"]
 CORRELATIONS: tuple[CorrelationName, ...] = ("tau_b", "tau_c", "spearman", "pearson")
 
+Column = Sequence[Any] | NDArray[Any]
+
+ROWS_RESAMPLED = (
+    "Rows were resampled individually. If several rows share an image, these intervals are too narrow: cluster the "
+    "rows by image."
+)
+
 _CELLS = 2_000_000
+"""Largest table of ranks by rating levels that Kendall's τ is counted in; scipy computes it beyond."""
 
 
 def correlation(name: CorrelationName, scores: NDArray[Any], ratings: NDArray[Any]) -> float | None:
@@ -38,11 +50,6 @@ def correlation(name: CorrelationName, scores: NDArray[Any], ratings: NDArray[An
 
     ``auc`` expects two rating levels. It is the share of pairs of a high and a low rating whose scores are in that
     order; ties count half (Mann–Whitney).
-
-    Args:
-        name: Name of the correlation.
-        scores: Shape (n,).
-        ratings: Shape (n,).
 
     Example:
         >>> import numpy as np
@@ -63,12 +70,7 @@ def correlation(name: CorrelationName, scores: NDArray[Any], ratings: NDArray[An
 
 
 class WeightedRows:
-    """Rows of scores and ratings, prepared for correlations under integer weights.
-
-    Args:
-        scores: Shape (n,).
-        ratings: Shape (n,).
-    """
+    """Rows of scores and ratings, prepared for correlations under integer weights."""
 
     def __init__(self, scores: NDArray[Any], ratings: NDArray[Any]) -> None:
         self._x = np.asarray(scores, dtype=np.float64)
@@ -145,19 +147,12 @@ class Agreement:
 def agreement(
     scores: NDArray[Any],
     ratings: NDArray[Any],
-    clusters: Sequence[Any] | NDArray[Any] | None = None,
+    clusters: Column | None = None,
     *,
     names: Sequence[CorrelationName] = CORRELATIONS,
     resampling: Resampling | None = None,
 ) -> Agreement:
-    """Correlate scores with ratings.
-
-    Args:
-        scores: Shape (n,); rows that are NaN are left out.
-        ratings: Shape (n,), higher is better.
-        clusters: Image of each row (n,); None resamples rows.
-        names: Correlations to compute.
-        resampling: Settings of the intervals; 1,000 resamples at 95% if None.
+    """Correlate scores with ratings by each of the correlations in ``names``.
 
     Example:
         >>> import numpy as np
@@ -187,22 +182,13 @@ def agreement(
 def compare_agreement(
     scores: Mapping[str, NDArray[Any]],
     ratings: NDArray[Any],
-    clusters: Sequence[Any] | NDArray[Any] | None,
+    clusters: Column | None,
     baseline: str,
     *,
     name: CorrelationName = "tau_c",
     resampling: Resampling | None = None,
 ) -> list[Difference]:
-    """Compare metrics with a baseline on the same ratings, by paired bootstrap over clusters.
-
-    Args:
-        scores: Scores (n,) by metric; rows where any is NaN are left out.
-        ratings: Shape (n,).
-        clusters: Image of each row (n,); None resamples rows.
-        baseline: Metric to compare the others with.
-        name: Correlation to compare.
-        resampling: Settings of the intervals; 1,000 resamples at 95% if None.
-    """
+    """Compare metrics with a baseline on the rows where all are defined, by paired bootstrap over clusters."""
     settings = resampling or Resampling()
     undefined = np.isnan(np.stack(list(scores.values()))).any(axis=0)
     agreements = {
@@ -215,14 +201,7 @@ def compare_agreement(
 def agreement_differences(
     agreements: Mapping[str, Agreement], baseline: str, name: CorrelationName, confidence: float
 ) -> list[Difference]:
-    """Compare metrics that are defined on the same rows with a baseline, using the resamples of their agreement.
-
-    Args:
-        agreements: Agreement by metric, all with the same rows, clusters and seed.
-        baseline: Metric to compare the others with.
-        name: Correlation to compare.
-        confidence: Coverage of the intervals.
-    """
+    """Compare metrics with a baseline by their resamples, which must be of the same rows, clusters and seed."""
     base = agreements[baseline]
     differences = {}
     for metric, own in agreements.items():
@@ -231,48 +210,6 @@ def agreement_differences(
             value = None if a is None or b is None else a - b
             differences[metric] = (value, own.draws[name] - base.draws[name])
     return paired_differences(differences, baseline, confidence, base.groups)
-
-
-def preference_accuracy(
-    scores: NDArray[Any],
-    ratings: NDArray[Any],
-    groups: Sequence[Any] | NDArray[Any],
-    clusters: Sequence[Any] | NDArray[Any] | None = None,
-    *,
-    resampling: Resampling | None = None,
-) -> tuple[Estimate, int]:
-    """Return the share of pairs within a group that scores order as people do, and the number of pairs.
-
-    Pairs with equal ratings do not count; pairs with equal scores count half.
-
-    Args:
-        scores: Shape (n,).
-        ratings: Shape (n,).
-        groups: Group of each row (n,), such as its image; pairs are formed within groups.
-        clusters: Cluster of each row (n,), constant within a group; the groups if None.
-        resampling: Settings of the intervals; 1,000 resamples at 95% if None.
-
-    Example:
-        >>> import numpy as np
-        >>> estimate, pairs = preference_accuracy(np.array([1, 2, 3]), np.array([1, 1, 4]), [0, 0, 0])
-        >>> estimate.value, pairs
-        (1.0, 2)
-    """
-    correct: list[float] = []
-    owners: list[Any] = []
-    labels = np.unique(np.asarray(groups), return_inverse=True)[1]
-    for group in range(labels.max() + 1 if len(labels) else 0):
-        rows = np.flatnonzero(labels == group)
-        first, second = np.triu_indices(len(rows), 1)
-        preferred = np.sign(ratings[rows[first]] - ratings[rows[second]])
-        scored = np.sign(scores[rows[first]] - scores[rows[second]])
-        counts = preferred != 0
-        correct.extend(((1 + preferred * scored) / 2)[counts].tolist())
-        owners.extend([group if clusters is None else clusters[rows[0]]] * int(counts.sum()))
-    if not correct:
-        return Estimate(None, None), 0
-    values = np.array(correct)
-    return Estimate(float(values.mean()), bootstrap_mean(values, owners, resampling)), len(values)
 
 
 def rater_ceiling(
@@ -305,6 +242,142 @@ def tied_pairs(scores: NDArray[Any], ratings: NDArray[Any]) -> float:
 
     comparable = len(scores) * (len(scores) - 1) / 2 - equal_pairs(ratings) if len(scores) else 0.0
     return (equal_pairs(scores) - equal_pairs(scores, ratings)) / comparable if comparable else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationReport(Report):
+    """Agreement of scores with ratings.
+
+    Attributes:
+        agreement: Agreement by metric.
+        headline: Correlation of the differences and parts.
+        baseline: Metric that the others are compared with.
+        differences: Differences from the baseline by metric.
+        raters: Agreement of each rating with the mean of its item's others; None with one rating per item.
+        parts: Headline correlation by column, by label in it, and by metric.
+        over: What was resampled: a column or ``rows``.
+        resampling: Settings of the intervals.
+        notes: Notes for the reader.
+        signatures: Signatures by metric, where known.
+    """
+
+    SCHEMA = "i0tscore.agreement/1"
+
+    agreement: dict[str, Agreement]
+    headline: CorrelationName
+    baseline: str
+    differences: dict[str, Difference]
+    raters: Agreement | None
+    parts: dict[str, dict[str, dict[str, Estimate]]]
+    over: str
+    resampling: Resampling
+    notes: tuple[str, ...]
+    signatures: dict[str, str]
+
+    @property
+    def labeled_parts(self) -> dict[str, dict[str, Estimate]]:
+        """Estimates by ``column=label`` and metric."""
+        return {
+            f"{column}={label}": estimates
+            for column, by_label in self.parts.items()
+            for label, estimates in by_label.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as in ``docs/agreement.schema.json``; undefined values are None."""
+        metrics = plain(self.agreement)
+        for name, difference in self.differences.items():
+            metrics[name]["difference"] = difference.to_dict()
+        return {
+            "schema": self.SCHEMA,
+            "headline": self.headline,
+            "baseline": self.baseline,
+            "resampling": {"over": self.over, **self.resampling.to_dict()},
+            "metrics": metrics,
+            "raters": plain(self.raters),
+            "parts": plain(self.labeled_parts),
+            "notes": list(self.notes),
+            "signatures": dict(self.signatures),
+        }
+
+
+def correlation_report(
+    rated: RatedScores,
+    *,
+    headline: CorrelationName = "tau_c",
+    baseline: str | None = None,
+    resampling: Resampling | None = None,
+) -> CorrelationReport:
+    """Measure how every score agrees with the ratings.
+
+    Args:
+        rated: Ratings and scores.
+        headline: Correlation of the differences and parts.
+        baseline: Metric to compare the others with; the first if None. There are no differences if it has no scores.
+        resampling: Settings of the intervals; 1,000 resamples at 95% if None.
+
+    Example:
+        >>> ratings = np.arange(30) // 6
+        >>> rated = RatedScores(ratings, {"mine": np.arange(30.0)}, None, "rows")
+        >>> round(correlation_report(rated).agreement["mine"].estimates["tau_c"].value, 3)
+        1.0
+    """
+    settings, baseline = resampling or Resampling(), baseline or next(iter(rated.scores))
+    agreements = {
+        name: agreement(values, rated.ratings, rated.clusters, resampling=settings)
+        for name, values in rated.scores.items()
+    }
+    undefined = {name: len(rated.ratings) - found.n for name, found in agreements.items()}
+    notes = [
+        f"{name} is undefined for {count} rows, which are left out of its figures."
+        for name, count in undefined.items()
+        if count
+    ]
+    if baseline not in agreements or len(agreements) < 2:
+        differences = []
+    elif any(undefined.values()):
+        differences = compare_agreement(
+            rated.scores, rated.ratings, rated.clusters, baseline, name=headline, resampling=settings
+        )
+    else:
+        differences = agreement_differences(agreements, baseline, headline, settings.confidence)
+    return CorrelationReport(
+        agreements,
+        headline,
+        baseline,
+        {difference.first: difference for difference in differences},
+        _raters(rated, settings),
+        {column: _part(rated, labels, headline, settings) for column, labels in rated.parts.items()},
+        rated.over,
+        settings,
+        (*rated.notes, *([ROWS_RESAMPLED] if rated.clusters is None else []), *notes),
+        rated.signatures,
+    )
+
+
+def _raters(rated: RatedScores, resampling: Resampling) -> Agreement | None:
+    if rated.items is None or not rated.several_raters:
+        return None
+    others, own, rows = rater_ceiling(rated.ratings, rated.items)
+    # Ratings of one item depend on each other even if rows are resampled.
+    clusters = rated.items[rows] if rated.clusters is None else np.asarray(rated.clusters)[rows]
+    return agreement(others, own, clusters, resampling=resampling)
+
+
+def _part(
+    rated: RatedScores, labels: Column, headline: CorrelationName, resampling: Resampling
+) -> dict[str, dict[str, Estimate]]:
+    parts = {}
+    for label in dict.fromkeys(labels):
+        keep = np.asarray(labels) == label
+        own = None if rated.clusters is None else np.asarray(rated.clusters)[keep]
+        parts[label] = {
+            name: agreement(values[keep], rated.ratings[keep], own, names=[headline], resampling=resampling).estimates[
+                headline
+            ]
+            for name, values in rated.scores.items()
+        }
+    return parts
 
 
 def _average_ranks(group: NDArray[np.int64], groups: int, weights: NDArray[np.int64]) -> NDArray[np.float64]:
