@@ -26,8 +26,9 @@ from i0tscore.gap import NONE, POST, Statistics, centroid_distance, dot
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.metrics.statistics_choice import builtin_statistics
 from i0tscore.results.correlation import correlation
-from i0tscore.results.retrieval import DEPTHS, recall
+from i0tscore.results.retrieval import DEPTHS
 from studies.flickr8k import CAPTIONS_PER_IMAGE, expert_ratings, read_split
+from studies.recall import recall
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder

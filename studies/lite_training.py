@@ -30,9 +30,9 @@ from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import I0TScoreError, InputError
 from i0tscore.gap import POST, GapStatistics, Moments, Statistics, centroid_distance
 from i0tscore.metrics.metric import PREFIX
-from i0tscore.results.retrieval import recall
 from i0tscore.training.losses import contrastive_loss
 from studies.flickr8k import CAPTIONS_PER_IMAGE, Flickr8kSplit, read_split
+from studies.recall import recall
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder

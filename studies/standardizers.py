@@ -24,11 +24,11 @@ from i0tscore.render.document import Table
 from i0tscore.results import Resampling
 from i0tscore.results.correlation import CorrelationReport, agreement, compare_agreement, correlation
 from i0tscore.results.intervals import Difference
-from i0tscore.results.retrieval import recall
 from i0tscore.samples.flickr8k import EXPERT_FILES, read_flickr8k_expert
 from i0tscore.samples.ratings import RatingSet
 from studies.embedder import Embedder, open_embedder, rows
 from studies.flickr8k import read_split
+from studies.recall import recall
 
 BUILTIN = "built in"
 SAMPLE_SIZES = (32, 128, 512)

@@ -14,12 +14,8 @@ from torchmetrics.functional.retrieval import (
 )
 
 from i0tscore.results import Resampling, retrieval
-from i0tscore.results.retrieval import (
-    LABEL_MEASURES,
-    cross_modal_ranks,
-    recall,
-    retrieve_by_label,
-)
+from i0tscore.results.retrieval import LABEL_MEASURES, cross_modal_ranks, retrieve_by_label
+from studies.recall import recall
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

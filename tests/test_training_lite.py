@@ -13,7 +13,6 @@ from torch.nn import functional
 from i0tscore.encoders.lite_heads import ImageHeadInput, LiteHead
 from i0tscore.errors import InputError
 from i0tscore.gap import Moments
-from i0tscore.results.retrieval import recall
 from i0tscore.training.losses import contrastive_loss
 from studies import lite_training as training
 from studies.flickr8k import read_split
@@ -31,6 +30,7 @@ from studies.lite_training import (
     soft_targets,
     train_heads,
 )
+from studies.recall import recall
 
 
 @pytest.fixture

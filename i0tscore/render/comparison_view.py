@@ -18,13 +18,7 @@ from i0tscore.results.comparison import Comparison, MetricComparison
 from i0tscore.results.correlation import Agreement, CorrelationReport
 from i0tscore.results.intervals import Estimate
 
-SYMBOLS: dict[str, str] = {
-    "tau_b": "τ-b",
-    "tau_c": "τ-c",
-    "spearman": "Spearman",
-    "pearson": "Pearson",
-    "auc": "AUC",
-}
+SYMBOLS: dict[str, str] = {"tau_b": "τ-b", "tau_c": "τ-c", "spearman": "Spearman", "pearson": "Pearson", "auc": "AUC"}
 """Display names of correlations."""
 
 RATERS = "the raters themselves"

@@ -8,13 +8,7 @@ import numpy as np
 
 from i0tscore.gap import POST, Quartiles, Statistics, centroid_distance, expected_residual_gap
 from i0tscore.gap.measures import TRAINED_SHARE
-from i0tscore.render.cells import (
-    csv_text,
-    describe_intervals,
-    format_estimate,
-    format_number,
-    skipped_table,
-)
+from i0tscore.render.cells import csv_text, describe_intervals, format_estimate, format_number, skipped_table
 from i0tscore.render.document import Document, Notes, Paragraph, Signatures, Table
 from i0tscore.results.gap import MEASURES, GapMeasures, GapReport
 

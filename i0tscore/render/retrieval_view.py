@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from i0tscore.render.cells import (
-    csv_text,
-    describe_intervals,
-    format_estimate,
-    format_number,
-    skipped_table,
-)
+from i0tscore.render.cells import csv_text, describe_intervals, format_estimate, format_number, skipped_table
 from i0tscore.render.document import Document, Notes, Signatures, Table
 from i0tscore.results.intervals import Estimate
 from i0tscore.results.retrieval import LABEL_MEASURES, RetrievalReport

@@ -175,11 +175,7 @@ def compare_systems(
 
 
 def compare_results(
-    files: Mapping[str, Path],
-    baseline: str,
-    *,
-    metrics: Sequence[str] = (),
-    resampling: Resampling | None = None,
+    files: Mapping[str, Path], baseline: str, *, metrics: Sequence[str] = (), resampling: Resampling | None = None
 ) -> Comparison:
     """Compare saved results, written by ``i0tscore score`` as JSON or JSON lines.
 

@@ -27,13 +27,7 @@ from i0tscore.gap.measures import (
 )
 from i0tscore.gap.standardizers import all_standardizers
 from i0tscore.gap.vectors import dot, normalize
-from i0tscore.results.intervals import (
-    Estimate,
-    Resampling,
-    bootstrap_mean,
-    cluster_weights,
-    percentile_interval,
-)
+from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean, cluster_weights, percentile_interval
 from i0tscore.results.report import Part, Report, Signature, plain
 from i0tscore.results.signature import SignatureFields, sign
 from i0tscore.samples import Skipped

@@ -95,9 +95,7 @@ def expanded_tail(confidence: float, groups: int) -> float:
 
 
 def bootstrap_mean(
-    values: NDArray[Any],
-    clusters: Sequence[Hashable] | NDArray[Any],
-    resampling: Resampling | None = None,
+    values: NDArray[Any], clusters: Sequence[Hashable] | NDArray[Any], resampling: Resampling | None = None
 ) -> tuple[float, float] | None:
     """Return the interval of a mean by the expanded percentile bootstrap over whole clusters.
 
@@ -170,10 +168,7 @@ def percentile_interval(draws: NDArray[np.float64], confidence: float, groups: i
 
 
 def paired_differences(
-    draws: Mapping[str, tuple[float | None, NDArray[np.float64]]],
-    baseline: str,
-    confidence: float,
-    groups: int,
+    draws: Mapping[str, tuple[float | None, NDArray[np.float64]]], baseline: str, confidence: float, groups: int
 ) -> list[Difference]:
     """Return differences from a baseline with intervals and p-values.
 

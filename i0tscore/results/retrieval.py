@@ -155,27 +155,6 @@ def cross_modal_ranks(images: NDArray[Any], captions: NDArray[Any]) -> CrossModa
     return CrossModalRanks(_ranks(images, captions, rows, own), _ranks(captions, images, own, rows))
 
 
-def recall(
-    images: NDArray[Any], captions: NDArray[Any], depths: Sequence[int] = DEPTHS
-) -> tuple[list[float], list[float]]:
-    """Return recall at several depths, image to text and text to image, in percent.
-
-    Args:
-        images: Shape (n, d).
-        captions: Shape (k·n, d), as for ``cross_modal_ranks``.
-        depths: Number of most similar items to look at.
-
-    Example:
-        >>> recall(np.eye(2), np.eye(2)[[0, 0, 1, 0]], depths=(1, 2))
-        ([50.0, 100.0], [75.0, 100.0])
-    """
-    ranks = cross_modal_ranks(images, captions)
-    first, second = (
-        [100.0 * float((side < depth).mean()) for depth in depths] for side in (ranks.to_caption, ranks.to_image)
-    )
-    return first, second
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelRetrieval:
     """Measures of each query for retrieval of items with its label.
@@ -271,10 +250,7 @@ def _label_measures(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _ranks(
-    queries: NDArray[Any],
-    gallery: NDArray[Any],
-    query_labels: NDArray[np.int64],
-    gallery_labels: NDArray[np.int64],
+    queries: NDArray[Any], gallery: NDArray[Any], query_labels: NDArray[np.int64], gallery_labels: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return for each query how many items of other labels are at least as similar as the best of its own (n,)."""
     ranks = np.zeros(len(queries), dtype=np.int64)
