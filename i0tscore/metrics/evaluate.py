@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders.encoded import EncodedReferences, EncodedRun, Index, Vectors
+from i0tscore.encoders.encoded import EncodedReferences, EncodedRun, Index
 from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, Statistics, centroid_distance, dot
 from i0tscore.gap.standardizers import shortest
-from i0tscore.metrics.functional import breakdown, max_similarity
+from i0tscore.metrics.functional import Breakdown, breakdown, max_similarity
 from i0tscore.metrics.metric import Metric
 from i0tscore.results import MetricResult, ReferenceQuartiles, Result, Signature, bootstrap_mean
 from i0tscore.results.gap import warn_few_images
@@ -33,15 +33,6 @@ _CELLS = 4_000_000
 _CHUNK = 8192
 
 
-class _Standardized(NamedTuple):
-    """The run's distinct vectors under one standardizer, and each sample's similarity, float64 (n,)."""
-
-    images: Vectors
-    texts: Vectors
-    references: EncodedReferences | None
-    similarity: NDArray[np.float64]
-
-
 def evaluate(
     run: EncodedRun,
     metrics: Sequence[Metric],
@@ -50,14 +41,9 @@ def evaluate(
     *,
     notes: Sequence[str] = (),
 ) -> Result:
-    """Compute every metric of an encoded run.
+    """Compute every metric of an encoded run, which must have samples, and references if a metric needs them.
 
-    Args:
-        run: At least one sample, with references if a metric needs them.
-        metrics: Metrics to compute.
-        statistics: Reference statistics, or None.
-        settings: Settings of signatures, intervals and ranks.
-        notes: Notes to add to the result.
+    ``settings`` are those of signatures, intervals and ranks; ``notes`` are added to those of the result.
 
     Raises:
         StatisticsError: The statistics lack what a metric needs.
@@ -66,15 +52,14 @@ def evaluate(
     gap: dict[str, float | None] = {str(NONE): centroid_distance(run.images, run.texts), str(POST): None}
     notes = list(notes)
     if statistics is not None:
-        post = views.get(POST)
-        x, y = statistics.standardize(POST, run.images, run.texts) if post is None else (post.images, post.texts)
+        post = views[POST][0] if POST in views else _standardize(run, POST, statistics)[0]
         with suppress(ValueError):  # no vector has a direction
-            gap[str(POST)] = centroid_distance(x, y)
+            gap[str(POST)] = centroid_distance(post.images, post.texts)
         if any(metric.needs_statistics for metric in metrics):
-            notes += warn_few_images(run, statistics, x, y)
+            notes += warn_few_images(run, statistics, post.images, post.texts)
     ranked = len(run.images) * len(run.texts) <= RANKED_PAIRS
     results = {
-        str(m): _metric_result(run, m, views[m.standardizer], statistics, settings, ranked and settings.ranks)
+        str(m): _metric_result(run, m, *views[m.standardizer], statistics, settings, ranked and settings.ranks)
         for m in metrics
     }
     undefined = np.isnan([result.values for result in results.values()]).any(axis=0)
@@ -92,42 +77,47 @@ def evaluate(
     )
 
 
-def _standardize(run: EncodedRun, standardizer: Standardizer, statistics: Statistics | None) -> _Standardized:
+def _chunks(run: EncodedRun) -> Iterator[slice]:
+    return (slice(start, start + _CHUNK) for start in range(0, run.n, _CHUNK))
+
+
+def _standardize(
+    run: EncodedRun, standardizer: Standardizer, statistics: Statistics | None
+) -> tuple[EncodedRun, NDArray[np.float64]]:
+    """Return the run with standardized embeddings, and the similarity of each sample, (n,)."""
     known = GapStatistics() if statistics is None else statistics.gap_statistics
     x, y = standardizer.apply(run.images, known, "image"), standardizer.apply(run.texts, known, "caption")
     references = run.references
     if references is not None:
-        vectors = standardizer.apply(references.vectors, known, "caption")
-        references = EncodedReferences(vectors, references.index)
-    similarity = np.empty(run.n)
-    for start in range(0, run.n, _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        similarity[rows] = dot(x[run.image_index[rows]], y[run.text_index[rows]])
-    return _Standardized(x, y, references, similarity)
+        references = EncodedReferences(standardizer.apply(references.vectors, known, "caption"), references.index)
+    similarity = [dot(x[run.image_index[rows]], y[run.text_index[rows]]) for rows in _chunks(run)]
+    return replace(run, images=x, texts=y, references=references), np.concatenate(similarity, dtype=np.float64)
 
 
 def _metric_result(
     run: EncodedRun,
     metric: Metric,
-    view: _Standardized,
+    view: EncodedRun,
+    similarity: NDArray[np.float64],
     statistics: Statistics | None,
     settings: SignatureFields,
     ranked: bool,
 ) -> MetricResult:
     references = view.references if metric.needs_references else None
-    nearest = None if references is None else np.empty(run.n)
-    if references is not None and nearest is not None:
-        for start in range(0, run.n, _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            own = [references.vectors[index] for index in references.index[rows]]
-            nearest[rows] = max_similarity(view.texts[run.text_index[rows]], own)
-    values = metric.value(view.similarity, nearest)
+    nearest = None
+    if references is not None:
+        similarities = [
+            max_similarity(view.texts[run.text_index[rows]], [references.vectors[i] for i in references.index[rows]])
+            for rows in _chunks(run)
+        ]
+        nearest = np.concatenate(similarities, dtype=np.float64)
+    values = metric.value(similarity, nearest)
     defined = values[~np.isnan(values)]
     percentile_matched = percentile_mismatched = p_match = scale = None
     if statistics is not None and references is None and str(metric.standardizer) in statistics.reference:
         distribution = statistics.reference[str(metric.standardizer)]
-        percentile_matched, percentile_mismatched = distribution.percentiles(view.similarity)
-        p_match = distribution.p_match(view.similarity)
+        percentile_matched, percentile_mismatched = distribution.percentiles(similarity)
+        p_match = distribution.p_match(similarity)
         matched, mismatched = (tuple(metric.value(np.array(q)).tolist()) for q in distribution.quartiles())
         scale = ReferenceQuartiles(matched, mismatched, statistics.source or statistics.name)
     return MetricResult(
@@ -140,14 +130,14 @@ def _metric_result(
         percentile_matched=percentile_matched,
         percentile_mismatched=percentile_mismatched,
         p_match=p_match,
-        rank=_ranks(run, metric, view, references) if ranked else np.zeros(run.n, dtype=np.int64),
+        rank=_ranks(metric, view, references) if ranked else np.zeros(run.n, dtype=np.int64),
         rank_of=len(run.texts),
         zeros=float((defined == 0).mean()) if len(defined) else 0.0,
         scale=scale,
     )
 
 
-def _ranks(run: EncodedRun, metric: Metric, view: _Standardized, references: EncodedReferences | None) -> Index:
+def _ranks(metric: Metric, run: EncodedRun, references: EncodedReferences | None) -> Index:
     """Rank each caption among the run's distinct captions for its image: 1 for the best, 0 if undefined.
 
     For metrics with references, each image keeps the sample's own references.
@@ -155,7 +145,7 @@ def _ranks(run: EncodedRun, metric: Metric, view: _Standardized, references: Enc
     ranks = np.zeros(run.n, dtype=np.int64)
     if references is None:
         order = np.argsort(run.image_index, kind="stable")
-        step = max(1, _CELLS // max(len(view.texts), 1))
+        step = max(1, _CELLS // max(len(run.texts), 1))
         batches = [order[start : start + step] for start in range(0, run.n, step)]
     else:
         groups: dict[tuple[int, bytes], list[int]] = {}
@@ -164,9 +154,9 @@ def _ranks(run: EncodedRun, metric: Metric, view: _Standardized, references: Enc
         batches = [np.array(members) for members in groups.values()]
     for rows in batches:
         images, local = np.unique(run.image_index[rows], return_inverse=True)
-        scores = view.images[images] @ view.texts.T
+        scores = run.images[images] @ run.texts.T
         if references is not None:  # one image with one set of references
-            nearest = (view.texts @ references.vectors[references.index[rows[0]]].T).max(axis=1)
+            nearest = (run.texts @ references.vectors[references.index[rows[0]]].T).max(axis=1)
             scores = metric.value(scores, nearest)
         own = scores[local, run.text_index[rows]]
         better = (scores[local] > own[:, None] + TIE).sum(axis=1)
@@ -175,13 +165,10 @@ def _ranks(run: EncodedRun, metric: Metric, view: _Standardized, references: Enc
 
 
 def _breakdown(run: EncodedRun, statistics: Statistics) -> dict[str, NDArray[np.float64]]:
-    parts = []
-    for start in range(0, run.n, _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        x = run.images[run.image_index[rows]].astype(np.float64)
-        y = run.texts[run.text_index[rows]].astype(np.float64)
-        parts.append(breakdown(x, y, statistics.image.mean, statistics.caption.mean)._asdict())
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    means = statistics.image.mean, statistics.caption.mean
+    pairs = ((run.images[run.image_index[rows]], run.texts[run.text_index[rows]]) for rows in _chunks(run))
+    parts = [breakdown(x.astype(np.float64), y.astype(np.float64), *means) for x, y in pairs]
+    return {name: np.concatenate(part) for name, part in zip(Breakdown._fields, zip(*parts, strict=True), strict=True)}
 
 
 def _notes(metrics: Sequence[Metric], statistics: Statistics | None, ranked: bool) -> list[str]:

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
 
 
+Items = Iterable[Any]
+"""Images, captions, or embeddings, as ``I0TScorer.score`` accepts them."""
+
+References = Iterable[Sequence[str] | str] | None
+"""For each caption a string or a list of strings."""
+
+
 class I0TScorer:
     """Scores captions, in one call with ``score`` or in a loop with ``update``, ``compute``, and ``reset``.
 
@@ -74,11 +81,7 @@ class I0TScorer:
         self._runs: list[EncodedRun] = []
 
     def score(
-        self,
-        images: Iterable[Any],
-        captions: Iterable[Any],
-        references: Iterable[Sequence[str] | str] | None = None,
-        ids: Iterable[str] | None = None,
+        self, images: Items, captions: Items, references: References = None, ids: Iterable[str] | None = None
     ) -> Result:
         """Score captions, each against the image at the same position.
 
@@ -97,21 +100,13 @@ class I0TScorer:
         return self.evaluate(self.encode(images, captions, references, ids))
 
     def encode(
-        self,
-        images: Iterable[Any],
-        captions: Iterable[Any],
-        references: Iterable[Sequence[str] | str] | None = None,
-        ids: Iterable[str] | None = None,
+        self, images: Items, captions: Items, references: References = None, ids: Iterable[str] | None = None
     ) -> EncodedRun:
         """Encode samples for ``evaluate`` or ``fit_run``; see ``score`` for the arguments."""
         return EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids)))
 
     def update(
-        self,
-        images: Iterable[Any],
-        captions: Iterable[Any],
-        references: Iterable[Sequence[str] | str] | None = None,
-        ids: Iterable[str] | None = None,
+        self, images: Items, captions: Items, references: References = None, ids: Iterable[str] | None = None
     ) -> None:
         """Encode more samples and keep their embeddings until ``reset``; see ``score`` for the arguments."""
         start = sum(run.n + len(run.skipped) for run in self._runs)
@@ -130,8 +125,8 @@ class I0TScorer:
 
     def similarity(
         self,
-        first: Iterable[Any],
-        second: Iterable[Any],
+        first: Items,
+        second: Items,
         *,
         kinds: tuple[Modality, Modality] = ("image", "caption"),
         metric: str | Metric = "I0TScore",
@@ -169,13 +164,7 @@ class I0TScorer:
         return chosen.value(np.asarray(sides[0] @ sides[1].T, dtype=np.float64))
 
     def fit(
-        self,
-        images: Iterable[Any],
-        captions: Iterable[Any],
-        *,
-        name: str = "fitted",
-        source: str = "",
-        reference: bool = True,
+        self, images: Items, captions: Items, *, name: str = "fitted", source: str = "", reference: bool = True
     ) -> Statistics:
         """Fit reference statistics. Each sample counts once, so statistics of shards can be merged.
 
@@ -201,14 +190,9 @@ class I0TScorer:
     def fit_run(
         self, run: EncodedRun, *, name: str, source: str = "", reference: bool = True, bank_size: int = 0
     ) -> Statistics:
-        """Fit reference statistics to samples from ``encode``; raises as ``fit``.
+        """Fit reference statistics to samples from ``encode``, with arguments and errors as for ``fit``.
 
-        Args:
-            run: Encoded samples with matched captions.
-            name: Short name, shown in signatures.
-            source: Description of the data.
-            reference: Whether to include score distributions.
-            bank_size: Number of images and captions to keep for ``nnn``; 0 for none.
+        ``bank_size`` is the number of images and captions to keep for ``nnn``; 0 for none.
         """
         if not run.n:
             raise NothingToScoreError("No samples to fit statistics to: every sample was skipped.")
@@ -238,9 +222,9 @@ class I0TScorer:
 
 
 def i0t_score(
-    images: Iterable[Any],
-    captions: Iterable[Any],
-    references: Iterable[Sequence[str] | str] | None = None,
+    images: Items,
+    captions: Items,
+    references: References = None,
     *,
     model: str | Encoder = DEFAULT_MODEL,
     statistics: str | Path | Statistics = "auto",
@@ -270,15 +254,15 @@ def i0t_score(
         >>> round(result["I0TScore"].mean, 1)
         0.7
     """
-    metrics = ("I0TScore",) if references is None else ("I0TScore", "RefI0TScore")
+    metrics = ["I0TScore"] if references is None else ["I0TScore", "RefI0TScore"]
     scorer = I0TScorer(model, statistics=statistics, **{"metrics": metrics, **options})
     return scorer.score(images, captions, references, ids)
 
 
 def clip_score(
-    images: Iterable[Any],
-    captions: Iterable[Any],
-    references: Iterable[Sequence[str] | str] | None = None,
+    images: Items,
+    captions: Items,
+    references: References = None,
     *,
     model: str | Encoder = DEFAULT_MODEL,
     statistics: str | Path | Statistics = "auto",
@@ -287,17 +271,7 @@ def clip_score(
 ) -> Result:
     """Compute CLIPScore (Hessel et al. 2021) and, if references are given, RefCLIPScore.
 
-    Args:
-        images: As for ``I0TScorer.score``; embeddings (n, d) need no model.
-        captions: As for ``I0TScorer.score``.
-        references: For each caption a string or a list of strings.
-        model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
-        statistics: Used for the breakdown and the percentiles only.
-        ids: Ids of the samples.
-        **options: Other options of ``I0TScorer``.
-
-    Returns:
-        ``result["CLIPScore"].mean`` and so on, as for ``i0t_score``.
+    The arguments are those of ``i0t_score``; the statistics are only used for the breakdown and the percentiles.
 
     Example:
         >>> import numpy as np
@@ -305,14 +279,14 @@ def clip_score(
         >>> round(result["CLIPScore"].mean, 3)
         1.5
     """
-    metrics = ("CLIPScore",) if references is None else ("CLIPScore", "RefCLIPScore")
+    metrics = ["CLIPScore"] if references is None else ["CLIPScore", "RefCLIPScore"]
     scorer = I0TScorer(model, statistics=statistics, **{"metrics": metrics, **options})
     return scorer.score(images, captions, references, ids)
 
 
 def fit(
-    images: Iterable[Any],
-    captions: Iterable[Any],
+    images: Items,
+    captions: Items,
     *,
     model: str | Encoder = DEFAULT_MODEL,
     name: str = "fitted",
@@ -321,13 +295,7 @@ def fit(
 ) -> Statistics:
     """Fit reference statistics to images with matched captions; ``.save("stats.safetensors")`` saves them.
 
-    Args:
-        images: As for ``I0TScorer.score``.
-        captions: A matched caption for each image.
-        model: Encoder that the statistics are for.
-        name: Short name, shown in signatures.
-        source: Description of the data.
-        **options: Other options of ``I0TScorer``.
+    The arguments are those of ``I0TScorer.fit`` and, as ``options``, of ``I0TScorer``.
 
     Example:
         >>> import numpy as np
