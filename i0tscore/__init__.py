@@ -23,22 +23,18 @@ if TYPE_CHECKING:
     from i0tscore.samples import Sample, read_samples
     from i0tscore.training.i0t_async import fit_async
 
-_HOMES = {
-    "I0TScoreError": "i0tscore.errors",
-    "I0TScorer": "i0tscore.metrics.scorer",
-    "Metric": "i0tscore.metrics.metric",
-    "Result": "i0tscore.results",
-    "Sample": "i0tscore.samples",
-    "Signature": "i0tscore.results",
-    "Statistics": "i0tscore.gap",
-    "clip_score": "i0tscore.metrics.scorer",
-    "fit": "i0tscore.metrics.scorer",
-    "fit_async": "i0tscore.training.i0t_async",
-    "functional": "i0tscore.metrics.functional",
-    "i0t_score": "i0tscore.metrics.scorer",
-    "load_encoder": "i0tscore.encoders",
-    "read_samples": "i0tscore.samples",
+_NAMES = {
+    "encoders": ["load_encoder"],
+    "errors": ["I0TScoreError"],
+    "gap": ["Statistics"],
+    "metrics.functional": ["functional"],
+    "metrics.metric": ["Metric"],
+    "metrics.scorer": ["I0TScorer", "clip_score", "fit", "i0t_score"],
+    "results": ["Result", "Signature"],
+    "samples": ["Sample", "read_samples"],
+    "training.i0t_async": ["fit_async"],
 }
+_HOMES = {name: f"i0tscore.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "I0TScoreError",

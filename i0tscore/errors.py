@@ -1,20 +1,4 @@
-"""The exceptions of i0tscore: one tree, so that one ``except`` catches them all.
-
-    I0TScoreError
-    ├── UsageError             options that contradict each other, an unknown name      (exit 2)
-    ├── InputError             what was given cannot be scored                          (exit 1)
-    │   ├── NothingToScoreError  every sample was skipped
-    │   ├── SampleFileError    problems of a caption or rating file, all of them listed
-    │   ├── ImageError         one image cannot be decoded, with the reason
-    │   └── CaptionTooLongError  captions over the context length under ``long_captions="error"``
-    ├── ModelError             a model cannot be used                                   (exit 1)
-    │   ├── WeightsUnavailableError  neither cached nor reachable nor given as a file
-    │   └── WeightsRefusedError      unsafe, damaged, or for another architecture or activation
-    ├── StatisticsError        reference statistics missing, too small, or of another encoder (exit 1)
-    └── MissingExtraError      an optional dependency is not installed; says what to install (exit 1)
-
-Every message says what is wrong, where (id, file, line) and what to do.
-"""
+"""The exceptions of i0tscore, all derived from ``I0TScoreError``. Messages say what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +6,11 @@ from collections.abc import Sequence
 
 
 class I0TScoreError(Exception):
-    """Root of every exception that i0tscore raises on purpose."""
+    """Root of every exception that i0tscore raises on purpose.
+
+    Attributes:
+        exit_code: Exit code of the command line.
+    """
 
     exit_code = 1
 
@@ -34,7 +22,7 @@ class UsageError(I0TScoreError, ValueError):
 
 
 class InputError(I0TScoreError, ValueError):
-    """What was given cannot be scored."""
+    """The input cannot be scored."""
 
 
 class NothingToScoreError(InputError):
@@ -42,17 +30,16 @@ class NothingToScoreError(InputError):
 
 
 class SampleFileError(InputError):
-    """A file of captions or ratings has problems; all of them are listed, up to a limit.
+    """A file of captions or ratings has problems; the message lists up to ``LISTED`` of them.
 
     Attributes:
         path: The file.
-        problems: One line a problem: where, what is wrong, what to do.
+        problems: One line per problem: where, what is wrong, what to do.
     """
 
     LISTED = 20
 
     def __init__(self, path: object, problems: Sequence[str]) -> None:
-        """Compose the message from the file and its problems."""
         self.path = str(path)
         self.problems = tuple(problems)
         shown = [f"  {line}" for line in self.problems[: self.LISTED]]
@@ -68,7 +55,7 @@ class ImageError(InputError):
 
 
 class CaptionTooLongError(InputError):
-    """A caption does not fit the encoder's context length."""
+    """A caption exceeds the encoder's context length under ``long_captions="error"``."""
 
 
 class ModelError(I0TScoreError):
@@ -80,7 +67,7 @@ class WeightsUnavailableError(ModelError):
 
 
 class WeightsRefusedError(ModelError):
-    """The weights are unsafe to load, damaged, or made for another model."""
+    """The weights are unsafe to load, damaged, or for another architecture or activation."""
 
 
 class StatisticsError(I0TScoreError):
@@ -88,8 +75,7 @@ class StatisticsError(I0TScoreError):
 
 
 class MissingExtraError(I0TScoreError, ImportError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed; the message says what to install for what."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        """Say what is missing, for what, and how to install it."""
         super().__init__(f'{purpose} needs {package}: pip install "i0tscore[{extra}]"')

@@ -145,8 +145,8 @@ def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatedScores:
     Raises:
         InputError: The files have problems; all of them are listed.
     """
-    from i0tscore.metrics.sample_sets import rate, rate_by_file, split_metrics
-    from i0tscore.samples.ratings import ANY_NUMBER, RatingScale, ScoreColumns, read_score_table
+    from i0tscore.metrics.sample_sets import rate, split_metrics, with_scores
+    from i0tscore.samples.ratings import ANY_NUMBER, RatingScale, ScoreColumns, read_score_table, read_scores_of
 
     scale = ANY_NUMBER if options.scale is None else RatingScale(*options.scale)
     if options.in_table:
@@ -166,7 +166,7 @@ def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatedScores:
     by_model = options.scores is None and bool(names or not classic)
     ratings = _read_ratings(options, scale, with_images=by_model)
     if options.scores is not None:
-        rated = rate_by_file(ratings, options.scores, options.score)
+        rated = with_scores(ratings, read_scores_of(options.scores, ratings.samples, options.score), {})
     else:
         settings = {"statistics": options.statistics, "metrics": names or None, "resamples": 0}
         scorer = make_scorer(model, options.on_error, **settings) if by_model else None

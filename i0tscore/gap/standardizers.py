@@ -62,6 +62,12 @@ class Need(NamedTuple):
 
 MEANS = Need("means", "reference means. Fit them with `i0tscore fit`.")
 COVARIANCE = Need("covariance", "statistics with a covariance. Fit new ones with `i0tscore fit`.")
+NORMALIZATION = Need(
+    "normalization",
+    "statistics with a trained normalization. Train one with `i0tscore fit --method async`.",
+    NormalizationPair,
+)
+BANK = Need("bank", "statistics with a bank. Fit new ones with `i0tscore fit --bank-size N`.", HubnessBank)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,29 +172,12 @@ class StandardizerSpec(NamedTuple):
 STANDARDIZERS: dict[str, StandardizerSpec] = {
     "none": StandardizerSpec(None, reference=True),
     "post": StandardizerSpec(_post, MEANS, reference=True),
-    "async": StandardizerSpec(
-        _async,
-        Need(
-            "normalization",
-            "statistics with a trained normalization. Train one with `i0tscore fit --method async`.",
-            NormalizationPair,
-        ),
-        reference=True,
-    ),
+    "async": StandardizerSpec(_async, NORMALIZATION, reference=True),
     "dn": StandardizerSpec(_dn, MEANS, "λ", 0.25, (0.25, 0.5, 1.0), "dot", reference=True),
     "shift": StandardizerSpec(_shift, MEANS, "λ", 0.5, (0.2, 0.375, 0.5)),
     "shift_raw": StandardizerSpec(_shift_raw, MEANS, "λ", 0.5, (0.25, 0.5)),
     "clip": StandardizerSpec(_clip, None, "t", 0.1, (0.1,)),
-    "nnn": StandardizerSpec(
-        _nnn,
-        Need("bank", "statistics with a bank. Fit new ones with `i0tscore fit --bank-size N`.", HubnessBank),
-        "α",
-        0.5,
-        (0.25, 0.5, 0.75),
-        "dot",
-        cross_modal_only=True,
-        reference=True,
-    ),
+    "nnn": StandardizerSpec(_nnn, BANK, "α", 0.5, (0.25, 0.5, 0.75), "dot", cross_modal_only=True, reference=True),
     "covariance": StandardizerSpec(
         _covariance, COVARIANCE, "λ", 0.2, (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4), reference=True
     ),
@@ -233,7 +222,6 @@ class Standardizer:
     spec: StandardizerSpec = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Look up the name and check the parameter."""
         spec = STANDARDIZERS.get(self.name)
         if spec is None or (self.strength is None) != (not spec.symbol):
             names = ", ".join(f"{name}({s.symbol})" if s.symbol else name for name, s in STANDARDIZERS.items())
@@ -255,18 +243,14 @@ class Standardizer:
         name, parameter = match.groups() if match else (text, None)
         if name in RENAMED:
             name = RENAMED[name]
-            warnings.warn(
-                f"The standardizer {text!r} is now called {name!r}. The old name works until the next release.",
-                UserWarning,
-                stacklevel=2,
-            )
+            note = f"The standardizer {text!r} is now called {name!r}. The old name works until the next release."
+            warnings.warn(note, UserWarning, stacklevel=2)
         default = STANDARDIZERS[name].default if name in STANDARDIZERS else None
         try:
-            return cls(name, default if parameter is None else float(parameter))
-        except UsageError:
-            raise
+            strength = default if parameter is None else float(parameter)
         except ValueError:
             raise UsageError(f"Invalid standardizer {text!r}. Expected a number, got {parameter!r}.") from None
+        return cls(name, strength)
 
     def __str__(self) -> str:
         return self.name if self.strength is None else f"{self.name}({shortest(self.strength)})"

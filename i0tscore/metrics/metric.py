@@ -62,11 +62,8 @@ class Metric:
         name = match.group(1).lower() if match else ""
         if name in RENAMED:
             name = RENAMED[name].lower()
-            warnings.warn(
-                f"The metric {text!r} is now called {METRICS[name].base}. The old name works until the next release.",
-                UserWarning,
-                stacklevel=2,
-            )
+            note = f"The metric {text!r} is now called {METRICS[name].base}. The old name works until the next release."
+            warnings.warn(note, UserWarning, stacklevel=2)
         if match is None or name not in METRICS:
             names = ", ".join(sorted(metric.base for metric in METRICS.values()))
             raise UsageError(f"Unknown metric {text!r}. Choose one of {names}.")
@@ -89,27 +86,25 @@ class Metric:
                 raise ValueError(value)
             return parsed
 
-        settings: dict[str, Callable[[], Metric]] = {
-            "weight": lambda: replace(self, weight=number()),
-            "clip": lambda: replace(self, clip={"yes": True, "no": False}[value]),
-            "std": lambda: replace(self, standardizer=Standardizer.parse(value)),
+        settings: dict[str, tuple[str, Callable[[], Metric]]] = {
+            "weight": ("NUMBER above 0", lambda: replace(self, weight=number())),
+            "clip": ("yes|no", lambda: replace(self, clip={"yes": True, "no": False}[value])),
+            "std": ("STANDARDIZER", lambda: replace(self, standardizer=Standardizer.parse(value))),
         }
         if self.reference_rule is not None:
             rules: dict[str, ReferenceRule] = {"harmonic": "harmonic", "mean": "mean"}
-            settings["reference_rule"] = lambda: replace(self, reference_rule=rules[value])
+            settings["reference_rule"] = "harmonic|mean", lambda: replace(self, reference_rule=rules[value])
         if self.standardizer.strength is not None:
-            settings["lambda"] = lambda: replace(self, standardizer=Standardizer(self.standardizer.name, number()))
+            name = self.standardizer.name
+            settings["lambda"] = "NUMBER", lambda: replace(self, standardizer=Standardizer(name, number()))
         try:
-            return settings[key]()
+            return settings[key][1]()
         except UsageError as error:
             raise UsageError(f"Invalid metric {text!r}. {error}") from None
         except (KeyError, ValueError):
+            accepted = ", ".join(f"{name}={values}" for name, (values, _) in settings.items())
             raise UsageError(
-                f"Invalid metric {text!r}: cannot use {key}={value}. {self.base} accepts weight=NUMBER above 0, "
-                "clip=yes|no, std=STANDARDIZER"
-                + ("" if self.reference_rule is None else ", reference_rule=harmonic|mean")
-                + ("" if self.standardizer.strength is None else ", lambda=NUMBER")
-                + "."
+                f"Invalid metric {text!r}: cannot use {key}={value}. {self.base} accepts {accepted}."
             ) from None
 
     def __str__(self) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from i0tscore.results import Resampling, Result
 from i0tscore.results.comparison import Comparison, RunScores, compare_systems, require_same_ids
 from i0tscore.samples import Sample, SampleSet, Skipped
 from i0tscore.samples.diagnostics import preview
-from i0tscore.samples.ratings import RatedScores, RatingSet, read_scores_of
+from i0tscore.samples.ratings import RatedScores, RatingSet
 
 _LISTED_IDS = 10
 
@@ -76,54 +76,25 @@ def rate(
     return with_scores(ratings, values, signatures, notes)
 
 
-def rate_by_file(ratings: RatingSet, path: Path, names: Sequence[str] = ()) -> RatedScores:
-    """Join ratings with a table of scores that has the columns ``image`` and ``caption``.
-
-    Args:
-        ratings: The rating set.
-        path: The table.
-        names: Columns of scores; empty for all other columns.
-
-    Raises:
-        SampleFileError: The table has errors, or captions have no scores; the message lists all of them.
-    """
-    return with_scores(ratings, read_scores_of(path, ratings.samples, names), {})
-
-
 def with_scores(
     ratings: RatingSet,
     values: Mapping[str, NDArray[np.float64]],
     signatures: Mapping[str, str],
     notes: Sequence[str] = (),
 ) -> RatedScores:
-    """Combine ratings with scores.
+    """Combine ratings with the ``values`` and ``signatures`` of scores by metric, one value per sample of the set.
 
-    Args:
-        ratings: The rating set.
-        values: By metric, one score per sample of the set.
-        signatures: Signatures of the scores by metric.
-        notes: Notes to add to those of the set.
+    ``notes`` are added to those of the set.
     """
-    parts = {"category": ratings.categories, "system": ratings.systems}
-    return RatedScores(
-        ratings.rating,
-        {name: column[ratings.item] for name, column in values.items()},
-        ratings.clusters,
-        "image",
-        ratings.item,
-        ratings.groups,
-        {name: labels for name, labels in parts.items() if labels is not None},
-        dict(signatures),
-        (*ratings.notes, *notes),
-    )
+    scores = {name: column[ratings.item] for name, column in values.items()}
+    labels = {"category": ratings.categories, "system": ratings.systems}
+    parts = {name: column for name, column in labels.items() if column is not None}
+    labeled = ratings.clusters, "image", ratings.item, ratings.groups, parts
+    return RatedScores(ratings.rating, scores, *labeled, dict(signatures), (*ratings.notes, *notes))
 
 
 def score_and_compare(
-    scorer: I0TScorer,
-    systems: Mapping[str, SampleSet],
-    baseline: str,
-    *,
-    resampling: Resampling | None = None,
+    scorer: I0TScorer, systems: Mapping[str, SampleSet], baseline: str, *, resampling: Resampling | None = None
 ) -> Comparison:
     """Score the captions of all systems in one run and compare the systems.
 
@@ -152,45 +123,33 @@ def score_and_compare(
         name = f"{system}: {sample.id}"
         seen[name] += 1
         names[name if seen[name] == 1 else f"{name} (caption {seen[name]})"] = system, sample.id
-    result = scorer.score(
-        [sample.image for _, sample in rows],
-        [sample.caption for _, sample in rows],
-        [sample.references for _, sample in rows] if all(sample.references for _, sample in rows) else None,
-        list(names),
-    )
+    named = [replace(sample, id=name) for name, (_, sample) in zip(names, rows, strict=True)]
+    result = score_with(scorer, named, references=all(sample.references for sample in named))
     failed = {names[s.id][1] for s in result.skipped}
     scored = [names[name] for name in result.ids]
     runs = {}
     for system in systems:
-        mine = np.array([owner == system and name not in failed for owner, name in scored], dtype=bool)
+        own = [i for i, (owner, name) in enumerate(scored) if owner == system and name not in failed]
         runs[system] = RunScores(
-            tuple(scored[i][1] for i in np.flatnonzero(mine)),
-            {name: metric.values[mine] for name, metric in result.items()},
+            tuple(scored[i][1] for i in own),
+            {name: metric.values[own] for name, metric in result.items()},
             {name: metric.signature for name, metric in result.items()},
         )
     notes = [f"{name}: {note}" for name, found in systems.items() for note in found.notes]
-    return compare_systems(
-        runs,
-        baseline,
-        images=images,
-        resampling=resampling,
-        skipped=[*skipped, *result.skipped],
-        notes=[*notes, *result.notes],
-    )
+    skipped, notes = [*skipped, *result.skipped], [*notes, *result.notes]
+    return compare_systems(runs, baseline, images=images, resampling=resampling, skipped=skipped, notes=notes)
 
 
 def _images(rows: Sequence[tuple[str, Sample]]) -> dict[str, str]:
     """Return the image of each id, after checking that it is the same in all systems."""
-    images: dict[str, str] = {}
-    owners: dict[str, str] = {}
+    first: dict[str, tuple[str, str]] = {}
     conflicts: dict[str, str] = {}
     for system, sample in rows:
-        image = images.setdefault(sample.id, str(sample.image))
-        owner = owners.setdefault(sample.id, system)
+        owner, image = first.setdefault(sample.id, (system, str(sample.image)))
         if str(sample.image) != image:
             conflicts.setdefault(sample.id, f"{image} in {owner}, {sample.image} in {system}")
     if conflicts:
         lines = [f"  {name}: {conflict}" for name, conflict in list(conflicts.items())[:_LISTED_IDS]]
         head = f"Expected the same image for an id in all systems, but {len(conflicts)} differ ({preview(conflicts)}):"
         raise InputError("\n".join([head, *lines, "Give each image its own id."]))
-    return images
+    return {name: image for name, (_, image) in first.items()}

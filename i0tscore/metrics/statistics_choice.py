@@ -1,4 +1,8 @@
-"""Choice of a run's reference statistics: shipped with the encoder, from a file, or of the run itself."""
+"""Choice of a run's reference statistics: shipped with the encoder, from a file, or of the run itself.
+
+In every function, ``choice`` is ``auto``, ``builtin``, ``batch``, a file, or statistics; ``fingerprint`` is that of the
+encoder, None for given embeddings; and ``prefix`` is the text before every caption.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 AUTO_MINIMUM = 32
 """Minimum number of images for which ``auto`` uses per-run statistics."""
 
+Choice = str | Path | Statistics
+
+_UNKNOWN = "embeddings of an unknown encoder"
 _HOW_TO_FIT = (
     "Fit some on images with matched captions, similar to those to score, with the same --model and --preset: "
     "`i0tscore fit captions.json images/ --output stats.safetensors`. Then pass `--statistics stats.safetensors`."
@@ -36,15 +43,8 @@ def builtin_statistics(fingerprint: Fingerprint) -> Statistics | None:
     return statistics if statistics.space == fingerprint.space else None
 
 
-def fixed_statistics(
-    choice: str | Path | Statistics, fingerprint: Fingerprint | None, prefix: str
-) -> Statistics | None:
+def fixed_statistics(choice: Choice, fingerprint: Fingerprint | None, prefix: str) -> Statistics | None:
     """Return statistics that do not depend on the run, or None.
-
-    Args:
-        choice: ``auto``, ``builtin``, ``batch``, a file, or statistics.
-        fingerprint: Fingerprint of the encoder; None for given embeddings.
-        prefix: Text before every caption.
 
     Raises:
         StatisticsError: No statistics are shipped for ``builtin``, or the statistics belong to another encoder or
@@ -53,21 +53,21 @@ def fixed_statistics(
     if choice == "batch":
         return None
     name, space = ("given embeddings", "") if fingerprint is None else (fingerprint.name, fingerprint.space)
-    if isinstance(choice, Statistics):
-        return choice.require(name, space, prefix)
-    if choice not in ("auto", "builtin"):
-        return Statistics.load(choice).require(name, space, prefix)
-    shipped = None if fingerprint is None else builtin_statistics(fingerprint)
-    if choice == "auto":
-        return shipped if shipped is not None and shipped.prefix == prefix else None
-    if shipped is None:
-        encoder = "embeddings of an unknown encoder" if fingerprint is None else name
-        raise StatisticsError(f"No statistics are shipped for {encoder}. {_HOW_TO_FIT}")
-    return shipped.require(name, space, prefix)
+    if choice in ("auto", "builtin"):
+        shipped = None if fingerprint is None else builtin_statistics(fingerprint)
+        if choice == "auto":
+            return shipped if shipped is not None and shipped.prefix == prefix else None
+        if shipped is None:
+            raise StatisticsError(
+                f"No statistics are shipped for {fingerprint.name if fingerprint else _UNKNOWN}. {_HOW_TO_FIT}"
+            )
+        choice = shipped
+    statistics = choice if isinstance(choice, Statistics) else Statistics.load(choice)
+    return statistics.require(name, space, prefix)
 
 
 def checked_statistics(
-    choice: str | Path | Statistics, fingerprint: Fingerprint | None, prefix: str, dimension: int
+    choice: Choice, fingerprint: Fingerprint | None, prefix: str, dimension: int
 ) -> tuple[Statistics | None, list[str]]:
     """Return what ``fixed_statistics`` returns and notes for the result, after checking the dimension.
 
@@ -84,18 +84,14 @@ def checked_statistics(
         )
     if bool(fixed.space) == (fingerprint is not None):
         return fixed, []
-    encoder = "embeddings of an unknown encoder" if fingerprint is None else fingerprint.name
-    note = f"Statistics {fixed.name!r} of {fixed.encoder} are used for {encoder}. This cannot be checked."
+    used_for = fingerprint.name if fingerprint else _UNKNOWN
+    note = f"Statistics {fixed.name!r} of {fixed.encoder} are used for {used_for}. This cannot be checked."
     warnings.warn(note, UserWarning, stacklevel=2)
     return fixed, [note]
 
 
 def choose_statistics(
-    choice: str | Path | Statistics,
-    fingerprint: Fingerprint | None,
-    prefix: str,
-    run: EncodedRun,
-    metrics: Sequence[Metric],
+    choice: Choice, fingerprint: Fingerprint | None, prefix: str, run: EncodedRun, metrics: Sequence[Metric]
 ) -> tuple[Statistics | None, list[str]]:
     """Return the statistics for a run, and notes for its result.
 
