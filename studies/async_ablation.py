@@ -25,7 +25,7 @@ from i0tscore.errors import I0TScoreError
 from i0tscore.gap import NONE, POST, GapStatistics, Moments, Normalization, Standardizer, centroid_distance
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.training.i0t_async import AsyncRecipe, AsyncTrainer, CachedPairs, DropoutPairs, Pairs, Passes
-from i0tscore.training.optimization import IntArray
+from i0tscore.training.trainer import IntArray
 from studies.flickr8k import CAPTIONS_PER_IMAGE, Flickr8kSplit, Split, expert_ratings, read_split
 from studies.recall import recall
 

@@ -30,7 +30,7 @@ from i0tscore.training.i0t_async import (
     Passes,
     fit_async,
 )
-from i0tscore.training.optimization import IntArray, epoch_batches, learning_rate
+from i0tscore.training.trainer import IntArray, epoch_batches, learning_rate
 from studies import async_ablation
 from studies.async_ablation import clip_rows
 from studies.flickr8k import ExpertRatings, Flickr8kSplit

@@ -24,7 +24,7 @@ from i0tscore.encoders.images import decode
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.samples import read_samples
-from i0tscore.training import stage1
+from i0tscore.training import stage1, trainer
 from i0tscore.training.positions import WEIGHTS_FILE, stretch_positions, write_stretched
 from i0tscore.training.stage1 import PairTowers, Stage1Recipe, fine_tune, long_captions, stage1_loss
 from studies import stage1_recall
@@ -185,13 +185,12 @@ def test_loss_of_each_row_of_the_paper_equals_its_formula(recipe: Stage1Recipe, 
     pixels = torch.stack([towers.encoder.preprocess(decode(s.image)) for s in samples_of(squares)[::2]])
     ids = towers.encoder.pad([towers.encoder.tokenize([f"a {i}"])[0] for i in range(12)])
     torch.manual_seed(1)
-    encoded = towers(pixels, ids)
+    images, captions, scale = towers(pixels, ids)
     passes = 2 if recipe.mcsie else 1
-    assert len(encoded.images) == 12 * passes
-    sides = [side.detach().double().numpy().reshape(passes, 12, -1) for side in encoded[:2]]
-    scale = encoded.scale.item()
-    wanted = np.mean([reference_loss(x, y, scale, recipe.cyclic_weight) for x in sides[0] for y in sides[1]])
-    loss = stage1_loss(encoded, recipe)
+    assert len(images) == 12 * passes
+    sides = [side.detach().double().numpy().reshape(passes, 12, -1) for side in (images, captions)]
+    wanted = np.mean([reference_loss(x, y, scale.item(), recipe.cyclic_weight) for x in sides[0] for y in sides[1]])
+    loss = stage1_loss(images, captions, scale, recipe)
     assert loss.item() == pytest.approx(wanted, abs=1e-5)
     loss.backward()
     assert towers.model.visual.conv1.weight.grad.abs().sum() > 0
@@ -208,8 +207,8 @@ def test_interrupted_run_resumes_to_the_same_weights(squares: Path, tmp_path: Pa
         if not (tmp_path / "parts").exists():
             _begin(tmp_path / "parts", recipe)
         encoder = load_encoder(f"local-dir:{tmp_path / 'parts'}")
-        trainer = stage1.Stage1Trainer(encoder, images, captions, groups, recipe, seed=7, folder=tmp_path / "parts")
-        trainer.run(every=2, stop_after=steps)
+        run = stage1.Stage1Trainer(encoder, images, captions, groups, recipe, seed=7, folder=tmp_path / "parts")
+        run.run(every=2, stop_after=steps)
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     whole, parts = ((tmp_path / name / WEIGHTS_FILE).read_bytes() for name in ("whole", "parts"))
     assert whole == parts
@@ -226,7 +225,7 @@ def test_killed_run_repeats_the_steps_after_its_checkpoint(
 ) -> None:
     recipe = Stage1Recipe(epochs=2, batch_size=6, learning_rate=1e-3, warmup=2, context_length=77)
     train(squares, tmp_path / "whole", recipe)
-    rate = stage1.learning_rate
+    rate = trainer.learning_rate
 
     def killed_at(last: int, highest: float, warmup: int, step: int, total: int) -> float:
         if step == last:
@@ -234,12 +233,12 @@ def test_killed_run_repeats_the_steps_after_its_checkpoint(
         return rate(highest, warmup, step, total)
 
     for last in (1, 4):  # before the first checkpoint, and between two
-        monkeypatch.setattr(stage1, "learning_rate", partial(killed_at, last))
+        monkeypatch.setattr(trainer, "learning_rate", partial(killed_at, last))
         with pytest.raises(KeyboardInterrupt):
             train(squares, tmp_path / "killed", recipe, every=3)
         with (tmp_path / "killed" / stage1.LOG).open("a") as log:
             log.write('{"step":')
-    monkeypatch.setattr(stage1, "learning_rate", rate)
+    monkeypatch.setattr(trainer, "learning_rate", rate)
     train(squares, tmp_path / "killed", recipe, every=3)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     whole, killed = ((tmp_path / name / WEIGHTS_FILE).read_bytes() for name in ("whole", "killed"))

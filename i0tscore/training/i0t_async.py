@@ -7,11 +7,9 @@ the work; ``docs/i0t-async.md`` has the ablation.
 from __future__ import annotations
 
 import hashlib
-import logging
-import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -20,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from i0tscore.encoders import load_encoder
 from i0tscore.encoders.attention import attention_dropout, attention_layers
@@ -32,16 +29,8 @@ from i0tscore.gap import Normalization, NormalizationPair
 from i0tscore.metrics.metric import PRESETS
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.metrics.statistics_choice import run_statistics
-from i0tscore.training.checkpoints import read_checkpoint, write_checkpoint
 from i0tscore.training.losses import i0t_loss
-from i0tscore.training.optimization import (
-    IntArray,
-    Recipe,
-    epoch_batches,
-    learning_rate,
-    optimizer_step,
-    step_seed,
-)
+from i0tscore.training.trainer import IntArray, Recipe, Trainer, step_seed
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
@@ -168,7 +157,7 @@ class DropoutPairs:
         return Passes(images, captions)
 
 
-class AsyncTrainer:
+class AsyncTrainer(Trainer):
     """A resumable training run of I0T_async.
 
     A resumed run gives the same bytes as an uninterrupted one (on one machine with the same number of
@@ -181,26 +170,19 @@ class AsyncTrainer:
 
     Raises:
         InputError: There are fewer than two pairs.
-
-    Attributes:
-        norms: The normalizations of images and of captions.
-        step: Number of finished steps.
-        total: Number of steps of the whole run.
     """
 
     def __init__(self, pairs: Pairs, recipe: AsyncRecipe, seed: int) -> None:
         count = len(pairs.image_index)
         if count < 2:
             raise InputError(f"Expected at least 2 pairs for batch statistics, got {count}. Add more pairs.")
-        self._pairs, self._recipe, self._seed = pairs, recipe, seed
-        self._batch_size = min(recipe.batch_size, count)
-        self._epoch_steps = count // self._batch_size
-        self.norms = nn.ModuleList(
+        self._pairs, self._recipe = pairs, recipe
+        batch_size = min(recipe.batch_size, count)
+        self._norms = nn.ModuleList(
             nn.BatchNorm1d(pairs.dimension, eps=recipe.eps, momentum=recipe.momentum) for _ in range(2)
         )
-        self.optimizer = torch.optim.AdamW(self.norms.parameters(), weight_decay=recipe.weight_decay)
-        self.step = 0
-        self.total = recipe.epochs * self._epoch_steps
+        identity = {"pairs": pairs.identity}
+        super().__init__(self._norms, recipe, pairs.image_index, batch_size=batch_size, seed=seed, identity=identity)
 
     def run(
         self, checkpoint: Path | None = None, *, every: int = 100, progress: bool = False
@@ -215,23 +197,9 @@ class AsyncTrainer:
         Raises:
             InputError: The checkpoint is damaged or belongs to other data, another recipe or another seed.
         """
-        identity = {"pairs": self._pairs.identity, "seed": self._seed, **asdict(self._recipe)}
         if checkpoint is not None and checkpoint.exists():
-            self.step = read_checkpoint(checkpoint, identity, self.norms, self.optimizer)
-        log = logging.getLogger("i0tscore")
-        bar = tqdm(
-            total=self.total, initial=self.step, desc="training", unit=" steps", file=sys.stderr, disable=not progress
-        )
-        with bar:
-            while self.step < self.total:
-                epoch, done = divmod(self.step, self._epoch_steps)
-                batches = epoch_batches(self._pairs.image_index, self._batch_size, self._seed, epoch)
-                for rows in batches[done:]:
-                    loss = self._train_step(rows)
-                    bar.update()
-                    if checkpoint is not None and (self.step % every == 0 or self.step == self.total):
-                        write_checkpoint(checkpoint, identity, self.norms, self.optimizer, self.step)
-                log.info("epoch %d: loss %.4f", epoch + 1, loss)
+            self.resume(checkpoint)
+        self.train(checkpoint, end=self.total, every=every, progress=progress)
         initial = 0.0 if self._recipe.momentum is None else (1 - self._recipe.momentum) ** self.total
         if initial > _UNSETTLED:
             warnings.warn(
@@ -240,27 +208,24 @@ class AsyncTrainer:
                 UserWarning,
                 stacklevel=2,
             )
-        image, caption = (self._normalization(norm) for norm in self.norms)
+        names = {"mean": "running_mean", "variance": "running_var", "weight": "weight", "bias": "bias"}
+        states = [norm.state_dict() for norm in self._norms]
+        image, caption = (
+            Normalization(
+                **{field: state[name].double().numpy() for field, name in names.items()}, eps=self._recipe.eps
+            )
+            for state in states
+        )
         return image, caption
 
-    def _normalization(self, norm: nn.Module) -> Normalization:
-        state = norm.state_dict()
-        names = ("running_mean", "running_var", "weight", "bias")
-        mean, variance, weight, bias = (state[name].double().numpy() for name in names)
-        return Normalization(mean, variance, weight, bias, eps=self._recipe.eps)
-
-    def _train_step(self, rows: IntArray) -> float:
-        recipe = self._recipe
-        passes = self._pairs.passes(rows, step_seed(self._seed, self.step))
+    def loss(self, batch: IntArray, rate: float) -> torch.Tensor:
+        """Compute I0T's loss of some pairs, normalized with their batch statistics."""
+        passes = self._pairs.passes(batch, step_seed(self._seed, self.step))
         images, captions = (
             [functional.normalize(norm(vectors), dim=-1) for vectors in modality]
-            for norm, modality in zip(self.norms, passes, strict=True)
+            for norm, modality in zip(self._norms, passes, strict=True)
         )
-        loss = i0t_loss(images, captions, recipe.logit_scale, recipe.cyclic_weight)
-        rate = learning_rate(recipe.learning_rate, recipe.warmup, self.step, self.total)
-        optimizer_step(self.optimizer, loss, rate)
-        self.step += 1
-        return loss.item()
+        return i0t_loss(images, captions, self._recipe.logit_scale, self._recipe.cyclic_weight)
 
 
 def fit_async(
@@ -336,24 +301,13 @@ def fit_async(
         pairs = DropoutPairs(encoder, used, [prefix + text for text in run.captions], cached, recipe.dropout)
     trainer = AsyncTrainer(pairs, recipe, seed)
     checkpoint = None if checkpoints is None else Path(checkpoints) / CHECKPOINT
-    normalization = trainer.run(checkpoint, progress=bool(options.get("progress")))
-    source = "; ".join(part for part in (source, describe(recipe, seed, trainer.total)) if part)
-    fingerprint = None if encoder is None else encoder.fingerprint
-    statistics = run_statistics(run, fingerprint, prefix, name=name, source=source)
-    return statistics.with_fitted(normalization=NormalizationPair(*normalization)).with_reference(
-        *run.pairs, run.image_index
-    )
-
-
-def describe(recipe: AsyncRecipe, seed: int, steps: int) -> str:
-    """Describe a training run, for the ``source`` of statistics.
-
-    Example:
-        >>> describe(AsyncRecipe(mcsie=False), 7, 1404)
-        'I0T_async: 1404 steps in 3 epochs, rate 1e-06, cyclic 0.25, no MCSIE, seed 7; measured in-sample'
-    """
+    normalization = NormalizationPair(*trainer.run(checkpoint, progress=bool(options.get("progress"))))
     mcsie = f"MCSIE dropout {recipe.dropout:g}" if recipe.mcsie else "no MCSIE"
-    return (
-        f"I0T_async: {steps} steps in {recipe.epochs} epochs, rate {recipe.learning_rate:g}, "
+    training = (
+        f"I0T_async: {trainer.total} steps in {recipe.epochs} epochs, rate {recipe.learning_rate:g}, "
         f"cyclic {recipe.cyclic_weight:g}, {mcsie}, seed {seed}; measured in-sample"
     )
+    source = f"{source}; {training}" if source else training
+    fingerprint = None if encoder is None else encoder.fingerprint
+    statistics = run_statistics(run, fingerprint, prefix, name=name, source=source)
+    return statistics.with_fitted(normalization=normalization).with_reference(*run.pairs, run.image_index)

@@ -1,4 +1,7 @@
-"""Differentiable losses on image and caption embeddings."""
+"""Differentiable losses on image and caption embeddings.
+
+``images`` and ``captions`` are unit embeddings of one batch, shape (n, d); row i of one matches row i of the other.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,12 @@ from torch.nn import functional
 
 
 def contrastive_loss(
-    images: torch.Tensor,
-    captions: torch.Tensor,
-    scale: float | torch.Tensor,
-    targets: torch.Tensor | None = None,
+    images: torch.Tensor, captions: torch.Tensor, scale: float | torch.Tensor, targets: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Compute CLIP's symmetric cross-entropy over the similarities of a batch (Radford et al. 2021).
 
-    Args:
-        images: Unit embeddings, shape (n, d).
-        captions: Unit embeddings, shape (n, d); row i matches image i.
-        scale: Logit scale (inverse temperature) applied to the cosines.
-        targets: Target probabilities, shape (n, n); one-hot by default.
+    ``scale`` is the logit scale (inverse temperature) applied to the cosines. ``targets`` are probabilities of shape
+    (n, n), one-hot by default.
 
     Example:
         >>> round(float(contrastive_loss(torch.eye(2), torch.eye(2), scale=1.0)), 4)
@@ -38,10 +35,6 @@ def in_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> torch.
     (1/n) Σ_j Σ_k (x_j·x_k − y_j·y_k)²: two images should be as similar as their captions. As in CyCLIP, the
     sum over n² terms is divided by n; I0T's code computes the same from logits (mean square / scale² · n).
 
-    Args:
-        images: Unit embeddings, shape (n, d).
-        captions: Unit embeddings, shape (n, d); row i matches image i.
-
     Example:
         >>> round(float(in_modal_cyclic_loss(torch.eye(2), torch.ones(2, 2) / 2**0.5)), 2)
         1.0
@@ -55,10 +48,6 @@ def cross_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> tor
     (1/n) Σ_j Σ_k (x_j·y_k − x_k·y_j)²: the similarities of mismatched pairs should be symmetric. The
     normalization is that of ``in_modal_cyclic_loss``.
 
-    Args:
-        images: Unit embeddings, shape (n, d).
-        captions: Unit embeddings, shape (n, d); row i matches image i.
-
     Example:
         >>> round(float(cross_modal_cyclic_loss(torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]]))), 2)
         0.36
@@ -68,10 +57,7 @@ def cross_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> tor
 
 
 def i0t_loss(
-    images: Sequence[torch.Tensor],
-    captions: Sequence[torch.Tensor],
-    scale: float | torch.Tensor,
-    cyclic_weight: float,
+    images: Sequence[torch.Tensor], captions: Sequence[torch.Tensor], scale: float | torch.Tensor, cyclic_weight: float
 ) -> torch.Tensor:
     """Compute I0T's loss: contrastive plus weighted cyclic losses, with MCSIE (An et al. 2025).
 
@@ -79,8 +65,8 @@ def i0t_loss(
     ``i0tscore.encoders.attention.attention_dropout`` give (x1, y1), (x1, y2), (x2, y1) and (x2, y2).
 
     Args:
-        images: Unit embeddings of one batch, one tensor (n, d) per pass.
-        captions: Unit embeddings of its captions, one tensor (n, d) per pass.
+        images: One tensor per pass.
+        captions: One tensor per pass.
         scale: Logit scale of the contrastive loss.
         cyclic_weight: Weight of each of the two cyclic losses; 0 skips them.
 

@@ -12,7 +12,7 @@ from i0tscore.encoders.open_clip_models import resolve_model_name
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.encoders.text import Padding, TextTower
 from i0tscore.errors import ModelError, UsageError
-from i0tscore.training.checkpoints import write_tensors
+from i0tscore.training.trainer import write_tensors
 
 LONG_CONTEXT = 248
 """Context length of Long-CLIP: CLIP's first 20 positions, and its other 57 stretched by 4."""

@@ -10,12 +10,11 @@ import hashlib
 import json
 import logging
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import click
 import numpy as np
@@ -24,7 +23,6 @@ from torch import distributed, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from i0tscore.encoders import load_encoder
 from i0tscore.encoders.attention import attention_dropout
@@ -33,17 +31,9 @@ from i0tscore.encoders.images import ImageInput, decode
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.samples import Sample, read_samples
-from i0tscore.training.checkpoints import read_checkpoint, write_checkpoint, write_tensors
 from i0tscore.training.losses import i0t_loss
-from i0tscore.training.optimization import (
-    IntArray,
-    Recipe,
-    epoch_batches,
-    learning_rate,
-    optimizer_step,
-    step_seed,
-)
 from i0tscore.training.positions import CONFIG_FILE, KEPT_POSITIONS, LONG_CONTEXT, write_stretched, write_weights
+from i0tscore.training.trainer import IntArray, Recipe, Trainer, step_seed, write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -72,20 +62,6 @@ class Stage1Recipe(Recipe):
     layer_norm: bool = False
 
 
-class ForwardPass(NamedTuple):
-    """Output of ``PairTowers``.
-
-    Attributes:
-        images: Unit embeddings (passes · n, d).
-        captions: Unit embeddings (passes · n, d).
-        scale: Logit scale.
-    """
-
-    images: torch.Tensor
-    captions: torch.Tensor
-    scale: torch.Tensor
-
-
 class PairTowers(nn.Module):
     """Both towers of an encoder behind a single ``forward``, as ``DistributedDataParallel`` requires.
 
@@ -105,25 +81,31 @@ class PairTowers(nn.Module):
         norms = (nn.LayerNorm(encoder.dimension) for _ in range(2)) if recipe.layer_norm else ()
         self.norms = nn.ModuleList(norms).to(encoder.device)
 
-    def forward(self, pixels: torch.Tensor, ids: torch.Tensor) -> ForwardPass:
-        """Encode n images and n texts, twice under MCSIE; passes are concatenated along the rows."""
+    def forward(self, pixels: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Encode n images and n texts, twice under MCSIE.
+
+        Returns:
+            Unit embeddings of the images and of the captions (passes · n, d), and the logit scale.
+        """
         pixels, ids = pixels.repeat(self._passes, 1, 1, 1), ids.repeat(self._passes, 1)
         with attention_dropout(self.model, self._dropout) if self._dropout else nullcontext():
             features = [self.encoder.image_features(pixels), self.encoder.text_features(ids)]
         x, y = (functional.normalize(rows.float(), dim=-1) for rows in features)
         if len(self.norms):
             x, y = (functional.normalize(norm(rows), dim=-1) for norm, rows in zip(self.norms, (x, y), strict=True))
-        return ForwardPass(x, y, self.model.logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE))
+        return x, y, self.model.logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE)
 
 
-def stage1_loss(output: ForwardPass, recipe: Stage1Recipe) -> torch.Tensor:
-    """Compute the loss over the batches of all processes, which is the same in each of them.
+def stage1_loss(
+    images: torch.Tensor, captions: torch.Tensor, scale: torch.Tensor, recipe: Stage1Recipe
+) -> torch.Tensor:
+    """Compute the loss of an output of ``PairTowers`` over the batches of all processes, the same in each of them.
 
     Averaged by ``DistributedDataParallel``, its gradients are those of a single process with the whole batch.
     """
     passes = 2 if recipe.mcsie else 1
-    images, captions = ([gather(part) for part in rows.chunk(passes)] for rows in (output.images, output.captions))
-    return i0t_loss(images, captions, output.scale, recipe.cyclic_weight)
+    x, y = ([gather(part) for part in rows.chunk(passes)] for rows in (images, captions))
+    return i0t_loss(x, y, scale, recipe.cyclic_weight)
 
 
 def gather(rows: torch.Tensor) -> torch.Tensor:
@@ -143,14 +125,14 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat(gathered)
 
 
-class Stage1Trainer:
+class Stage1Trainer(Trainer):
     """A resumable training run of stage 1.
 
     Args:
         encoder: A model in fp32 with stretched positions; its parameters are trained in place.
         images: Image of each pair, as for ``I0TScorer.score``.
         captions: Caption of each pair, with prefix.
-        image_index: Index of each pair's image (n,); batches repeat an image as little as possible.
+        image_index: Index of each pair's image (n,).
         recipe: Hyperparameters.
         seed: Seed of the order of the pairs and of dropout.
         folder: Folder of the model, where log, checkpoint and weights are written.
@@ -176,27 +158,22 @@ class Stage1Trainer:
         workers: int = 0,
         autocast: bool = False,
     ) -> None:
-        self._encoder, self._recipe, self._seed, self._folder = encoder, recipe, seed, folder
-        self._images, self._tokens, self._image_index = images, encoder.tokenize(captions), image_index
+        self._encoder, self._recipe, self._folder = encoder, recipe, folder
+        self._images, self._tokens = images, encoder.tokenize(captions)
         self._workers, self._autocast = workers, autocast
         self._rank, self._world = _rank(), distributed.get_world_size() if distributed.is_initialized() else 1
-        content = "\n".join(captions).encode() + np.ascontiguousarray(image_index).tobytes()
-        pairs = hashlib.sha256(content).hexdigest()[:16]
-        self._identity = {"model": model, "pairs": pairs, "seed": seed, "world": self._world, **asdict(recipe)}
-        self._batch_size = recipe.batch_size * self._world
-        if len(images) < self._batch_size:
+        batch_size = recipe.batch_size * self._world
+        if len(images) < batch_size:
             raise InputError(
-                f"Expected at least {self._batch_size} pairs for a step, got {len(images)}. "
+                f"Expected at least {batch_size} pairs for a step, got {len(images)}. "
                 "Use smaller batches or more pairs."
             )
+        content = "\n".join(captions).encode() + np.ascontiguousarray(image_index).tobytes()
+        identity = {"model": model, "pairs": hashlib.sha256(content).hexdigest()[:16], "world": self._world}
         torch.manual_seed(seed)
         self.towers = PairTowers(encoder, recipe)
         self._wrapped: nn.Module = DistributedDataParallel(self.towers) if distributed.is_initialized() else self.towers
-        self._optimizer = torch.optim.AdamW(
-            [p for p in self.towers.parameters() if p.requires_grad], weight_decay=recipe.weight_decay
-        )
-        self._epoch_steps = len(images) // self._batch_size
-        self.step, self.total = 0, recipe.epochs * self._epoch_steps
+        super().__init__(self.towers, recipe, image_index, batch_size=batch_size, seed=seed, identity=identity)
 
     def run(self, *, every: int = 500, progress: bool = False, stop_after: int | None = None) -> None:
         """Train to the end, resuming from the checkpoint in the folder if there is one, and write the weights.
@@ -209,18 +186,12 @@ class Stage1Trainer:
         Raises:
             InputError: The checkpoint is damaged or belongs to another run, or the loss is not finite.
         """
-        file = self._folder / CHECKPOINT
-        if file.exists():
-            self.step = read_checkpoint(file, self._identity, self.towers, self._optimizer)
+        checkpoint = self._folder / CHECKPOINT
+        if checkpoint.exists():
+            self.resume(checkpoint)
         end = self.total if stop_after is None else min(self.total, self.step + stop_after)
-        bar = tqdm(total=self.total, initial=self.step, unit=" steps", file=sys.stderr, disable=not progress)
-        with bar, self._open_log() as log:
-            for pixels, tokens in self._batches(end):
-                line = {"step": self.step + 1, **self._train_step(pixels, tokens)}
-                bar.update()
-                log.write(json.dumps(line) + "\n")
-                if self._rank == 0 and (self.step % every == 0 or self.step == end):
-                    write_checkpoint(file, self._identity, self.towers, self._optimizer, self.step)
+        with self._open_log() as self._log:
+            self.train(checkpoint if self._rank == 0 else None, end=end, every=every, progress=progress)
         if self._rank == 0 and self.step == self.total:
             write_weights(self.towers.model.state_dict(), self._folder)
             if len(self.towers.norms):
@@ -233,39 +204,38 @@ class Stage1Trainer:
         file.write_text("".join(lines[: self.step]), encoding="utf-8")
         return file.open("a", buffering=1, encoding="utf-8")
 
-    def _train_step(self, pixels: torch.Tensor, tokens: list[Tokens]) -> dict[str, float]:
-        rate = learning_rate(self._recipe.learning_rate, self._recipe.warmup, self.step, self.total)
+    def load(self, batches: list[IntArray]) -> Iterable[tuple[torch.Tensor, list[Tokens]]]:
+        """Load this process's share of every batch: preprocessed images and tokens, on the CPU."""
+        # The row numbers go to the worker processes, which load the images and cannot use CUDA.
+        return DataLoader(
+            range(len(self._images)),  # type: ignore[arg-type]
+            batch_sampler=[rows[self._rank :: self._world].tolist() for rows in batches],
+            num_workers=self._workers,
+            collate_fn=self._load_rows,
+        )
+
+    def _load_rows(self, rows: list[int]) -> tuple[torch.Tensor, list[Tokens]]:
+        pixels = torch.stack([self._encoder.preprocess(decode(self._images[row])) for row in rows])
+        return pixels, [self._tokens[row] for row in rows]
+
+    def loss(self, batch: tuple[torch.Tensor, list[Tokens]], rate: float) -> torch.Tensor:
+        """Compute and log the loss of a batch.
+
+        Raises:
+            InputError: The loss is not finite.
+        """
+        pixels, tokens = batch
         # Dropout follows from seed, step and rank alone, so a resumed run repeats it.
         torch.manual_seed(step_seed(self._seed, self.step, self._rank))
         device = self._encoder.device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._autocast):
-            output = self._wrapped(pixels.to(device), self._encoder.pad(tokens))
-        loss = stage1_loss(output, self._recipe)
-        optimizer_step(self._optimizer, loss, rate)
-        self.step += 1
+            images, captions, scale = self._wrapped(pixels.to(device), self._encoder.pad(tokens))
+        loss = stage1_loss(images, captions, scale, self._recipe)
+        number = self.step + 1
         if not torch.isfinite(loss):
-            raise InputError(f"The loss is not finite at step {self.step}. Try a lower learning rate, or fp32.")
-        return {"loss": loss.item(), "rate": rate, "scale": output.scale.item()}
-
-    def _batches(self, end: int) -> Iterator[tuple[torch.Tensor, list[Tokens]]]:
-        """Yield this process's share of every batch from the current step to ``end``."""
-        while self.step < end:
-            epoch, done = divmod(self.step, self._epoch_steps)
-            batches = epoch_batches(self._image_index, self._batch_size, self._seed, epoch)
-            own = [rows[self._rank :: self._world].tolist() for rows in batches[done : done + end - self.step]]
-            logging.getLogger("i0tscore").info("epoch %d, from step %d", epoch + 1, self.step + 1)
-            # The row numbers go to the worker processes, which load the images.
-            yield from DataLoader(
-                range(len(self._images)),  # type: ignore[arg-type]
-                batch_sampler=own,
-                num_workers=self._workers,
-                collate_fn=self._load,
-            )
-
-    def _load(self, rows: list[int]) -> tuple[torch.Tensor, list[Tokens]]:
-        """Return the preprocessed images and the tokens of a batch, on the CPU: workers cannot use CUDA."""
-        pixels = torch.stack([self._encoder.preprocess(decode(self._images[row])) for row in rows])
-        return pixels, [self._tokens[row] for row in rows]
+            raise InputError(f"The loss is not finite at step {number}. Try a lower learning rate, or fp32.")
+        self._log.write(json.dumps({"step": number, "loss": loss.item(), "rate": rate, "scale": scale.item()}) + "\n")
+        return loss
 
 
 def fine_tune(
