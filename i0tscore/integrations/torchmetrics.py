@@ -1,22 +1,24 @@
-"""I0TScore and CLIPScore as metrics of torchmetrics, for training and evaluation loops.
+"""I0TScore and CLIPScore as torchmetrics metrics, for training and evaluation loops.
 
-Every batch is encoded once, without gradients, also by ``forward``. Means need no more state than sums, which
-torchmetrics adds up over processes; the encoder is no sub-module, so no ``state_dict`` holds it.
+Each batch is encoded once, without gradients, also in ``forward``. The state of a mean is a sum, which torchmetrics
+reduces over processes. The encoder is not a submodule, so no ``state_dict`` contains it.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 from zlib import crc32
 
 import torch
 
-from i0tscore.encoders.options import DEFAULT_MODEL
+from i0tscore.encoders import load_encoder
+from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import MissingExtraError, UsageError
-from i0tscore.integrations.backbone import Backbone
 from i0tscore.metrics.evaluate import NO_DIRECTION
 from i0tscore.metrics.metric import Metric as Formula
 from i0tscore.metrics.metric import parse_metrics
@@ -32,27 +34,59 @@ if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
     from i0tscore.gap import Statistics
 
-SCORER_OPTIONS = ("preset", "batch_size", "workers", "long_captions", "on_error", "cache_dir")
-"""What is passed on to ``I0TScorer``."""
+ENCODING = tuple(field.name for field in fields(EncodeOptions) if field.name not in ("model", "device"))
+"""Fields of ``EncodeOptions`` that a metric accepts; its device is set by ``to``."""
+
+_LOADED: WeakValueDictionary[tuple[Any, ...], Encoder] = WeakValueDictionary()
+
+
+class _SharedEncoder:
+    """An encoder that is loaded at first use, once for all metrics with the same options.
+
+    A deep copy shares it. A pickle contains the name of the model, or the ``Encoder`` that was given.
+    """
+
+    def __init__(self, options: EncodeOptions) -> None:
+        self._options = options
+        self._encoder: Encoder | None = None if isinstance(options.model, str) else options.model
+
+    def on(self, device: torch.device) -> Encoder:
+        """Return the encoder, moved to a device if it has a method ``to``."""
+        if self._encoder is None:
+            model, given = str(self._options.model), self._options
+            loading = {"weights": given.weights, "precision": given.precision, "offline": given.offline}
+            key = (model, *loading.values())
+            self._encoder = _LOADED.get(key) or load_encoder(model, device=str(device), **loading)
+            _LOADED[key] = self._encoder
+        move = getattr(self._encoder, "to", None)
+        if move is not None:
+            move(device)
+        return self._encoder
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _SharedEncoder:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        model = self._options.model
+        return {"_options": self._options, "_encoder": None if isinstance(model, str) else model}
 
 
 class CaptionScores(Metric):  # type: ignore[misc]
-    """Several metrics of captions from one encoding, as a dictionary.
+    """Several caption metrics from one encoding, as a dictionary.
 
     Args:
-        metrics: Names as ``I0TScorer`` takes them, ``RefI0TScore`` and ``DNScore`` among them.
-        model: ``lite``, ``arch/tag`` of open_clip, or an ``Encoder``, which moves with the metric if it
-            has a method ``to(device)``. Metrics that name the same model share one.
-        statistics: Fixed ones, so that a batch's score does not depend on its company: ``builtin``, a
-            file or ``Statistics``. ``batch`` takes the means of everything since the last ``reset``:
-            then all embeddings are kept, 8·d bytes a sample, and gathered from all processes.
-        per_sample: Return the score of every sample instead of the mean; they are kept and gathered.
-        weights, precision, offline: As for ``I0TScorer``.
-        **options: ``preset``, ``batch_size``, ``workers``, ``long_captions``, ``on_error`` and ``cache_dir``
-            of ``I0TScorer``, and what any metric of torchmetrics takes.
+        metrics: Names as for ``I0TScorer``, including ``RefI0TScore`` and ``DNScore``.
+        model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``, which moves with the metric if
+            it has a method ``to(device)``. Metrics with the same model share it.
+        statistics: Fixed statistics, so that scores do not depend on the batch: ``builtin``, a file, or
+            ``Statistics``. ``batch`` computes them from all samples since the last ``reset``; then all embeddings are
+            kept, 8·d bytes per sample, and gathered from all processes.
+        per_sample: Whether to return the score of every sample instead of the mean. Scores are kept and gathered.
+        preset: As for ``I0TScorer``.
+        **options: Fields of ``EncodeOptions`` besides ``device``, and options of any torchmetrics metric.
 
     Raises:
-        UsageError: An unknown metric or option value, or statistics that are not fixed.
+        UsageError: A metric or option value is unknown, or ``statistics`` is ``auto``.
 
     Example:
         >>> metric = CaptionScores(("I0TScore", "CLIPScore"), model="lite")
@@ -77,49 +111,45 @@ class CaptionScores(Metric):  # type: ignore[misc]
         *,
         statistics: str | Path | Statistics = "builtin",
         per_sample: bool = False,
-        weights: str | Path | None = None,
-        precision: str = "fp32",
-        offline: bool = False,
+        preset: str = "paper",
         **options: Any,
     ) -> None:
-        settings = {name: options.pop(name) for name in SCORER_OPTIONS if name in options}
+        encoding = {name: options.pop(name) for name in ENCODING if name in options}
         super().__init__(**options)
         self._formulas = parse_metrics(metrics)
-        needy = [str(formula) for formula in self._formulas if formula.needs_statistics]
-        if needy and statistics == "auto":
+        needing = [str(formula) for formula in self._formulas if formula.needs_statistics]
+        if needing and statistics == "auto":
             raise UsageError(
-                f'statistics="auto" may take each batch\'s own, and {needy[0]} of two batches could not be '
-                'compared; choose "builtin", a file, or "batch" for that of everything since reset()'
+                f'Under statistics="auto", each batch may have its own, and {needing[0]} of two batches could not be '
+                'compared. Choose "builtin", a file, or "batch" for those of all samples since reset().'
             )
-        self._from_batch = bool(needy) and statistics == "batch"
+        self._from_batch = bool(needing) and statistics == "batch"
         self._per_sample = per_sample
-        self._settings = {
-            "statistics": statistics if needy else "batch",
+        self._encoder = _SharedEncoder(EncodeOptions.of(model, encoding))
+        self._scorer: I0TScorer | None = None
+        self._scorer_options = {
+            "statistics": statistics if needing else "batch",
             "metrics": self._formulas,
+            "preset": preset,
             "resamples": 0,
             "ranks": False,
-            **settings,
+            **encoding,
         }
-        self._backbone = Backbone(model, weights=weights, precision=precision, offline=offline)
-        self._scorer: I0TScorer | None = None
-        self._add_states()
-
-    def _add_states(self) -> None:
-        # Kept rows are flat: a process without samples has an empty flat tensor to gather, of no width.
+        # Embeddings and scores are flat: a process without samples gathers an empty tensor of unknown width.
         if self._from_batch:
             self.add_state("embeddings", [], dist_reduce_fx="cat")
             self.add_state("width", torch.tensor(1), dist_reduce_fx="max")
-        elif self._per_sample:
+        elif per_sample:
             self.add_state("values", [], dist_reduce_fx="cat")
         else:
             count = len(self._formulas)
             self.add_state("sums", torch.zeros(count), dist_reduce_fx="sum")
             self.add_state("defined", torch.zeros(count, dtype=torch.int64), dist_reduce_fx="sum")
             self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
-        # A MetricCollection takes metrics whose states are alike after one batch for one metric. Those that
-        # may differ later (clipped or not, long captions cut or split) differ by the name of this state.
-        made = self._settings.get("long_captions"), *([] if self._from_batch else map(str, self._formulas))
-        self.add_state(f"made_{crc32(repr(made).encode()):08x}", torch.tensor(0), dist_reduce_fx="sum")
+        # A MetricCollection merges metrics whose states are equal after one batch. The name of this state
+        # distinguishes those that may differ later: clipped or not, long captions truncated or split.
+        variant = encoding.get("long_captions"), *([] if self._from_batch else map(str, self._formulas))
+        self.add_state(f"variant_{crc32(repr(variant).encode()):08x}", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -130,23 +160,23 @@ class CaptionScores(Metric):  # type: ignore[misc]
         """Encode and score a batch.
 
         Args:
-            images: As for ``I0TScorer.score``, e.g. a uint8 tensor (N, 3, H, W), uint8 tensors
-                (3, H, W), PIL images or paths.
+            images: As for ``I0TScorer.score``, e.g. a uint8 tensor (N, 3, H, W), uint8 tensors (3, H, W), PIL images,
+                or paths.
             captions: N strings, without prefix.
-            references: For Ref- metrics: for each caption a string or a list of strings.
+            references: For metrics with references: for each caption a string or a list of strings.
 
         Raises:
-            InputError: Lengths differ, or (``on_error="skip"`` warns instead) a sample cannot be scored.
-            StatisticsError: No statistics are shipped for the model, or they are of another one.
+            InputError: Lengths differ, or a sample cannot be scored (with ``on_error="skip"`` this is a warning).
+            StatisticsError: No statistics are shipped for the model, or they belong to another one.
         """
         if references is not None and self._from_batch:
-            raise UsageError('references go with fixed statistics: statistics="batch" keeps pairs only')
+            raise UsageError('References need fixed statistics, since statistics="batch" keeps only pairs.')
         scorer = self._ready()
         with torch.inference_mode():
             run = scorer.encode(images, captions, references)
         if count := len(run.skipped):
-            first = f"first {run.skipped[0].id}: {run.skipped[0].reason}"
-            warnings.warn(f"{count} of {run.n + count} samples of a batch left out, {first}", stacklevel=2)
+            first = f"First: {run.skipped[0].id}: {run.skipped[0].reason}"
+            warnings.warn(f"Skipped {count} of {run.n + count} samples of a batch. {first}", stacklevel=2)
         if not run.n:
             return
         if self._from_batch:
@@ -164,19 +194,19 @@ class CaptionScores(Metric):  # type: ignore[misc]
         self.total = self.total + len(values)
 
     def compute(self) -> Any:
-        """Mean scores of the samples since the last reset, over all processes; or every score.
+        """Compute mean scores of the samples since the last reset, over all processes, or return every score.
 
         Returns:
-            For each metric's name a float32 tensor, a scalar or with ``per_sample`` (n,), process after
-            process. It is NaN, with a warning that says why, where no score is defined: when an
-            embedding equals its reference mean, as all captions of a collapsed captioner do under
-            ``statistics="batch"``.
+            For each metric's name a float32 tensor, a scalar or with ``per_sample`` (n,), in the order of the
+            processes. It is NaN, with a warning that gives the reason, where no score is defined: if an embedding
+            equals its reference mean, as with identical captions for all images under ``statistics="batch"``.
         """
+        values = None
         if self._from_batch or self._per_sample:
-            values = self._kept()
+            values = self._gathered_scores()
             means, defined, total = values.nanmean(dim=0), (~values.isnan()).sum(dim=0), len(values)
         else:
-            values, defined, total = None, self.defined, int(self.total)
+            defined, total = self.defined, int(self.total)
             means = self.sums / defined
         for formula, count in zip(self._formulas, defined.tolist(), strict=True):
             if count < total:
@@ -185,8 +215,8 @@ class CaptionScores(Metric):  # type: ignore[misc]
         columns = values.T if values is not None and self._per_sample else means
         return {str(formula): column for formula, column in zip(self._formulas, columns, strict=True)}
 
-    def _kept(self) -> torch.Tensor:
-        """The scores of all samples kept, (n, number of metrics)."""
+    def _gathered_scores(self) -> torch.Tensor:
+        """Return the scores of all samples (n, number of metrics)."""
         state = self.embeddings if self._from_batch else self.values
         rows = dim_zero_cat(state) if len(state) else torch.zeros(0, device=self.device)
         if not self._from_batch or not len(rows):
@@ -197,19 +227,20 @@ class CaptionScores(Metric):  # type: ignore[misc]
         return torch.stack(columns, dim=1).float().to(self.device)
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Plot one result or a list of them with matplotlib; returns the figure and its axes."""
+        """Plot one result or a list of results with matplotlib; returns the figure and its axes."""
         return self._plot(val, ax)
 
     def _ready(self) -> I0TScorer:
-        encoder = self._backbone.on(self.device)
-        self._scorer = self._scorer or I0TScorer(encoder, **self._settings)
+        """Return the scorer, with the encoder on the metric's device."""
+        encoder = self._encoder.on(self.device)
+        self._scorer = self._scorer or I0TScorer(encoder, **self._scorer_options)
         return self._scorer
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_scorer": None}
 
 
-class _OneScore(CaptionScores):
+class _SingleScore(CaptionScores):
     """One metric, as a tensor; ``_metric`` is its name."""
 
     _metric: str
@@ -218,12 +249,12 @@ class _OneScore(CaptionScores):
         super().__init__(self._metric, model, **options)
 
     def compute(self) -> torch.Tensor:
-        """The one value of ``CaptionScores.compute``: a scalar, or with ``per_sample`` (n,)."""
+        """Return the value of ``CaptionScores.compute``: a scalar, or with ``per_sample`` (n,)."""
         return super().compute()[self._metric]  # type: ignore[no-any-return]
 
 
-class I0TScore(_OneScore):
-    """I0TScore (An et al. 2025), in [-1, 1]; the arguments are those of ``CaptionScores``.
+class I0TScore(_SingleScore):
+    """I0TScore (An et al. 2025), in [-1, 1]; see ``CaptionScores`` for the arguments.
 
     Example:
         >>> metric = I0TScore("lite")
@@ -238,11 +269,11 @@ class I0TScore(_OneScore):
     plot_upper_bound = 1.0
 
 
-class CLIPScore(_OneScore):
-    """CLIPScore (Hessel et al. 2021), in [0, 2.5]; the arguments are those of ``CaptionScores``.
+class CLIPScore(_SingleScore):
+    """CLIPScore (Hessel et al. 2021), in [0, 2.5]; see ``CaptionScores`` for the arguments.
 
-    It needs no statistics. Unlike the metric of this name in torchmetrics it is the paper's: with its
-    prefix, each sample clipped at 0, and captions over the context length cut before their end token.
+    Needs no statistics. Unlike the torchmetrics metric of this name, it follows the paper: it adds the prefix, clips
+    each sample at 0, and truncates captions over the context length before their end token.
     """
 
     _metric = "CLIPScore"
