@@ -241,7 +241,7 @@ def test_collapsed_captions_have_a_score_under_fixed_statistics_and_none_under_t
     assert fixed["I0TScore"] == pytest.approx(expected)
     assert fixed["I0TScore_n"] == 7
     batch = Validation(embeddings, schedule(SAME), model=lite, statistics="batch")
-    with pytest.warns(UserWarning, match="7 undefined, first 0: no score: an embedding equals its reference"):
+    with pytest.warns(UserWarning, match="7 undefined. First: 0: no score: an embedding equals its reference"):
         scores = batch(nn.Identity())
     assert scores == {"I0TScore": None, "I0TScore_low": None, "I0TScore_high": None, "I0TScore_n": 0}
     assert batch.result["I0TScore"].mean is None
@@ -249,10 +249,10 @@ def test_collapsed_captions_have_a_score_under_fixed_statistics_and_none_under_t
 
 def test_empty_captions_are_left_out_with_a_warning(lite, embeddings):
     validation = Validation(embeddings, schedule([*GOOD[:6], ""], EMPTY), model=lite)
-    with pytest.warns(UserWarning, match="1 left out, first 6: the caption is empty"):
+    with pytest.warns(UserWarning, match="1 skipped. First: 6: the caption is empty"):
         scores = validation(nn.Identity())
     assert scores["I0TScore_n"] == 6
-    with pytest.warns(UserWarning, match="every caption is empty"):
+    with pytest.warns(UserWarning, match="Every caption is empty"):
         scores = validation(nn.Identity())
     assert scores["I0TScore"] is None
     assert validation.result is None
@@ -262,7 +262,7 @@ def test_lightning_passes_over_undefined_epochs(lite, embeddings, tmp_path):
     validation = Validation(embeddings, schedule(EMPTY, GOOD, SAME, EMPTY), model=lite)
     best = ModelCheckpoint(tmp_path / "best", monitor="I0TScore", mode="max", filename="{epoch}")
     stop = EarlyStopping("I0TScore", mode="max", patience=2)
-    with pytest.warns(UserWarning, match="every caption is empty"):
+    with pytest.warns(UserWarning, match="Every caption is empty"):
         trainer = run_lightning(validation, 4, tmp_path, best, stop, prefix="")
     scores = logged_by(trainer, "I0TScore")
     assert len(scores) == 2
@@ -282,14 +282,14 @@ def test_the_trainer_of_transformers_passes_over_undefined_epochs(lite, embeddin
         metric_for_best_model="I0TScore",
         greater_is_better=True,
     )
-    with pytest.warns(UserWarning, match="every caption is empty"):
+    with pytest.warns(UserWarning, match="Every caption is empty"):
         trainer.train()
     scores = history(trainer, "eval_I0TScore")
     assert len(scores) == 2
     assert trainer.state.best_metric == pytest.approx(scores[0])
     assert trainer.state.best_global_step == trainer.state.max_steps * 2 // 3
     trainer.args.metric_for_best_model = None
-    with pytest.warns(UserWarning, match="every caption is empty"):
+    with pytest.warns(UserWarning, match="Every caption is empty"):
         assert "eval_I0TScore" not in trainer.evaluate()
 
 
@@ -312,11 +312,11 @@ def test_reporters_of_transformers_get_the_score_through_log(lite, embeddings, t
 
 
 def test_validation_refuses_what_are_not_captions_of_the_images(lite, tiny, embeddings, photographs):
-    with pytest.raises(InputError, match="6 captions for 7 images"):
+    with pytest.raises(InputError, match="got 6 for 7 images"):
         Validation(embeddings, schedule(GOOD[:6]), model=lite)(nn.Identity())
     with pytest.raises(InputError, match="what generate gives must be a list of strings, not one string"):
         Validation(embeddings, schedule("7 words"), model=lite)(nn.Identity())
-    with pytest.raises(InputError, match="there is NoneType among them"):
+    with pytest.raises(InputError, match="Expected generate to return strings, got NoneType"):
         Validation(embeddings, schedule([*GOOD[:6], None]), model=lite)(nn.Identity())
     with pytest.raises(InputError, match=r"missing\.png"):
         Validation([*photographs, "missing.png"], schedule(GOOD), model=lite).prepare()
@@ -400,24 +400,27 @@ def test_undefined_rewards_have_the_value_that_was_chosen(lite, embeddings):
 
 
 def test_the_reward_refuses_statistics_that_move_and_captions_that_do_not_match(lite, tiny, embeddings):
-    with pytest.raises(StatisticsError, match="fixed statistics, not 'batch'"):
+    with pytest.raises(StatisticsError, match="Expected fixed statistics, got 'batch'"):
         I0TReward(lite, "batch")
     with pytest.raises(StatisticsError, match="belong to lite"):
         I0TReward(tiny, I0TReward(lite).statistics)
     for captions in (GOOD[:6], [GOOD[:2]] * 6 + [GOOD[:1]], "a dog"):
-        with pytest.raises(InputError, match="7 images need as many captions"):
+        with pytest.raises(InputError, match="Expected 7 captions, or 7 lists"):
             I0TReward(lite)(embeddings, captions)
 
 
 @pytest.mark.parametrize(
     ("captions", "message"),
-    [(["a dog", None], "there is NoneType among them"), ([["a dog"], [3]], "there is int among them")],
+    [
+        (["a dog", None], "Expected captions to be strings, got NoneType"),
+        ([["a dog"], [3]], "Expected captions to be strings, got int"),
+    ],
 )
 def test_the_reward_takes_tensors_and_strings_only(lite, embeddings, captions, message):
     reward = I0TReward(lite)
     with pytest.raises(InputError, match=message):
         reward(embeddings[:2], captions)
-    with pytest.raises(InputError, match="not ndarray: see embed"):
+    with pytest.raises(InputError, match=r"got ndarray\. Use embed"):
         reward(embeddings[:2].numpy(), ["a dog", "a cat"])
 
 

@@ -1,4 +1,4 @@
-"""A callback for Lightning's Trainer: I0TScore on validation images after each validation epoch.
+"""A Lightning callback: I0TScore on validation images after each validation epoch.
 
 Needs the extra ``lightning``.
 """
@@ -19,17 +19,16 @@ except ImportError as error:
 
 
 class I0TScoreCallback(Callback):  # type: ignore[misc]
-    """Logs what ``Validation`` gives as ``val/I0TScore``, ``val/I0TScore_low``, …, once a validation epoch.
+    """Logs the values of ``Validation`` as ``val/I0TScore``, ``val/I0TScore_low``, …, once per validation epoch.
 
-    The values reach the logger and ``trainer.callback_metrics``, so that
-    ``ModelCheckpoint(monitor="val/I0TScore", mode="max")`` and ``EarlyStopping`` see them. An undefined
-    score is not logged; those two are told the worst score there is instead, since they stop with an
-    error, or go by the epoch before, where there is no number. On several processes the first one
-    scores and all get its values; a model that is sharded over processes cannot be scored so.
+    The values reach the logger and ``trainer.callback_metrics``, where ``ModelCheckpoint(monitor="val/I0TScore",
+    mode="max")`` and ``EarlyStopping`` read them. An undefined score is not logged; these two get the metric's lowest
+    value instead, since without a number they fail or use the previous epoch's. With several processes, the first one
+    scores and sends the values to the others. A model sharded over processes cannot be scored.
 
     Args:
-        validation: What is scored; ``generate`` gets the ``LightningModule``.
-        prefix: Put before the names.
+        validation: Its ``generate`` is called with the ``LightningModule``.
+        prefix: Prefix of the logged names.
 
     Example:
         >>> def generate(module, images):
@@ -59,5 +58,5 @@ class I0TScoreCallback(Callback):  # type: ignore[misc]
             if value is not None:
                 pl_module.log(self.prefix + name, value, on_epoch=True, batch_size=1)
             elif name in self.validation.worst:
-                # Not by `log`, which must not reach the logger in one epoch and not in another.
+                # Not with `log`: the lowest value must not reach the logger.
                 trainer.callback_metrics[self.prefix + name] = torch.tensor(self.validation.worst[name])

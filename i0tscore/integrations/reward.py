@@ -1,4 +1,4 @@
-"""I0TScore as a reward of sampled captions: tensors in, tensors out, on the device, without gradients."""
+"""I0TScore as a reward for sampled captions, on tensors that stay on their device."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class I0TReward:
     """Rewards for self-critical training (Rennie et al. 2017) and other policy gradients.
 
     Args:
-        encoder: From ``load_encoder``, on the device of the training.
-        statistics: ``builtin``, a file, or ``Statistics``. They must be fixed: under a batch's own
-            statistics a caption's reward would depend on what else was sampled.
-        undefined: The reward of a caption without a score: an empty one, or one that equals the mean
-            of the statistics. By default the lowest score there is, so that no caption is worse: 0 is
-            what an unrelated caption gets, and a captioner that does worse would learn to say nothing.
-        batch_size: Captions encoded at once.
+        encoder: From ``load_encoder``, on the training device.
+        statistics: ``builtin``, a file, or ``Statistics``. They must be fixed: under per-run statistics a caption's
+            reward would depend on the other captions.
+        undefined: Reward of a caption without a score: one that is empty, or equals the reference mean. By default
+            the lowest score, so that no caption is worse. An unrelated caption scores about 0, so with 0 a poor
+            captioner would learn to write empty captions.
+        batch_size: Captions per encoder batch.
 
     Raises:
         StatisticsError: The statistics are not fixed, or belong to another encoder.
@@ -53,8 +53,8 @@ class I0TReward:
         fixed = fixed_statistics(statistics, encoder.fingerprint, PREFIX)
         if fixed is None:
             raise StatisticsError(
-                f"a reward needs fixed statistics, not {statistics!r}: under a batch's own a caption's "
-                "reward depends on the others; fit some with `i0tscore fit` and pass the file"
+                f"Expected fixed statistics, got {statistics!r}. Under per-run statistics a caption's reward depends "
+                "on the other captions. Fit statistics with `i0tscore fit` and pass the file."
             )
         self.statistics = fixed
         self.undefined = undefined
@@ -63,11 +63,11 @@ class I0TReward:
         self._means = [torch.from_numpy(side.mean).float() for side in (fixed.image, fixed.caption)]
 
     def embed(self, images: Any, device: str | torch.device = "cpu") -> torch.Tensor:
-        """Unit float32 embeddings (n, d) of images on a device: once, before training.
+        """Return unit float32 embeddings (n, d) of images, to be computed once, before training.
 
         Args:
             images: As for ``I0TScorer.score``.
-            device: Where the rewards will be wanted.
+            device: Device of the embeddings, and so of the rewards.
 
         Raises:
             InputError: An image cannot be read.
@@ -76,37 +76,37 @@ class I0TReward:
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor, captions: Sequence[str] | Sequence[Sequence[str]]) -> torch.Tensor:
-        """Score captions; each distinct one is encoded once, and cut where it exceeds the context length.
+        """Score captions. Each distinct caption is encoded once, and truncated to the context length.
 
         Args:
-            images: Embeddings (n, d), as ``embed`` gives them.
-            captions: One an image, or k an image, without prefix.
+            images: Embeddings (n, d) from ``embed``.
+            captions: One or k captions per image, without prefix.
 
         Returns:
-            Rewards in [−1, 1] or ``undefined``, (n,) or (n, k) as the captions, on the device and in the
-            dtype of ``images`` (computed in float32), without gradient.
+            Rewards in [−1, 1] or ``undefined``, (n,) or (n, k) like the captions, on the device and in the dtype of
+            ``images`` (computed in float32), without gradient.
 
         Raises:
-            InputError: Not one caption, or not the same number of captions, an image; something else than
-                a tensor or strings.
+            InputError: The numbers of images and captions do not match, ``images`` is not a tensor, or a caption is
+                not a string.
         """
         if not isinstance(images, torch.Tensor):
-            raise InputError(f"images are embeddings in a tensor, not {type(images).__name__}: see embed")
-        alone = all(isinstance(caption, str) for caption in captions)
+            raise InputError(f"Expected a tensor of embeddings, got {type(images).__name__}. Use embed(images).")
+        single = all(isinstance(caption, str) for caption in captions)
         rows: list[Sequence[str]] = [[c] if isinstance(c, str) or c is None else c for c in captions]
         k = len(rows[0]) if rows else 1
         if isinstance(captions, str) or len(rows) != len(images) or any(len(row) != k for row in rows):
-            raise InputError(f"{len(images)} images need as many captions, or lists of k captions each")
+            raise InputError(f"Expected {len(images)} captions, or {len(images)} lists of k captions, one per image.")
         flat = [caption for row in rows for caption in row]
         if wrong := [type(caption).__name__ for caption in flat if not isinstance(caption, str)]:
-            raise InputError(f"captions are strings; there is {wrong[0]} among them: write it, or an empty one")
-        shape = (len(rows),) if alone else (len(rows), k)
+            raise InputError(f"Expected captions to be strings, got {wrong[0]}. An empty string is allowed.")
+        shape = (len(rows),) if single else (len(rows), k)
         if not flat:
             return images.new_empty(shape)
-        places: dict[str, int] = {}
-        index = torch.tensor([places.setdefault(caption, len(places)) for caption in flat])
+        positions: dict[str, int] = {}
+        index = torch.tensor([positions.setdefault(caption, len(positions)) for caption in flat])
         empty = torch.tensor([not caption.strip() for caption in flat])
-        y = self._encode(list(places)).to(images.device)[index.to(images.device)]
+        y = self._encode(list(positions)).to(images.device)[index.to(images.device)]
         x = images.float().repeat_interleave(k, dim=0)
         self._means = [mean.to(images.device) for mean in self._means]
         scores = i0t_score(x, y, *self._means)
@@ -114,7 +114,7 @@ class I0TReward:
         return scores.view(shape).to(images.dtype)
 
     def _encode(self, captions: list[str]) -> torch.Tensor:
-        """Embeddings of captions, sorted by length on the way so that batches need little padding."""
+        """Encode captions, sorted by length so that batches need little padding."""
         tokens = self._encoder.tokenize([PREFIX + caption for caption in captions])
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].ids), reverse=True)
         parts = [self._encoder.encode_tokens([tokens[i] for i in part]) for part in batches(order, self._batch_size)]

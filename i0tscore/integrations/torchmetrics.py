@@ -54,7 +54,7 @@ class _SharedEncoder:
         """Return the encoder, moved to a device if it has a method ``to``."""
         if self._encoder is None:
             model, given = str(self._options.model), self._options
-            loading = {"weights": given.weights, "precision": given.precision, "offline": given.offline}
+            loading: dict[str, Any] = {"weights": given.weights, "precision": given.precision, "offline": given.offline}
             key = (model, *loading.values())
             self._encoder = _LOADED.get(key) or load_encoder(model, device=str(device), **loading)
             _LOADED[key] = self._encoder

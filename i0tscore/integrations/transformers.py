@@ -1,4 +1,4 @@
-"""A callback for the Trainer of transformers: I0TScore on validation images at each evaluation.
+"""A callback for the transformers Trainer: I0TScore on validation images at each evaluation.
 
 Needs the extra ``transformers``.
 """
@@ -15,24 +15,23 @@ try:
     from accelerate.utils import broadcast_object_list
     from transformers import TrainerCallback
 except ImportError as error:
-    raise MissingExtraError("transformers and accelerate", "transformers", "the callback of transformers") from error
+    raise MissingExtraError("transformers and accelerate", "transformers", "the transformers callback") from error
 
 
 class I0TScoreCallback(TrainerCallback):  # type: ignore[misc]
-    """Adds what ``Validation`` gives to each evaluation: ``eval_I0TScore``, ``eval_I0TScore_low``, ….
+    """Adds the values of ``Validation`` to each evaluation: ``eval_I0TScore``, ``eval_I0TScore_low``, ….
 
-    The values are in what ``trainer.evaluate()`` returns, so that ``metric_for_best_model="I0TScore"``
-    with ``greater_is_better=True`` works, and in ``trainer.state.log_history``. An undefined score is in
-    neither; only where the best model goes by it is the worst score there is put in its place, since the
-    trainer stops with an error where there is no number. On several processes the first one scores and
-    all get its values; a model that is sharded over processes cannot be scored so.
+    ``trainer.evaluate()`` returns the values, so ``metric_for_best_model="I0TScore"`` with ``greater_is_better=True``
+    works, and ``trainer.state.log_history`` contains them. Undefined scores are in neither, except for the metric that
+    selects the best model: it gets its lowest value, since the trainer fails without a number. With several processes,
+    the first one scores and sends the values to the others. A model sharded over processes cannot be scored.
 
     Args:
-        validation: What is scored; ``generate`` gets the model.
+        validation: Its ``generate`` is called with the model.
 
     Attributes:
-        log: The trainer calls back only after it has written an evaluation's figures to TensorBoard and
-            the like. Set this to ``trainer.log`` to have the values written there, too.
+        log: Set this to ``trainer.log`` to send the values to TensorBoard and other reporters, which get the metrics
+            of an evaluation before the trainer calls this callback.
 
     Example:
         >>> def generate(model, images):
@@ -55,7 +54,7 @@ class I0TScoreCallback(TrainerCallback):  # type: ignore[misc]
             self.validation.prepare()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Score, and add the values to the evaluation's."""
+        """Score, and add the values to the metrics of the evaluation."""
         values = self.validation(kwargs["model"]) if state.is_world_process_zero else None
         values = broadcast_object_list([values])[0]
         defined = {self.prefix + name: value for name, value in values.items() if value is not None}
@@ -63,7 +62,7 @@ class I0TScoreCallback(TrainerCallback):  # type: ignore[misc]
             self.log(defined)
         elif state.log_history:
             state.log_history[-1].update(defined)
-        chosen = f"{args.metric_for_best_model}".removeprefix(self.prefix)
+        selecting = f"{args.metric_for_best_model}".removeprefix(self.prefix)
         worst = self.validation.worst
-        fallback = {self.prefix + chosen: worst[chosen]} if chosen in worst else {}
+        fallback = {self.prefix + selecting: worst[selecting]} if selecting in worst else {}
         kwargs["metrics"].update({**fallback, **defined})

@@ -1,4 +1,4 @@
-"""What the callbacks share: fixed images, scored again and again with the captions of a model in training."""
+"""Scores of a model's captions of fixed validation images during training, as used by the callbacks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
+from torch import nn, no_grad
 
-from i0tscore.encoders import load_encoder
 from i0tscore.encoders.base import Encoder
 from i0tscore.encoders.encode import RunEncoder
 from i0tscore.encoders.inputs import strings
@@ -24,29 +22,29 @@ from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.results import Result
 
 Generate = Callable[[Any, Any], Iterable[str]]
-"""``generate(model, images)`` gives a caption for each image, in order."""
+"""``generate(model, images)`` returns a caption for each image, in order."""
 
 
 class Validation:
-    """Scores a model's captions of validation images, which are encoded once and not at each call.
+    """Scores a model's captions of validation images, which are encoded only once.
 
     Args:
-        images: As for ``I0TScorer.score``; ``generate`` gets them as they are.
-        generate: Called as ``generate(model, images)``, the model in evaluation mode and without
-            gradients; gives one caption an image, in order.
-        references: For each image a list of strings, where a metric needs them.
-        ids: Names of the images.
-        model: ``lite``, ``arch/tag`` of open_clip, or an ``Encoder``.
-        statistics: ``builtin``, a file, or ``Statistics``: fixed, so that epochs can be compared.
-            ``batch`` takes each epoch's own, which move as the captions do.
+        images: As for ``I0TScorer.score``; passed to ``generate`` as they are.
+        generate: Called as ``generate(model, images)``, with the model in evaluation mode and without gradients;
+            returns one caption per image, in order.
+        references: For each image a list of strings, if a metric needs them.
+        ids: Ids of the images.
+        model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
+        statistics: ``builtin``, a file, or ``Statistics``: fixed, so that epochs can be compared. ``batch`` computes
+            them in each epoch, so they change with the captions.
         metrics: Names or values.
-        cache_dir: Folder of the embedding cache; None for none.
-        resamples: Of the bootstrap; 0 for no intervals.
+        resamples: Number of bootstrap resamples; 0 for no intervals.
+        **encoding: Other fields of ``EncodeOptions``, such as ``cache_dir``; empty captions are always skipped.
 
     Attributes:
         images: As given.
-        result: Of the last call, with signatures and every sample; None before, and when no caption
-            could be scored.
+        result: Result of the last call, with signatures and all samples; None before, and if no caption could be
+            scored.
 
     Example:
         >>> x = np.eye(3, 256, dtype=np.float32)
@@ -66,59 +64,52 @@ class Validation:
         model: str | Encoder = DEFAULT_MODEL,
         statistics: str | Path | Statistics = "builtin",
         metrics: Sequence[str | Metric] | str = ("I0TScore",),
-        cache_dir: str | Path | None = None,
         resamples: int = 1000,
+        **encoding: Any,
     ) -> None:
         self.images = images if hasattr(images, "__len__") else list(images)
         self.result: Result | None = None
         self._generate = generate
         self._references = references
         self._ids = ids
-        self._model = model
         self._metrics = parse_metrics(metrics)
         if statistics == "auto" and any(metric.needs_statistics for metric in self._metrics):
             raise UsageError(
-                'statistics="auto" may take each epoch\'s own, and epochs could not be compared: give '
-                '"builtin" or a file of `i0tscore fit`, or say "batch"'
+                'Under statistics="auto", each epoch may have its own, and epochs could not be compared. Choose '
+                '"builtin", a file from `i0tscore fit`, or "batch".'
             )
-        self._statistics = statistics
-        self._cache_dir = cache_dir
-        self._resamples = resamples
+        self._encoding = {**encoding, "on_error": "skip"}
+        self._encoder = RunEncoder(EncodeOptions.of(model, self._encoding), PREFIX)
+        self._scoring: dict[str, Any] = {
+            "statistics": statistics,
+            "metrics": self._metrics,
+            "resamples": resamples,
+        }
         self._scorer: I0TScorer | None = None
         self._embeddings: Any = None
 
     @property
     def worst(self) -> dict[str, float]:
-        """What each metric gives for opposite embeddings, −1 for I0TScore.
+        """Each metric's score of opposite embeddings, −1 for I0TScore.
 
-        What picks the best model is told this where a score is undefined: it needs a number, and an
-        epoch without a score must not be the best.
+        Replaces undefined scores where the best model is selected, which needs a number in every epoch.
         """
         opposite = np.array([-1.0])
         return {str(metric): float(metric.value(opposite, opposite)[0]) for metric in self._metrics}
 
     def prepare(self) -> None:
-        """Load the encoder and encode the images, unless that is done: problems show before training.
+        """Load the encoder and encode the images, unless done before, so that problems show before training.
 
         Raises:
             InputError: An image cannot be read.
             ModelError: The encoder cannot be loaded.
-            StatisticsError: No statistics are shipped for the encoder, or they belong to another.
+            StatisticsError: No statistics are shipped for the encoder, or they belong to another one.
         """
-        if self._scorer is not None:
-            return
-        encoder = load_encoder(self._model, device="auto") if isinstance(self._model, str) else self._model
-        scorer = I0TScorer(
-            encoder,
-            statistics=self._statistics,
-            metrics=self._metrics,
-            on_error="skip",
-            cache_dir=self._cache_dir,
-            resamples=self._resamples,
-        )
-        _ = scorer.statistics  # which raises what is wrong with them
-        self._embeddings = embed_images(encoder, self.images, cache_dir=self._cache_dir)
-        self._scorer = scorer
+        if self._scorer is None:
+            scorer = I0TScorer(self._encoder.encoder, **self._scoring, **self._encoding)
+            _ = scorer.statistics  # raises if they cannot be used
+            self._embeddings = self._encoder.vectors(self.images, "image")
+            self._scorer = scorer
 
     def __call__(self, model: nn.Module) -> dict[str, float | None]:
         """Caption the images and score the captions.
@@ -127,71 +118,63 @@ class Validation:
             model: Passed to ``generate``.
 
         Returns:
-            For each metric its mean over the defined scores, ``_low`` and ``_high``, the ends of its
-            interval, and ``_n``, how many scores are defined. What is undefined is None, and a warning
-            says why: empty captions are left out, and a caption that equals the mean has no score, as
-            when all captions are the same under batch statistics.
+            For each metric the mean of the defined scores, the ends of its interval as ``_low`` and ``_high``, and the
+            number of defined scores as ``_n``. Undefined values are None, with a warning that gives the reason: empty
+            captions are skipped, and a caption that equals the reference mean has no score, as with identical captions
+            under per-run statistics.
 
         Raises:
-            InputError: ``generate`` gave something else than one string an image.
+            InputError: ``generate`` did not return one string per image.
         """
         self.prepare()
+        assert self._scorer is not None  # noqa: S101  (set by prepare)
         with evaluating(model):
             captions = strings(self._generate(model, self.images), "what generate gives")
         if wrong := [type(caption).__name__ for caption in captions if not isinstance(caption, str)]:
-            raise InputError(f"generate must give strings, one an image; there is {wrong[0]} among them")
+            raise InputError(f"Expected generate to return strings, got {wrong[0]}. Return one string per image.")
         if len(captions) != len(self.images):
-            raise InputError(f"generate gave {len(captions)} captions for {len(self.images)} images")
-        self.result = self._score(captions) if any(caption.strip() for caption in captions) else None
-        self._warn()
-        return {key: value for metric in self._metrics for key, value in _summary(str(metric), self.result).items()}
+            raise InputError(f"Expected one caption per image, got {len(captions)} for {len(self.images)} images.")
+        result, reason = None, "Every caption is empty."
+        if any(caption.strip() for caption in captions):
+            result = self._scorer.score(self._embeddings, captions, self._references, self._ids)
+            reason = ""
+            if result.skipped:
+                first = result.skipped[0]
+                reason = f"{len(result.skipped)} skipped. First: {first.id}: {first.reason}"
+            elif result.sample_notes:
+                row = min(result.sample_notes)
+                reason = f"{len(result.sample_notes)} undefined. First: {row}: {result.sample_notes[row][0]}"
+        if reason:
+            message = f"Some captions of the {len(self.images)} validation images have no score. {reason}"
+            warnings.warn(message, stacklevel=2)
+        self.result = result
+        scores: dict[str, float | None] = {}
+        for name in map(str, self._metrics):
+            metric = None if result is None else result[name]
+            low, high = (None if metric is None else metric.interval) or (None, None)
+            scores[name] = None if metric is None else metric.mean
+            scores |= {f"{name}_low": low, f"{name}_high": high}
+            scores[f"{name}_n"] = 0.0 if metric is None else float(np.isfinite(metric.values).sum())
+        return scores
 
-    def _score(self, captions: list[str]) -> Result:
-        assert self._scorer is not None  # noqa: S101  (prepared)
-        return self._scorer.score(self._embeddings, captions, self._references, self._ids)
 
-    def _warn(self) -> None:
-        result = self.result
-        if result is None:
-            reason = "every caption is empty"
-        elif result.skipped:
-            reason = f"{len(result.skipped)} left out, first {result.skipped[0].id}: {result.skipped[0].reason}"
-        elif result.sample_notes:
-            first = min(result.sample_notes)
-            reason = f"{len(result.sample_notes)} undefined, first {first}: {result.sample_notes[first][0]}"
-        else:
-            return
-        total = len(self.images)
-        warnings.warn(f"validation captions without a score ({total} images): {reason}", stacklevel=3)
-
-
-def embed_images(encoder: Encoder, images: Any, *, cache_dir: str | Path | None = None) -> Any:
-    """Unit float32 embeddings (n, d), a numpy array, of images as ``I0TScorer.score`` takes them.
+def embed_images(encoder: Encoder, images: Any, **encoding: Any) -> Any:
+    """Return unit float32 embeddings (n, d), a numpy array, of images as for ``I0TScorer.score``.
 
     Raises:
         InputError: An image cannot be read.
     """
-    run = RunEncoder(EncodeOptions(encoder, cache_dir=cache_dir), PREFIX)
-    return run.vectors(images, "image")
+    return RunEncoder(EncodeOptions.of(encoder, encoding), PREFIX).vectors(images, "image")
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards each part is in the mode it was in."""
-    modes = [(part, part.training) for part in model.modules()]
+    """Set evaluation mode, without gradients, and restore the mode of each module afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad():
+        with no_grad():
             yield
     finally:
-        for part, training in modes:
-            part.training = training
-
-
-def _summary(name: str, result: Result | None) -> dict[str, float | None]:
-    if result is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_n": 0.0}
-    metric = result[name]
-    low, high = metric.interval or (None, None)
-    defined = float(np.isfinite(metric.values).sum())
-    return {name: metric.mean, f"{name}_low": low, f"{name}_high": high, f"{name}_n": defined}
+        for module, training in modes:
+            module.training = training
