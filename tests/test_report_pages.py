@@ -1,4 +1,4 @@
-"""Committed reports are rendered from their JSON.
+"""Committed reports are rendered from their JSON, and documents quote their figures.
 
 After a change of wording,
 
@@ -10,13 +10,15 @@ renders the pages and figures in ``reports/`` again, without measuring anything.
 from __future__ import annotations
 
 import json
+import re
 from importlib import import_module
+from typing import Any
 
 import golden_files
 import pytest
 from examples_on_disk import ROOT
 
-from human_judgments.report import render_figure, render_page
+from human_judgments.report import percent, render_figure, render_page
 
 REPORTS = {
     "blv_kreiss2022-lite": "human_judgments.blv_kreiss2022",
@@ -46,3 +48,89 @@ def test_pages_follow_from_their_data(name: str) -> None:
 
 def test_every_report_is_tested() -> None:
     assert {path.stem for path in (ROOT / "reports").glob("*.json")} == set(REPORTS)
+
+
+PAGES = ("human-judgments.md", "inversion.md", "modality-gap.md", "tasks.md")
+INTERVAL = r"[-+]?\d+\.\d+ \([-+]?\d+\.\d+ to [-+]?\d+\.\d+\)"
+FIGURE = re.compile(rf"{INTERVAL}|(?<![\w.])[-+]?\d*\.\d+(?!\.?\d)")
+
+
+def report(name: str) -> Any:
+    return json.loads((ROOT / "reports" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def interpretation(page: str) -> tuple[str, dict[str, str]]:
+    """The section of a page that interprets reports, and where its figures come from."""
+    section = (ROOT / "docs" / page).read_text(encoding="utf-8").partition("## What the numbers mean")[2]
+    text, _, comment = section.partition("<!-- figures\n")
+    lines = [line.partition(" = ") for line in comment.partition("-->")[0].splitlines()]
+    return " ".join(text.replace("−", "-").split()), {figure: source for figure, _, source in lines}
+
+
+def look_up(data: Any, path: str) -> Any:
+    """The value at a path of keys, with ``[key=value]`` to choose among the entries of a list."""
+    for segment in path.split("/"):
+        key, *filters = re.split(r"(?=\[)", segment)
+        data = data[int(key)] if isinstance(data, list) else data[key]
+        for name, value in (one[1:-1].split("=", 1) for one in filters):
+            data = [entry for entry in data if str(entry[name]) == value]
+        if filters and len(data) == 1:
+            data = data[0]
+    return data
+
+
+def spellings(value: Any) -> set[str]:
+    """How a page may write a value of a report."""
+    if isinstance(value, dict):
+        return {percent(value), percent(value, signed=True)}
+    if isinstance(value, list) and isinstance(value[0], dict):
+        return {str(len(value))}
+    number = sum(value) / len(value) if isinstance(value, list) else value
+    texts = {
+        f"{scale * number:{sign}.{digits}f}" for scale in (1, 100, -100) for digits in (1, 2, 3) for sign in ("", "+")
+    }
+    return texts | {re.sub(r"^([-+]?)0\.", r"\1.", text) for text in texts}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_figures_of_interpretations_are_those_of_the_reports(page: str) -> None:
+    text, sources = interpretation(page)
+    assert set(FIGURE.findall(text)) == {figure for figure in sources if "." in figure}
+    for figure, source in sources.items():
+        assert figure in text
+        if source != "published":
+            name, _, path = source.partition(": ")
+            assert figure in spellings(look_up(report(name), path)), figure
+
+
+def sign(difference: dict[str, Any]) -> int:
+    low, high = difference["interval"]
+    return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def test_claims_without_figures_hold() -> None:
+    inversion, heads = report("inversion-lite"), report("misalignment-lite")["heads"]["rows"]
+    for name in ("text–text", "image–image"):
+        values = [
+            line["values"]["mAP"]["value"]
+            for line in inversion["tasks"][name]["lines"]
+            if line["what"] == "queries inverted"
+        ]
+        assert values == sorted(values)
+    assert all(sign(s["from_plain"]) == -1 for s in inversion["references"]["scores"] if s["updates"])
+    assert all(sign(row["ovi"]["difference"]) == -1 for row in heads if "ovi" in row)
+    assert not any(sign(row["oti"]["difference"]) == 1 for row in heads if row["intra"] == "none")
+    gap = report("gap-lite")
+    means = [sum(size["gaps"]) / len(size["gaps"]) for size in gap["sample_sizes"]]
+    assert means == sorted(means, reverse=True)
+    assert means[0] < 0.19
+    same = [row["theirs"] for row in gap["replication"] if row["reading"] == "the same way"]
+    assert all(name.startswith("MG") for name in same)
+    opposite = [(row["theirs"].split(" ")[0], row["task"]) for row in gap["replication"] if "other" in row["reading"]]
+    assert opposite == [("I0T_post", "expert"), ("I0T_async", "expert")]
+    dynamics = report("misalignment-lite")["dynamics"]
+    best = [
+        max((row for row in dynamics if row["tokens"] == count), key=lambda row: row["mAP"]["value"])["step"]
+        for count in (1, 2, 4)
+    ]
+    assert best == [100, 150, 150]
