@@ -25,7 +25,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from pyarrow import parquet
 from tabulate import tabulate
 
-from i0tscore.encoders.encoded import EncodedRun
+from i0tscore.encoders.encode import EncodedRun
 from i0tscore.encoders.images import decode
 from i0tscore.encoders.loop import embed_captions
 from i0tscore.encoders.open_clip_models import quiet

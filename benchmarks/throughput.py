@@ -33,6 +33,7 @@ from tabulate import tabulate
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.encoders.open_clip_models import quiet
 from i0tscore.encoders.openclip import OpenClipEncoder
+from i0tscore.encoders.options import EncodeOptions
 
 ARCHITECTURE = "ViT-B-32"
 BATCH = 32
@@ -100,7 +101,7 @@ def plain(model: Any, tokenizer: Any, transform: Any, pairs: Pairs) -> Cosines:
 
 def i0tscore(encoder: OpenClipEncoder, pairs: Pairs) -> Cosines:
     """Encode each distinct image and caption once, the package's way, without its cache."""
-    images = embed_images(encoder, [path for path, _ in pairs], batch_size=BATCH)
+    images = embed_images(encoder, [path for path, _ in pairs], EncodeOptions(batch_size=BATCH))
     captions = embed_captions(encoder, [caption for _, caption in pairs])
     x = images.vectors[images.index].astype(np.float64)
     y = captions.vectors[captions.index].astype(np.float64)

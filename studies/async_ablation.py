@@ -21,6 +21,7 @@ from tabulate import tabulate
 from i0tscore.encoders import load_encoder
 from i0tscore.encoders.cache import EmbeddingCache
 from i0tscore.encoders.loop import embed_captions, embed_images
+from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import I0TScoreError
 from i0tscore.gap import NONE, POST, GapStatistics, Moments, Normalization, Standardizer, centroid_distance
 from i0tscore.metrics.metric import PREFIX
@@ -139,16 +140,16 @@ def lite_rows(
         One dict per variant: CD, R@1 in percent, Kendall's τ-c × 100 with Flickr8k-Expert, the norms of the changes of
         weights and biases (both modalities), and the error of the running statistics.
     """
-    encoder = load_encoder("lite")
+    encoder, options = load_encoder("lite"), EncodeOptions(progress=progress)
     with EmbeddingCache(encoder, cache) as opened:
 
         def embed(name: Split) -> Sides:
             found = read_split(data, name)
-            x = embed_images(encoder, found.images, cache=opened, progress=progress)
+            x = embed_images(encoder, found.images, options, cache=opened)
             return x.vectors[x.index], captions_of(found.captions)
 
         def captions_of(texts: tuple[str, ...]) -> Vectors:
-            y = embed_captions(encoder, texts, prefix=PREFIX, cache=opened, progress=progress)
+            y = embed_captions(encoder, texts, options, prefix=PREFIX, cache=opened)
             return y.vectors[y.index]
 
         x, y = embed(split)

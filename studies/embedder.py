@@ -17,6 +17,7 @@ from i0tscore.encoders.cache import EmbeddingCache
 from i0tscore.encoders.images import ImageInput
 from i0tscore.encoders.loop import Embedded, embed_captions, embed_images
 from i0tscore.encoders.openclip import OpenClipEncoder
+from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import UsageError
 from i0tscore.metrics.metric import PREFIX
 
@@ -28,14 +29,12 @@ class Embedder:
     Attributes:
         encoder: The encoder.
         cache: Embedding cache, or None.
-        batch_size: Number of images or captions per batch.
-        workers: Number of threads that decode images.
+        options: Batch size and number of threads that decode images.
     """
 
     encoder: Encoder
     cache: EmbeddingCache | None
-    batch_size: int
-    workers: int
+    options: EncodeOptions
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -44,11 +43,11 @@ class Embedder:
 
     def images(self, images: Sequence[ImageInput]) -> Embedded:
         """Embed images."""
-        return embed_images(self.encoder, images, batch_size=self.batch_size, workers=self.workers, cache=self.cache)
+        return embed_images(self.encoder, images, self.options, cache=self.cache)
 
     def captions(self, captions: Sequence[str]) -> Embedded:
         """Embed captions, each with the prefix."""
-        return embed_captions(self.encoder, captions, prefix=PREFIX, batch_size=self.batch_size, cache=self.cache)
+        return embed_captions(self.encoder, captions, self.options, prefix=PREFIX, cache=self.cache)
 
     def text_features(self, captions: Sequence[str]) -> NDArray[np.float32]:
         """Return the output of the text tower for a few captions with the prefix (n, d), not normalized.
@@ -70,7 +69,7 @@ def open_embedder(model: ModelOptions) -> Iterator[Embedder]:
     encoder = load_encoder(str(model.model), weights=model.weights, precision=model.precision)
     cache = None if model.no_cache else EmbeddingCache(encoder, model.cache_dir)
     try:
-        yield Embedder(encoder, cache, model.batch_size, model.workers)
+        yield Embedder(encoder, cache, EncodeOptions(batch_size=model.batch_size, workers=model.workers))
     finally:
         if cache is not None:
             cache.close()

@@ -47,9 +47,9 @@ def test_what_is_put_is_found_again_exactly(tmp_path: Path, encoder) -> None:
         assert cache.get("text", "b") is None
 
 
-def test_many_are_written_before_the_end(tmp_path: Path, encoder) -> None:
+def test_embeddings_are_written_at_once(tmp_path: Path, encoder) -> None:
     cache = EmbeddingCache(encoder, tmp_path)
-    cache.put("image", {str(i): _vector(i) for i in range(cache.WRITE_AFTER)})
+    cache.put("image", {str(i): _vector(i) for i in range(10)})
     other = EmbeddingCache(encoder, tmp_path)
     np.testing.assert_array_equal(other.get("image", "7"), _vector(7))
     other.close()
@@ -92,7 +92,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, encoder, damage: str) -> No
     else:
         content = bytearray(damage.encode())
     cache.path.write_bytes(content)
-    with pytest.warns(UserWarning, match="is damaged .* begun anew"):
+    with pytest.warns(UserWarning, match="is damaged .* started a new one"):
         cache = _open_and_look_up(encoder, tmp_path)
     cache.put("image", {"5": _vector(5)})
     cache.close()
@@ -111,7 +111,7 @@ def test_a_damaged_vector_is_not_returned(tmp_path: Path, encoder) -> None:
 def test_where_nothing_can_be_written_it_goes_on_without(tmp_path: Path, encoder) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.warns(UserWarning, match=r"cannot be used .* going on without") as caught:
+    with pytest.warns(UserWarning, match=r"cannot be used .* Continuing without") as caught:
         cache = EmbeddingCache(encoder, blocked / "folder")
     assert len(caught) == 1
     embedded = embed_captions(encoder, ["a dog"], cache=cache)
@@ -124,11 +124,10 @@ def test_a_database_that_becomes_unwritable_warns_once(tmp_path: Path, encoder) 
     with sqlite3.connect(cache.path) as other:
         other.execute("DROP TABLE embeddings")
     other.close()
-    with pytest.warns(UserWarning, match="going on without") as caught:
+    with pytest.warns(UserWarning, match="Continuing without") as caught:
         assert cache.get("image", "a") is None
     assert len(caught) == 1
     cache.put("image", {"a": _vector(1)})
-    cache.flush()
     assert cache.get("image", "a") is None
     cache.close()
 
@@ -146,7 +145,6 @@ with EmbeddingCache(SimpleNamespace(fingerprint=fingerprint, dimension=16), fold
     for i in range(start, start + 50):
         vector = np.random.default_rng(i).normal(size=16).astype(np.float32)
         cache.put("image", {str(i): vector / np.linalg.norm(vector)})
-        cache.flush()
 """
 
 
@@ -172,7 +170,6 @@ def test_a_file_that_another_process_is_setting_up_is_waited_for(tmp_path: Path,
     done.start()
     with EmbeddingCache(encoder, tmp_path) as cache:
         cache.put("image", {"a": _vector(1)})
-        cache.flush()
         np.testing.assert_array_equal(cache.get("image", "a"), _vector(1))
     done.join()
     other.close()

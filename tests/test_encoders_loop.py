@@ -17,8 +17,9 @@ from PIL import Image
 
 from i0tscore.encoders.base import Encoder
 from i0tscore.encoders.cache import EmbeddingCache
-from i0tscore.encoders.long_captions import split_text
 from i0tscore.encoders.loop import embed_captions, embed_images
+from i0tscore.encoders.options import EncodeOptions
+from i0tscore.encoders.text import split_text
 from i0tscore.errors import CaptionTooLongError, UsageError
 
 CAPTIONS = [f"a {colour} dog {'runs far ' * n}home" for n in range(6) for colour in ("red", "brown")]
@@ -84,15 +85,17 @@ def test_it_is_an_encoder() -> None:
 def test_an_embedding_is_the_same_alone_in_any_batch_order_and_number_of_workers(
     encoder: Counting, paths: list[str]
 ) -> None:
-    alone = np.concatenate([embed_images(encoder, [path], workers=1).vectors for path in paths])
+    alone = np.concatenate([embed_images(encoder, [path], EncodeOptions(workers=1)).vectors for path in paths])
     for batch_size, workers in ((1, 1), (4, 3), (32, 2)):
         order = np.random.default_rng(batch_size).permutation(len(paths))
-        embedded = embed_images(encoder, [paths[i] for i in order], batch_size=batch_size, workers=workers)
+        embedded = embed_images(
+            encoder, [paths[i] for i in order], EncodeOptions(batch_size=batch_size, workers=workers)
+        )
         np.testing.assert_allclose(embedded.vectors[embedded.index], alone[order], atol=1e-5)
     alone = np.concatenate([embed_captions(encoder, [caption]).vectors for caption in CAPTIONS])
     for batch_size in (1, 5, 64):
         order = np.random.default_rng(batch_size).permutation(len(CAPTIONS))
-        embedded = embed_captions(encoder, [CAPTIONS[i] for i in order], batch_size=batch_size)
+        embedded = embed_captions(encoder, [CAPTIONS[i] for i in order], EncodeOptions(batch_size=batch_size))
         np.testing.assert_allclose(embedded.vectors[embedded.index], alone[order], atol=1e-5)
     assert embedded.vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(embedded.vectors, axis=1), 1, atol=1e-6)
@@ -121,7 +124,7 @@ def test_each_distinct_image_is_encoded_once(
 
 
 def test_each_distinct_caption_is_encoded_once_in_batches_of_like_length(encoder: Counting) -> None:
-    embedded = embed_captions(encoder, CAPTIONS * 3, batch_size=4)
+    embedded = embed_captions(encoder, CAPTIONS * 3, EncodeOptions(batch_size=4))
     assert sum(len(batch) for batch in encoder.text_lengths) == len(CAPTIONS)
     lengths = [length for batch in encoder.text_lengths for length in batch]
     assert lengths == sorted(lengths, reverse=True)
@@ -149,7 +152,7 @@ def test_failures_keep_their_places_and_reasons(encoder: Counting, paths: list[s
         None,
         np.zeros(3),
     ]
-    embedded = embed_images(encoder, images, batch_size=2)
+    embedded = embed_images(encoder, images, EncodeOptions(batch_size=2))
     assert embedded.index.tolist() == [-1, 0, -1, -1, 1, -1, -1, -1, -1, -1]
     assert sorted(embedded.failures) == [0, 2, 3, 5, 6, 7, 8, 9]
     for position in (0, 2, 3, 5, 6, 7):
@@ -195,10 +198,10 @@ def test_what_was_encoded_before_an_accident_is_kept(encoder: Counting, paths: l
     encoder.fail_after = 2
     broken_off = EmbeddingCache(encoder, tmp_path)
     with pytest.raises(RuntimeError, match="power"):
-        embed_images(encoder, paths, batch_size=3, cache=broken_off)
+        embed_images(encoder, paths, EncodeOptions(batch_size=3), cache=broken_off)
     again = Counting(encoder.inner)
     with EmbeddingCache(again, tmp_path) as cache:
-        embed_images(again, paths, batch_size=3, cache=cache)
+        embed_images(again, paths, EncodeOptions(batch_size=3), cache=cache)
     assert sum(again.image_batches) == len(paths) - 6
     broken_off.close()
 
@@ -217,12 +220,12 @@ def test_decoding_stays_a_bounded_way_ahead(encoder: Counting, arrays: list[np.n
         return original(pixels)
 
     encoder.encode_pixels = slow  # type: ignore[method-assign]
-    embed_images(encoder, images, batch_size=4, workers=2)
+    embed_images(encoder, images, EncodeOptions(batch_size=4, workers=2))
     assert max(seen) <= 4 + 2 + 1
 
 
 def test_long_captions_are_cut_with_one_warning(encoder: Counting) -> None:
-    with pytest.warns(UserWarning, match="3 of 4 captions have more than 77 tokens and were cut") as caught:
+    with pytest.warns(UserWarning, match="3 of 4 captions have more than 77 tokens and were truncated") as caught:
         embedded = embed_captions(encoder, [LONG, "a dog", LONG, LONG + " The end."])
     assert len(caught) == 1
     assert embedded.token_counts is not None
@@ -232,14 +235,14 @@ def test_long_captions_are_cut_with_one_warning(encoder: Counting) -> None:
 
 
 def test_long_captions_are_refused(encoder: Counting) -> None:
-    with pytest.raises(CaptionTooLongError, match="1 captions have more than the 77 tokens of tiny") as caught:
-        embed_captions(encoder, ["a dog", LONG], long_captions="error")
+    with pytest.raises(CaptionTooLongError, match="1 captions exceed the context length of tiny, 77 tokens") as caught:
+        embed_captions(encoder, ["a dog", LONG], EncodeOptions(long_captions="error"))
     assert "caption 1: 202 tokens: A brown dog runs." in str(caught.value)
     many = [f"{LONG} {i}" for i in range(25)]
     with pytest.raises(CaptionTooLongError, match="and 5 more"):
-        embed_captions(encoder, many, long_captions="error")
+        embed_captions(encoder, many, EncodeOptions(long_captions="error"))
     with pytest.raises(UsageError, match="truncate, split, error"):
-        embed_captions(encoder, ["a"], long_captions="drop")  # type: ignore[arg-type]
+        embed_captions(encoder, ["a"], EncodeOptions(long_captions="drop"))  # type: ignore[arg-type]
 
 
 def test_long_captions_are_split_into_sentences_and_averaged(encoder: Counting) -> None:
@@ -247,7 +250,9 @@ def test_long_captions_are_split_into_sentences_and_averaged(encoder: Counting) 
     second = ("A small cat sleeps on the red sofa in the sun. " * 6).strip()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        embedded = embed_captions(encoder, [f"{first} {second}", "short"], prefix="Photo: ", long_captions="split")
+        embedded = embed_captions(
+            encoder, [f"{first} {second}", "short"], EncodeOptions(long_captions="split"), prefix="Photo: "
+        )
     parts = embed_captions(encoder, [first, second], prefix="Photo: ").vectors
     mean = parts.mean(axis=0) / np.linalg.norm(parts.mean(axis=0))
     np.testing.assert_allclose(embedded.vectors[0], mean, atol=1e-5)
@@ -278,10 +283,10 @@ def test_where_texts_are_split(text: str, pieces: list[str]) -> None:
 
 
 def test_numbers_below_one_are_refused(encoder: Counting) -> None:
-    with pytest.raises(UsageError, match="batch_size must be at least 1, got 0"):
-        embed_captions(encoder, [], batch_size=0)
+    with pytest.raises(UsageError, match="batch_size to be at least 1, got 0"):
+        embed_captions(encoder, [], EncodeOptions(batch_size=0))
     with pytest.raises(UsageError, match="workers"):
-        embed_images(encoder, [], workers=0)
+        embed_images(encoder, [], EncodeOptions(workers=0))
 
 
 def test_progress_goes_to_stderr_only_when_asked(
@@ -289,7 +294,7 @@ def test_progress_goes_to_stderr_only_when_asked(
 ) -> None:
     embed_images(encoder, paths)
     assert capsys.readouterr() == ("", "")
-    embed_images(encoder, [*paths, paths[0], "/nowhere.jpg"], progress=True)
+    embed_images(encoder, [*paths, paths[0], "/nowhere.jpg"], EncodeOptions(progress=True))
     out, err = capsys.readouterr()
     assert out == ""
     assert "12/12" in err

@@ -109,7 +109,7 @@ def test_embeddings_that_are_not_finite_are_an_error() -> None:
 
 
 def test_unknown_tokenizers_are_refused() -> None:
-    with pytest.raises(ModelError, match="tokenizer builtin_function_or_method is not supported"):
+    with pytest.raises(ModelError, match="Expected a SimpleTokenizer or HFTokenizer, got builtin_function_or_method"):
         Tokenizer(len)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from i0tscore.encoders.encoded import EncodedRun
+from i0tscore.encoders.encode import EncodedRun
 from i0tscore.errors import InputError, StatisticsError
 from i0tscore.gap import NONE, POST, Moments, Standardizer, Statistics, normalize
 from i0tscore.gap.measures import (

@@ -171,15 +171,15 @@ def test_an_evaluator_uses_it(metric, images, expected):
 
 def test_what_is_wrong_is_said(metric, images):
     for given, words in [
-        ({"predictions": CAPTIONS, "images": images[:2]}, "3 captions but 2 images"),
+        ({"predictions": CAPTIONS, "images": images[:2]}, "got 2 images and 3 captions"),
         ({"predictions": CAPTIONS, "images": images, "references": REFERENCES[:1]}, "1 references"),
         ({"predictions": CAPTIONS, "images": None}, "give predictions="),
         (
             {"predictions": ["A cat.", None, 3], "images": images},
             "prediction 1 is NoneType\nprediction 2 is int",
         ),
-        ({"predictions": "A cat.", "images": images[:1]}, "not one string"),
-        ({"predictions": CAPTIONS, "images": images[0]}, "not one string"),
+        ({"predictions": "A cat.", "images": images[:1]}, "got one string"),
+        ({"predictions": CAPTIONS, "images": images[0]}, "got one string"),
         ({"predictions": CAPTIONS, "images": [*images[:2], "no.png"]}, "2: no.png: there is no such file"),
         (
             {"predictions": CAPTIONS, "images": images, "references": [*REFERENCES[:2], []]},

@@ -314,7 +314,7 @@ def test_reporters_of_transformers_get_the_score_through_log(lite, embeddings, t
 def test_validation_refuses_what_are_not_captions_of_the_images(lite, tiny, embeddings, photographs):
     with pytest.raises(InputError, match="got 6 for 7 images"):
         Validation(embeddings, schedule(GOOD[:6]), model=lite)(nn.Identity())
-    with pytest.raises(InputError, match="what generate gives must be a list of strings, not one string"):
+    with pytest.raises(InputError, match="what generate gives to be a list of strings, got one string"):
         Validation(embeddings, schedule("7 words"), model=lite)(nn.Identity())
     with pytest.raises(InputError, match="Expected generate to return strings, got NoneType"):
         Validation(embeddings, schedule([*GOOD[:6], None]), model=lite)(nn.Identity())

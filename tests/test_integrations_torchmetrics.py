@@ -201,7 +201,7 @@ def test_what_cannot_be_scored_is_said(encoder, images, statistics) -> None:
     with pytest.raises(ValueError, match="Unexpected keyword arguments: `batchsize`"):
         I0TScore(encoder, batchsize=3)
     metric = I0TScore(encoder, statistics=statistics)
-    with pytest.raises(InputError, match="3 images but 2 captions"):
+    with pytest.raises(InputError, match="got 3 images and 2 captions"):
         metric.update(images[:3], CAPTIONS[:2])
     with pytest.raises(InputError, match="scale values in"):
         metric.update(images[:2] / 255, CAPTIONS[:2])

@@ -16,7 +16,7 @@ from torch.nn import functional
 from i0tscore.encoders import load_encoder
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.encoders.openclip import OpenClipEncoder
-from i0tscore.encoders.prefix import attention_after
+from i0tscore.encoders.pseudo_inputs import cache_prompt
 from i0tscore.encoders.text import TextTower
 from i0tscore.errors import InputError, ModelError, SampleFileError, UsageError
 from i0tscore.inversion import Inverted, invert_captions, invert_images
@@ -74,7 +74,7 @@ def test_word_embeddings_as_pseudo_tokens_give_the_features_of_the_text_in_lite(
 def test_only_causal_towers_cache_the_prefix_of_a_prompt(name: str) -> None:
     encoder = tiny_models.encoder(name)
     ids = encoder.pad(encoder.tokenize(["a photo of"]))[:, :4]
-    assert len(attention_after(TextTower(encoder.model), ids)) == (2 if name in tiny_models.CAUSAL else 0)
+    assert len(cache_prompt(TextTower(encoder.model), ids)) == (2 if name in tiny_models.CAUSAL else 0)
 
 
 def plain_text_features(model: Any, ids: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
@@ -355,12 +355,12 @@ def test_unsupported_encoders_are_rejected_with_what_they_lack() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tokens": 0}, "tokens must be at least 1"),
+        ({"tokens": 0}, "tokens to be at least 1"),
         ({"tokens": 73}, "exceeds the context length of 77 by 1 tokens"),
         ({"template": "a photo"}, "Expected a template with {} once"),
-        ({"steps": 0}, "steps must be at least 1"),
-        ({"patience": 0}, "patience must be at least 1"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"steps": 0}, "steps to be at least 1"),
+        ({"patience": 0}, "patience to be at least 1"),
+        ({"batch_size": 0}, "batch_size to be at least 1"),
         ({"lr": 0.0}, "Expected lr > 0"),
         ({"eval_steps": (5, 1)}, "Expected eval_steps to increase"),
         ({"eval_steps": (151,)}, "between 0 and 150"),

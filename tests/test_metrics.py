@@ -190,10 +190,10 @@ def test_similarity_puts_all_kinds_on_one_scale() -> None:
 @pytest.mark.parametrize(
     ("images", "captions", "message"),
     [
-        (np.ones((3, 4)), np.ones((2, 4)), "3 images but 2 captions"),
-        (np.ones((3, 4)), np.ones((3, 5)), "4 dimensions, captions 5"),
+        (np.ones((3, 4)), np.ones((2, 4)), "got 3 images and 2 captions"),
+        (np.ones((3, 4)), np.ones((3, 5)), "the same number of dimensions, got 4 and 5"),
         (np.full((3, 4), np.nan), np.ones((3, 4)), "NaN"),
-        (np.zeros((3, 4)), np.ones((3, 4)), "embedding 0 is zero"),
+        (np.zeros((3, 4)), np.ones((3, 4)), "Embedding 0 is zero"),
         (np.ones((1, 4)), "a dog", "one string"),
         ("photo.jpg", ["a dog"], "one path"),
     ],

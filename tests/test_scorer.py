@@ -105,6 +105,8 @@ def test_bad_images_and_captions_are_listed_together_or_skipped(encoder, photogr
 def test_a_run_whose_samples_are_all_skipped_has_its_own_error(encoder) -> None:
     with pytest.raises(NothingToScoreError, match="every sample was skipped"):
         _scorer(encoder, on_error="skip").score(["missing.png"], ["A dog."])
+    with pytest.raises(NothingToScoreError, match="every sample was skipped"):
+        _scorer(encoder, on_error="skip").score(["missing.png"], ["A dog."], [["A cat."]])
 
 
 @pytest.mark.filterwarnings("ignore:The statistics come from")

@@ -71,7 +71,7 @@ def gap(
     """
     check_output(output.path)
 
-    from i0tscore.encoders.encoded import EncodedRun
+    from i0tscore.encoders.encode import EncodedRun
     from i0tscore.gap import NONE, POST, Standardizer
     from i0tscore.metrics.metric import PRESETS, Metric
     from i0tscore.metrics.statistics_choice import choose_statistics
@@ -90,7 +90,7 @@ def gap(
         run,
         statistics,
         standardizers,
-        settings=SignatureFields(encoder.signature_fields, encoder.encoding_fields, resampling),
+        settings=SignatureFields(*encoder.signature_fields, resampling),
         skipped=found.skipped,
         notes=[*found.notes, *notes],
     )

@@ -202,10 +202,10 @@ def retrieve(
     queries, gallery = _embed(sides, encoder, inputs.on_error == "skip", skipped)
     search = Search.of(searching.task, queries, gallery, count=searching.queries, seed=resampling.seed)
     # Given embeddings were not computed by the model, even if it inverts them.
-    encoding = [*encoder.signature_fields, *encoder.encoding_fields]
+    encoding = [field for part in encoder.signature_fields for field in part]
     encoding = encoding or list(embeddings_fields(queries.vectors, gallery.vectors))
     encoding += [("template", searching.template)] if any(prompts) else []
-    fingerprint = encoder.used_fingerprint if inversion.invert is None else encoder.fingerprint
+    fingerprint = encoder.used_fingerprint if inversion.invert is None else encoder.encoder.fingerprint
     statistics = _check_statistics(search, standardizers, searching.statistics, fingerprint, prefix, notes)
     inverted = _invert(search, inversion, encoder, model)
     report = report_retrieval(
@@ -288,11 +288,11 @@ def _embed(
 ) -> tuple[Items, Items]:
     """Return the queries and the gallery; append what cannot be embedded to ``skipped``."""
     (query_source, query), (gallery_source, gallery) = sides
-    queries, failed = query_source.side(query).embedded(encoder.side, skip=skip)
+    queries, failed = query_source.side(query).embedded(encoder.embed, skip=skip)
     skipped += failed
     if query == gallery and query_source is gallery_source:
         return queries, queries
-    items, failed = gallery_source.side(gallery).embedded(encoder.side, skip=skip)
+    items, failed = gallery_source.side(gallery).embedded(encoder.embed, skip=skip)
     skipped += failed
     return queries, items
 

@@ -1,28 +1,20 @@
-"""From images and captions, as callers have them, to encoded runs."""
+"""Encode the images and captions of a run, as callers pass them, into an ``EncodedRun``."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from i0tscore.encoders.encoded import EncodedReferences, EncodedRun, Vectors
-from i0tscore.encoders.inputs import (
-    SKIP_HINT,
-    as_embeddings,
-    caption_problems,
-    default_ids,
-    keys,
-    listing,
-    parts,
-    reference_problems,
-    same_length,
-    strings,
-)
 from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import InputError
+from i0tscore.gap import normalize
 from i0tscore.samples import Skipped
 
 if TYPE_CHECKING:
@@ -30,13 +22,123 @@ if TYPE_CHECKING:
     from i0tscore.encoders.cache import EmbeddingCache
     from i0tscore.encoders.loop import Embedded
 
+Vectors = NDArray[np.float32]
+Index = NDArray[np.int64]
+
+SKIP_HINT = "To score the rest, use on_error='skip' (--on-error skip)."
+
+_STREAM = 512  # images of a generator in memory at once
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedReferences:
+    """Embeddings of the distinct references of a run.
+
+    Attributes:
+        vectors: Shape (mr, d).
+        index: For each of n samples the rows of ``vectors``, at least one.
+    """
+
+    vectors: Vectors
+    index: tuple[Index, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedRun:
+    """Embeddings of the distinct images and captions of a run, and which of them each sample has.
+
+    Attributes:
+        ids: Sample ids (n).
+        captions: Captions (n), or empty if embeddings were given.
+        images: Unit embeddings of the distinct images (mi, d).
+        image_index: Row of ``images`` for each sample (n,).
+        image_keys: Identity of each distinct image (mi), such as its path.
+        texts: Unit embeddings of the distinct captions (mc, d).
+        text_index: Row of ``texts`` for each sample (n,).
+        text_keys: Identity of each distinct caption (mc).
+        references: References of all samples, or None.
+        tokens: Token counts (n,), or None.
+        tokens_cut: Number of tokens that did not fit (n,), or None.
+        skipped: Samples left out.
+    """
+
+    ids: tuple[str, ...]
+    captions: tuple[str, ...]
+    images: Vectors
+    image_index: Index
+    image_keys: tuple[Any, ...]
+    texts: Vectors
+    text_index: Index
+    text_keys: tuple[Any, ...]
+    references: EncodedReferences | None = None
+    tokens: Index | None = None
+    tokens_cut: Index | None = None
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.ids)
+
+    @property
+    def pairs(self) -> tuple[Vectors, Vectors]:
+        """Image and caption embeddings of the samples, float32 (n, d) each."""
+        return self.images[self.image_index], self.texts[self.text_index]
+
+    @classmethod
+    def concat(cls, runs: Sequence[EncodedRun]) -> EncodedRun:
+        """Join runs; images and captions of several runs are stored once."""
+        if len(runs) == 1:
+            return runs[0]
+        images, image_index, image_keys = _join([(r.images, r.image_index, r.image_keys) for r in runs])
+        texts, text_index, text_keys = _join([(r.texts, r.text_index, r.text_keys) for r in runs])
+        references = None
+        parts = [r.references for r in runs if r.references is not None]
+        if len(parts) == len(runs):
+            offsets = np.cumsum([0, *(len(part.vectors) for part in parts)])
+            references = EncodedReferences(
+                np.concatenate([part.vectors for part in parts]),
+                tuple(rows + offset for part, offset in zip(parts, offsets, strict=False) for rows in part.index),
+            )
+        tokens = [r.tokens for r in runs if r.tokens is not None]
+        tokens_cut = [r.tokens_cut for r in runs if r.tokens_cut is not None]
+        return cls(
+            ids=tuple(i for r in runs for i in r.ids),
+            captions=tuple(c for r in runs for c in r.captions),
+            images=images,
+            image_index=image_index,
+            image_keys=image_keys,
+            texts=texts,
+            text_index=text_index,
+            text_keys=text_keys,
+            references=references,
+            tokens=np.concatenate(tokens) if len(tokens) == len(runs) else None,
+            tokens_cut=np.concatenate(tokens_cut) if len(tokens_cut) == len(runs) else None,
+            skipped=tuple(s for r in runs for s in r.skipped),
+        )
+
+
+def _join(parts: Sequence[tuple[Vectors, Index, tuple[Any, ...]]]) -> tuple[Vectors, Index, tuple[Any, ...]]:
+    """Concatenate distinct vectors, keeping the first of each key, and update the indices of the samples."""
+    rows: dict[Any, int] = {}
+    kept, indices = [], []
+    for vectors, index, keys in parts:
+        new = [i for i, key in enumerate(keys) if key not in rows]
+        for i in new:
+            rows[keys[i]] = len(rows)
+        kept.append(vectors[new])
+        target = np.array([rows[key] for key in keys], dtype=np.int64)
+        indices.append(target[index] if len(target) else index)
+    return np.concatenate(kept), np.concatenate(indices), tuple(rows)
+
 
 class RunEncoder:
-    """Loads the encoder at first use and turns images and captions into ``EncodedRun``.
+    """Encodes images and captions into ``EncodedRun``, loading the encoder at first use.
 
     Args:
         options: How to encode.
-        prefix: Text put before each caption.
+        prefix: Text before each caption.
     """
 
     def __init__(self, options: EncodeOptions, prefix: str) -> None:
@@ -58,39 +160,54 @@ class RunEncoder:
         return self._encoder
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        """Of the encoder, which is loaded if need be."""
-        return self.encoder.fingerprint
-
-    @property
     def used_fingerprint(self) -> Fingerprint | None:
-        """The encoder's fingerprint; None as long as only embeddings were given."""
+        """Fingerprint of the encoder; None as long as only embeddings were given."""
         return None if self._encoder is None else self._encoder.fingerprint
 
     @property
-    def signature_fields(self) -> tuple[tuple[str, str], ...]:
-        """What a signature says of the encoder."""
-        f = self.used_fingerprint
-        if f is None:
-            return ()
-        return (("m", f.name), ("act", f.activation), ("w", f.weights), ("prep", f.preprocess))
+    def signature_fields(self) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+        """Signature fields of the encoder, and of the encoding of texts; none if only embeddings were given."""
+        if self._encoder is None:
+            return (), ()
+        f = self._encoder.fingerprint
+        return (
+            (("m", f.name), ("act", f.activation), ("w", f.weights), ("prep", f.preprocess)),
+            (("prefix", self.prefix.strip()), ("prec", f.precision), ("long", self.options.long_captions)),
+        )
 
-    @property
-    def encoding_fields(self) -> tuple[tuple[str, str], ...]:
-        """What a signature says of how texts were encoded."""
-        f = self.used_fingerprint
-        if f is None:
-            return ()
-        return (("prefix", self.prefix.strip()), ("prec", f.precision), ("long", self.options.long_captions))
+    def embed(self, items: Any, kind: str) -> Embedded:
+        """Embed images (``kind="image"``) or captions; equal ones, and equal rows of given embeddings, once."""
+        from i0tscore.encoders.loop import Embedded, embed_captions, embed_images
+
+        given = as_embeddings(items)
+        if given is not None:
+            rows: dict[bytes, int] = {}
+            # Hashes of rows take less memory than the rows.
+            digests = (hashlib.sha256(row.tobytes()).digest() for row in given)
+            index = [rows.setdefault(digest, len(rows)) for digest in digests]
+            if len(rows) < len(given):
+                given = given[np.unique(index, return_index=True)[1]]
+            return Embedded(given, np.array(index, dtype=np.int64), {})
+        if self._cache is None and self.options.cache_dir is not None:
+            from i0tscore.encoders.cache import EmbeddingCache
+
+            self._cache = EmbeddingCache(self.encoder, self.options.cache_dir)
+        if kind == "image":
+            return embed_images(self.encoder, items, self.options, cache=self._cache)
+        return embed_captions(self.encoder, items, self.options, prefix=self.prefix, cache=self._cache)
 
     def vectors(self, items: Iterable[Any], kind: str) -> Vectors:
-        """Unit embeddings (n, d) of images or captions, one row an item."""
+        """Return unit embeddings (n, d) of images or captions, or of embeddings as given.
+
+        Raises:
+            InputError: An item cannot be encoded.
+        """
         given = as_embeddings(items)
         if given is not None:
             return given
-        embedded = self.side(list(items), kind)
+        embedded = self.embed(list(items), kind)
         if embedded.failures:
-            raise InputError(listing([f"item {i}: {why}" for i, why in embedded.failures.items()]))
+            raise InputError(listing([f"item {i}: {reason}" for i, reason in embedded.failures.items()]))
         vectors: Vectors = embedded.vectors[embedded.index]
         return vectors
 
@@ -103,127 +220,184 @@ class RunEncoder:
         *,
         start: int = 0,
     ) -> Iterator[EncodedRun]:
-        """Encode samples; a generator of images is taken in parts so that they need not all be held.
+        """Encode samples: a sequence of images in one run, a generator in several, to bound memory.
 
         Args:
-            images: See ``I0TScorer.score``.
-            captions: The same.
-            references: The same.
-            ids: The same.
+            images: As for ``I0TScorer.score``.
+            captions: As for ``I0TScorer.score``.
+            references: As for ``I0TScorer.score``.
+            ids: As for ``I0TScorer.score``.
             start: Position of the first sample, for default ids.
+
+        Raises:
+            InputError: Lengths differ, or a sample cannot be encoded and ``on_error`` is ``raise``.
         """
-        image_vectors, text_vectors = as_embeddings(images), as_embeddings(captions)
+        given, text_vectors = as_embeddings(images), as_embeddings(captions)
         texts = text_vectors if text_vectors is not None else strings(captions, "captions")
         refs = None if references is None else list(references)
         names = None if ids is None else [str(i) for i in ids]
         if not len(texts):
-            raise InputError("nothing to score: no captions")
+            raise InputError("Nothing to score: there are no captions.")
         same_length(captions=texts, references=refs, ids=names)
         done = 0
-        for part in [image_vectors] if image_vectors is not None else parts(images):
+        for part in [given] if given is not None else _parts(images):
             rows = slice(done, done + len(part))
             done += len(part)
             if done > len(texts):
                 continue
-            part_names = names[rows] if names else default_ids(part, start + rows.start)
-            yield self._run(part, texts[rows], None if refs is None else refs[rows], part_names)
-            del part  # before the next is read
+            part_names = names[rows] if names else _default_ids(part, start + rows.start)
+            yield self._encode(part, texts[rows], None if refs is None else refs[rows], part_names)
+            del part  # before the next one is read
         if done != len(texts):
-            raise InputError(f"{done} images but {len(texts)} captions; give one image for each caption")
+            raise InputError(f"Expected as many images as captions, got {done} images and {len(texts)} captions.")
 
-    def _run(self, images: Any, captions: Any, references: list[Any] | None, ids: Sequence[str]) -> EncodedRun:
-        bad = {} if isinstance(captions, np.ndarray) else caption_problems(captions)
-        if references is not None:
-            bad |= reference_problems(references)
-        self._refuse(bad, ids)
+    def _encode(self, images: Any, captions: Any, references: list[Any] | None, ids: Sequence[str]) -> EncodedRun:
+        bad = _find_problems(captions, references)
+        self._check(bad, ids)
         keep = [i for i in range(len(ids)) if i not in bad]
-        x = self.side(_rows(images, keep) if bad else images, "image")
-        bad |= {keep[i]: why for i, why in x.failures.items()}
-        self._refuse(bad, ids)
+        x = self.embed(_take(images, keep) if bad else images, "image")
+        bad |= {keep[i]: reason for i, reason in x.failures.items()}
+        self._check(bad, ids)
         good = x.index >= 0
         keep = [i for i, ok in zip(keep, good, strict=True) if ok]
-        kept_captions = _rows(captions, keep)
-        y = self.side(kept_captions, "text")
+        kept_captions = _take(captions, keep)
+        y = self.embed(kept_captions, "text")
         if x.vectors.shape[1] != y.vectors.shape[1]:
-            raise InputError(f"images have {x.vectors.shape[1]} dimensions, captions {y.vectors.shape[1]}")
+            raise InputError(
+                "Expected images and captions with the same number of dimensions, got "
+                f"{x.vectors.shape[1]} and {y.vectors.shape[1]}."
+            )
         image_index = x.index[good]
+        encoded_references = None
+        if references is not None:
+            lists = [[own] if isinstance(own, str) else own for own in (references[i] for i in keep)]
+            flat = [text for own in lists for text in own]
+            z = self.embed(np.stack(flat) if flat and isinstance(flat[0], np.ndarray) else flat, "text")
+            ends = np.cumsum([len(own) for own in lists], dtype=np.int64)
+            encoded_references = EncodedReferences(z.vectors, tuple(np.split(z.index, ends[:-1]))[: len(lists)])
         return EncodedRun(
             ids=tuple(ids[i] for i in keep),
             captions=() if isinstance(captions, np.ndarray) else tuple(kept_captions),
             images=x.vectors,
             image_index=image_index,
-            image_keys=keys(images, keep, image_index, len(x.vectors)),
+            image_keys=_keys(images, keep, image_index, len(x.vectors)),
             texts=y.vectors,
             text_index=y.index,
-            text_keys=keys(captions, keep, y.index, len(y.vectors)),
-            references=None if references is None else self._references([references[i] for i in keep]),
+            text_keys=_keys(captions, keep, y.index, len(y.vectors)),
+            references=encoded_references,
             tokens=None if y.token_counts is None else y.token_counts[y.index],
             tokens_cut=None if y.tokens_cut is None else y.tokens_cut[y.index],
-            skipped=tuple(Skipped(ids[i], why) for i, why in sorted(bad.items())),
+            skipped=tuple(Skipped(ids[i], reason) for i, reason in sorted(bad.items())),
         )
 
-    def _refuse(self, bad: dict[int, str], ids: Sequence[str]) -> None:
+    def _check(self, bad: dict[int, str], ids: Sequence[str]) -> None:
         if bad and self.options.on_error != "skip":
-            lines = [f"{ids[i]}: {why}" for i, why in sorted(bad.items())]
+            lines = [f"{ids[i]}: {reason}" for i, reason in sorted(bad.items())]
             raise InputError(f"{listing(lines)}\n{SKIP_HINT}")
 
-    def side(self, items: Any, kind: str) -> Embedded:
-        """Embed images or, of any other kind, captions; equal ones and equal embeddings once."""
-        from i0tscore.encoders.loop import Embedded
 
-        given = as_embeddings(items)
-        if given is not None:
-            rows: dict[bytes, int] = {}
-            # Rows are known by their hashes, which take less memory than the rows.
-            digests = (hashlib.sha256(row.tobytes()).digest() for row in given)
-            index = [rows.setdefault(digest, len(rows)) for digest in digests]
-            if len(rows) < len(given):
-                given = given[np.unique(index, return_index=True)[1]]
-            return Embedded(given, np.array(index, dtype=np.int64), {})
-        return self._embed_images(items) if kind == "image" else self._embed_texts(items)
+def as_embeddings(items: Any) -> Vectors | None:
+    """Return a float array or tensor (n, d) as unit float32 rows, and None for anything else.
 
-    def _references(self, references: list[Any]) -> EncodedReferences:
-        lists = [[r] if isinstance(r, str) else r for r in references]
-        counts = np.array([len(r) for r in lists], dtype=np.int64)
-        flat = [text for r in lists for text in r]
-        embedded = self.side(np.stack(flat) if isinstance(flat[0], np.ndarray) else flat, "text")
-        return EncodedReferences(embedded.vectors, tuple(np.split(embedded.index, np.cumsum(counts)[:-1])))
-
-    def _embed_images(self, images: Sequence[Any]) -> Embedded:
-        from i0tscore.encoders.loop import embed_images
-
-        return embed_images(
-            self.encoder,
-            images,
-            batch_size=self.options.batch_size,
-            workers=self.options.workers,
-            cache=self._open_cache(),
-            progress=self.options.progress,
-        )
-
-    def _embed_texts(self, texts: Sequence[str]) -> Embedded:
-        from i0tscore.encoders.loop import embed_captions
-
-        return embed_captions(
-            self.encoder,
-            texts,
-            prefix=self.prefix,
-            batch_size=self.options.batch_size,
-            long_captions=self.options.long_captions,
-            cache=self._open_cache(),
-            progress=self.options.progress,
-        )
-
-    def _open_cache(self) -> EmbeddingCache | None:
-        if self.options.cache_dir is None:
-            return None
-        if self._cache is None:
-            from i0tscore.encoders.cache import EmbeddingCache
-
-            self._cache = EmbeddingCache(self.encoder, self.options.cache_dir)
-        return self._cache
+    Raises:
+        InputError: A value is not finite, or a row is zero.
+    """
+    if hasattr(items, "detach"):
+        items = items.detach().cpu().float().numpy()
+    if not isinstance(items, np.ndarray) or items.ndim != 2 or not np.issubdtype(items.dtype, np.floating):
+        return None
+    if not np.isfinite(items).all():
+        raise InputError("Expected finite embeddings, got NaN or infinity.")
+    vectors: Vectors = normalize(np.asarray(items, dtype=np.float32))
+    if np.isnan(vectors).any():
+        row = int(np.flatnonzero(np.isnan(vectors).any(axis=1))[0])
+        raise InputError(f"Embedding {row} is zero and has no direction.")
+    return vectors
 
 
-def _rows(items: Any, keep: Sequence[int]) -> Any:
-    """Some of the items, in an array if they are rows of one: a list of rows is not seen as embeddings."""
+def strings(texts: Iterable[Any], what: str) -> list[Any]:
+    """Return texts as a list.
+
+    Raises:
+        InputError: A single string was given, which would be split into characters.
+    """
+    if isinstance(texts, str):
+        raise InputError(f"Expected {what} to be a list of strings, got one string. Put it in a list.")
+    return list(texts)
+
+
+def same_length(*, captions: Any, **others: Any) -> None:
+    """Check that columns are as long as the captions.
+
+    Raises:
+        InputError: A column has another length.
+    """
+    for name, values in others.items():
+        if values is not None and len(values) != len(captions):
+            raise InputError(
+                f"Expected as many {name} as captions, got {len(values)} {name} and {len(captions)} captions."
+            )
+
+
+def listing(lines: Sequence[str]) -> str:
+    """Join up to 20 lines, and the number of the rest."""
+    more = [f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return "\n".join([*lines[:_LISTED], *more])
+
+
+def _parts(images: Iterable[Any]) -> Iterator[Any]:
+    """Yield a sequence as it is, and anything else in lists that fit into memory."""
+    if isinstance(images, str | PurePath):
+        raise InputError("Expected a list of images, got one path. Put it in a list.")
+    if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
+        yield images
+        return
+    iterator = iter(images)
+    while part := list(islice(iterator, _STREAM)):
+        yield part
+        del part  # before the next one is read
+
+
+def _find_problems(captions: Any, references: list[Any] | None) -> dict[int, str]:
+    """Return what is wrong with captions or their references, by position; embeddings are valid texts."""
+    problems = {}
+    for i, caption in enumerate(() if isinstance(captions, np.ndarray) else captions):
+        if not isinstance(caption, str):
+            problems[i] = f"the caption is {type(caption).__name__}, not a string"
+        elif not caption.strip():
+            problems[i] = "the caption is empty"
+    for i, own in enumerate(references or ()):
+        texts = [own] if isinstance(own, str) else own
+        if own is None or not len(own):
+            problems[i] = "no references; give at least one"
+        elif wrong := [text for text in texts if not isinstance(text, str | np.ndarray)]:
+            problems[i] = f"a reference is {type(wrong[0]).__name__}, not a string"
+        elif any(isinstance(text, str) and not text.strip() for text in texts):
+            problems[i] = "a reference is empty"
+    return problems
+
+
+def _default_ids(images: Any, start: int) -> list[str]:
+    """Return stems of paths and positions of anything else; lazy sequences are not read."""
+    ids = [str(start + i) for i in range(len(images))]
+    if not isinstance(images, list | tuple):
+        return ids
+    stems = [PurePath(image).stem if isinstance(image, str | PurePath) else "" for image in images]
+    return [stem or i for stem, i in zip(stems, ids, strict=True)]
+
+
+def _keys(items: Any, rows: Sequence[int], index: Index, count: int) -> tuple[Any, ...]:
+    """Return the text or path of each of ``count`` distinct vectors, or a unique object where there is none.
+
+    ``items[rows[i]]`` has vector ``index[i]``. Lazy sequences are not read.
+    """
+    keys: list[Any] = [object() for _ in range(count)]
+    for row, vector in zip(rows, index, strict=True) if isinstance(items, list | tuple) else ():
+        if isinstance(items[row], str | PurePath):
+            keys[vector] = str(items[row])
+    return tuple(keys)
+
+
+def _take(items: Any, keep: Sequence[int]) -> Any:
+    """Return some items, as an array if they are its rows: a list of rows would not be seen as embeddings."""
     return items[list(keep)] if isinstance(items, np.ndarray) else [items[i] for i in keep]

@@ -1,219 +1,277 @@
-"""From images and captions to embeddings: each distinct one once, in batches, in bounded memory."""
+"""Embed lists of images or captions: each distinct one once, in batches, in bounded memory."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from i0tscore.encoders.images import ImageInput, Loaded, decode_loaded, describe, load
-from i0tscore.encoders.long_captions import plan_captions
-from i0tscore.encoders.options import LongCaptions
-from i0tscore.encoders.pipeline import Vectors, ahead, batches, check_positive, progress_bar
-from i0tscore.errors import ImageError
+from i0tscore.encoders.options import DEFAULT_OPTIONS, EncodeOptions
+from i0tscore.encoders.text import tokenize_captions
+from i0tscore.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
     from i0tscore.encoders.cache import EmbeddingCache
 
-Positions: TypeAlias = list[int]
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Embeddings of a list of images or captions.
+    """Embeddings of n images or captions.
 
     Attributes:
-        vectors: Float32 unit vectors (m, d), one for each distinct input that could be encoded.
-        index: For each of the n inputs its row in ``vectors``, int64; -1 where it failed.
-        failures: For each input that failed its position and the reason.
-        token_counts: Captions only: for each row all its tokens, begin and end included, int64 (m,).
-        tokens_cut: Captions only: for each row how many of them did not fit, int64 (m,).
+        vectors: Unit vectors, float32 (m, d), one for each distinct input that could be encoded.
+        index: Row of ``vectors`` for each input, int64 (n,); -1 for inputs that failed.
+        failures: Reason for each input that failed, by position.
+        token_counts: Captions only: number of tokens of each row, begin and end tokens included, int64 (m,).
+        tokens_cut: Captions only: number of tokens of each row that did not fit, int64 (m,).
     """
 
-    vectors: npt.NDArray[np.float32]
-    index: npt.NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    index: NDArray[np.int64]
     failures: dict[int, str]
-    token_counts: npt.NDArray[np.int64] | None = None
-    tokens_cut: npt.NDArray[np.int64] | None = None
+    token_counts: NDArray[np.int64] | None = None
+    tokens_cut: NDArray[np.int64] | None = None
 
 
 def embed_images(
     encoder: Encoder,
     images: Sequence[ImageInput],
+    options: EncodeOptions = DEFAULT_OPTIONS,
     *,
-    batch_size: int = 32,
-    workers: int = 2,
     cache: EmbeddingCache | None = None,
-    progress: bool = False,
 ) -> Embedded:
-    """Encode images, each distinct content once, reading and decoding ahead while encoding.
+    """Embed images, each distinct content once. Threads read and decode ahead of the encoder.
 
-    Apart from the embeddings only a few batches are in memory, however many images there are.
+    Besides the embeddings, only a few batches are in memory at any time.
 
     Args:
-        encoder: What encodes.
+        encoder: The encoder.
         images: Paths, bytes, PIL images, or uint8 arrays or tensors (H, W, 3) or (3, H, W).
-        batch_size: How many images the tower takes at once.
-        workers: Threads that read and decode.
-        cache: Where embeddings are looked up and kept, also when the run is broken off.
-        progress: Whether to show a bar on stderr.
+        options: Batch size, number of threads, and progress bar.
+        cache: Cache of embeddings; every batch is stored when it is encoded.
 
     Returns:
-        The embeddings; images that cannot be decoded are in ``failures``, each with its reason.
-
-    Raises:
-        UsageError: If ``batch_size`` or ``workers`` is below 1.
+        The embeddings; images that cannot be decoded are in ``failures``.
     """
-    check_positive(batch_size=batch_size, workers=workers)
-    same = _same_inputs(images)
+    keys, reasons = [""] * len(images), dict[str, str]()
+    positions = _group_inputs(images)
 
-    def read(positions: Positions) -> Loaded | ImageError:
-        return _attempt_load(images[positions[0]])
-
-    def to_pixels(content: Loaded) -> torch.Tensor | ImageError:
+    def read(same: list[int]) -> tuple[str, Loaded | None]:
         try:
-            return encoder.preprocess(decode_loaded(content))
+            content: Loaded | None = load(images[same[0]])
         except ImageError as error:
-            return error
+            content, reasons[f"unreadable {same[0]}"] = None, str(error)
+        key = content.key if content else f"unreadable {same[0]}"
+        for position in same:
+            keys[position] = key
+        return key, content
 
-    with progress_bar(len(same), "images", shown=progress) as bar, ThreadPoolExecutor(workers) as pool:
-        vectors = Vectors("image", cache, bar)
-        run = _ImageRun(vectors, [""] * len(images))
-        new = run.new(ahead(pool, read, same.values(), 4 * workers))
-        good = run.good(ahead(pool, to_pixels, new, batch_size + workers))
+    def preprocess(item: tuple[str, Loaded]) -> torch.Tensor | None:
         try:
-            for batch in batches(good, batch_size):
-                pixels = torch.stack([one for _, one in batch])
-                vectors.add([content.key for content, _ in batch], encoder.encode_pixels(pixels))
-        finally:
-            if cache:
-                cache.flush()
-    failures = {i: f"{describe(images[i])}: {run.reasons[key]}" for i, key in enumerate(run.keys) if key in run.reasons}
-    return Embedded(*vectors.gather(run.keys, encoder.dimension), failures)
+            return encoder.preprocess(decode_loaded(item[1]))
+        except ImageError as error:
+            reasons[item[0]] = str(error)
+            return None
+
+    def pixels(new: Iterator[tuple[str, Loaded]]) -> Iterator[tuple[str, torch.Tensor]]:
+        decoded = prefetch(pool, preprocess, new, options.batch_size + options.workers)
+        return ((key, image) for (key, _), image in decoded if image is not None)
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        loaded = (result for _, result in prefetch(pool, read, positions, 4 * options.workers))
+        vectors, index = _embed_distinct(
+            encoder,
+            "image",
+            keys,
+            ((key, content) for key, content in loaded if content),
+            prepare=pixels,
+            encode=lambda batch: encoder.encode_pixels(torch.stack(batch)),
+            total=len(positions),
+            options=options,
+            cache=cache,
+        )
+    failures = {i: f"{describe(images[i])}: {reasons[key]}" for i, key in enumerate(keys) if key in reasons}
+    return Embedded(vectors, index, failures)
 
 
 def embed_captions(
     encoder: Encoder,
     captions: Sequence[str],
+    options: EncodeOptions = DEFAULT_OPTIONS,
     *,
     prefix: str = "",
-    batch_size: int = 64,
-    long_captions: LongCaptions = "truncate",
     cache: EmbeddingCache | None = None,
-    progress: bool = False,
 ) -> Embedded:
-    """Encode captions, each distinct one once, sorted by length so that batches need little padding.
+    """Embed captions, each distinct one once, sorted by length so that batches need little padding.
 
     Args:
-        encoder: What encodes.
-        captions: The texts.
-        prefix: Put before each caption, and before each piece of one that is split.
-        batch_size: How many texts the tower takes at once.
-        long_captions: For captions over the context length: ``truncate`` keeps the beginning (with one
-            warning), ``split`` averages the embeddings of pieces made of whole sentences, ``error``
-            refuses.
-        cache: Where embeddings are looked up and kept, also when the run is broken off.
-        progress: Whether to show a bar on stderr.
+        encoder: The encoder.
+        captions: The captions.
+        options: Batch size, policy for long captions, and progress bar.
+        prefix: Text before each caption, and before each piece of a caption that is split.
+        cache: Cache of embeddings; every batch is stored when it is encoded.
 
     Returns:
-        The embeddings with token counts; what is not a string is in ``failures``.
+        The embeddings with token counts; captions that are not strings are in ``failures``.
 
     Raises:
-        UsageError: If ``batch_size`` is below 1 or the policy does not exist.
-        CaptionTooLongError: Under ``error``, with the captions that do not fit.
+        CaptionTooLongError: With ``long_captions="error"``, naming the captions that do not fit.
     """
-    check_positive(batch_size=batch_size)
     failures = {
         position: f"the caption is of type {type(caption).__name__}, not a string"
         for position, caption in enumerate(captions)
         if not isinstance(caption, str)
     }
     rows: dict[str, int] = {}
-    places = [-1 if i in failures else rows.setdefault(text, len(rows)) for i, text in enumerate(captions)]
-    index = np.array(places, dtype=np.int64)
-    plan = plan_captions(encoder, list(rows), index, prefix=prefix, policy=long_captions)
-    pieces = [piece for caption in plan.pieces for piece in caption]
-    keys = [hashlib.sha256(np.array(piece.ids, dtype="<i8").tobytes()).hexdigest() for piece in pieces]
-    with progress_bar(len(set(keys)), "captions", shown=progress) as bar:
-        vectors = Vectors("text", cache, bar)
-        new = [(piece, key) for piece, key in zip(pieces, keys, strict=True) if vectors.wants(key)]
-        new.sort(key=lambda pair: len(pair[0].ids), reverse=True)
-        try:
-            for batch in batches(new, batch_size):
-                vectors.add([key for _, key in batch], encoder.encode_tokens([piece for piece, _ in batch]))
-        finally:
-            if cache:
-                cache.flush()
-    each, row_of_piece = vectors.gather(keys, encoder.dimension)
-    joined = _average(each[row_of_piece], [len(caption) for caption in plan.pieces])
-    return Embedded(joined, index, failures, plan.token_counts, plan.tokens_cut)
+    index = np.array(
+        [-1 if i in failures else rows.setdefault(text, len(rows)) for i, text in enumerate(captions)], dtype=np.int64
+    )
+    pieces, token_counts, tokens_cut = tokenize_captions(
+        encoder, list(rows), index, prefix=prefix, policy=options.long_captions
+    )
+    flat = [piece for own in pieces for piece in own]
+    keys = [hashlib.sha256(np.array(piece.ids, dtype="<i8").tobytes()).hexdigest() for piece in flat]
+    distinct, piece_index = _embed_distinct(
+        encoder,
+        "text",
+        keys,
+        zip(keys, flat, strict=True),
+        prepare=lambda new: iter(sorted(new, key=lambda item: len(item[1].ids), reverse=True)),
+        encode=encoder.encode_tokens,
+        total=len(set(keys)),
+        options=options,
+        cache=cache,
+    )
+    vectors = distinct[piece_index]
+    if len(flat) > len(pieces):
+        starts = np.cumsum([0, *(len(own) for own in pieces[:-1])])
+        sums = np.add.reduceat(vectors, starts, axis=0)
+        vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    return Embedded(vectors, index, failures, token_counts, tokens_cut)
 
 
-@dataclass
-class _ImageRun:
-    """What is known of the images so far: for each position the key of its content."""
+def _group_inputs(images: Sequence[ImageInput]) -> list[list[int]]:
+    """Return the positions of each distinct path or object, which is read once; contents are compared later.
 
-    vectors: Vectors
-    keys: list[str]
-    reasons: dict[str, str] = field(default_factory=dict)
-
-    def new(self, loaded: Iterable[tuple[Positions, Loaded | ImageError]]) -> Iterator[Loaded]:
-        """Note what was read; pass on the contents that are neither known nor cached."""
-        for positions, content in loaded:
-            key = f"unreadable {positions[0]}" if isinstance(content, ImageError) else content.key
-            for position in positions:
-                self.keys[position] = key
-            if isinstance(content, ImageError):
-                self.reasons[key] = str(content)
-                self.vectors.skip()
-            elif self.vectors.wants(key):
-                yield content
-
-    def good(
-        self, decoded: Iterable[tuple[Loaded, torch.Tensor | ImageError]]
-    ) -> Iterator[tuple[Loaded, torch.Tensor]]:
-        """Note what could not be decoded; pass on the rest."""
-        for content, pixels in decoded:
-            if isinstance(pixels, ImageError):
-                self.reasons[content.key] = str(pixels)
-                self.vectors.skip()
-            else:
-                yield content, pixels
-
-
-def _same_inputs(images: Sequence[ImageInput]) -> dict[object, Positions]:
-    """Positions of the same path or object, which is read once; the same content is found by its hash later.
-
-    A lazy sequence (a column of a data set) makes new objects each time, so its positions stay apart.
+    A lazy sequence (a column of a data set) returns new objects each time, so its positions stay separate.
     """
     if not isinstance(images, list | tuple):
-        return {position: [position] for position in range(len(images))}
-    same: dict[object, Positions] = {}
+        return [[position] for position in range(len(images))]
+    groups: dict[object, list[int]] = {}
     for position, image in enumerate(images):
         path_like = isinstance(image, str | os.PathLike)
-        same.setdefault(os.fspath(image) if path_like else id(image), []).append(position)
-    return same
+        groups.setdefault(os.fspath(image) if path_like else id(image), []).append(position)
+    return list(groups.values())
 
 
-def _attempt_load(image: ImageInput) -> Loaded | ImageError:
-    try:
-        return load(image)
-    except ImageError as error:
-        return error
+def _embed_distinct(
+    encoder: Encoder,
+    kind: str,
+    keys: Sequence[str],
+    items: Iterable[tuple[str, Item]],
+    *,
+    prepare: Callable[[Iterator[tuple[str, Item]]], Iterator[tuple[str, Outcome]]],
+    encode: Callable[[list[Outcome]], torch.Tensor],
+    total: int,
+    options: EncodeOptions,
+    cache: EmbeddingCache | None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Embed items with distinct keys that are not cached, in batches.
+
+    Args:
+        encoder: The encoder, for its dimension.
+        kind: Kind of the items in the cache.
+        keys: Key of each of the n inputs, complete when ``items`` is exhausted.
+        items: Keys and contents; keys may repeat.
+        prepare: Maps new items to encoder inputs, in encoding order; may leave some out.
+        encode: Maps a batch of encoder inputs to embeddings.
+        total: Number of items, for the progress bar.
+        options: Batch size and progress bar.
+        cache: Cache of embeddings.
+
+    Returns:
+        Embeddings (m, d) in order of first occurrence in ``keys``, and the row of each input, -1 for none.
+    """
+    vectors: dict[str, NDArray[np.float32] | None] = {}
+
+    def new() -> Iterator[tuple[str, Item]]:
+        for key, item in items:
+            if key in vectors:
+                continue
+            vectors[key] = cache.get(kind, key) if cache else None
+            if vectors[key] is None:
+                yield key, item
+            else:
+                bar.update()
+
+    with progress_bar(total, "images" if kind == "image" else "captions", shown=options.progress) as bar:
+        for batch in batches(prepare(new()), options.batch_size):
+            encoded = encode([item for _, item in batch]).float().cpu().numpy()
+            added = dict(zip([key for key, _ in batch], encoded, strict=True))
+            vectors.update(added)
+            if cache:
+                cache.put(kind, added)
+            bar.update(len(batch))
+        bar.update(total - bar.n)  # failures and repeated contents
+    rows: dict[str, int] = {}
+    for key in keys:
+        if vectors.get(key) is not None:
+            rows.setdefault(key, len(rows))
+    stacked = np.empty((len(rows), encoder.dimension), dtype=np.float32)
+    for key, row in rows.items():
+        stacked[row] = vectors[key]
+    return stacked, np.array([rows.get(key, -1) for key in keys], dtype=np.int64)
 
 
-def _average(vectors: npt.NDArray[np.float32], counts: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Average runs of ``counts`` unit vectors and scale to unit length; runs of one stay as they are."""
-    if all(count == 1 for count in counts):
-        return vectors
-    sums = np.add.reduceat(vectors, np.cumsum([0, *counts[:-1]]), axis=0)
-    means: npt.NDArray[np.float32] = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-    return means
+def prefetch(
+    pool: Executor, work: Callable[[Item], Outcome], items: Iterable[Item], depth: int
+) -> Iterator[tuple[Item, Outcome]]:
+    """Yield items with their outcomes in order, with ``work`` at most ``depth`` items ahead in a pool."""
+    pending: deque[tuple[Item, Future[Outcome]]] = deque()
+    for item in items:
+        pending.append((item, pool.submit(work, item)))
+        if len(pending) > depth:
+            first, future = pending.popleft()
+            yield first, future.result()
+    while pending:
+        first, future = pending.popleft()
+        yield first, future.result()
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield lists of ``size`` items; the last one may be shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def progress_bar(total: int, unit: str, *, shown: bool) -> tqdm[Any]:
+    """Return a progress bar on stderr, or a silent one."""
+    return tqdm(total=total, desc=f"encoding {unit}", unit=f" {unit}", file=sys.stderr, disable=not shown)
+
+
+def check_positive(**numbers: int) -> None:
+    """Check that named numbers are at least 1.
+
+    Raises:
+        UsageError: A number is smaller; the error names it.
+    """
+    for name, number in numbers.items():
+        if number < 1:
+            raise UsageError(f"Expected {name} to be at least 1, got {number}.")

@@ -96,3 +96,6 @@ class EncodeOptions:
                 close = get_close_matches(name, names, n=1)
                 raise TypeError(f"Unknown option {name!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
         return cls(model, **keywords)
+
+
+DEFAULT_OPTIONS = EncodeOptions()

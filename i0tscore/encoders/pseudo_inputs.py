@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from i0tscore.encoders.attention import SelfAttention
 from i0tscore.encoders.base import Tokens
-from i0tscore.encoders.prefix import attention_after
-from i0tscore.encoders.text import TextTower
+from i0tscore.encoders.text import Padding, TextTower
 from i0tscore.errors import ModelError
 
 EFFICIENTNET_STAGE = 6
@@ -43,7 +44,7 @@ class PseudoInputs:
         places = ids[0] == placeholder
         model, known = self.model, int(places.int().argmax())
         text = TextTower(model)
-        parts = attention_after(text, ids[:, :known])
+        parts = cache_prompt(text, ids[:, :known])
         for name, part in parts.items():
             model = with_part(model, name if text.module is self.model else f"text.{name}", part)
         after = known if parts else 0
@@ -109,6 +110,72 @@ def with_part(model: nn.Module, path: str, part: nn.Module) -> Any:
     inner = with_part(model.get_submodule(name), rest, part) if rest else part
     twin._modules = {**model._modules, name: inner}
     return twin
+
+
+class _CachedPromptAttention(nn.Module):
+    """Self-attention of the positions after a prompt whose keys and values are cached.
+
+    Args:
+        attention: The attention of the block; its parameters are shared.
+        prompt: Inputs of the attention at the positions of the prompt, (1, p, width).
+    """
+
+    def __init__(self, attention: SelfAttention, prompt: torch.Tensor) -> None:
+        super().__init__()
+        self.attention = attention
+        _, self.key, self.value = self._project(prompt)
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        need_weights: bool = False,
+        attn_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, None]:
+        """Attend from ``query`` (n, length, width) to the prompt and to itself; see ``SelfAttention``."""
+        n, length, width = query.shape
+        own_query, own_key, own_value = self._project(query)
+        keys = torch.cat([self.key.expand(n, -1, -1, -1), own_key], dim=2)
+        values = torch.cat([self.value.expand(n, -1, -1, -1), own_value], dim=2)
+        attended = functional.scaled_dot_product_attention(own_query, keys, values, attn_mask=attn_mask)
+        return self.attention.out_proj(attended.transpose(1, 2).reshape(n, length, width)), None
+
+    def _project(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return queries, keys, and values, each (n, heads, length, width of a head)."""
+        joint = functional.linear(x, self.attention.in_proj_weight, self.attention.in_proj_bias)
+        n, length, _ = joint.shape
+        return tuple(joint.view(n, length, 3, self.attention.heads, -1).permute(2, 0, 3, 1, 4))
+
+
+def cache_prompt(text: TextTower, ids: torch.Tensor) -> dict[str, nn.Module]:
+    """Compute the leading part of a prompt once, for all prompts that begin with it.
+
+    With causal attention, no position depends on later ones, so the keys and values of the leading part can be cached.
+
+    Args:
+        text: The text tower.
+        ids: Token ids of the leading part, (1, p).
+
+    Returns:
+        A replacement for each attention module of the tower, by its path. Empty if the tower is not causal or its
+        attention was not rewritten; then the full prompt must be computed.
+    """
+    tower: Any = text.module
+    if text.padding is not Padding.LONGEST_CAUSAL:
+        return {}
+    blocks = tower.transformer.resblocks
+    if not all(isinstance(getattr(block, "attn", None), SelfAttention) for block in blocks):
+        return {}
+    length = ids.shape[1]
+    parts: dict[str, nn.Module] = {}
+    with torch.no_grad():
+        x = tower.token_embedding(ids) + tower.positional_embedding[:length]
+        for i, block in enumerate(blocks):
+            parts[f"transformer.resblocks.{i}.attn"] = _CachedPromptAttention(block.attn, block.ln_1(x))
+            x = block(x, attn_mask=tower.attn_mask[:length, :length])
+    return parts
 
 
 class _Given(nn.Module):

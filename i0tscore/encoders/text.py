@@ -1,28 +1,48 @@
-"""Texts to token ids and through the text tower, padded no further than the tower needs."""
+"""Tokenization, the policy for long captions, and the text tower with no more padding than needed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from i0tscore.encoders.base import Tokens
-from i0tscore.errors import ModelError
+from i0tscore.errors import CaptionTooLongError, ModelError
+
+if TYPE_CHECKING:
+    from i0tscore.encoders.base import Encoder
+    from i0tscore.encoders.options import LongCaptions
+
+_LISTED = 20  # captions that an error message lists
+
+# Where a text can be split, in order of preference: after sentences, between words, anywhere.
+_BREAKS = (
+    re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])"),
+    re.compile(r"\s+"),
+    re.compile(r"(?<=.)(?=.)", re.DOTALL),
+)
 
 
 class Tokenizer:
-    """open_clip's tokenizers, which cut silently, with the cut counted.
+    """A tokenizer of open_clip, which truncates silently, with a count of the truncated tokens.
 
-    The ids are those of open_clip's own tokenizer, without padding.
+    Token ids are those of open_clip, without padding.
 
     Args:
         tokenizer: A ``SimpleTokenizer`` or ``HFTokenizer`` of open_clip.
 
+    Attributes:
+        context_length: Maximum number of tokens of a text.
+
     Raises:
-        ModelError: If it is another tokenizer.
+        ModelError: The tokenizer is of another kind.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -30,28 +50,44 @@ class Tokenizer:
 
         if not isinstance(tokenizer, HFTokenizer | SimpleTokenizer):
             raise ModelError(
-                f"tokenizer {type(tokenizer).__name__} is not supported: use an open_clip model with a "
-                "SimpleTokenizer or HFTokenizer (get_tokenizer gives one)"
+                f"Expected a SimpleTokenizer or HFTokenizer, got {type(tokenizer).__name__}. "
+                "Try open_clip.get_tokenizer."
             )
         self._tokenizer = tokenizer
         self._is_simple = isinstance(tokenizer, SimpleTokenizer)
         self._ends_with_class = not self._is_simple and tokenizer.tokenizer_mode == "clips"
         self.context_length = int(tokenizer.context_length)
-        """Most tokens a text may have."""
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize texts, cut to the context length with the end token kept."""
-        # Lone surrogates (undecodable bytes of a caption file) cannot be encoded as UTF-8.
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        if not clean:
-            return []
+        """Tokenize texts, truncated to the context length before the end token."""
+        # Unpaired surrogates (undecodable bytes of a caption file) cannot be encoded as UTF-8.
+        texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        begin: tuple[int, ...]
+        end: tuple[int, ...]
         if self._is_simple:
-            return [self._simple(text) for text in clean]
-        clean = [self._tokenizer.clean_fn(text) for text in clean]
-        return self._with_class(clean) if self._ends_with_class else self._pretrained(clean)
+            bodies = [self._tokenizer.encode(text) for text in texts]
+            begin, end = (self._tokenizer.sot_token_id,), (self._tokenizer.eot_token_id,)
+        elif not texts:
+            return []
+        else:
+            inner = self._tokenizer.tokenizer
+            texts = [self._tokenizer.clean_fn(text) for text in texts]
+            if not self._ends_with_class:
+                # verbose=False: transformers would log that a text is too long.
+                full = inner(texts, truncation=False, verbose=False).input_ids
+                kept = inner(texts, truncation=True, max_length=self.context_length).input_ids
+                separator = inner.sep_token_id if self._tokenizer.strip_sep_token else None
+                return [
+                    Tokens(tuple(0 if i == separator else i for i in ids), len(every) - len(ids))
+                    for ids, every in zip(kept, full, strict=True)
+                ]
+            bodies = inner(texts, add_special_tokens=False, truncation=False, verbose=False).input_ids
+            begin, end = (inner.bos_token_id,), (inner.eos_token_id, inner.cls_token_id)
+        most = self.context_length - len(begin) - len(end)
+        return [Tokens((*begin, *body[:most], *end), max(0, len(body) - most)) for body in bodies]
 
     def pad(self, tokens: Sequence[Tokens], length: int) -> torch.Tensor:
-        """Join tokens to int64 ids (n, length), padded where the tokenizer pads."""
+        """Join tokens into ids (n, length), int64, padded on the side that the tokenizer pads."""
         pad = 0 if self._is_simple else self._tokenizer.tokenizer.pad_token_id
         left = not self._is_simple and self._tokenizer.tokenizer.padding_side == "left"
         rows = torch.full((len(tokens), length), pad, dtype=torch.long)
@@ -65,66 +101,50 @@ class Tokenizer:
                 row[: len(ids)] = ids
         return rows
 
-    def _simple(self, text: str) -> Tokens:
-        body, room = self._tokenizer.encode(text), self.context_length - 2
-        ids = (self._tokenizer.sot_token_id, *body[:room], self._tokenizer.eot_token_id)
-        return Tokens(ids, max(0, len(body) - room))
-
-    def _pretrained(self, texts: list[str]) -> list[Tokens]:
-        # verbose=False: transformers would log that a text is too long, which is counted here.
-        whole = self._tokenizer.tokenizer(texts, truncation=False, verbose=False).input_ids
-        kept = self._tokenizer.tokenizer(texts, truncation=True, max_length=self.context_length).input_ids
-        separator = self._tokenizer.tokenizer.sep_token_id if self._tokenizer.strip_sep_token else None
-        return [
-            Tokens(tuple(0 if i == separator else i for i in ids), len(every) - len(ids))
-            for ids, every in zip(kept, whole, strict=True)
-        ]
-
-    def _with_class(self, texts: list[str]) -> list[Tokens]:
-        inner, room = self._tokenizer.tokenizer, self.context_length - 3
-        bodies = inner(texts, add_special_tokens=False, truncation=False, verbose=False).input_ids
-        return [
-            Tokens(
-                (inner.bos_token_id, *body[:room], inner.eos_token_id, inner.cls_token_id),
-                max(0, len(body) - room),
-            )
-            for body in bodies
-        ]
-
 
 class Padding(Enum):
-    """How far a batch of texts must be padded for the tower to give what it gives for the full length."""
+    """How far a batch of texts must be padded to get the same output as with the full context length."""
 
-    LONGEST_CAUSAL = "causal attention and pooling at the end token: what follows it cannot matter"
+    LONGEST_CAUSAL = "causal attention and pooling at the end token: later tokens have no effect"
     LONGEST_MASKED = "padding is masked out of attention and pooling"
-    FULL = "the tower sees its padding, so there must be as much as in training"
+    FULL = "the tower attends to padding, so it needs as much as in training"
 
 
 class TextTower:
-    """The text tower of an open_clip model, on ids no longer than the batch needs.
+    """The text tower of an open_clip model, for ids with no more padding than needed.
 
     Args:
-        model: A ``CLIP``, ``CustomTextCLIP`` or ``CoCa`` of open_clip.
+        model: A ``CLIP``, ``CustomTextCLIP``, or ``CoCa`` of open_clip.
+
+    Attributes:
+        module: The tower, or the model itself where it holds the layers of its text tower.
+        padding: The padding that the tower needs.
     """
 
     def __init__(self, model: Any) -> None:
+        from open_clip.hf_model import HFTextEncoder
+        from open_clip.model import CLIP
+        from open_clip.transformer import TextTransformer
+
         self._model = model
-        # CLIP carries the parts of its text tower itself; the others hold a tower.
         self.module: nn.Module = getattr(model, "text", model)
-        self.padding = _padding(self.module)
+        self.padding = Padding.FULL
+        if isinstance(self.module, HFTextEncoder):
+            self.padding = Padding.LONGEST_MASKED
+        elif isinstance(self.module, CLIP | TextTransformer):
+            causal = self.module.attn_mask is not None and getattr(self.module, "cls_emb", None) is None
+            if causal and _pooling(self.module)[0] in {"argmax", "eos"}:
+                self.padding = Padding.LONGEST_CAUSAL
 
     def __call__(self, ids: torch.Tensor, *, after: int = 0) -> torch.Tensor:
-        """Encode token ids (n, length) to text features (n, d), not yet of unit length.
+        """Encode token ids (n, length) to text features (n, d), not normalized.
 
-        ``after`` is how many positions at the beginning the attention has seen (``attention_after``).
+        ``after`` is the number of leading positions that the attention has cached (see ``cache_prompt``).
         """
-        if self.padding is Padding.LONGEST_CAUSAL:
-            return self._causal(ids, after)
-        features: torch.Tensor = self._model.encode_text(ids)
-        return features
-
-    def _causal(self, ids: torch.Tensor, after: int) -> torch.Tensor:
-        # open_clip's CLIP.encode_text takes the full context length only, hence this shorter way.
+        if self.padding is not Padding.LONGEST_CAUSAL:
+            features: torch.Tensor = self._model.encode_text(ids)
+            return features
+        # CLIP.encode_text of open_clip only accepts the full context length.
         from open_clip.transformer import text_global_pool
 
         tower: Any = self.module
@@ -132,10 +152,9 @@ class TextTower:
         dtype = tower.transformer.get_cast_dtype()
         ids = ids[:, after:]
         x = tower.token_embedding(ids).to(dtype) + tower.positional_embedding[after:length].to(dtype)
-        x = tower.transformer(x, attn_mask=tower.attn_mask[after:length, :length])
-        x = tower.ln_final(x)
+        x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[after:length, :length]))
         pool_type, eos_id = _pooling(tower)
-        features: torch.Tensor = text_global_pool(x, ids, pool_type, eos_token_id=eos_id)
+        features = text_global_pool(x, ids, pool_type, eos_token_id=eos_id)
         if isinstance(tower.text_projection, nn.Linear):
             features = tower.text_projection(features)
         elif tower.text_projection is not None:
@@ -143,21 +162,98 @@ class TextTower:
         return features
 
 
-def _padding(tower: nn.Module) -> Padding:
-    from open_clip.hf_model import HFTextEncoder
-    from open_clip.model import CLIP
-    from open_clip.transformer import TextTransformer
-
-    if isinstance(tower, HFTextEncoder):
-        return Padding.LONGEST_MASKED
-    if not isinstance(tower, CLIP | TextTransformer):
-        return Padding.FULL
-    causal = tower.attn_mask is not None and getattr(tower, "cls_emb", None) is None
-    return Padding.LONGEST_CAUSAL if causal and _pooling(tower)[0] in {"argmax", "eos"} else Padding.FULL
-
-
 def _pooling(tower: Any) -> tuple[str, int | None]:
-    """The pooling of a text tower and its end token, under CLIP's names or TextTransformer's."""
+    """Return the pooling and end token of a text tower; CLIP and TextTransformer name them differently."""
     if hasattr(tower, "text_pool_type"):
         return tower.text_pool_type, getattr(tower, "text_eos_id", None)
     return tower.pool_type, getattr(tower, "eos_id", None)
+
+
+def tokenize_captions(
+    encoder: Encoder,
+    captions: Sequence[str],
+    index: NDArray[np.int64],
+    *,
+    prefix: str,
+    policy: LongCaptions,
+) -> tuple[list[list[Tokens]], NDArray[np.int64], NDArray[np.int64]]:
+    """Tokenize distinct captions, with a policy for those over the context length.
+
+    Args:
+        encoder: The encoder.
+        captions: The m distinct captions.
+        index: Row of ``captions`` for each input, because messages count inputs.
+        prefix: Text before each caption and each piece of a split caption.
+        policy: ``truncate`` (with one warning), ``split``, or ``error``.
+
+    Returns:
+        The pieces of each caption, usually one; the number of tokens of each caption, begin and end tokens included,
+        int64 (m,); and how many of them are in no piece, int64 (m,).
+
+    Raises:
+        CaptionTooLongError: Captions do not fit and ``policy`` is ``error``.
+    """
+    tokens = encoder.tokenize([prefix + caption for caption in captions])
+    counts = np.array([len(one.ids) + one.cut for one in tokens], dtype=np.int64)
+    too_long = [row for row, one in enumerate(tokens) if one.cut]
+    pieces = [[one] for one in tokens]
+    if too_long and policy == "error":
+        lines = [
+            f"  caption {np.flatnonzero(index == row)[0]}: {counts[row]} tokens: {captions[row][:60]}…"
+            for row in too_long[:_LISTED]
+        ]
+        if len(too_long) > _LISTED:
+            lines.append(f"  … and {len(too_long) - _LISTED} more")
+        head = (
+            f"{len(too_long)} captions exceed the context length of {encoder.fingerprint.name}, "
+            f"{encoder.context_length} tokens. Shorten them, or use long_captions='split' or 'truncate'."
+        )
+        raise CaptionTooLongError("\n".join([head, *lines]))
+    if too_long and policy == "split":
+        for row in too_long:
+            split = split_text(captions[row], lambda piece: encoder.tokenize([prefix + piece])[0].cut == 0)
+            pieces[row] = encoder.tokenize([prefix + piece for piece in split])
+    elif too_long:
+        warnings.warn(
+            f"{int(np.isin(index, too_long).sum())} of {len(index)} captions have more than {encoder.context_length} "
+            "tokens and were truncated. The rest does not count in their scores; long_captions='split' scores all of "
+            "it.",
+            UserWarning,
+            stacklevel=3,
+        )
+    cut = np.array([sum(piece.cut for piece in own) for own in pieces], dtype=np.int64)
+    return pieces, counts, cut
+
+
+def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """Split a text greedily into the fewest pieces of whole sentences that fit.
+
+    A sentence that does not fit is split between words, and a word between characters.
+
+    Args:
+        text: The text.
+        fits: Whether a piece is short enough.
+
+    Example:
+        >>> split_text("One dog. Two cats sat. End.", lambda piece: len(piece) <= 13)
+        ['One dog.', 'Two cats sat.', 'End.']
+    """
+    return _split(text.strip(), fits, _BREAKS)
+
+
+def _split(text: str, fits: Callable[[str], bool], breaks: Sequence[re.Pattern[str]]) -> list[str]:
+    if fits(text) or not breaks:
+        return [text]
+    pieces: list[str] = []
+    begin = reach = after = 0  # the open piece is text[begin:reach]; the next unit starts at `after`
+    for match in [*breaks[0].finditer(text), None]:
+        end, following = match.span() if match else (len(text), len(text))
+        if reach > begin and not fits(text[begin:end]):
+            pieces.append(text[begin:reach])
+            begin = after
+        if end > begin and not fits(text[begin:end]):  # a single unit is too long
+            *full, last = _split(text[begin:end], fits, breaks[1:])
+            pieces += full
+            begin = end - len(last)
+        reach, after = end, following
+    return [*pieces, text[begin:reach]] if reach > begin else pieces

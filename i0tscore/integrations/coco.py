@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from i0tscore.encoders.inputs import SKIP_HINT, listing
+from i0tscore.encoders.encode import SKIP_HINT, listing
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import InputError, UsageError
 from i0tscore.metrics.evaluate import NO_DIRECTION

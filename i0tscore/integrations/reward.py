@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from i0tscore.encoders.base import Encoder
-from i0tscore.encoders.pipeline import batches, check_positive
+from i0tscore.encoders.loop import batches, check_positive
 from i0tscore.errors import InputError, StatisticsError
 from i0tscore.gap import Statistics
 from i0tscore.integrations.validation import embed_images

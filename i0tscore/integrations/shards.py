@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders.encode import RunEncoder
-from i0tscore.encoders.encoded import EncodedReferences, EncodedRun
+from i0tscore.encoders.encode import SKIP_HINT, EncodedReferences, EncodedRun, RunEncoder, listing
 from i0tscore.encoders.images import load
-from i0tscore.encoders.inputs import SKIP_HINT, listing
+from i0tscore.encoders.loop import progress_bar
 from i0tscore.encoders.options import EncodeOptions
-from i0tscore.encoders.pipeline import progress_bar
 from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
 from i0tscore.gap import NONE, POST, Moments, Statistics
 from i0tscore.integrations.shard_io import (
@@ -331,10 +329,8 @@ class ShardWorker:
             ModelError: The model cannot be used.
             StatisticsError: The statistics cannot be used.
         """
-        fingerprint, settings = self._encoder.fingerprint, self._settings
-        fields = SignatureFields(
-            self._encoder.signature_fields, self._encoder.encoding_fields, resampling=settings.resampling
-        )
+        fingerprint, settings = self._encoder.encoder.fingerprint, self._settings
+        fields = SignatureFields(*self._encoder.signature_fields, resampling=settings.resampling)
         return Prepared(fingerprint, fields, fixed_statistics(settings.statistics, fingerprint, settings.prefix))
 
     def encode(self, job: Job, shard: Path) -> tuple[Moments, Moments] | None:

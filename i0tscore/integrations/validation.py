@@ -12,8 +12,7 @@ import numpy as np
 from torch import nn, no_grad
 
 from i0tscore.encoders.base import Encoder
-from i0tscore.encoders.encode import RunEncoder
-from i0tscore.encoders.inputs import strings
+from i0tscore.encoders.encode import RunEncoder, strings
 from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Statistics

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from i0tscore.encoders.base import Encoder, PseudoPatchEncoder, PseudoTokenEncoder, Tokens
-from i0tscore.encoders.pipeline import batches, check_positive
+from i0tscore.encoders.loop import batches, check_positive
 from i0tscore.errors import InputError, ModelError, UsageError
 from i0tscore.inversion.descent import descend, initialize
 from i0tscore.inversion.inverted import InversionConfig, Inverted, read_batches, save_batch

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders.inputs import listing
+from i0tscore.encoders.encode import listing
 from i0tscore.encoders.loop import Embedded
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import GapStatistics, Standardizer, Statistics
@@ -24,7 +24,7 @@ from i0tscore.samples.labeled import LabeledItem
 Kind = Literal["image", "text"]
 
 Embed = Callable[[Any, str], Embedded]
-"""Function from inputs and their kind to embeddings, such as ``RunEncoder.side``."""
+"""Function from inputs and their kind to embeddings, such as ``RunEncoder.embed``."""
 
 TASKS: dict[str, tuple[Kind, Kind]] = {
     "image-text": ("image", "text"),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders.encoded import EncodedReferences, EncodedRun, Index
+from i0tscore.encoders.encode import EncodedReferences, EncodedRun, Index
 from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, Statistics, centroid_distance, dot
 from i0tscore.gap.standardizers import shortest
 from i0tscore.metrics.functional import Breakdown, breakdown, max_similarity

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders.encode import RunEncoder
-from i0tscore.encoders.encoded import EncodedRun
+from i0tscore.encoders.encode import EncodedRun, RunEncoder
 from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
 from i0tscore.gap import HubnessBank, Statistics
@@ -204,7 +203,7 @@ class I0TScorer:
     @property
     def statistics(self) -> Statistics | None:
         """The fixed statistics; None if each run has its own."""
-        return fixed_statistics(self._statistics, self._encoder.fingerprint, self._preset.prefix)
+        return fixed_statistics(self._statistics, self._encoder.encoder.fingerprint, self._preset.prefix)
 
     def evaluate(self, run: EncodedRun) -> Result:
         """Compute the metrics of samples from ``encode``; raises as ``score``."""
@@ -217,8 +216,8 @@ class I0TScorer:
         statistics, notes = choose_statistics(
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
-        fields = self._encoder.signature_fields, self._encoder.encoding_fields
-        return evaluate(run, metrics, statistics, SignatureFields(*fields, self._resampling, self._ranks), notes=notes)
+        fields = SignatureFields(*self._encoder.signature_fields, self._resampling, self._ranks)
+        return evaluate(run, metrics, statistics, fields, notes=notes)
 
 
 def i0t_score(

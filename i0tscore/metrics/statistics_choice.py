@@ -13,7 +13,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from i0tscore.encoders.encoded import EncodedRun
+from i0tscore.encoders.encode import EncodedRun
 from i0tscore.errors import StatisticsError
 from i0tscore.gap import Statistics
 from i0tscore.metrics.metric import Metric

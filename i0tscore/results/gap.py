@@ -33,7 +33,7 @@ from i0tscore.results.signature import SignatureFields, sign
 from i0tscore.samples import Skipped
 
 if TYPE_CHECKING:
-    from i0tscore.encoders.encoded import EncodedRun
+    from i0tscore.encoders.encode import EncodedRun
 
 ADVISED_MINIMUM = 128
 """Per-run statistics of fewer images come with a warning."""

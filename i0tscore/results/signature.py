@@ -15,7 +15,7 @@ from i0tscore.results.intervals import Resampling
 from i0tscore.results.report import Signature
 
 if TYPE_CHECKING:
-    from i0tscore.encoders.encoded import EncodedRun
+    from i0tscore.encoders.encode import EncodedRun
 
 
 @dataclass(frozen=True, slots=True)

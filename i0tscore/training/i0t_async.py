@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from i0tscore.encoders import load_encoder
 from i0tscore.encoders.attention import attention_dropout, attention_layers
+from i0tscore.encoders.encode import as_embeddings
 from i0tscore.encoders.images import ImageInput, decode
-from i0tscore.encoders.inputs import as_embeddings
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Normalization, NormalizationPair

@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from i0tscore.encoders.inputs import listing, same_length, strings
+from i0tscore.encoders.encode import listing, same_length, strings
 from i0tscore.errors import InputError
 from i0tscore.integrations.huggingface import cached_scorer, from_cell, score_columns, to_cell
 
