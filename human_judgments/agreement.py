@@ -24,8 +24,8 @@ from i0tscore.files import replace_file
 from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_signature
 from i0tscore.metrics.metric import parse_metrics
 from i0tscore.metrics.sample_sets import score_with, with_scores
-from i0tscore.render.comparison_view import RATERS, SYMBOLS
 from i0tscore.render.document import UNDEFINED, Table
+from i0tscore.render.report_views import RATERS, SYMBOLS
 from i0tscore.results import Signature
 from i0tscore.results.correlation import CorrelationName, CorrelationReport, correlation_report
 from i0tscore.samples.ratings import RatingSet, read_scores_of

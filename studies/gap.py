@@ -45,7 +45,7 @@ from i0tscore.gap.measures import severity
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.render.cells import format_estimate
 from i0tscore.render.document import UNDEFINED, Table
-from i0tscore.render.gap_view import HEADINGS, LEGEND
+from i0tscore.render.report_views import GAP_LEGEND, HEADINGS
 from i0tscore.results import Resampling
 from i0tscore.results.comparison import compare_means
 from i0tscore.results.correlation import Agreement, agreement, agreement_differences
@@ -532,8 +532,8 @@ def render(data: Data) -> Page:
         f"Recall, accuracy and τ-c × 100. {intervals_note(data, 'images')}",
         "## The gap, as in Tables 1 and 2 of An et al. 2025",
         gap_table(found),
-        f"Between the images and their first captions. {LEGEND} {gap_notes(found)} `dn` is measured on vectors scaled "
-        "to unit length. `nnn` moves no embedding and has no gap.",
+        f"Between the images and their first captions. {GAP_LEGEND} {gap_notes(found)} `dn` is measured on vectors "
+        "scaled to unit length. `nnn` moves no embedding and has no gap.",
     ]
     if whole := data["whole"]:
         count = whole["none"]["gap"]["images"]

@@ -87,7 +87,7 @@ def compare(options: CompareOptions, resampling: Resampling, output: OutputOptio
 
     from i0tscore.metrics.metric import parse_metrics
     from i0tscore.metrics.sample_sets import score_and_compare
-    from i0tscore.render.comparison_view import comparison_csv, comparison_document
+    from i0tscore.render.report_views import comparison_csv, comparison_document
     from i0tscore.results.comparison import compare_results, is_result_file
     from i0tscore.samples import read_samples
 

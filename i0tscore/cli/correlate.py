@@ -124,7 +124,7 @@ def correlate(options: CorrelateOptions, resampling: Resampling, output: OutputO
     """
     check_output(output.path)
 
-    from i0tscore.render.comparison_view import correlation_csv, correlation_document
+    from i0tscore.render.report_views import correlation_csv, correlation_document
     from i0tscore.results.correlation import correlation_report
 
     rated = _read_rated(options, model)

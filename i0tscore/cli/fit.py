@@ -90,7 +90,7 @@ def fit(inputs: InputOptions, options: FitOptions, training: AsyncOptions, model
         names = [f"--{'no-' if value is False else ''}{name.replace('_', '-')}" for name, value in recipe.items()]
         raise UsageError(f"{', '.join(names)}: Only with --method async. Leave out, or add --method async.")
 
-    from i0tscore.render.gap_view import statistics_document, summarize_statistics
+    from i0tscore.render.report_views import statistics_document, summarize_statistics
 
     found = read_inputs(inputs, model)
     skipped = found.skipped
@@ -111,7 +111,7 @@ def fit(inputs: InputOptions, options: FitOptions, training: AsyncOptions, model
         statistics = scorer.fit_run(run, bank_size=options.bank_size, **labels)
     statistics.save(options.output)
     if options.format == "json":
-        facts = {"file": str(options.output), "name": statistics.name, **summarize_statistics(statistics)._asdict()}
+        facts = {"file": str(options.output), "name": statistics.name, **summarize_statistics(statistics)}
         write_output(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
     else:
         document = statistics_document(statistics, Paragraph([f"written to {options.output}"]))

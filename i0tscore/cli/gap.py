@@ -75,7 +75,7 @@ def gap(
     from i0tscore.gap import NONE, POST, Standardizer
     from i0tscore.metrics.metric import PRESETS, Metric
     from i0tscore.metrics.statistics_choice import choose_statistics
-    from i0tscore.render.gap_view import gap_csv, gap_document
+    from i0tscore.render.report_views import gap_csv, gap_document
     from i0tscore.results.gap import gap_panels, report_gap
     from i0tscore.results.signature import SignatureFields
 

@@ -189,7 +189,7 @@ def retrieve(
     from i0tscore.inversion.retrieval import report_retrieval
     from i0tscore.inversion.search import TASKS, Search
     from i0tscore.metrics.metric import PRESETS
-    from i0tscore.render.retrieval_view import retrieval_csv, retrieval_document
+    from i0tscore.render.report_views import retrieval_csv, retrieval_document
     from i0tscore.results.signature import embeddings_fields
 
     standardizers = [Standardizer.parse(name) for name in searching.standardizer]
