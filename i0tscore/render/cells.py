@@ -38,16 +38,6 @@ def format_estimate(estimate: Estimate, *, signed: bool = False) -> str:
     return values[0] if estimate.interval is None else "{} ({} to {})".format(*values)
 
 
-def format_p_value(value: float | None) -> str:
-    """Format a p-value with three digits.
-
-    Example:
-        >>> format_p_value(0.0421), format_p_value(0.0001), format_p_value(None)
-        ('0.042', '<0.001', '–')
-    """
-    return "<0.001" if value is not None and value < 0.0005 else format_number(value)
-
-
 def describe_intervals(resampling: Resampling, over: str, method: str = "bootstrap") -> str:
     """Describe how intervals were computed.
 
@@ -67,16 +57,21 @@ def skipped_table(skipped: Sequence[Skipped]) -> Table | None:
 
 
 def difference_row(difference: Difference) -> list[str]:
-    """Return the cells of a difference: its estimate, p-value and Holm's p-value."""
-    p_values = map(format_p_value, (difference.p_value, difference.p_holm))
-    return [format_estimate(difference.estimate, signed=True), *p_values]
+    """Return the cells of a difference: its estimate, p-value and Holm's p-value.
+
+    Example:
+        >>> difference_row(Difference("b", "a", Estimate(0.2, None), 0.0421, 0.0001))
+        ['+0.200', '0.042', '<0.001']
+    """
+    p_values = (difference.p_value, difference.p_holm)
+    cells = ["<0.001" if p is not None and p < 0.0005 else format_number(p) for p in p_values]
+    return [format_estimate(difference.estimate, signed=True), *cells]
 
 
 def difference_cells(difference: Difference | None) -> dict[str, Any]:
     """Return the CSV cells of a difference: its estimate and p-values."""
-    if difference is None:
-        return {"difference": Estimate(None, None), "p": None, "p_holm": None}
-    return {"difference": difference.estimate, "p": difference.p_value, "p_holm": difference.p_holm}
+    found = difference or Difference("", "", Estimate(None, None), None, None)
+    return {"difference": found.estimate, "p": found.p_value, "p_holm": found.p_holm}
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:

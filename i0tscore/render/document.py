@@ -100,6 +100,11 @@ class Document(NamedTuple):
 
     blocks: Sequence[Block | None]
 
+    @property
+    def filled(self) -> list[Block]:
+        """The blocks that are not empty."""
+        return [block for block in self.blocks if block]
+
 
 def render_text(document: Document, *, width: int = TEXT_WIDTH, color: bool = False) -> str:
     """Render a document for a terminal.
@@ -113,8 +118,7 @@ def render_text(document: Document, *, width: int = TEXT_WIDTH, color: bool = Fa
         Text that ends in a newline.
     """
     parts = []
-    blocks = [block for block in document.blocks if block]
-    for block in sorted(blocks, key=lambda block: not (isinstance(block, Table) and block.details)):
+    for block in sorted(document.filled, key=lambda block: not (isinstance(block, Table) and block.details)):
         if isinstance(block, Table):
             table = _text_table(block, width, color)
             parts.append(f"{one_line(block.title)}\n\n{table}" if block.title else table)
@@ -127,12 +131,10 @@ def render_text(document: Document, *, width: int = TEXT_WIDTH, color: bool = Fa
 def render_markdown(document: Document, *, width: int = TEXT_WIDTH, color: bool = False) -> str:
     """Render a document as GitHub Markdown that ends in a newline; ``width`` and ``color`` have no effect."""
     parts = []
-    for block in document.blocks:
+    for block in document.filled:
         if isinstance(block, Table):
             parts += [escape_markdown(block.title)] if block.title else []
             parts.append(markdown_table(block))
-        elif not block:
-            continue
         elif isinstance(block, Signatures):
             parts.append("\n".join(["```", *map(one_line, block), "```"]))
         else:
@@ -147,11 +149,9 @@ def render_latex(document: Document, *, width: int = TEXT_WIDTH, color: bool = F
     Signatures become comments, so that they stay with the tables without being typeset.
     """
     parts = []
-    for block in document.blocks:
+    for block in document.filled:
         if isinstance(block, Table):
             parts.append(_latex_table(block))
-        elif not block:
-            continue
         elif isinstance(block, Signatures):
             parts.append("\n".join(f"% {one_line(line)}" for line in block))
         elif isinstance(block, Notes):
@@ -262,18 +262,7 @@ def _latex_table(table: Table) -> str:
     cells = [[_LATEX_MINUS.sub("$-$", escape_latex(cell)) for cell in row] for row in (table.header, *table.rows)]
     header, *rows = (" & ".join(row) + r" \\" for row in cells)
     columns = "l" * table.left + "r" * (len(table.header) - table.left)
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            *([f"\\caption{{{escape_latex(table.title)}}}"] if table.title else []),
-            f"\\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            header,
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-    )
+    lines = [r"\begin{table}", r"\centering"]
+    lines += [f"\\caption{{{escape_latex(table.title)}}}"] if table.title else []
+    lines += [f"\\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])

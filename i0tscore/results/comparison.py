@@ -243,14 +243,7 @@ def compare_means(
 
 
 def require_same_ids(systems: Mapping[str, Iterable[str]]) -> None:
-    """Check that systems have the same ids.
-
-    Args:
-        systems: Ids by system.
-
-    Raises:
-        InputError: Some ids are missing in some systems; the message lists them.
-    """
+    """Raise InputError, which lists the ids that some systems lack, unless all systems have the same ids."""
     owners: dict[str, list[str]] = {}
     for system, ids in systems.items():
         for name in dict.fromkeys(ids):
@@ -296,11 +289,8 @@ def read_scores(path: Path) -> RunScores:
         {'CLIPScore': array([0.7])}
     """
     diagnostics = Diagnostics()
-    signatures: dict[str, Signature] = {}
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        records = read_json_lines(path, diagnostics)
-    else:
-        records, signatures = _read_json_result(path, diagnostics)
+    in_lines = path.suffix.lower() in (".jsonl", ".ndjson")
+    records, signatures = (read_json_lines(path, diagnostics), {}) if in_lines else _read_json_result(path, diagnostics)
     if not records and not diagnostics.any:
         diagnostics.file_error("Expected samples, found none.")
     names = list(dict.fromkeys(name for _, record in records for name in _scores(record)))

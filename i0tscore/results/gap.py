@@ -38,12 +38,6 @@ if TYPE_CHECKING:
 ADVISED_MINIMUM = 128
 """Per-run statistics of fewer images come with a warning."""
 
-IN_SAMPLE = (
-    "In-sample: the statistics come from the measured samples, so the remaining gaps are smaller than on new data."
-)
-HELD_OUT = "Held-out: the statistics do not come from the measured samples."
-EXPECTED = "After post, a gap of about {expected:.3f} is expected on new data."
-
 MEASURES = (
     "centroid_distance",
     "linear_separability",
@@ -275,10 +269,15 @@ def report_gap(
     if statistics is not None:
         pairs = zip(run.pairs, (statistics.image.mean, statistics.caption.mean), strict=True)
         in_sample = all(np.allclose(v.mean(axis=0, dtype=np.float64), mean, rtol=0, atol=1e-6) for v, mean in pairs)
-        notes.append(IN_SAMPLE if in_sample else HELD_OUT)
+        notes.append(
+            "In-sample: the statistics come from the measured samples, so the remaining gaps are smaller than on new "
+            "data."
+            if in_sample
+            else "Held-out: the statistics do not come from the measured samples."
+        )
     if in_sample and str(POST) in measures:
-        score = measures[str(POST)]["matched"].value or 0.0
-        notes.append(EXPECTED.format(expected=expected_residual_gap(score, len(run.images))))
+        expected = expected_residual_gap(measures[str(POST)]["matched"].value or 0.0, len(run.images))
+        notes.append(f"After post, a gap of about {expected:.3f} is expected on new data.")
     if scaled := [str(s) for s in standardizers if s.spec.similarity == "dot"]:
         notes.append(f"{', '.join(scaled)}: measured on vectors scaled to unit length.")
     skipped = (*skipped, *run.skipped)
@@ -288,11 +287,7 @@ def report_gap(
 def warn_few_images(run: EncodedRun, statistics: Statistics, images: NDArray[Any], captions: NDArray[Any]) -> list[str]:
     """Warn if per-run statistics come from few images, and return the warning as a note.
 
-    Args:
-        run: The run.
-        statistics: Its statistics.
-        images: The run's distinct images after ``post``.
-        captions: The run's distinct captions after ``post``.
+    ``images`` and ``captions`` are the distinct ones of the run after ``post``.
     """
     if not statistics.per_run or len(run.images) >= ADVISED_MINIMUM:
         return []

@@ -172,11 +172,7 @@ def paired_differences(
 ) -> list[Difference]:
     """Return differences from a baseline with intervals and p-values.
 
-    Args:
-        draws: By name, the observed difference and those of the resamples; NaN where undefined.
-        baseline: Name of the baseline.
-        confidence: Coverage of the intervals.
-        groups: Number of clusters that were resampled.
+    ``draws`` has by name the observed difference and those of the resamples, NaN where undefined.
     """
     p_values = [_p_value(resampled, groups) for _, resampled in draws.values()]
     return [

@@ -101,8 +101,7 @@ class Directions(NamedTuple):
     to_image: Estimate
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CrossModalRanks:
+class CrossModalRanks(NamedTuple):
     """Number of irrelevant items before the first relevant one, for each query.
 
     Attributes:
