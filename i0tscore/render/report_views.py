@@ -113,7 +113,7 @@ def correlation_document(report: CorrelationReport) -> Document:
     if report.parts:
         rows = [
             [part, *(format_estimate(by_metric[name]) for name in report.agreement)]
-            for part, by_metric in report.labeled_parts.items()
+            for part, by_metric in report.parts.items()
         ]
         parts = Table(["part", *report.agreement], rows, f"{symbol} by part")
     notes = []
@@ -165,7 +165,7 @@ def correlation_csv(report: CorrelationReport) -> str:
             row = {"metric": name, "part": "", "correlation": correlation, "n": found.n, "groups": found.groups}
             row |= {"value": estimate, "ties": found.ties, "baseline": difference and difference.second}
             rows.append({**row, **difference_cells(difference)})
-    for part, by_metric in report.labeled_parts.items():
+    for part, by_metric in report.parts.items():
         for name, estimate in by_metric.items():
             rows.append({"metric": name, "part": part, "correlation": report.headline, "value": estimate})
     return csv_text(rows)

@@ -80,10 +80,7 @@ class Comparison(Report):
     Attributes:
         systems: Names of the systems in the order given.
         baseline: System that the others are compared with.
-        resampling: Settings of the intervals.
         metrics: Comparison by metric.
-        skipped: Samples left out.
-        notes: Notes for the reader.
     """
 
     SCHEMA = "i0tscore.comparison/1"

@@ -254,10 +254,8 @@ class CorrelationReport(Report):
         baseline: Metric that the others are compared with.
         differences: Differences from the baseline by metric.
         raters: Agreement of each rating with the mean of its item's others; None with one rating per item.
-        parts: Headline correlation by column, by label in it, and by metric.
+        parts: Headline correlation by ``column=label`` and by metric.
         over: What was resampled: a column or ``rows``.
-        resampling: Settings of the intervals.
-        notes: Notes for the reader.
         signatures: Signatures by metric, where known.
     """
 
@@ -268,20 +266,11 @@ class CorrelationReport(Report):
     baseline: str
     differences: dict[str, Difference]
     raters: Agreement | None
-    parts: dict[str, dict[str, dict[str, Estimate]]]
+    parts: dict[str, dict[str, Estimate]]
     over: str
     resampling: Resampling
     notes: tuple[str, ...]
     signatures: dict[str, str]
-
-    @property
-    def labeled_parts(self) -> dict[str, dict[str, Estimate]]:
-        """Estimates by ``column=label`` and metric."""
-        return {
-            f"{column}={label}": estimates
-            for column, by_label in self.parts.items()
-            for label, estimates in by_label.items()
-        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as in ``docs/agreement.schema.json``; undefined values are None."""
@@ -295,7 +284,7 @@ class CorrelationReport(Report):
             "resampling": {"over": self.over, **self.resampling.to_dict()},
             "metrics": metrics,
             "raters": plain(self.raters),
-            "parts": plain(self.labeled_parts),
+            "parts": plain(self.parts),
             "notes": list(self.notes),
             "signatures": dict(self.signatures),
         }
@@ -347,7 +336,7 @@ def correlation_report(
         baseline,
         {difference.first: difference for difference in differences},
         _raters(rated, settings),
-        {column: _part(rated, labels, headline, settings) for column, labels in rated.parts.items()},
+        _parts(rated, headline, settings),
         rated.over,
         settings,
         (*rated.notes, *([ROWS_RESAMPLED] if rated.clusters is None else []), *notes),
@@ -364,19 +353,17 @@ def _raters(rated: RatedScores, resampling: Resampling) -> Agreement | None:
     return agreement(others, own, clusters, resampling=resampling)
 
 
-def _part(
-    rated: RatedScores, labels: Column, headline: CorrelationName, resampling: Resampling
-) -> dict[str, dict[str, Estimate]]:
+def _parts(rated: RatedScores, headline: CorrelationName, resampling: Resampling) -> dict[str, dict[str, Estimate]]:
     parts = {}
-    for label in dict.fromkeys(labels):
-        keep = np.asarray(labels) == label
-        own = None if rated.clusters is None else np.asarray(rated.clusters)[keep]
-        parts[label] = {
-            name: agreement(values[keep], rated.ratings[keep], own, names=[headline], resampling=resampling).estimates[
-                headline
-            ]
-            for name, values in rated.scores.items()
-        }
+    for column, labels in rated.parts.items():
+        for label in dict.fromkeys(labels):
+            keep = np.array([own == label for own in labels])
+            clusters = None if rated.clusters is None else np.asarray(rated.clusters)[keep]
+            found = {
+                name: agreement(values[keep], rated.ratings[keep], clusters, names=[headline], resampling=resampling)
+                for name, values in rated.scores.items()
+            }
+            parts[f"{column}={label}"] = {name: own.estimates[headline] for name, own in found.items()}
     return parts
 
 

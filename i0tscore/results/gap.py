@@ -198,9 +198,6 @@ class GapReport(Report):
         statistics: Statistics that the standardizers used, or None.
         in_sample: Whether the statistics come from the measured samples; None without statistics.
         signatures: Signatures by standardizer.
-        resampling: Settings of the intervals.
-        skipped: Samples left out.
-        notes: Notes for the reader.
     """
 
     SCHEMA = "i0tscore.gap/1"

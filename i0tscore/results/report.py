@@ -63,6 +63,9 @@ class Report(Part):
 
     Attributes:
         SCHEMA: Name of the schema.
+        notes: Notes for the reader, in every report.
+        skipped: Samples left out, in reports on samples.
+        resampling: Settings of the intervals, in reports with intervals.
     """
 
     __slots__ = ()

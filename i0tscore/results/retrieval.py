@@ -55,9 +55,6 @@ class RetrievalReport(Report):
         cosine: Mean cosine of inverted features with their targets; None without inversion.
         signature: Every setting that the measures depend on.
         over: What was resampled for the intervals.
-        resampling: Settings of the intervals.
-        skipped: Samples left out.
-        notes: Notes for the reader.
     """
 
     SCHEMA = "i0tscore.retrieval/1"
