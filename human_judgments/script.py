@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from human_judgments.report import Data, Page, write_report
 from i0tscore.cli.console import plain_warnings, say
-from i0tscore.cli.options import ModelOptions, model_options, resampling_options
+from i0tscore.cli.options import IntervalOptions, ModelOptions, option_group
 from i0tscore.errors import I0TScoreError, InputError
 from i0tscore.metrics.classic import CLASSIC_METRICS
 from i0tscore.results import Resampling
@@ -151,7 +151,7 @@ _OPTIONS = _add_options(
     click.option("--baseline", default="CLIPScore", show_default=True, help="Metric to compare the others with."),
     click.option("--limit", type=click.IntRange(min=2), metavar="N", help="Use only the first N captions, as a trial."),
     click.option("--allow-other-counts", is_flag=True, help="Accept part of a set, or another version."),
-    resampling_options,
+    option_group("intervals", IntervalOptions),
     click.option("--output", type=_PATH, default="reports", show_default=True, help="Folder of the reports."),
     click.option("--plot/--no-plot", default=True, show_default=True, help="Write the figure (extra plot)."),
 )
@@ -177,7 +177,7 @@ def script(
         @click.command(name=name, help=function.__doc__, context_settings={"max_content_width": 110})
         @_OPTIONS
         @_add_options(*extra)
-        @model_options
+        @option_group("model", ModelOptions)
         @click.pass_context
         def command(context: click.Context, /, **options: Any) -> None:
             quiet = options["model"].quiet
@@ -200,11 +200,12 @@ def script(
 def _pop_arguments(context: click.Context, module: str, options: dict[str, Any]) -> Arguments:
     """Move the options that all scripts share out of ``options``."""
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    model = options.pop("model")
+    model, resampling = options.pop("model"), options.pop("intervals").resampling
     metrics = options["metrics"]
     only_classic = bool(metrics) and all(name in CLASSIC_METRICS for name in metrics)
     unused = only_classic or (options["scores"] is not None and "model" not in given)
     return Arguments(
+        resampling=resampling,
         offline=model.offline,
         model=None if unused else model,
         command=_command_line(context, module, given),

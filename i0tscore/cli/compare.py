@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from i0tscore.cli.console import check_output
 from i0tscore.cli.options import (
+    IntervalOptions,
     ModelOptions,
     OnError,
     OutputOptions,
@@ -18,20 +16,17 @@ from i0tscore.cli.options import (
     input_format_option,
     make_scorer,
     metric_option,
-    model_options,
     on_error_option,
     option,
-    option_group,
-    output_options,
     references_option,
-    resampling_options,
     statistics_option,
+    verb,
     write_report,
 )
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.results import Resampling
+    pass
 
 
 @dataclass
@@ -72,19 +67,13 @@ class CompareOptions:
             raise UsageError(f"--baseline {self.baseline}: No such system. Choose from {', '.join(self.systems)}.")
 
 
-@click.command(short_help="Compare captioning systems on the same images.")
-@option_group("options", CompareOptions)
-@resampling_options
-@output_options
-@model_options
-def compare(options: CompareOptions, resampling: Resampling, output: OutputOptions, model: ModelOptions) -> None:
+@verb("Compare captioning systems on the same images.")
+def compare(options: CompareOptions, intervals: IntervalOptions, output: OutputOptions, model: ModelOptions) -> None:
     """Compare the captions of two or more systems, one FILE for each, named by the file's stem.
 
     Each FILE holds captions as for score, all with the same ids; they are scored together. Each FILE may
     also be a result that score wrote as JSON or JSON lines.
     """
-    check_output(output.path)
-
     from i0tscore.metrics.metric import parse_metrics
     from i0tscore.metrics.sample_sets import score_and_compare
     from i0tscore.render.report_views import comparison_csv, comparison_document
@@ -98,7 +87,7 @@ def compare(options: CompareOptions, resampling: Resampling, output: OutputOptio
             if getattr(options, name) is not None:
                 raise UsageError(f"--{name} has no effect on results, which are scored already. Leave it out.")
         metrics = [str(metric) for metric in parse_metrics(options.metric)]
-        comparison = compare_results(options.systems, baseline, metrics=metrics, resampling=resampling)
+        comparison = compare_results(options.systems, baseline, metrics=metrics, resampling=intervals.resampling)
     elif results:
         raise UsageError(
             f"Expected captions only or results only, got both: {', '.join(results)} "
@@ -119,5 +108,5 @@ def compare(options: CompareOptions, resampling: Resampling, output: OutputOptio
         scorer = make_scorer(
             model, options.on_error, statistics=options.statistics, metrics=options.metric or None, resamples=0
         )
-        comparison = score_and_compare(scorer, samples, baseline, resampling=resampling)
+        comparison = score_and_compare(scorer, samples, baseline, resampling=intervals.resampling)
     write_report(comparison, output, comparison_document, comparison_csv)

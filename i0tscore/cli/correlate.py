@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from i0tscore.cli.console import check_output
 from i0tscore.cli.options import (
+    IntervalOptions,
     ModelOptions,
     OnError,
     OutputOptions,
@@ -18,19 +16,15 @@ from i0tscore.cli.options import (
     images_option,
     make_scorer,
     metric_option,
-    model_options,
     on_error_option,
     option,
-    option_group,
-    output_options,
-    resampling_options,
     statistics_option,
+    verb,
     write_report,
 )
 from i0tscore.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.results import Resampling
     from i0tscore.samples.ratings import RatedScores, RatingSet
 
 CORRELATIONS = ("tau_b", "tau_c", "spearman", "pearson")
@@ -110,20 +104,16 @@ class CorrelateOptions:
                 raise UsageError(f"--{name.replace('_', '-')} {reason}. Leave it out.")
 
 
-@click.command(short_help="Measure how well scores agree with human ratings.")
-@option_group("options", CorrelateOptions)
-@resampling_options
-@output_options
-@model_options
-def correlate(options: CorrelateOptions, resampling: Resampling, output: OutputOptions, model: ModelOptions) -> None:
+@verb("Measure how well scores agree with human ratings.")
+def correlate(
+    options: CorrelateOptions, intervals: IntervalOptions, output: OutputOptions, model: ModelOptions
+) -> None:
     """Measure how well scores agree with the human ratings in TABLE, which has one rating per row.
 
     TABLE is CSV, TSV, JSON, JSON lines or parquet. The scores are its columns given by --score, or are in
     the file --scores. Without either, --model and --metric score the images and captions in TABLE.
     Intervals come from resampling images.
     """
-    check_output(output.path)
-
     from i0tscore.render.report_views import correlation_csv, correlation_document
     from i0tscore.results.correlation import correlation_report
 
@@ -134,7 +124,7 @@ def correlate(options: CorrelateOptions, resampling: Resampling, output: OutputO
         rated.averaged() if options.average_raters else rated,
         headline=options.correlation,
         baseline=options.baseline,
-        resampling=resampling,
+        resampling=intervals.resampling,
     )
     write_report(report, output, correlation_document, correlation_csv)
 

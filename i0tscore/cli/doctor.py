@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import click
-
 from i0tscore.cli.console import write_output
-from i0tscore.cli.options import format_option, option, option_group
+from i0tscore.cli.options import format_option, option, verb
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import I0TScoreError
 
@@ -53,8 +51,7 @@ class DoctorOptions:
     format: str = format_option("text", "json")
 
 
-@click.command(short_help="Check the installation and show how to fix what is missing.")
-@option_group("options", DoctorOptions)
+@verb("Check the installation and show how to fix what is missing.")
 def doctor(options: DoctorOptions) -> None:
     """Show versions, extras, devices, models, the embedding cache and the environment, without any network.
 

@@ -7,21 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from i0tscore.cli.console import check_output, say, write_output
 from i0tscore.cli.options import (
     InputOptions,
     ModelOptions,
     OutputOptions,
     format_option,
-    input_options,
     make_scorer,
-    model_options,
     option,
-    option_group,
     read_inputs,
     render,
+    verb,
 )
 from i0tscore.errors import UsageError
 from i0tscore.render.document import RENDERERS, Paragraph
@@ -74,11 +70,7 @@ class AsyncOptions:
     )
 
 
-@click.command(short_help="Fit reference statistics to a corpus.")
-@input_options
-@option_group("options", FitOptions)
-@option_group("training", AsyncOptions)
-@model_options
+@verb("Fit reference statistics to a corpus.")
 def fit(inputs: InputOptions, options: FitOptions, training: AsyncOptions, model: ModelOptions) -> None:
     """Fit reference statistics to images and matched captions, for --statistics FILE of other verbs.
 

@@ -6,37 +6,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from i0tscore.cli.console import check_output, write_file
 from i0tscore.cli.options import (
     InputOptions,
+    IntervalOptions,
     ModelOptions,
     OutputOptions,
-    input_options,
     make_encoder,
-    model_options,
     option,
-    option_group,
-    output_options,
     read_inputs,
-    resampling_options,
-    standardizer_option,
     statistics_option,
+    verb,
     write_report,
 )
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.results import Resampling
+    pass
 
 
 @dataclass
 class GapOptions:
     """What is measured and plotted."""
 
-    standardizer: tuple[str, ...] = standardizer_option(
+    standardizer: tuple[str, ...] = option(
         "Standardizer to measure: post, async, dn(0.25), shift(0.5), ... Repeatable.",
+        (),
+        multiple=True,
+        metavar="NAME",
         default_text="all that the statistics allow",
     )
     statistics: str = statistics_option()
@@ -56,21 +53,14 @@ class GapOptions:
             require_matplotlib()
 
 
-@click.command(short_help="Measure the modality gap of a corpus, before and after each standardizer.")
-@input_options
-@option_group("options", GapOptions)
-@resampling_options
-@output_options
-@model_options
+@verb("Measure the modality gap of a corpus, before and after each standardizer.")
 def gap(
-    inputs: InputOptions, options: GapOptions, resampling: Resampling, output: OutputOptions, model: ModelOptions
+    inputs: InputOptions, options: GapOptions, intervals: IntervalOptions, output: OutputOptions, model: ModelOptions
 ) -> None:
     """Measure how far apart an encoder places images and their captions.
 
     CAPTIONS and IMAGES are the same as for score. The captions should match their images.
     """
-    check_output(output.path)
-
     from i0tscore.encoders.encode import EncodedRun
     from i0tscore.gap import NONE, POST, Standardizer
     from i0tscore.metrics.metric import PRESETS, Metric
@@ -90,7 +80,7 @@ def gap(
         run,
         statistics,
         standardizers,
-        settings=SignatureFields(*encoder.signature_fields, resampling),
+        settings=SignatureFields(*encoder.signature_fields, intervals.resampling),
         skipped=found.skipped,
         notes=[*found.notes, *notes],
     )

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import click
 
-from i0tscore.cli.cite import BIBTEX
 from i0tscore.cli.compare import compare
 from i0tscore.cli.console import plain_warnings, say, write_output
 from i0tscore.cli.correlate import correlate
@@ -47,27 +47,17 @@ class VerbGroup(click.Group):
 
 def _print_and_exit(ctx: click.Context, option: click.Parameter, given: bool) -> None:
     if given and not ctx.resilient_parsing:
-        write_output(BIBTEX if option.name == "cite" else f"i0tscore {version('i0tscore')}\n")
+        papers = files("i0tscore.cli") / "papers.bib"
+        write_output(papers.read_text("utf-8") if option.name == "cite" else f"i0tscore {version('i0tscore')}\n")
         ctx.exit()
 
 
+_PRINTED: Any = {"is_flag": True, "callback": _print_and_exit, "expose_value": False, "is_eager": True}
+
+
 @click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "--version",
-    is_flag=True,
-    callback=_print_and_exit,
-    expose_value=False,
-    is_eager=True,
-    help="Show the version and exit.",
-)
-@click.option(
-    "--cite",
-    is_flag=True,
-    callback=_print_and_exit,
-    expose_value=False,
-    is_eager=True,
-    help="Show the papers to cite as BibTeX and exit.",
-)
+@click.option("--version", help="Show the version and exit.", **_PRINTED)
+@click.option("--cite", help="Show the papers to cite as BibTeX and exit.", **_PRINTED)
 def cli() -> None:
     """Score how well captions fit their images.
 

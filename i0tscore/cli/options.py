@@ -1,14 +1,12 @@
 """Options that several verbs share, and what they turn into: samples, a scorer, written output.
 
-The options of a verb are the fields of dataclasses, with ``option`` for each. ``option_group`` adds them to the verb:
+A verb is a function whose arguments are dataclasses, and each ``option`` field of these is an option:
 
     @dataclass
     class GapOptions:
         plot: Path | None = option("Also plot embeddings and cosines.", path="FILE")
 
-    @click.command()
-    @option_group("options", GapOptions)
-    @option_group("output", OutputOptions)
+    @verb("Measure the modality gap.")
     def gap(options: GapOptions, output: OutputOptions) -> None: ...
 """
 
@@ -19,11 +17,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import click
 
-from i0tscore.cli.console import screen_format, write_output
+from i0tscore.cli.console import check_output, screen_format, write_output
 from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import UsageError
 from i0tscore.render.document import RENDERERS, TEXT_WIDTH
@@ -61,30 +59,42 @@ def argument(metavar: str, **settings: Any) -> Any:
     return field(default=None, metadata={"argument": metavar, "type": PATH, "required": False} | settings)
 
 
-def option_group(name: str, group: type, build: Callable[..., Any] | None = None) -> Decorator:
-    """Return a decorator that adds the options of a dataclass to a verb and passes them to it as one argument.
+def verb(short_help: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return a decorator that makes a command of a function whose arguments are dataclasses of options."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        command: Any = function
+        for name, group in reversed(get_type_hints(function).items()):
+            if name != "return":
+                command = option_group(name, group)(command)
+        return click.command(short_help=short_help)(command)
+
+    return decorate
+
+
+def option_group(name: str, group: type) -> Decorator:
+    """Return a decorator that adds the options of a dataclass to a command and passes them to it as one argument.
 
     Args:
-        name: Name of the verb's argument.
-        group: A dataclass with ``option`` and ``argument`` fields.
-        build: Returns the value of the argument, given all options by name; ``group`` itself if None. It raises
-            ``UsageError`` for options that contradict each other, before any work is done.
+        name: Name of the argument.
+        group: A dataclass with ``option`` and ``argument`` fields. It raises ``UsageError`` for options that contradict
+            each other, before any work is done.
     """
     declared = [one for one in fields(group) if not one.metadata.keys().isdisjoint(("help", "argument"))]
 
-    def decorate(verb: Any) -> Any:
-        @functools.wraps(verb)
+    def decorate(command: Any) -> Any:
+        @functools.wraps(command)
         def collect(**values: Any) -> Any:
             try:
-                values[name] = (build or group)(**{one.name: values.pop(one.name) for one in declared})
+                values[name] = group(**{one.name: values.pop(one.name) for one in declared})
             except UsageError as error:
                 raise click.UsageError(str(error)) from error
-            return verb(**values)
+            return command(**values)
 
-        command: Any = collect
+        decorated: Any = collect
         for one in reversed(declared):
-            command = _click_decorator(one)(command)
-        return command
+            decorated = _click_decorator(one)(decorated)
+        return decorated
 
     return decorate
 
@@ -111,68 +121,44 @@ def _click_decorator(declared: Field[Any]) -> Decorator:
     return click.option(settings.pop("names", f"--{declared.name.replace('_', '-')}"), declared.name, **settings)
 
 
-def on_error_option() -> Any:
-    """Return the option ``--on-error``."""
-    return option(
-        "On samples that cannot be used: stop and list them, or skip them and report which.",
-        "raise",
-        choices=("raise", "skip"),
-    )
-
-
-def images_option() -> Any:
-    """Return the option ``--images``."""
-    return option("Image folder, instead of the argument IMAGES.", path="FOLDER")
-
-
-def references_option() -> Any:
-    """Return the option ``--references``."""
-    return option(
-        'Reference captions as JSON: {"id": ["...", ...]}. Adds RefI0TScore and RefCLIPScore.',
-        path="FILE",
-    )
-
-
-def annotations_option() -> Any:
-    """Return the option ``--annotations``."""
-    return option("COCO annotations with the file names of the images, for COCO results.", path="FILE")
-
-
-def input_format_option() -> Any:
-    """Return the option ``--input-format`` of caption files."""
-    return option("Format of the captions.", default_text="detected from the content", choices=INPUT_FORMATS)
-
-
-def statistics_option() -> Any:
-    """Return the option ``--statistics``."""
-    return option(
-        "Reference means: shipped with the model (builtin), of this run (batch), or written by fit (FILE). auto: "
-        "builtin if there are any, else batch for 32 samples or more.",
-        "auto",
-        metavar="auto|builtin|batch|FILE",
-    )
-
-
-def metric_option() -> Any:
-    """Return the option ``--metric``."""
-    return option(
-        "Metric to compute: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, CovarianceI0TScore or "
-        "AsyncI0TScore, also with settings, as in 'CLIPScore(clip=no,std=shift(0.5))'. Repeatable.",
-        (),
-        default_text="those of --preset",
-        multiple=True,
-        metavar="NAME",
-    )
-
-
-def standardizer_option(help_text: str, **settings: Any) -> Any:
-    """Return the option ``--standardizer``."""
-    return option(help_text, (), multiple=True, metavar="NAME", **settings)
-
-
 def format_option(*formats: str) -> Any:
     """Return the option ``--format``, with the first format by default."""
     return option("Output format.", formats[0], choices=formats, names="--format")
+
+
+# Options of several verbs.
+on_error_option = functools.partial(
+    option,
+    "On samples that cannot be used: stop and list them, or skip them and report which.",
+    "raise",
+    choices=("raise", "skip"),
+)
+images_option = functools.partial(option, "Image folder, instead of the argument IMAGES.", path="FOLDER")
+references_option = functools.partial(
+    option, 'Reference captions as JSON: {"id": ["...", ...]}. Adds RefI0TScore and RefCLIPScore.', path="FILE"
+)
+annotations_option = functools.partial(
+    option, "COCO annotations with the file names of the images, for COCO results.", path="FILE"
+)
+input_format_option = functools.partial(
+    option, "Format of the captions.", default_text="detected from the content", choices=INPUT_FORMATS
+)
+statistics_option = functools.partial(
+    option,
+    "Reference means: shipped with the model (builtin), of this run (batch), or written by fit (FILE). auto: "
+    "builtin if there are any, else batch for 32 samples or more.",
+    "auto",
+    metavar="auto|builtin|batch|FILE",
+)
+metric_option = functools.partial(
+    option,
+    "Metric to compute: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, CovarianceI0TScore or "
+    "AsyncI0TScore, also with settings, as in 'CLIPScore(clip=no,std=shift(0.5))'. Repeatable.",
+    (),
+    default_text="those of --preset",
+    multiple=True,
+    metavar="NAME",
+)
 
 
 @dataclass
@@ -268,37 +254,42 @@ class ModelOptions(EncodeOptions):
         }
 
 
-@dataclass(frozen=True)
+@dataclass
 class OutputOptions:
-    """Where a verb writes its result, and in which format."""
+    """Where a verb writes its result, and in which format.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
 
     format: str = format_option(*RENDERERS, "json", "csv")
     path: Path | None = option("Write to FILE instead of stdout.", path="FILE", names="--output")
 
+    def __post_init__(self) -> None:
+        """Check the file before any work is done."""
+        check_output(self.path)
 
-@dataclass(frozen=True)
-class ResamplingOptions:
-    """How confidence intervals are computed."""
+
+@dataclass
+class IntervalOptions:
+    """How confidence intervals are computed.
+
+    Raises:
+        UsageError: There are too few resamples for the confidence.
+    """
 
     confidence: float = option(
         "Coverage of the confidence intervals.", 0.95, type=click.FloatRange(0, 1, min_open=True, max_open=True)
     )
     resamples: int = option("Bootstrap resamples; 0 for no intervals.", 1000, minimum=0)
     seed: int = option("Bootstrap seed.", 12345)
+    resampling: Resampling = field(init=False)
 
+    def __post_init__(self) -> None:
+        """Convert the options to the settings that they stand for."""
+        from i0tscore.results import Resampling
 
-def make_resampling(**values: Any) -> Resampling:
-    """Return the resampling that ``ResamplingOptions`` describe."""
-    from i0tscore.results import Resampling
-
-    return Resampling(**values)
-
-
-input_options = option_group("inputs", InputOptions)
-referenced_input_options = option_group("inputs", ReferencedInputOptions)
-model_options = option_group("model", ModelOptions)
-output_options = option_group("output", OutputOptions)
-resampling_options = option_group("resampling", ResamplingOptions, make_resampling)
+        self.resampling = Resampling(self.confidence, self.resamples, self.seed)
 
 
 @dataclass(frozen=True)

@@ -8,36 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import click
-
 from i0tscore.cli.console import check_output
 from i0tscore.cli.options import (
     InputOptions,
+    IntervalOptions,
     ModelOptions,
     OutputOptions,
-    ResamplingOptions,
-    input_options,
     make_encoder,
-    make_resampling,
-    model_options,
     option,
-    option_group,
-    output_options,
     read_inputs,
-    standardizer_option,
+    verb,
     write_report,
 )
 from i0tscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.encoders.base import Fingerprint
     from i0tscore.encoders.encode import RunEncoder
-    from i0tscore.gap import Standardizer, Statistics
     from i0tscore.inversion import Inverted
-    from i0tscore.inversion.search import Collection, Items, Search
-    from i0tscore.results import Resampling
+    from i0tscore.inversion.search import Collection, Items, Kind, Search
     from i0tscore.samples import Skipped
-    from i0tscore.samples.labeled import LabeledSet
 
 INVERTS = {"oti": "image", "ovi": "text"}
 """What each inversion inverts."""
@@ -47,7 +36,7 @@ STEPS = {"oti": 150, "ovi": 1000}
 """The default number of steps of each inversion: those of ``invert_images`` and ``invert_captions``."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class SearchOptions:
     """What is searched, and by what.
 
@@ -67,8 +56,11 @@ class SearchOptions:
         metavar="COLUMN",
     )
     template: str = option("Text of a label, for labels without captions.", TEMPLATE)
-    standardizer: tuple[str, ...] = standardizer_option(
-        "Also search standardized embeddings: post, dn(0.25), shift(0.5), ... Repeatable."
+    standardizer: tuple[str, ...] = option(
+        "Also search standardized embeddings: post, dn(0.25), shift(0.5), ... Repeatable.",
+        (),
+        multiple=True,
+        metavar="NAME",
     )
     statistics: str = option(
         "Reference means of the standardizers: shipped with the model (auto, builtin), or written by fit (FILE).",
@@ -89,7 +81,7 @@ class SearchOptions:
             )
 
 
-@dataclass(frozen=True)
+@dataclass
 class InversionOptions:
     """What is inverted, and how.
 
@@ -154,25 +146,19 @@ class InversionOptions:
             )
 
 
-@dataclass(frozen=True)
-class RetrievalResamplingOptions(ResamplingOptions):
+@dataclass
+class RetrievalIntervalOptions(IntervalOptions):
     """The same, with a seed that also samples the queries."""
 
     seed: int = option("Seed of the bootstrap, and of the sample of --queries.", 12345)
 
 
-@click.command(short_help="Measure image and text retrieval, with and without inversion.")
-@input_options
-@option_group("searching", SearchOptions)
-@option_group("inversion", InversionOptions)
-@option_group("resampling", RetrievalResamplingOptions, make_resampling)
-@output_options
-@model_options
+@verb("Measure image and text retrieval, with and without inversion.")
 def retrieve(
     inputs: InputOptions,
     searching: SearchOptions,
     inversion: InversionOptions,
-    resampling: Resampling,
+    intervals: RetrievalIntervalOptions,
     output: OutputOptions,
     model: ModelOptions,
 ) -> None:
@@ -182,31 +168,35 @@ def retrieve(
     CAPTIONS may also be a folder with a subfolder of images for each label, or a table with --label: items
     with the same label are then relevant to each other.
     """
-    check_output(output.path)
     inversion.check(searching.task)
 
     from i0tscore.gap import Standardizer
     from i0tscore.inversion.retrieval import report_retrieval
     from i0tscore.inversion.search import TASKS, Search
     from i0tscore.metrics.metric import PRESETS
+    from i0tscore.metrics.statistics_choice import checked_statistics
     from i0tscore.render.report_views import retrieval_csv, retrieval_document
     from i0tscore.results.signature import embeddings_fields
 
     standardizers = [Standardizer.parse(name) for name in searching.standardizer]
-    query_source, gallery_source, skipped, notes = _read(inputs, searching, model if inversion.invert is None else None)
-    sides = list(zip((query_source, gallery_source), TASKS[searching.task], strict=True))
+    collections, skipped, notes = _read(inputs, searching, model if inversion.invert is None else None)
+    sides = list(zip(collections, TASKS[searching.task], strict=True))
     prompts = [collection.prompts for collection, kind in sides if kind == "text"]
-    # The template of a label is its whole text.
-    prefix = "" if prompts and all(prompts) else PRESETS[model.preset].prefix
+    prefix = "" if prompts and all(prompts) else PRESETS[model.preset].prefix  # a prompt has no prefix
     encoder = make_encoder(model, inputs.on_error, prefix)
     queries, gallery = _embed(sides, encoder, inputs.on_error == "skip", skipped)
-    search = Search.of(searching.task, queries, gallery, count=searching.queries, seed=resampling.seed)
+    search = Search.of(searching.task, queries, gallery, count=searching.queries, seed=intervals.seed)
     # Given embeddings were not computed by the model, even if it inverts them.
     encoding = [field for part in encoder.signature_fields for field in part]
     encoding = encoding or list(embeddings_fields(queries.vectors, gallery.vectors))
     encoding += [("template", searching.template)] if any(prompts) else []
-    fingerprint = encoder.used_fingerprint if inversion.invert is None else encoder.encoder.fingerprint
-    statistics = _check_statistics(search, standardizers, searching.statistics, fingerprint, prefix, notes)
+    statistics = None
+    if standardizers:
+        fingerprint = encoder.used_fingerprint if inversion.invert is None else encoder.encoder.fingerprint
+        statistics, remarks = checked_statistics(searching.statistics, fingerprint, prefix, gallery.vectors.shape[1])
+        notes += remarks
+    for standardizer in standardizers:  # before inversion, which takes long
+        search.check(standardizer, statistics)
     inverted = _invert(search, inversion, encoder, model)
     report = report_retrieval(
         search,
@@ -215,7 +205,7 @@ def retrieve(
         standardizers=standardizers,
         statistics=statistics,
         encoding=encoding,
-        resampling=resampling,
+        resampling=intervals.resampling,
         skipped=skipped,
         notes=notes,
     )
@@ -224,43 +214,36 @@ def retrieve(
 
 def _read(
     inputs: InputOptions, searching: SearchOptions, model: ModelOptions | None
-) -> tuple[Collection, Collection, list[Skipped], list[str]]:
-    """Read where the queries are, what is searched, what could not be read, and notes."""
+) -> tuple[tuple[Collection, Collection], list[Skipped], list[str]]:
+    """Return the collections of queries and gallery, which may be the same, what was skipped, and notes."""
     from i0tscore.inversion.search import Collection
+    from i0tscore.samples.labeled import is_label_folder, read_label_folder, read_labeled_table
 
-    _check_unused(inputs, searching)
-    parts = [_read_labeled(path, inputs, searching.label) for path in _paths(inputs, searching)]
-    labeled = [part for part in parts if part is not None]
-    if searching.gallery is not None and len(labeled) < 2:
-        raise UsageError(
-            "--gallery requires labels, which say what is relevant. Give two folders with a subfolder for each "
-            "label, or tables and --label COLUMN."
-        )
-    if labeled:
-        skipped = [one for part in labeled for one in part.skipped]
-        notes = [note for part in labeled for note in part.notes]
-        collections = [Collection.of_labeled(part.items, searching.template) for part in labeled]
-    else:
+    label, paths = searching.label, [path for path in (inputs.captions, searching.gallery) if path is not None]
+    folders = [is_label_folder(path) for path in paths]
+    _check_unused(inputs, searching, paths, folders)
+    if label is None and not any(folders):
         found = read_inputs(inputs, model)
         skipped, notes = list(found.skipped), list(found.notes)
         collections = [Collection.of_pairs(found.images, found.captions, found.ids)]
+    else:
+        parts = [
+            read_label_folder(path)
+            if is_folder
+            else read_labeled_table(path, label or "", images=inputs.images, on_error=inputs.on_error)
+            for path, is_folder in zip(paths, folders, strict=True)
+        ]
+        skipped, notes = [one for part in parts for one in part.skipped], [one for part in parts for one in part.notes]
+        collections = [Collection.of_labeled(part.items, searching.template) for part in parts]
     if searching.template != TEMPLATE and not any(collection.prompts for collection in collections):
         raise UsageError("--template is the text of labels without captions, but there are captions. Leave it out.")
-    return collections[0], collections[-1], skipped, notes
+    return (collections[0], collections[-1]), skipped, notes
 
 
-def _paths(inputs: InputOptions, searching: SearchOptions) -> list[Path]:
-    return [path for path in (inputs.captions, searching.gallery) if path is not None]
-
-
-def _check_unused(inputs: InputOptions, searching: SearchOptions) -> None:
-    """Check that no option is given that has no effect."""
-    from i0tscore.samples.labeled import is_label_folder
-
-    paths = _paths(inputs, searching)
+def _check_unused(inputs: InputOptions, searching: SearchOptions, paths: list[Path], folders: list[bool]) -> None:
+    """Check that every option has an effect."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError("--gallery is CAPTIONS itself, where each query would find itself. Leave it out.")
-    folders = [is_label_folder(path) for path in paths]
     if searching.label is not None and all(folders):
         source = "a folder, whose subfolders are the labels" if folders else "embeddings"
         raise UsageError(f"--label is a column of a table and has no effect on {source}. Leave it out.")
@@ -270,52 +253,23 @@ def _check_unused(inputs: InputOptions, searching: SearchOptions) -> None:
     unused = [name for name, value in given.items() if value is not None]
     if unused and (searching.label is not None or any(folders)):
         raise UsageError(f"{', '.join(unused)}: No effect on items with labels. Leave it out.")
-
-
-def _read_labeled(path: Path, inputs: InputOptions, label: str | None) -> LabeledSet | None:
-    """Read a folder or table with labels; return None for anything else."""
-    from i0tscore.samples.labeled import is_label_folder, read_label_folder, read_labeled_table
-
-    if is_label_folder(path):
-        return read_label_folder(path)
-    if label is None:
-        return None
-    return read_labeled_table(path, label, images=inputs.images, on_error=inputs.on_error)
+    if searching.gallery is not None and (inputs.captions is None or (searching.label is None and not all(folders))):
+        raise UsageError(
+            "--gallery requires labels, which say what is relevant. Give two folders with a subfolder for each "
+            "label, or tables and --label COLUMN."
+        )
 
 
 def _embed(
-    sides: Sequence[tuple[Collection, Any]], encoder: RunEncoder, skip: bool, skipped: list[Skipped]
-) -> tuple[Items, Items]:
-    """Return the queries and the gallery; append what cannot be embedded to ``skipped``."""
-    (query_source, query), (gallery_source, gallery) = sides
-    queries, failed = query_source.side(query).embedded(encoder.embed, skip=skip)
-    skipped += failed
-    if query == gallery and query_source is gallery_source:
-        return queries, queries
-    items, failed = gallery_source.side(gallery).embedded(encoder.embed, skip=skip)
-    skipped += failed
-    return queries, items
-
-
-def _check_statistics(
-    search: Search,
-    standardizers: Sequence[Standardizer],
-    choice: str,
-    fingerprint: Fingerprint | None,
-    prefix: str,
-    notes: list[str],
-) -> Statistics | None:
-    """Return the statistics, after checking that they suffice for the standardizers; append to ``notes``."""
-    from i0tscore.metrics.statistics_choice import checked_statistics
-
-    if not standardizers:
-        return None
-    dimension = search.gallery.vectors.shape[1]
-    statistics, remarks = checked_statistics(choice, fingerprint, prefix, dimension)
-    notes += remarks
-    for standardizer in standardizers:
-        search.check(standardizer, statistics)
-    return statistics
+    sides: Sequence[tuple[Collection, Kind]], encoder: RunEncoder, skip: bool, skipped: list[Skipped]
+) -> list[Items]:
+    """Return the queries and the gallery, the same object if they are; add what cannot be embedded to ``skipped``."""
+    embedded: dict[tuple[Collection, Kind], Items] = {}
+    for collection, kind in sides:
+        if (collection, kind) not in embedded:
+            embedded[collection, kind], failed = collection.side(kind).embedded(encoder.embed, skip=skip)
+            skipped += failed
+    return [embedded[side] for side in sides]
 
 
 def _invert(search: Search, options: InversionOptions, encoder: RunEncoder, model: ModelOptions) -> Inverted | None:
@@ -332,7 +286,7 @@ def _invert(search: Search, options: InversionOptions, encoder: RunEncoder, mode
         "seed": options.inversion_seed,
         "resume": options.resume,
         "progress": sys.stderr.isatty() and not model.quiet,
-        **({} if options.steps is None else {"steps": options.steps}),
+        "steps": options.steps or STEPS[options.invert],
     }
     if options.invert == "oti":
         inverted = invert_images(encoder.encoder, items.vectors, tokens=options.pseudo_inputs, **settings)

@@ -13,26 +13,24 @@ from i0tscore.cli.console import check_output, say, write_output
 from i0tscore.cli.options import (
     PATH,
     InputOptions,
+    IntervalOptions,
     ModelOptions,
     OutputOptions,
+    ReferencedInputOptions,
     format_option,
     make_scorer,
     metric_option,
-    model_options,
     option,
-    option_group,
     read_inputs,
-    referenced_input_options,
     render,
-    resampling_options,
     statistics_option,
+    verb,
 )
 from i0tscore.errors import I0TScoreError, UsageError
 from i0tscore.render.document import RENDERERS
 
 if TYPE_CHECKING:
-    from i0tscore.integrations.shard_summary import CorpusMetric
-    from i0tscore.results import Resampling, Result
+    from i0tscore.results import Resampling
     from i0tscore.results.result import MetricSummary
 
 MAX_SHOWN = 50
@@ -83,20 +81,30 @@ class ScoreOptions:
     actors: int | None = option("Ray actors.", default_text="as many as the cluster has resources for", minimum=1)
 
 
-@click.command(short_help="Score captions against their images (the default verb).")
-@referenced_input_options
-@option_group("options", ScoreOptions)
-@resampling_options
-@model_options
-def score(inputs: InputOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions) -> int:
+@verb("Score captions against their images (the default command).")
+def score(
+    inputs: ReferencedInputOptions, options: ScoreOptions, intervals: IntervalOptions, model: ModelOptions
+) -> int:
     """Score the captions in the file CAPTIONS against the images in the folder IMAGES.
 
     CAPTIONS is CLIPScore's JSON, a JSON list, JSON lines, CSV, TSV, COCO results, a Hugging Face dataset
     or a clip-retrieval folder of embeddings. Without IMAGES, the images are searched next to it.
     """
     if options.engine == "ray":
-        metrics = _score_shards(inputs, options, resampling, model)
-        return _check_means(metrics, _bounds(options.fail_below, metrics))
+        failures = _score_shards(inputs, options, intervals.resampling, model)
+    else:
+        failures = _score_samples(inputs, options, intervals.resampling, model)
+    for failure in failures:
+        say("error", failure)
+    return I0TScoreError.exit_code if failures else 0
+
+
+def _score_samples(
+    inputs: InputOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions
+) -> list[str]:
+    """Score samples and write the result; return messages for the means that are too low."""
+    from i0tscore.render.score_view import per_instance_json, score_csv, score_document
+
     if options.actors is not None:
         raise UsageError("--actors requires --engine ray.")
     check_output(options.output)
@@ -116,17 +124,7 @@ def score(inputs: InputOptions, options: ScoreOptions, resampling: Resampling, m
     result = result.with_skipped(found.skipped, found.notes)
     if found.texts:
         result = replace(result, captions=found.texts)
-    bounds = _bounds(options.fail_below, result)
-    _write(result, options)
-    if options.format in ("jsonl", "csv") and not model.quiet:  # which have no place for skipped samples
-        for skipped in result.skipped:
-            say("warning", f"skipped {skipped.id}: {skipped.reason}")
-    return _check_means(result, bounds)
-
-
-def _write(result: Result, options: ScoreOptions) -> None:
-    from i0tscore.render.score_view import per_instance_json, score_csv, score_document
-
+    failures = _failures(options.fail_below, result)
     if options.save_per_instance is not None:
         write_output(per_instance_json(result), options.save_per_instance)
     if options.format == "json":
@@ -140,12 +138,16 @@ def _write(result: Result, options: ScoreOptions) -> None:
         document = score_document(result, per_sample=per_sample)
         text = render(document, OutputOptions(options.format, options.output))
     write_output(text, options.output)
+    if options.format in ("jsonl", "csv") and not model.quiet:  # these formats do not list skipped samples
+        for skipped in result.skipped:
+            say("warning", f"skipped {skipped.id}: {skipped.reason}")
+    return failures
 
 
 def _score_shards(
     inputs: InputOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions
-) -> dict[str, CorpusMetric]:
-    """Score shards on a Ray cluster, with the scores in a folder and the summary on stdout; return its metrics."""
+) -> list[str]:
+    """Score shards on a Ray cluster, with the summary on stdout; return messages for the means that are too low."""
     given = {
         "--image-embeddings": inputs.image_embeddings,
         "--references": inputs.references,
@@ -186,26 +188,22 @@ def _score_shards(
         write_output(dumps(summary.to_dict(), indent=2) + "\n")
     else:
         write_output(render(corpus_document(summary), OutputOptions(options.format)))
-    return summary.metrics
+    return _failures(options.fail_below, summary.metrics)
 
 
-def _bounds(fail_below: tuple[tuple[str, float], ...], result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the bounds of ``--fail-below`` by the name of each metric in the result."""
+def _failures(fail_below: tuple[tuple[str, float], ...], result: Mapping[str, MetricSummary]) -> list[str]:
+    """Return a message for each mean below its bound.
+
+    Raises:
+        UsageError: A metric was not computed.
+    """
     from i0tscore.metrics.metric import Metric
 
-    bounds = {str(Metric.parse(name)): bound for name, bound in fail_below}
-    for name in bounds:
+    failures = []
+    for name, bound in ((str(Metric.parse(name)), bound) for name, bound in fail_below):
         if name not in result:
             raise UsageError(f"--fail-below {name}: Not computed. Choose from {', '.join(result)}, or add --metric.")
-    return bounds
-
-
-def _check_means(result: Mapping[str, MetricSummary], bounds: Mapping[str, float]) -> int:
-    """Return the exit code: 1, with a message for each, if means are below their bounds."""
-    code = 0
-    for name, bound in bounds.items():
         mean = result[name].mean
         if mean is None or mean < bound:
-            code = I0TScoreError.exit_code
-            say("error", f"{name} is {'undefined' if mean is None else f'{mean:.6g}'}, below {bound:g}")
-    return code
+            failures.append(f"{name} is {'undefined' if mean is None else f'{mean:.6g}'}, below {bound:g}")
+    return failures
