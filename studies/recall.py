@@ -21,6 +21,7 @@ def recall(
         depths: Number of most similar items to look at.
 
     Example:
+        >>> import numpy as np
         >>> recall(np.eye(2), np.eye(2)[[0, 0, 1, 0]], depths=(1, 2))
         ([50.0, 100.0], [75.0, 100.0])
     """
