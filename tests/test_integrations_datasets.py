@@ -147,7 +147,7 @@ def test_a_batch_needs_fixed_statistics(dataset, tmp_path, expected):
 
 
 def test_what_is_wrong_is_said(dataset):
-    with pytest.raises(UsageError, match="no column 'text'; there are image, caption, references"):
+    with pytest.raises(UsageError, match="Expected a column 'text', got image, caption, references"):
         score_batch(dataset[:], model="lite", caption="text")
     with pytest.raises(UsageError, match="batched=True"):
         dataset.map(score_batch, fn_kwargs={"model": "lite"})
@@ -161,11 +161,11 @@ def test_what_is_wrong_is_said(dataset):
         score_batch({"image": dataset["image"][:1], "caption": [["A cat.", " "]]}, model="lite")
 
 
-@pytest.mark.filterwarnings("ignore:all 1 captions of a batch left out")
+@pytest.mark.filterwarnings("ignore:Skipped all 1 captions of a batch")
 def test_rows_left_out_have_none(paths, expected):
     rows = datasets.Dataset.from_dict({"image": [paths[0], "no.png", "no.png"], "caption": CAPTIONS[:3]})
     options = {"model": "lite", "on_error": "skip"}
-    with pytest.warns(UserWarning, match="1 of 2 captions of a batch left out, first row 1: no.png: there is"):
+    with pytest.warns(UserWarning, match="Skipped 1 of 2 captions of a batch. First: row 1: no.png: there is"):
         scored = rows.map(score_batch, batched=True, batch_size=2, fn_kwargs=options)
     assert scored["I0TScore"][:] == [pytest.approx(expected["I0TScore"].values[0], abs=1e-6), None, None]
 
@@ -221,7 +221,7 @@ def test_processes_that_load_their_own_model_say_so_once(dataset, tiny):
     alone = mapped()
     told = [text for text in alone["said"] if text]
     assert len(told) == 2
-    assert all("has loaded 'tiny-eos' for itself" in text for text in told)
+    assert all("loads its own copy of 'tiny-eos'" in text for text in told)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         here = score_batch(dataset[:], **tiny)

@@ -1,4 +1,4 @@
-"""What the adapters to Hugging Face's evaluate and datasets share: cells in, columns of scores out."""
+"""Shared by the adapters to Hugging Face's evaluate and datasets: cells of image columns in, columns of scores out."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from i0tscore.encoders.encode import RunEncoder
 from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
+from i0tscore.metrics.metric import PREFIX
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.results.result import at
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
     from i0tscore.results import Result
-
 
 LOADING = ("weights", "precision", "device", "offline")
 """Fields of ``EncodeOptions`` that concern loading the model."""
@@ -30,52 +31,47 @@ def cached_scorer(model: str | Encoder = DEFAULT_MODEL, **options: Any) -> I0TSc
         **options: Other arguments of ``I0TScorer``. A weights file that has changed is loaded again.
 
     Raises:
-        TypeError: An option is unknown. No model is loaded before.
+        TypeError: An option is unknown. No model is loaded before this check.
     """
     scorer = I0TScorer(model, **options)
     if not isinstance(model, str):
         return scorer
-    o = EncodeOptions(model, **{name: options[name] for name in LOADING if name in options})
-    file = None if o.weights is None else fspath(o.weights)
-    return I0TScorer(_encoder(model, file, _state(file), o.precision, o.device, o.offline), **options)
+    loading = {name: options[name] for name in LOADING if name in options}
+    version = None
+    if loading.get("weights") is not None:
+        loading["weights"] = fspath(loading["weights"])
+        if Path(loading["weights"]).is_file():
+            stat = Path(loading["weights"]).stat()
+            version = stat.st_mtime_ns, stat.st_size
+    return I0TScorer(_encoder(EncodeOptions(model, **loading), version), **options)
 
 
 @lru_cache(maxsize=2)
-def _encoder(model: str, weights: str | None, state: object, precision: str, device: str, offline: bool) -> Encoder:
-    """Load an encoder; two are kept, so that two models can be used in turn."""
-    from i0tscore import encoders
-
-    return encoders.load_encoder(model, weights=weights, precision=precision, device=device, offline=offline)
-
-
-def _state(file: str | None) -> tuple[int, int] | None:
-    """What tells a file from an earlier one of that name."""
-    if file is None or not Path(file).is_file():
-        return None
-    found = Path(file).stat()
-    return found.st_mtime_ns, found.st_size
+def _encoder(options: EncodeOptions, version: tuple[int, int] | None) -> Encoder:
+    """Load an encoder. The cache holds two, so that two models can be used in turn."""
+    return RunEncoder(options, PREFIX).encoder
 
 
 def models_loaded() -> int:
-    """How many models this process, or the one it was forked from, has loaded by ``cached_scorer``."""
+    """Return how many models ``cached_scorer`` has loaded in this process or in the one it was forked from."""
     return _encoder.cache_info().misses
 
 
 def from_cell(cell: Any) -> Any:
-    """What a cell of an image column holds: an undecoded image's bytes or path, or the cell itself."""
+    """Return the bytes or path of an undecoded image in an image column, or any other cell as it is."""
     if isinstance(cell, dict):
         return cell["path"] if cell.get("bytes") is None else cell["bytes"]
     return cell
 
 
 def to_cell(image: Any) -> dict[str, Any]:
-    """An image as a cell of an image column, with the pixels it has.
+    """Return an image as a cell of an image column, with the same pixels.
 
-    Paths and the bytes of files stay as they are; anything else becomes a PNG, also where it says that it
-    comes from a JPEG file, since storing it as one again would change it.
+    Paths and the bytes of files stay as they are. Anything else becomes a PNG, even if it was read from a JPEG file,
+    since encoding it as JPEG again would change it.
 
     Raises:
-        ImageError: It is no kind of image that ``I0TScorer.score`` takes.
+        ImageError: The image is of no type that ``I0TScorer.score`` accepts.
     """
     from i0tscore.encoders.images import decode
 
@@ -90,9 +86,8 @@ def to_cell(image: Any) -> dict[str, Any]:
 
 
 def score_columns(result: Result, ids: Iterable[str]) -> dict[str, list[float | None]]:
-    """A result's scores by metric, one for each id; None where undefined or left out."""
-    places = {name: place for place, name in enumerate(result.ids)}
+    """Return a result's scores by metric, one per id; None where undefined or skipped."""
+    rows = {name: row for row, name in enumerate(result.ids)}
     return {
-        name: [at(metric.values, places[id_]) if id_ in places else None for id_ in ids]
-        for name, metric in result.items()
+        name: [at(metric.values, rows[id_]) if id_ in rows else None for id_ in ids] for name, metric in result.items()
     }

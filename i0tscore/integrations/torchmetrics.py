@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -16,12 +16,12 @@ from zlib import crc32
 
 import torch
 
-from i0tscore.encoders import load_encoder
+from i0tscore.encoders.encode import RunEncoder
 from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import MissingExtraError, UsageError
 from i0tscore.metrics.evaluate import NO_DIRECTION
+from i0tscore.metrics.metric import PREFIX, parse_metrics
 from i0tscore.metrics.metric import Metric as Formula
-from i0tscore.metrics.metric import parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
 
 try:
@@ -53,10 +53,9 @@ class _SharedEncoder:
     def on(self, device: torch.device) -> Encoder:
         """Return the encoder, moved to a device if it has a method ``to``."""
         if self._encoder is None:
-            model, given = str(self._options.model), self._options
-            loading: dict[str, Any] = {"weights": given.weights, "precision": given.precision, "offline": given.offline}
-            key = (model, *loading.values())
-            self._encoder = _LOADED.get(key) or load_encoder(model, device=str(device), **loading)
+            given = self._options
+            key = given.model, given.weights, given.precision, given.offline
+            self._encoder = _LOADED.get(key) or RunEncoder(replace(given, device=str(device)), PREFIX).encoder
             _LOADED[key] = self._encoder
         move = getattr(self._encoder, "to", None)
         if move is not None:
