@@ -120,9 +120,9 @@ def test_everything_that_cannot_be_scored_is_listed(coco, lite, tmp_path) -> Non
         scorer.compute_score(gts, {first: ["a", "b"], third: ["c"], "other": ["d"]})
     for part in (
         "4 images",
-        f"{first}: give a list of one caption, not ['a', 'b']",
-        f"{second}: give a list of one caption, not ()",
-        f"{third}: no image of this id in the mapping",
+        f"{first}: expected a list of one caption, got ['a', 'b']",
+        f"{second}: expected a list of one caption, got ()",
+        f"{third}: no image with this id in the mapping",
         "'other': among the captions",
     ):
         assert part in str(error.value)
@@ -130,9 +130,9 @@ def test_everything_that_cannot_be_scored_is_listed(coco, lite, tmp_path) -> Non
     elsewhere = CocoScorer("CLIPScore", tmp_path / "empty", annotations, model=lite)
     with pytest.raises(InputError, match=r"No image \".*\" in .*empty"):
         elsewhere.compute_score(annotations.imgToAnns, results.imgToAnns)
-    with pytest.raises(InputError, match=f"{first}: give a list of one caption, not None"):
+    with pytest.raises(InputError, match=f"{first}: expected a list of one caption, got None"):
         scorer.compute_score({first: []}, {first: None})
-    with pytest.raises(InputError, match="ids of captions are str, those of references int: make them alike"):
+    with pytest.raises(InputError, match="Expected ids of captions to be int like those of references, got str"):
         scorer.compute_score(gts, {str(first): ["a"]})
     with pytest.raises(InputError) as error:
         CocoScorer("CLIPScore", folder / "images", annotations, model=lite).compute_score({first: []}, {first: [""]})

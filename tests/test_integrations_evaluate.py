@@ -173,7 +173,7 @@ def test_what_is_wrong_is_said(metric, images):
     for given, words in [
         ({"predictions": CAPTIONS, "images": images[:2]}, "got 2 images and 3 captions"),
         ({"predictions": CAPTIONS, "images": images, "references": REFERENCES[:1]}, "1 references"),
-        ({"predictions": CAPTIONS, "images": None}, "give predictions="),
+        ({"predictions": CAPTIONS, "images": None}, "Expected predictions="),
         (
             {"predictions": ["A cat.", None, 3], "images": images},
             "prediction 1 is NoneType\nprediction 2 is int",

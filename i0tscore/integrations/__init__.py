@@ -1,5 +1,5 @@
-"""Adapters to what people already use: torchmetrics, trainers, Hugging Face, COCO scripts, Ray.
+"""Adapters to torchmetrics, trainers, Hugging Face, COCO scripts, and Ray.
 
-Each module stands on the public face of the package, needs no more than the extra it names, and is
-imported by itself: ``from i0tscore.integrations.torchmetrics import I0TScore``.
+Import each module by itself, ``from i0tscore.integrations.torchmetrics import I0TScore``; it needs only the extra that
+it names.
 """

@@ -1,15 +1,15 @@
-"""Metrics in the shape of pycocoevalcap's scorers, for COCO evaluation scripts."""
+"""Metrics with the interface of pycocoevalcap's scorers, for COCO evaluation scripts."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from i0tscore.encoders.encode import SKIP_HINT, listing
+from i0tscore.encoders.encode import listing
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import InputError, UsageError
 from i0tscore.metrics.evaluate import NO_DIRECTION
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from i0tscore.results import Result
 
 Captions = Mapping[Any, Sequence[Any]]
-"""For each image id its captions: strings, or dictionaries with ``caption`` as pycocotools has them."""
+"""Captions by image id: strings, or dictionaries with ``caption`` as in pycocotools."""
 
 
 class CocoScorer:
-    """A scorer with ``compute_score(gts, res)`` and ``method()``, as Bleu and Cider of pycocoevalcap are.
+    """A scorer with ``compute_score(gts, res)`` and ``method()``, like Bleu and Cider of pycocoevalcap.
 
     Args:
-        metric: A metric's name, or several, which then come as lists, like those of Bleu.
-        images: For each image id an image as ``I0TScorer.score`` takes it; or the folder of the images.
-        annotations: With a folder: a ``pycocotools.coco.COCO``, whose ``imgs[id]["file_name"]`` is the
-            image's name in the folder.
-        model: ``lite``, ``arch/tag`` of open_clip, or an ``Encoder``.
-        **options: Any others of ``I0TScorer``, such as ``statistics``; all but ``on_error``, since there
-            must be a score for each image.
+        metric: Name of a metric; or several names, for which ``compute_score`` returns lists, like Bleu.
+        images: For each image id an image as for ``I0TScorer.score``, or the folder of the images.
+        annotations: With a folder: a ``pycocotools.coco.COCO``, whose ``imgs[id]["file_name"]`` is the name of the
+            image in the folder.
+        model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
+        **options: Other arguments of ``I0TScorer``, such as ``statistics``, except ``on_error``: every image must have
+            a score.
 
     Attributes:
-        names: The metrics' names.
-        result: Of the last ``compute_score``, with intervals and signatures; None before.
+        names: Names of the metrics.
+        result: Result of the last ``compute_score``, with intervals and signatures; None before.
 
     Raises:
-        UsageError: An unknown metric or option value, or a folder without annotations.
-        InputError: There is no such folder.
+        UsageError: A metric or option value is unknown, or a folder comes without annotations.
+        InputError: The folder does not exist.
 
     Example:
         >>> import numpy as np
@@ -66,70 +66,69 @@ class CocoScorer:
     ) -> None:
         if (annotations is None) != isinstance(images, Mapping):
             raise UsageError(
-                "give a mapping from image ids to images, or a folder and its annotations as a COCO object"
+                "Expected a mapping from image ids to images, or a folder with its annotations as a COCO object."
             )
         self._metrics = parse_metrics(metric)
         self._single = isinstance(metric, str | Metric)
         self._images = images if isinstance(images, Mapping) else ImageFolder(Path(images))
         self._annotations = annotations
-        self._scorer = I0TScorer(model, metrics=self._metrics, on_error="raise", **options)
+        # Skips, so that one error can list all problems; see compute_score.
+        self._scorer = I0TScorer(model, metrics=self._metrics, on_error="skip", **options)
         self.names = [str(one) for one in self._metrics]
         self.result: Result | None = None
 
     def method(self) -> str:
-        """The names of the metrics."""
+        """Return the names of the metrics."""
         return ", ".join(self.names)
 
     def compute_score(self, gts: Captions, res: Captions) -> tuple[Any, Any]:
-        """Score one caption for each image.
+        """Score one caption per image.
 
-        Captions should be as they were written: pycocoevalcap's tokenizer drops the punctuation, which
-        models see.
+        Pass captions as they were written. The tokenizer of pycocoevalcap removes punctuation, which models see.
 
         Args:
-            gts: For each image id its references; they may be empty unless a metric needs them.
-            res: For each image id a list of the one caption to be scored.
+            gts: References by image id; they may be empty unless a metric needs them.
+            res: For each image id a list with the caption to score.
 
         Returns:
-            The mean and the scores (n,), float64, in the order of ``gts``; lists of both if several
-            metrics were asked for. What is undefined is NaN, with a warning that says why.
+            The mean and the scores (n,), float64, in the order of ``gts``; lists of both if several metrics were given.
+            Undefined scores are NaN, with a warning that gives the reason.
 
         Raises:
-            InputError: The ids differ, an image has not one caption or cannot be found, or a needed
-                reference is missing; with all of the problems.
-            StatisticsError: See ``I0TScorer.score``.
+            InputError: The ids differ, an image does not have exactly one caption or cannot be read, or a reference
+                that a metric needs is missing; the message lists all such problems.
+            StatisticsError: As for ``I0TScorer.score``.
         """
-        captions, images = self._checked(gts, res)
+        captions, images = self._captions_and_images(gts, res)
         references = None
         if any(metric.needs_references for metric in self._metrics):
             references = [[_text(item) for item in items] for items in gts.values()]
-        ids = [str(identifier) for identifier in gts]
-        try:
-            self.result = self._scorer.score(images, captions, references, ids)
-        except InputError as error:
-            raise InputError(str(error).removesuffix(f"\n{SKIP_HINT}")) from error
+        run = self._scorer.encode(images, captions, references, [str(identifier) for identifier in gts])
+        if run.skipped:
+            raise InputError(listing([f"{skipped.id}: {skipped.reason}" for skipped in run.skipped]))
+        self.result = self._scorer.evaluate(run)
         means, scores = [], []
         for name, metric in self.result.items():
             undefined = int(np.isnan(metric.values).sum())
             if undefined:
-                message = f"{name}: {undefined} of {len(ids)} captions have {NO_DIRECTION}"
+                message = f"{name}: {undefined} of {len(captions)} captions have {NO_DIRECTION}"
                 warnings.warn(message, UserWarning, stacklevel=2)
             means.append(float("nan") if metric.mean is None else metric.mean)
             scores.append(metric.values)
         return (means[0], scores[0]) if self._single else (means, scores)
 
-    def _checked(self, gts: Captions, res: Captions) -> tuple[list[str], list[Any]]:
-        """Captions and images in the order of ``gts``."""
-        others = [identifier for identifier in res if identifier not in gts]
-        if others and {str(identifier) for identifier in others} <= {str(identifier) for identifier in gts}:
-            kinds = (type(next(iter(ids))).__name__ for ids in (others, gts))
-            raise InputError("ids of captions are {}, those of references {}: make them alike".format(*kinds))
-        problems = [f"{identifier!r}: among the captions, not the references" for identifier in others]
+    def _captions_and_images(self, gts: Captions, res: Captions) -> tuple[list[str], list[Any]]:
+        """Return captions and images in the order of ``gts``."""
+        extra = [identifier for identifier in res if identifier not in gts]
+        if extra and {str(identifier) for identifier in extra} <= {str(identifier) for identifier in gts}:
+            types = [type(next(iter(ids))).__name__ for ids in (gts, extra)]
+            raise InputError(f"Expected ids of captions to be {types[0]} like those of references, got {types[1]}.")
+        problems = [f"{identifier!r}: among the captions, but not among the references" for identifier in extra]
         captions, images = [], []
         for identifier in gts:
             found = res.get(identifier, ())
             if found is None or isinstance(found, str) or len(found) != 1:
-                problems.append(f"{identifier!r}: give a list of one caption, not {found!r}")
+                problems.append(f"{identifier!r}: expected a list of one caption, got {found!r}")
                 continue
             captions.append(_text(found[0]))
             try:
@@ -137,20 +136,20 @@ class CocoScorer:
             except UnusableError as error:
                 problems.append(f"{identifier!r}: {error}")
         if problems:
-            raise InputError(f"{len(problems)} images cannot be scored\n{listing(problems)}")
+            raise InputError(f"{len(problems)} images cannot be scored:\n{listing(problems)}")
         return captions, images
 
-    def _image(self, identifier: Hashable) -> Any:
+    def _image(self, identifier: Any) -> Any:
         if isinstance(self._images, ImageFolder):
             entry = self._annotations.imgs.get(identifier)
             if entry is None:
-                raise UnusableError("no image of this id in the annotations")
+                raise UnusableError("no image with this id in the annotations")
             return self._images.find(entry["file_name"])
         if identifier not in self._images:
-            raise UnusableError("no image of this id in the mapping")
+            raise UnusableError("no image with this id in the mapping")
         return self._images[identifier]
 
 
 def _text(item: Any) -> Any:
-    """A caption from an annotation of pycocotools, or as it is."""
+    """Return the caption of a pycocotools annotation, or a caption as it is."""
     return item["caption"] if isinstance(item, Mapping) else item

@@ -1,7 +1,7 @@
-"""The metric's module for Hugging Face evaluate, and where it is.
+"""The path of the metric for Hugging Face evaluate.
 
-The folder ``i0tscore`` beside this file is no package: evaluate loads a copy of its script, and the folder
-as a whole is what a Space on the hub holds.
+The folder ``i0tscore`` next to this file is not a package: evaluate loads a copy of its script, and the whole folder is
+the content of a Space on the hub.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def path() -> str:
-    """The folder to give to ``evaluate.load``, or to upload as a Space.
+    """Return the folder to pass to ``evaluate.load`` or to upload as a Space.
 
     Example:
         >>> Path(path(), "i0tscore.py").is_file()

@@ -1,15 +1,15 @@
-"""The page of the metric's Space."""
+"""The page of the metric's Space on the hub."""
 
 import sys
 
-# The folder of this file holds i0tscore.py, which would hide the installed package.
+# i0tscore.py in the folder of this file would shadow the installed package.
 folder = sys.path.pop(0)
 import i0tscore.integrations.evaluate  # noqa: E402
 
-sys.path.insert(0, folder)  # where the widget looks for README.md
+sys.path.insert(0, folder)  # the widget looks for README.md here
 
 import evaluate  # noqa: E402
 from evaluate.utils import launch_gradio_widget  # noqa: E402
 
-# The model whose statistics are shipped: one pair is enough.
+# A single pair can be scored, since statistics are shipped for this model.
 launch_gradio_widget(evaluate.load(i0tscore.integrations.evaluate.path(), model="lite"))

@@ -1,7 +1,7 @@
-"""I0TScore, CLIPScore and their forms with references as a metric of Hugging Face evaluate.
+"""I0TScore, CLIPScore, and their variants with references as a metric for Hugging Face evaluate.
 
-evaluate copies this file alone and finds its imports line by line: it reads no file beside it, imports one
-package a line, and leaves the work to the installed package.
+evaluate copies only this file and finds its imports line by line. Therefore the file reads no other file, imports one
+package per line, and leaves the work to the installed package.
 """
 
 from __future__ import annotations
@@ -18,30 +18,28 @@ from i0tscore.errors import InputError
 from i0tscore.integrations.huggingface import cached_scorer, from_cell, score_columns, to_cell
 
 _DESCRIPTION = """
-How well captions fit images. I0TScore (An et al., ACL 2025) is the cosine of an image and a caption after the
-gap between the two modalities has been taken out of CLIP's embeddings: about 0 for a caption of some other
-image, at most 1. CLIPScore (Hessel et al., EMNLP 2021) comes from the same encoding, and so do RefI0TScore
-and RefCLIPScore where references are given.
+Scores how well captions fit images. I0TScore (An et al., ACL 2025) is the cosine similarity of an image and a caption
+after removing the modality gap from CLIP's embeddings: about 0 for a mismatched caption, at most 1. CLIPScore (Hessel
+et al., EMNLP 2021) is computed from the same encoding, and with references so are RefI0TScore and RefCLIPScore.
 """
 
 _INPUTS = """
 Args:
     predictions (list of str): The captions.
-    images (list): For each caption its image: a path (cheapest), the bytes of a file, a PIL image or a uint8
-        array (H, W, 3).
-    references (list of list of str, optional): For each caption its references, or one as a string.
-    per_sample (bool): Whether to return every caption's scores, too.
-    **options: What i0tscore.I0TScorer takes: model, weights, statistics, metrics, preset, confidence, ...
-        evaluate.load takes them as well, except seed and cache_dir, which mean something else there.
+    images (list): For each caption a path (fastest), the bytes of a file, a PIL image, or a uint8 array (H, W, 3).
+    references (list of list of str, optional): For each caption a list of references, or one as a string.
+    per_sample (bool): Whether to also return the scores of every caption.
+    **options: Arguments of i0tscore.I0TScorer: model, weights, statistics, metrics, preset, confidence, ...
+        evaluate.load accepts them as well, except seed and cache_dir, which it uses itself.
 
 Returns:
-    A dict, in which what is undefined is None:
-    n (int): How many captions were scored.
+    A dict, in which undefined values are None:
+    n (int): Number of scored captions.
     I0TScore, CLIPScore, ... (float): The mean.
-    I0TScore_interval, ... (list of two floats): A bootstrap interval of the mean.
-    I0TScore_signature, ... (str): How the number was made; compare only numbers of one signature.
-    I0TScore_values, ... (list of floats): With per_sample, one number a caption.
-    skipped (list of dicts): With on_error="skip", position ("id") and reason of what was left out.
+    I0TScore_interval, ... (list of two floats): Bootstrap interval of the mean.
+    I0TScore_signature, ... (str): How the number was computed; only compare numbers with the same signature.
+    I0TScore_values, ... (list of floats): With per_sample, one number per caption.
+    skipped (list of dicts): With on_error="skip", the position ("id") and reason of each skipped caption.
 
 Example:
     >>> metric = evaluate.load(i0tscore.integrations.evaluate.path(), model="lite")
@@ -50,7 +48,7 @@ Example:
 
 
 class I0tscore(evaluate.Metric):  # type: ignore[misc]
-    """The metric, spelled so that evaluate registers it as ``i0tscore``."""
+    """The metric; evaluate derives the name ``i0tscore`` from the name of the class."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         own = signature(evaluate.Metric.__init__).parameters
@@ -83,17 +81,17 @@ class I0tscore(evaluate.Metric):  # type: ignore[misc]
         references: Iterable[Sequence[str] | str] | None = None,
         images: Iterable[Any] | None = None,
     ) -> None:
-        """Add captions with their images, and with references or without.
+        """Add captions with their images and, optionally, references.
 
         Raises:
-            InputError: Something is missing or of another type, or the numbers differ.
+            InputError: Captions or images are missing or of a wrong type, or the numbers differ.
         """
         if predictions is None or images is None:
-            raise InputError("give predictions=, the captions, and images=, one for each")
+            raise InputError("Expected predictions=, the captions, and images=, one per caption.")
         captions, cells = strings(predictions, "predictions"), [to_cell(i) for i in strings(images, "images")]
         wrong = [f"prediction {i} is {type(c).__name__}" for i, c in enumerate(captions) if not isinstance(c, str)]
         if wrong:
-            raise InputError(f"{listing(wrong)}\nwhere captions must be strings")
+            raise InputError(f"Expected captions to be strings:\n{listing(wrong)}")
         if references is None:
             lists: list[list[str]] = [[] for _ in captions]
         else:
@@ -108,7 +106,7 @@ class I0tscore(evaluate.Metric):  # type: ignore[misc]
         reference: Sequence[str] | str | None = None,
         images: Any = None,
     ) -> None:
-        """Add one caption with its image, which is named ``images`` here, too, as the column is."""
+        """Add one caption with its image; the argument has the name of the column, ``images``."""
         self.add_batch(
             predictions=None if prediction is None else [prediction],
             references=None if reference is None else [reference],
