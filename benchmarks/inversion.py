@@ -30,7 +30,7 @@ from i0tscore.encoders import load_encoder
 from i0tscore.encoders.open_clip_models import quiet
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.inversion import Inverted, invert_images
-from i0tscore.inversion.descent import cosine_losses, initialize
+from i0tscore.inversion.invert import cosine_losses, initialize
 
 ARCHITECTURE = "ViT-B-32"
 PLACE = 4

@@ -20,8 +20,7 @@ from i0tscore.encoders.pseudo_inputs import cache_prompt
 from i0tscore.encoders.text import TextTower
 from i0tscore.errors import InputError, ModelError, SampleFileError, UsageError
 from i0tscore.inversion import Inverted, invert_captions, invert_images
-from i0tscore.inversion.descent import cosine_losses, initialize
-from i0tscore.inversion.invert import insert_pseudo_tokens
+from i0tscore.inversion.invert import cosine_losses, initialize, insert_pseudo_tokens
 from i0tscore.samples.embeddings import read_embeddings
 from studies.flickr8k import read_split
 

@@ -10,8 +10,7 @@ import pytest
 from i0tscore.errors import InputError, SampleFileError
 from i0tscore.inversion import Inverted
 from i0tscore.inversion.inverted import InversionConfig
-from i0tscore.inversion.retrieval import report_retrieval
-from i0tscore.inversion.search import Collection, Items, Search
+from i0tscore.inversion.retrieval import Collection, Items, Search, report_retrieval
 from i0tscore.samples.labeled import (
     LabeledItem,
     is_label_folder,

@@ -25,7 +25,7 @@ from i0tscore.errors import UsageError
 if TYPE_CHECKING:
     from i0tscore.encoders.encode import RunEncoder
     from i0tscore.inversion import Inverted
-    from i0tscore.inversion.search import Collection, Items, Kind, Search
+    from i0tscore.inversion.retrieval import Collection, Items, Kind, Search
     from i0tscore.samples import Skipped
 
 INVERTS = {"oti": "image", "ovi": "text"}
@@ -171,8 +171,7 @@ def retrieve(
     inversion.check(searching.task)
 
     from i0tscore.gap import Standardizer
-    from i0tscore.inversion.retrieval import report_retrieval
-    from i0tscore.inversion.search import TASKS, Search
+    from i0tscore.inversion.retrieval import TASKS, Search, report_retrieval
     from i0tscore.metrics.metric import PRESETS
     from i0tscore.metrics.statistics_choice import checked_statistics
     from i0tscore.render.report_views import retrieval_csv, retrieval_document
@@ -188,12 +187,12 @@ def retrieve(
     search = Search.of(searching.task, queries, gallery, count=searching.queries, seed=intervals.seed)
     # Given embeddings were not computed by the model, even if it inverts them.
     encoding = [field for part in encoder.signature_fields for field in part]
-    encoding = encoding or list(embeddings_fields(queries.vectors, gallery.vectors))
+    encoding = encoding or list(embeddings_fields(queries.contents, gallery.contents))
     encoding += [("template", searching.template)] if any(prompts) else []
     statistics = None
     if standardizers:
         fingerprint = encoder.used_fingerprint if inversion.invert is None else encoder.encoder.fingerprint
-        statistics, remarks = checked_statistics(searching.statistics, fingerprint, prefix, gallery.vectors.shape[1])
+        statistics, remarks = checked_statistics(searching.statistics, fingerprint, prefix, gallery.contents.shape[1])
         notes += remarks
     for standardizer in standardizers:  # before inversion, which takes long
         search.check(standardizer, statistics)
@@ -216,7 +215,7 @@ def _read(
     inputs: InputOptions, searching: SearchOptions, model: ModelOptions | None
 ) -> tuple[tuple[Collection, Collection], list[Skipped], list[str]]:
     """Return the collections of queries and gallery, which may be the same, what was skipped, and notes."""
-    from i0tscore.inversion.search import Collection
+    from i0tscore.inversion.retrieval import Collection
     from i0tscore.samples.labeled import is_label_folder, read_label_folder, read_labeled_table
 
     label, paths = searching.label, [path for path in (inputs.captions, searching.gallery) if path is not None]
@@ -267,7 +266,7 @@ def _embed(
     embedded: dict[tuple[Collection, Kind], Items] = {}
     for collection, kind in sides:
         if (collection, kind) not in embedded:
-            embedded[collection, kind], failed = collection.side(kind).embedded(encoder.embed, skip=skip)
+            embedded[collection, kind], failed = collection.embed(kind, encoder.embed, skip=skip)
             skipped += failed
     return [embedded[side] for side in sides]
 
@@ -289,9 +288,9 @@ def _invert(search: Search, options: InversionOptions, encoder: RunEncoder, mode
         "steps": options.steps or STEPS[options.invert],
     }
     if options.invert == "oti":
-        inverted = invert_images(encoder.encoder, items.vectors, tokens=options.pseudo_inputs, **settings)
+        inverted = invert_images(encoder.encoder, items.contents, tokens=options.pseudo_inputs, **settings)
     else:
-        inverted = invert_captions(encoder.encoder, items.vectors, patches=options.pseudo_inputs, **settings)
+        inverted = invert_captions(encoder.encoder, items.contents, patches=options.pseudo_inputs, **settings)
     if options.save is not None:
         inverted.save(options.save)
     return inverted

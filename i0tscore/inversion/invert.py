@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch.nn import functional
 from tqdm import tqdm
 
 from i0tscore.encoders.base import Encoder, PseudoPatchEncoder, PseudoTokenEncoder, Tokens
 from i0tscore.encoders.loop import batches, check_positive
 from i0tscore.errors import InputError, ModelError, UsageError
-from i0tscore.inversion.descent import descend, initialize
 from i0tscore.inversion.inverted import InversionConfig, Inverted, read_batches, save_batch
 
 TEMPLATE = "a photo of {}"
-SEED = 42
 PAPER_INPUTS = {
     "ViT-B-32-quickgelu/openai": (1, 1),
     "ViT-L-14-quickgelu/openai": (1, 4),
@@ -34,24 +35,48 @@ _PLACEHOLDERS = ("£", "*", "x")
 """Words to put in place of pseudo-tokens; the first that is a single token is used."""
 _PREVIEW = 5
 """Number of ids or rows in a message."""
+_DEVIATION = 0.02
+"""Standard deviation of the initial pseudo-inputs, whose mean is 0."""
+_PROGRESS = 1e-4
+"""Decrease of the loss that counts as progress for ``patience``."""
+
+
+class InvertOptions(TypedDict, total=False):
+    """Options of both inversions.
+
+    Attributes:
+        ids: Distinct ids of the items; their positions by default. The initial pseudo-inputs of an item depend on
+            ``seed`` and its id, so its result does not depend on the other items.
+        lr: Learning rate of AdamW, 0.02 by default.
+        weight_decay: Weight decay of AdamW, 0.01 by default.
+        batch_size: Number of items to invert at a time, 64 by default.
+        seed: Seed of the initial pseudo-inputs, 42 by default.
+        eval_steps: Increasing numbers of updates after which to record losses and vectors; 0 is the start.
+        patience: Stop an item when its loss has not decreased by 1e-4 within this many updates, and return its
+            best vector. By default, every item gets all updates and its last vector, as in the paper.
+        progress: Whether to show a progress bar on stderr.
+        resume: Folder of finished batches, from which an interrupted run resumes.
+    """
+
+    ids: Sequence[str] | None
+    lr: float
+    weight_decay: float
+    batch_size: int
+    seed: int
+    eval_steps: Collection[int]
+    patience: int | None
+    progress: bool
+    resume: str | Path | None
 
 
 def invert_images(
     encoder: Encoder,
     image_vectors: ArrayLike,
     *,
-    ids: Sequence[str] | None = None,
     tokens: int | None = None,
     template: str = TEMPLATE,
     steps: int = 150,
-    lr: float = 2e-2,
-    weight_decay: float = 0.01,
-    batch_size: int = 64,
-    seed: int = SEED,
-    eval_steps: Collection[int] = (),
-    patience: int | None = None,
-    progress: bool = False,
-    resume: str | Path | None = None,
+    **options: Unpack[InvertOptions],
 ) -> Inverted:
     """Find a prompt for each image whose text features match the image embedding (OTI).
 
@@ -61,20 +86,10 @@ def invert_images(
     Args:
         encoder: The encoder that computed the embeddings; a ``PseudoTokenEncoder``.
         image_vectors: Image embeddings (n, d), not necessarily normalized.
-        ids: Distinct ids of the images; their positions by default. The initial pseudo-tokens of an image
-            depend on ``seed`` and its id, so its result does not depend on the other images.
         tokens: Number of pseudo-tokens (R); by default the paper's for the model, else 1.
         template: The prompt, with ``{}`` in place of the pseudo-tokens.
         steps: Number of updates.
-        lr: Learning rate of AdamW.
-        weight_decay: Weight decay of AdamW.
-        batch_size: Number of images to invert at a time.
-        seed: Seed of the initial pseudo-tokens.
-        eval_steps: Increasing numbers of updates after which to record losses and vectors; 0 is the start.
-        patience: Stop an image when its loss has not decreased by 1e-4 within this many updates, and return its
-            best vector. By default, every image gets all updates and its last vector, as in the paper.
-        progress: Whether to show a progress bar on stderr.
-        resume: Folder of finished batches, from which an interrupted run resumes.
+        **options: See ``InvertOptions``.
 
     Returns:
         The inverted features, which lie in the region of the captions.
@@ -97,30 +112,20 @@ def invert_images(
     """
     if not isinstance(encoder, PseudoTokenEncoder):
         raise _unsupported(encoder, "pseudo-tokens", PseudoTokenEncoder)
-    model = encoder.fingerprint
-    count = PAPER_INPUTS.get(model.name, (1, 1))[0] if tokens is None else tokens
+    count = PAPER_INPUTS.get(encoder.fingerprint.name, (1, 1))[0] if tokens is None else tokens
     check_positive(tokens=count)
     tower = encoder.prompt_tower(*insert_pseudo_tokens(encoder, template, count))
-    optimization = (steps, lr, weight_decay, seed, tuple(eval_steps), patience)
-    config = InversionConfig("oti", model.name, model.space, model.precision, count, template, *optimization)
-    return _invert(encoder, config, tower, encoder.token_width, image_vectors, ids, batch_size, progress, resume)
+    config = ("oti", count, template, steps)
+    return _invert(encoder, tower, encoder.token_width, image_vectors, config, **options)
 
 
 def invert_captions(
     encoder: Encoder,
     caption_vectors: ArrayLike,
     *,
-    ids: Sequence[str] | None = None,
     patches: int | None = None,
     steps: int = 1000,
-    lr: float = 2e-2,
-    weight_decay: float = 0.01,
-    batch_size: int = 64,
-    seed: int = SEED,
-    eval_steps: Collection[int] = (),
-    patience: int | None = None,
-    progress: bool = False,
-    resume: str | Path | None = None,
+    **options: Unpack[InvertOptions],
 ) -> Inverted:
     """Find a pseudo-image for each caption whose features match the caption embedding (OVI).
 
@@ -131,17 +136,9 @@ def invert_captions(
     Args:
         encoder: The encoder that computed the embeddings; a ``PseudoPatchEncoder``.
         caption_vectors: Caption embeddings (n, d), not necessarily normalized.
-        ids: See ``invert_images``.
         patches: Number of pseudo-patches (P); by default the paper's for the model, else 1.
         steps: Number of updates.
-        lr: See ``invert_images``.
-        weight_decay: See ``invert_images``.
-        batch_size: See ``invert_images``.
-        seed: See ``invert_images``.
-        eval_steps: See ``invert_images``.
-        patience: See ``invert_images``.
-        progress: See ``invert_images``.
-        resume: See ``invert_images``.
+        **options: See ``InvertOptions``.
 
     Returns:
         The inverted features, which lie in the region of the images.
@@ -156,25 +153,17 @@ def invert_captions(
     """
     if not isinstance(encoder, PseudoPatchEncoder):
         raise _unsupported(encoder, "pseudo-patches", PseudoPatchEncoder)
-    model = encoder.fingerprint
-    count = PAPER_INPUTS.get(model.name, (1, 1))[1] if patches is None else patches
+    count = PAPER_INPUTS.get(encoder.fingerprint.name, (1, 1))[1] if patches is None else patches
     check_positive(patches=count)
     rows, columns = encoder.patch_grid
     if count > rows * columns:
         raise UsageError(f"Expected at most {rows * columns} patches, the size of the grid, got {count}.")
-    optimization = (steps, lr, weight_decay, seed, tuple(eval_steps), patience)
-    config = InversionConfig("ovi", model.name, model.space, model.precision, count, encoder.patch_stage, *optimization)
-    tower = encoder.patch_tower(count)
-    return _invert(encoder, config, tower, encoder.patch_width, caption_vectors, ids, batch_size, progress, resume)
+    config = ("ovi", count, encoder.patch_stage, steps)
+    return _invert(encoder, encoder.patch_tower(count), encoder.patch_width, caption_vectors, config, **options)
 
 
 def insert_pseudo_tokens(encoder: Encoder, template: str, count: int) -> tuple[Tokens, int]:
     """Tokenize a template with placeholders for pseudo-tokens.
-
-    Args:
-        encoder: Encoder that tokenizes.
-        template: A text with one ``{}``.
-        count: Number of pseudo-tokens to insert there.
 
     Returns:
         The tokens, and the id of the placeholder, which occurs ``count`` times.
@@ -212,59 +201,51 @@ def insert_pseudo_tokens(encoder: Encoder, template: str, count: int) -> tuple[T
 
 def _invert(
     encoder: PseudoTokenEncoder | PseudoPatchEncoder,
-    config: InversionConfig,
     tower: Callable[[torch.Tensor], torch.Tensor],
     width: int,
     vectors: ArrayLike,
-    ids: Sequence[str] | None,
-    batch_size: int,
-    progress: bool,
-    resume: str | Path | None,
+    settings: tuple[str, int, str, int],
+    *,
+    ids: Sequence[str] | None = None,
+    batch_size: int = 64,
+    progress: bool = False,
+    resume: str | Path | None = None,
+    **optimization: Any,
 ) -> Inverted:
     """Invert all items in batches, with a tower of pseudo-inputs (n, inputs, width)."""
+    method, inputs, entry, steps = settings
     check_positive(batch_size=batch_size)
-    _check_config(config)
-    targets = _unit_targets(vectors, encoder.dimension, config.model)
-    names = tuple(str(i) for i in range(len(targets))) if ids is None else tuple(ids)
-    _check_ids(names, len(targets))
+    model = encoder.fingerprint
+    config = InversionConfig(method, model.name, model.space, model.precision, inputs, entry, steps, **optimization)
+    names, targets = _check_items(vectors, ids, encoder.dimension, model.name)
     folder = None if resume is None else Path(resume)
     finished = [] if folder is None else read_batches(folder, names, targets, config)
     done = {name for batch in finished for name in batch.ids}
     remaining = [row for row, name in enumerate(names) if name not in done]
-    total = len(remaining) * config.steps
+    total = len(remaining) * steps
     with tqdm(total=total, desc="inverting", unit=" steps", file=sys.stderr, disable=not progress) as bar:
         for count, rows in enumerate(batches(remaining, batch_size), 1):
-            chosen = [names[row] for row in rows]
+            chosen = tuple(names[row] for row in rows)
             start = initialize(chosen, width, config).to(encoder.device)
             goal = torch.from_numpy(targets[rows]).to(encoder.device)
-            batch = descend(tower, start, goal, chosen, config, partial(bar.update, len(rows)))
+            batch = _descend(tower, start, goal, chosen, config, partial(bar.update, len(rows)))
             if not np.isfinite(batch.losses).all():
                 raise ModelError(
-                    f"The features of {config.model} ({config.precision}) became infinite or NaN during inversion. "
+                    f"The features of {model.name} ({model.precision}) became infinite or NaN during inversion. "
                     "Use precision fp32, or a smaller lr."
                 )
             finished.append(batch)
             if folder is not None:
                 save_batch(batch, folder)
             # A batch that stopped early has skipped steps.
-            bar.update(min(count * batch_size, len(remaining)) * config.steps - bar.n)
+            bar.update(min(count * batch_size, len(remaining)) * steps - bar.n)
     return Inverted.join(finished, names)
 
 
-def _check_config(config: InversionConfig) -> None:
-    check_positive(steps=config.steps)
-    if config.patience is not None:
-        check_positive(patience=config.patience)
-    if config.lr <= 0 or config.weight_decay < 0:
-        raise UsageError(f"Expected lr > 0 and weight_decay >= 0, got {config.lr:g} and {config.weight_decay:g}.")
-    outside = [step for step in config.eval_steps if not 0 <= step <= config.steps]
-    if outside or list(config.eval_steps) != sorted(set(config.eval_steps)):
-        raise UsageError(
-            f"Expected eval_steps to increase and to be between 0 and {config.steps}, got {list(config.eval_steps)}."
-        )
-
-
-def _unit_targets(vectors: ArrayLike, dimension: int, model: str) -> NDArray[np.float32]:
+def _check_items(
+    vectors: ArrayLike, ids: Sequence[str] | None, dimension: int, model: str
+) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """Return the ids and the unit targets (n, d)."""
     values = np.asarray(vectors)
     if values.ndim != 2 or not len(values) or values.shape[1] != dimension:
         raise InputError(
@@ -277,17 +258,91 @@ def _unit_targets(vectors: ArrayLike, dimension: int, model: str) -> NDArray[np.
     if len(bad):
         preview = ", ".join(map(str, bad[:_PREVIEW]))
         raise InputError(f"{len(bad)} embeddings are zero, infinite or NaN (rows {preview}). Encode them again.")
-    unit: NDArray[np.float32] = (exact / norms[:, None]).astype(np.float32)
-    return unit
-
-
-def _check_ids(ids: tuple[str, ...], n: int) -> None:
-    if len(ids) != n:
-        raise InputError(f"Expected {n} ids, one per embedding, got {len(ids)}.")
-    repeated = [name for name, count in Counter(ids).items() if count > 1]
+    names = tuple(map(str, range(len(values)))) if ids is None else tuple(ids)
+    if len(names) != len(values):
+        raise InputError(f"Expected {len(values)} ids, one per embedding, got {len(names)}.")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         preview = ", ".join(repeated[:_PREVIEW])
         raise InputError(f"{len(repeated)} ids occur more than once ({preview}). Make them distinct.")
+    return names, (exact / norms[:, None]).astype(np.float32)
+
+
+def initialize(ids: Sequence[str], width: int, config: InversionConfig) -> torch.Tensor:
+    """Sample the initial pseudo-inputs of each item from the seed and its id alone.
+
+    Returns:
+        Float32 (n, inputs, width), from N(0, 0.02²).
+    """
+    items = []
+    for name in ids:
+        digest = hashlib.sha256(f"{config.seed} {name}".encode("utf-8", "surrogatepass")).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+        items.append(torch.randn(config.inputs, width, generator=generator))
+    return _DEVIATION * torch.stack(items)
+
+
+def cosine_losses(features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalize features (n, d) and compute 1 − cosine with their unit targets (n, d).
+
+    Returns:
+        The unit features (n, d) and the losses (n,), in the dtype of the targets.
+    """
+    unit = functional.normalize(features.to(targets.dtype), dim=-1)
+    return unit, 1 - (unit * targets).sum(dim=-1)
+
+
+def _descend(
+    tower: Callable[[torch.Tensor], torch.Tensor],
+    start: torch.Tensor,
+    targets: torch.Tensor,
+    ids: tuple[str, ...],
+    config: InversionConfig,
+    on_step: Callable[[], object],
+) -> Inverted:
+    """Optimize the pseudo-inputs of one batch with AdamW, each item independently; call ``on_step`` after each update.
+
+    The losses are summed, not averaged, so the gradient of an item does not depend on the batch size. They are
+    not finite if the features become infinite or NaN.
+    """
+    inputs = start.clone().requires_grad_()
+    optimizer = torch.optim.AdamW([inputs], lr=config.lr, weight_decay=config.weight_decay)
+    n, k, device = len(targets), len(config.eval_steps), targets.device
+    vectors, losses = torch.zeros_like(targets), torch.full((n,), torch.inf, dtype=targets.dtype, device=device)
+    updates = torch.zeros(n, dtype=torch.long, device=device)
+    running = torch.ones(n, dtype=torch.bool, device=device)
+    eval_losses, eval_vectors = torch.zeros(n, k), torch.zeros(n, k, targets.shape[1])
+    evaluated = 0
+    for step in range(config.steps + 1):
+        with torch.set_grad_enabled(step < config.steps):
+            features, current = cosine_losses(tower(inputs), targets)
+        unit, loss = features.detach(), current.detach()
+        if evaluated < k and step == config.eval_steps[evaluated]:
+            # Items that have stopped keep their result.
+            eval_losses[:, evaluated] = torch.where(running, loss, losses)
+            eval_vectors[:, evaluated] = torch.where(running[:, None], unit, vectors)
+            evaluated += 1
+        better = running if config.patience is None else running & (loss < losses - _PROGRESS)
+        vectors = torch.where(better[:, None], unit, vectors)
+        losses = torch.where(better, loss, losses)
+        updates = torch.where(better, step, updates)
+        if config.patience is not None:
+            running = running & (step - updates < config.patience)
+        if step == config.steps or not running.any():
+            break
+        (inputs.grad,) = torch.autograd.grad(current.sum(), inputs)
+        optimizer.step()
+        on_step()
+    eval_losses[:, evaluated:], eval_vectors[:, evaluated:] = losses[:, None], vectors[:, None]
+    return Inverted(
+        ids,
+        vectors=vectors.float().cpu().numpy(),
+        losses=losses.float().cpu().numpy(),
+        updates=updates.cpu().numpy(),
+        eval_losses=eval_losses.numpy(),
+        eval_vectors=eval_vectors.numpy(),
+        config=config,
+    )
 
 
 def _unsupported(encoder: Encoder, inputs: str, protocol: type) -> ModelError:

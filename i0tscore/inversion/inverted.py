@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from i0tscore.encoders.loop import check_positive
 from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.files import replace_file
 
@@ -56,11 +57,23 @@ class InversionConfig:
     inputs: int
     entry: str
     steps: int
-    lr: float
-    weight_decay: float
-    seed: int
+    lr: float = 2e-2
+    weight_decay: float = 0.01
+    seed: int = 42
     eval_steps: tuple[int, ...] = ()
     patience: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges, and convert ``eval_steps`` to a tuple."""
+        object.__setattr__(self, "eval_steps", tuple(self.eval_steps))
+        check_positive(steps=self.steps, **({} if self.patience is None else {"patience": self.patience}))
+        if self.lr <= 0 or self.weight_decay < 0:
+            raise UsageError(f"Expected lr > 0 and weight_decay >= 0, got {self.lr:g} and {self.weight_decay:g}.")
+        outside = [step for step in self.eval_steps if not 0 <= step <= self.steps]
+        if outside or list(self.eval_steps) != sorted(set(self.eval_steps)):
+            raise UsageError(
+                f"Expected eval_steps to increase and to be between 0 and {self.steps}, got {list(self.eval_steps)}."
+            )
 
     @property
     def fields(self) -> tuple[tuple[str, str], ...]:
@@ -76,7 +89,7 @@ class InversionConfig:
             ("lr", f"{self.lr:g}"),
             ("wd", f"{self.weight_decay:g}"),
             ("seed", str(self.seed)),
-            ("patience", "no" if self.patience is None else str(self.patience)),
+            ("patience", str(self.patience or "no")),
         )
 
     @property
@@ -141,7 +154,7 @@ class Inverted:
                 if header["schema"] != SCHEMA:
                     raise ValueError(f"expected schema {SCHEMA!r}, got {header['schema']!r}")
                 settings = header["settings"]
-                config = InversionConfig(eval_steps=tuple(settings.pop("curve")), **settings)
+                config = InversionConfig(eval_steps=settings.pop("curve"), **settings)
                 arrays = {name: file.get_tensor(stored) for name, stored in _TENSORS.items()}
                 return cls(tuple(json.loads(metadata["ids"])), config=config, **arrays)
         except FileNotFoundError:
@@ -193,10 +206,6 @@ def read_batches(
 
 
 def save_batch(batch: Inverted, folder: Path) -> None:
-    """Write a finished batch to a new file in the folder.
-
-    Raises:
-        InputError: The file cannot be written.
-    """
+    """Write a finished batch to a new file in the folder."""
     numbers = [int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdecimal()]
     batch.save(folder / f"{max(numbers, default=-1) + 1:06d}.safetensors")

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -57,16 +57,8 @@ class AsyncRecipe(Recipe):
     eps: float = 1e-5
 
 
-class Passes(NamedTuple):
-    """Unit embeddings of one batch.
-
-    Attributes:
-        images: One tensor (n, d) per pass.
-        captions: One tensor (n, d) per pass; row i matches image i.
-    """
-
-    images: list[torch.Tensor]
-    captions: list[torch.Tensor]
+Passes: TypeAlias = tuple[list[torch.Tensor], list[torch.Tensor]]
+"""Unit embeddings (n, d) of the images and of the captions of one batch, one tensor per pass."""
 
 
 class Pairs(Protocol):
@@ -103,7 +95,7 @@ class CachedPairs:
 
     def passes(self, rows: IntArray, seed: int) -> Passes:
         """Return the embeddings of some pairs; the seed has no effect."""
-        return Passes([torch.from_numpy(self.images[rows])], [torch.from_numpy(self.captions[rows])])
+        return [torch.from_numpy(self.images[rows])], [torch.from_numpy(self.captions[rows])]
 
 
 class DropoutPairs:
@@ -149,12 +141,12 @@ class DropoutPairs:
         ):
             torch.manual_seed(seed)
             # The encoder returns inference tensors: cloned, they can take part in a backward pass.
-            images = self._cached.passes(rows, seed).images
+            images, _ = self._cached.passes(rows, seed)
             if self._images is not None:
                 pixels = torch.stack([self._encoder.preprocess(decode(self._images[row])) for row in rows])
                 images = [self._encoder.encode_pixels(pixels).cpu().clone() for _ in range(2)]
             captions = [self._encoder.encode_tokens(tokens).cpu().clone() for _ in range(2)]
-        return Passes(images, captions)
+        return images, captions
 
 
 class AsyncTrainer(Trainer):
