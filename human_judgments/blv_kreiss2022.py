@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,21 +27,17 @@ from human_judgments.agreement import (
     report_title,
     score_samples,
 )
-from human_judgments.kreiss import (
-    AUTHORS_SCORES,
-    KREISS_FILES,
-    KREISS_QUESTIONS,
-    read_authors_scores,
-    read_kreiss,
-    same_descriptions,
-)
 from human_judgments.rating_sets import KNOWN_SETS, verify
 from human_judgments.report import Data, Page, dot_plot, intervals_note, percent
 from human_judgments.script import Arguments, script
+from i0tscore.errors import InputError, UsageError
 from i0tscore.render.document import Table
 from i0tscore.results.correlation import CorrelationName, agreement
-from i0tscore.samples.flickr8k import locate
-from i0tscore.samples.ratings import RatingSet
+from i0tscore.samples.diagnostics import Diagnostics, Record
+from i0tscore.samples.flickr8k import image_folder, locate
+from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
+from i0tscore.samples.schema import RENAME, Schema
+from i0tscore.samples.text import read_table
 
 HEADLINE: CorrelationName = "pearson"
 LENGTH = "number of words"
@@ -54,6 +50,15 @@ QUESTIONS = {
     "q_imgfit": "the image fits its article",
     "q_reconstructivity": "the reader can visualize the image",
 }
+
+KREISS_FILES = {"blv": "blv_data_criticaltrials.csv", "sighted": "sighted_data_criticaltrials.csv"}
+AUTHORS_SCORES = "authors_clipscores.csv"
+
+Seen = Literal["preimg", "postimg"]
+
+_RATERS = {"blv": "participant", "sighted": "anon_worker_id"}
+_ORIGIN = "Kreiss et al. 2022, github.com/elisakreiss/contextual-description-evaluation"
+_FIVE_POINTS = RatingScale(1, 5, whole=True)
 
 
 def render(data: Data) -> Page:
@@ -93,7 +98,7 @@ def main(arguments: Arguments) -> tuple[str, Data]:
     """Agreement with blind and low-vision raters (Kreiss et al. 2022), separately for each question."""
     known = KNOWN_SETS["blv_kreiss2022"]
     file = locate(arguments.folder(), (KREISS_FILES["blv"],), known.origin)
-    sets = {question: _read(arguments, file, question) for question in KREISS_QUESTIONS}
+    sets = {question: _read(arguments, file, question) for question in QUESTIONS}
     files = {name: file.with_name(name) for name in (*KREISS_FILES.values(), AUTHORS_SCORES)}
     overall = sets["q_overall"][0]
     differing = verify(overall.counts, known, file, files, allow_other_counts=arguments.allow_other_counts)
@@ -179,6 +184,85 @@ def _oracle(overall: RatingSet, scores: Scores) -> dict[str, float]:
         "published_pearson": PUBLISHED_PEARSON,
         "published_p": PUBLISHED_P,
     }
+
+
+def read_kreiss(
+    data: Path,
+    question: str = "q_overall",
+    *,
+    raters: Literal["blv", "sighted"] = "blv",
+    seen: Seen = "postimg",
+    images: Path | None = None,
+    look_up: bool = True,
+) -> RatingSet:
+    """Read the ratings of one question, 1–5, of descriptions of images in articles.
+
+    Higher is better for every question: in ``q_irrelevance``, 5 means no irrelevant detail. A group is one image in one
+    article; categories are the articles.
+
+    Args:
+        data: Folder of the two CSV files, or the folder that contains it.
+        question: One of ``QUESTIONS``.
+        raters: Blind and low-vision raters, or sighted ones.
+        seen: Whether sighted raters answered before or after seeing the image.
+        images: Folder of the images; ``images`` next to the files if None.
+        look_up: Whether to look up the images.
+    """
+    if question not in QUESTIONS:
+        raise UsageError(f"Expected one of the questions {', '.join(QUESTIONS)}, got {question!r}.")
+    # Sighted raters answered q_reconstructivity only before seeing the image.
+    column = question if raters == "blv" else f"{question}.{'preimg' if 'reconstr' in question else seen}"
+    diagnostics = Diagnostics()
+    file = locate(data, (KREISS_FILES[raters],), _ORIGIN)
+    names = _image_files(locate(file.parent, (KREISS_FILES["sighted"],), _ORIGIN), diagnostics)
+    rows = []
+    for location, record in _table(file, diagnostics, ("context", "img_id", "description", column, _RATERS[raters])):
+        name, context = record["img_id"], record["context"]
+        if name not in names:
+            message = f"{KREISS_FILES['sighted']} has no file of the image {name!r}. Correct it."
+            diagnostics.row_error(location, message)
+            continue
+        row = {
+            "image": names[name],
+            "caption": record["description"],
+            "rating": record[column],
+            "cluster": name,
+            "rater": record[_RATERS[raters]],
+            "group": f"{context}/{name}",
+            "category": context,
+        }
+        rows.append((location, row))
+    folder = image_folder(images, file, ("images",), look_up=look_up)
+    name = f"blv_kreiss2022 {raters} {column}"
+    return rating_set(file, name, rows, diagnostics, folder=folder, scale=_FIVE_POINTS)
+
+
+def same_descriptions(ratings: RatingSet, others: RatingSet) -> RatingSet:
+    """Return the rows of ``ratings`` whose description ``others`` rates as well, in the same group."""
+    rated = {(others.groups or ())[row] + others.samples[i].caption for row, i in enumerate(others.item)}
+    groups = ratings.groups or ()
+    keep = [groups[row] + ratings.samples[i].caption in rated for row, i in enumerate(ratings.item)]
+    return ratings.only(np.array(keep))
+
+
+def read_authors_scores(data: Path) -> dict[str, float]:
+    """Read the CLIPScore that Kreiss et al. computed, by description."""
+    file = locate(data, (AUTHORS_SCORES,), _ORIGIN)
+    diagnostics = Diagnostics()
+    records = _table(file, diagnostics, ("texts", "clipscore"))
+    if not records or diagnostics.any:
+        raise InputError(f"{file}: expected scores, found none. Download the file again.")
+    return {record["texts"]: float(record["clipscore"]) for _, record in records}
+
+
+def _image_files(file: Path, diagnostics: Diagnostics) -> dict[str, str]:
+    """Return the image file of each image id, which only the sighted raters' table has."""
+    return {record["img_id"]: record["img_file"] for _, record in _table(file, diagnostics, ("img_id", "img_file"))}
+
+
+def _table(file: Path, diagnostics: Diagnostics, needed: tuple[str, ...]) -> list[Record]:
+    schema = Schema({name: (name,) for name in needed}, {(name,): RENAME for name in needed})
+    return read_table(file, ",", diagnostics, lambda header: schema.check(header, diagnostics))
 
 
 if __name__ == "__main__":

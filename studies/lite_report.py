@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from human_judgments.kreiss import read_kreiss
+from human_judgments.blv_kreiss2022 import read_kreiss
 from i0tscore.encoders.images import ImageInput
 from i0tscore.encoders.lite import load_lite
 from i0tscore.encoders.loop import embed_captions, embed_images

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from human_judgments.kreiss import read_authors_scores, read_kreiss, same_descriptions
+from human_judgments.blv_kreiss2022 import read_authors_scores, read_kreiss, same_descriptions
 from human_judgments.rating_sets import KNOWN_SETS, verify
 from i0tscore.results.correlation import agreement, correlation, rater_ceiling
 from i0tscore.results.intervals import Resampling

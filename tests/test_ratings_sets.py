@@ -9,13 +9,13 @@ import pytest
 from rating_files_on_disk import EXPERT, IMAGES, captions, write_clipscore_json, write_flickr8k, write_kreiss
 
 from human_judgments.blv_eye4b import read_eye4b
-from human_judgments.crowdflower import read_flickr8k_crowd
-from human_judgments.kreiss import (
-    KREISS_QUESTIONS,
+from human_judgments.blv_kreiss2022 import (
+    QUESTIONS,
     read_authors_scores,
     read_kreiss,
     same_descriptions,
 )
+from human_judgments.crowdflower import read_flickr8k_crowd
 from human_judgments.preferences import read_foil, read_preferences
 from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.samples.flickr8k import read_clipscore_json, read_flickr8k_expert
@@ -146,7 +146,7 @@ def kreiss(tmp_path):
     return write_kreiss(tmp_path / "blv")
 
 
-@pytest.mark.parametrize("question", KREISS_QUESTIONS)
+@pytest.mark.parametrize("question", QUESTIONS)
 def test_each_question_is_a_set_of_its_own(kreiss, question):
     found = read_kreiss(kreiss, question)
     assert found.counts == {"items": 6, "ratings": 18, "images": 3}
@@ -162,12 +162,12 @@ def test_each_question_is_a_set_of_its_own(kreiss, question):
 
 
 def test_questions_and_moments_differ(kreiss):
-    ratings = {q: read_kreiss(kreiss, q).rating.tolist() for q in KREISS_QUESTIONS}
-    assert len({tuple(column) for column in ratings.values()}) == len(KREISS_QUESTIONS)
+    ratings = {q: read_kreiss(kreiss, q).rating.tolist() for q in QUESTIONS}
+    assert len({tuple(column) for column in ratings.values()}) == len(QUESTIONS)
     before = read_kreiss(kreiss, raters="sighted", seen="preimg")
     after = read_kreiss(kreiss, raters="sighted", seen="postimg")
     assert before.rating.tolist() != after.rating.tolist()
-    with pytest.raises(UsageError, match="no question 'q_none'"):
+    with pytest.raises(UsageError, match="got 'q_none'"):
         read_kreiss(kreiss, "q_none")
 
 
