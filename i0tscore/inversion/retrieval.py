@@ -20,14 +20,7 @@ from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import GapStatistics, Standardizer, Statistics
 from i0tscore.inversion.inverted import Inverted
 from i0tscore.results import Resampling, Signature
-from i0tscore.results.retrieval import (
-    LABEL_MEASURES,
-    LabelRetrieval,
-    Method,
-    RetrievalReport,
-    Side,
-    retrieve_by_label,
-)
+from i0tscore.results.retrieval import LABEL_MEASURES, LabelRetrieval, Method, RetrievalReport, Side, retrieve_by_label
 from i0tscore.samples import Skipped
 from i0tscore.samples.labeled import LabeledItem
 
