@@ -23,7 +23,7 @@ from i0tscore.errors import InputError, MissingExtraError
 from i0tscore.files import replace_file
 from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_signature
 from i0tscore.metrics.metric import parse_metrics
-from i0tscore.metrics.sample_sets import score_with, with_scores
+from i0tscore.metrics.sample_sets import score_with
 from i0tscore.render.document import UNDEFINED, Table
 from i0tscore.render.report_views import RATERS, SYMBOLS
 from i0tscore.results import Signature
@@ -217,7 +217,8 @@ def agreement_data(
     ratings: RatingSet, scores: Scores, arguments: Arguments, headline: CorrelationName
 ) -> dict[str, Any]:
     """Return the agreement of scores with ratings of the scored captions, or of some of them, as plain data."""
-    rated, resampling = with_scores(ratings, scores.of(ratings.samples), scores.signatures), arguments.resampling
+    rated = ratings.with_scores(scores.of(ratings.samples), scores.signatures)
+    resampling = arguments.resampling
     report = correlation_report(rated, headline=headline, baseline=arguments.baseline, resampling=resampling)
     data = report.to_dict()
     for name, figures in averaged_data(rated, headline, resampling).items():

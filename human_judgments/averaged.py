@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from i0tscore.results.correlation import CorrelationName, correlation
 from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean
-from i0tscore.samples.ratings import RatedScores
+from i0tscore.samples.ratings import RatingSet
 
 
-def averaged_data(rated: RatedScores, headline: CorrelationName, resampling: Resampling) -> dict[str, dict[str, Any]]:
+def averaged_data(rated: RatingSet, headline: CorrelationName, resampling: Resampling) -> dict[str, dict[str, Any]]:
     """Compute figures from averaged ratings, so that no caption is compared with itself.
 
     Args:
-        rated: Ratings and scores.
+        rated: Ratings with scores.
         headline: Correlation to compute.
         resampling: Settings of the intervals.
 
@@ -33,13 +33,13 @@ def averaged_data(rated: RatedScores, headline: CorrelationName, resampling: Res
         keep = ~np.isnan(values)
         if means.groups is not None:
             groups = np.asarray(means.groups)
-            clusters = groups if means.clusters is None else np.asarray(means.clusters)
+            clusters = np.asarray(means.clusters) if means.clusters else groups
             estimate, pairs = group_accuracy(
-                values[keep], means.ratings[keep], groups[keep], clusters[keep], resampling=resampling
+                values[keep], means.rating[keep], groups[keep], clusters[keep], resampling=resampling
             )
             data[name]["preference_accuracy"] = {**estimate.to_dict(), "pairs": pairs}
         if rated.several_raters:
-            data[name]["averaged_ratings"] = correlation(headline, values[keep], means.ratings[keep])
+            data[name]["averaged_ratings"] = correlation(headline, values[keep], means.rating[keep])
     return data
 
 

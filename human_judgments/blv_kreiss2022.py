@@ -123,7 +123,7 @@ def _read(arguments: Arguments, file: Path, question: str) -> tuple[RatingSet, d
     def read(**options: Any) -> RatingSet:
         look_up = arguments.model is not None
         ratings = read_kreiss(file.parent, question, images=arguments.images, look_up=look_up, **options)
-        return replace(ratings, categories=None)  # topics have only three images each
+        return replace(ratings, parts={})  # topics have only three images each
 
     ratings = read()
     moments = ("preimg",) if question == "q_reconstructivity" else ("preimg", "postimg")

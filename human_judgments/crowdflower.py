@@ -6,7 +6,7 @@ from pathlib import Path
 
 from i0tscore.samples.diagnostics import Diagnostics, Record, quote
 from i0tscore.samples.flickr8k import IMAGE_FOLDERS, ORIGIN, clipscore_records, image_folder, locate, rated_pairs
-from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set, without
+from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
 
 CROWD_FILES = ("CrowdFlowerAnnotations.txt", "crowdflower_flickr8k.json")
 
@@ -28,7 +28,7 @@ def read_flickr8k_crowd(data: Path, images: Path | None = None, *, look_up: bool
     else:
         rows = _read_table(file, diagnostics, counts)
     for _, row in rows:
-        row["references"] = list(without(row["references"], str(row["caption"])))
+        row["references"] = [text for text in row["references"] if text != row["caption"]]
     folder = image_folder(images, file, IMAGE_FOLDERS, look_up=look_up)
     scale = RatingScale(0, 1)
     return rating_set(file, "flickr8k_cf", rows, diagnostics, folder=folder, scale=scale, counts=counts)

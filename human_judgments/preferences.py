@@ -14,7 +14,7 @@ from i0tscore.results import Resampling, bootstrap_mean
 from i0tscore.results.intervals import Estimate
 from i0tscore.samples.diagnostics import Diagnostics, Location, UnusableError, check_references, check_text, quote
 from i0tscore.samples.images import ImageFolder, without_suffix
-from i0tscore.samples.ratings import Labels, find_image, without
+from i0tscore.samples.ratings import Labels, find_image
 from i0tscore.samples.sample import Sample
 from i0tscore.samples.text import BROKEN, read_json, read_json_lines, read_json_list
 
@@ -255,7 +255,7 @@ def _foils(path: Path, captions: Path | None, diagnostics: Diagnostics) -> Itera
         elif foil and identifier not in true:
             diagnostics.row_error(location, "Expected a true caption for this foil. Add it or remove the foil.")
         elif foil:
-            others = without(references.get(image, []), true[identifier])
+            others = [text for text in references.get(image, []) if text != true[identifier]]
             yield _Pair(location, files[image], [caption, true[identifier]], 1, list(others))
 
 

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from human_judgments.crowdflower import CROWD_FILES, read_flickr8k_crowd
 from i0tscore.errors import InputError, SampleFileError
 from i0tscore.results.correlation import CorrelationName
-from i0tscore.samples.datasets import first_line, quiet_datasets, read_dataset
-from i0tscore.samples.diagnostics import Diagnostics
+from i0tscore.samples.datasets import first_line, quiet_datasets
 from i0tscore.samples.flickr8k import CAPTIONS_FILE, EXPERT_FILES, image_folder, locate, read_flickr8k_expert
-from i0tscore.samples.ratings import (
-    RATING_COLUMNS,
-    RatingScale,
-    RatingSet,
-    TableRules,
-    read_rating_table,
-    table_ratings,
-)
+from i0tscore.samples.ratings import ANY_NUMBER, RATING_COLUMNS, RatingScale, RatingSet, read_rating_table
 
 if TYPE_CHECKING:
     from human_judgments.script import Arguments
@@ -67,9 +59,10 @@ class KnownSet:
         help: Help of its script.
         remarks: Notes for its report.
         files: Names that its file may have, the preferred one first.
-        read: Reads its files; None if it is a table that ``rules`` describes.
+        read: Reads its files; None if it is a table.
         hub: Where the hub serves it, if it does.
-        rules: How to read its table.
+        scale: Values of a rating in its table.
+        drop_caption: Whether to drop references equal to the rated caption from its table.
     """
 
     name: str
@@ -83,7 +76,8 @@ class KnownSet:
     files: tuple[str, ...] = ()
     read: Callable[..., RatingSet] | None = None
     hub: HubLocation | None = None
-    rules: TableRules = TableRules()  # noqa: RUF009 (frozen)
+    scale: RatingScale = ANY_NUMBER
+    drop_caption: bool = False
 
 
 KNOWN_SETS: dict[str, KnownSet] = {
@@ -104,7 +98,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             files=EXPERT_FILES,
             read=read_flickr8k_expert,
             hub=HubLocation("yuwd/Flickr8k-HumanEval", "expert"),
-            rules=TableRules(HUB_COLUMNS, RatingScale(1, 4, whole=True), allow_duplicates=True),
+            scale=RatingScale(1, 4, whole=True),
         ),
         KnownSet(
             "flickr8k_cf",
@@ -122,7 +116,8 @@ KNOWN_SETS: dict[str, KnownSet] = {
             CROWD_FILES,
             read_flickr8k_crowd,
             HubLocation("yuwd/Flickr8k-HumanEval", "crowdflower"),
-            TableRules(HUB_COLUMNS, RatingScale(0, 1), drop_caption=True, allow_duplicates=True),
+            RatingScale(0, 1),
+            drop_caption=True,
         ),
         KnownSet(
             "composite",
@@ -133,7 +128,8 @@ KNOWN_SETS: dict[str, KnownSet] = {
             remarks=("the rated caption is left out of the references of its image (CLIPScore's protocol)",),
             files=("*composite*.csv", "*composite*.tsv", "*composite*.json"),
             hub=HubLocation("yuwd/Composite"),
-            rules=TableRules(HUB_COLUMNS, RatingScale(0, 5), drop_caption=True, allow_duplicates=True),
+            scale=RatingScale(0, 5),
+            drop_caption=True,
         ),
         KnownSet(
             "polaris",
@@ -144,7 +140,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             remarks=("test split; images without names on the hub are distinguished by their references",),
             files=("polaris_test.csv", "*polaris*.csv"),
             hub=HubLocation("yuwd/Polaris"),
-            rules=TableRules(HUB_COLUMNS, RatingScale(0, 1), allow_duplicates=True),
+            scale=RatingScale(0, 1),
         ),
         KnownSet(
             "nebula",
@@ -155,7 +151,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             remarks=("test split as served, without the later corrections of some ratings",),
             files=("*nebula*.csv",),
             hub=HubLocation("Ka2ukiMatsuda/Nebula"),
-            rules=TableRules(HUB_COLUMNS, RatingScale(0, 1), allow_duplicates=True),
+            scale=RatingScale(0, 1),
         ),
         KnownSet(
             "pascal50s",
@@ -394,20 +390,6 @@ def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
             raise InputError(f"{name}: Neither reachable nor cached ({reason}). Give its folder.") from error
 
 
-def read_dataset_ratings(dataset: Any, source: str, name: str, rules: TableRules) -> RatingSet:
-    """Build a rating set from a ``datasets.Dataset``; images inside it are left there until they are scored.
-
-    Args:
-        dataset: The data set.
-        source: Its origin, for messages.
-        name: The name of the set.
-        rules: How to read it.
-    """
-    diagnostics = Diagnostics()
-    records = read_dataset(dataset, rules.schema, diagnostics)
-    return table_ratings(Path(source), name, records, diagnostics, rules)
-
-
 def read_known_table(
     known: KnownSet, data: Path | None, images: Path | None = None, *, look_up: bool = True, offline: bool = False
 ) -> tuple[RatingSet, Path]:
@@ -427,15 +409,32 @@ def read_known_table(
         InputError: The file is missing, or the hub cannot be reached.
         SampleFileError: The file has errors.
     """
+    root = dataset = None
     if data is None:
         hub = known.hub
         if hub is None or offline:
             where = "is not on the hub" if hub is None else "would be read from the hub"
             raise InputError(f"{known.title} {where}. Try --data with its folder ({known.origin}).")
         dataset = load_hub_dataset(hub.name, hub.configuration, hub.split)
-        return read_dataset_ratings(dataset, hub.name, known.name, known.rules), Path(hub.name)
-    is_dataset = (data / "state.json").is_file() or (data / "dataset_info.json").is_file()
-    file = data if is_dataset else locate(data, known.files, known.origin)
-    folder = image_folder(images, file, ("images",), look_up=look_up and not is_dataset)
-    root = None if folder is None else folder.root
-    return read_rating_table(file, name=known.name, images=root, rules=known.rules), file
+        file = Path(hub.name)
+    else:
+        is_dataset = (data / "state.json").is_file() or (data / "dataset_info.json").is_file()
+        file = data if is_dataset else locate(data, known.files, known.origin)
+        folder = image_folder(images, file, ("images",), look_up=look_up and not is_dataset)
+        root = None if folder is None else folder.root
+    ratings = read_rating_table(
+        file,
+        name=known.name,
+        images=root,
+        columns=HUB_COLUMNS,
+        scale=known.scale,
+        allow_duplicates=True,
+        dataset=dataset,
+    )
+    if known.drop_caption:
+        samples = (
+            replace(sample, references=tuple(text for text in sample.references if text != sample.caption))
+            for sample in ratings.samples
+        )
+        ratings = replace(ratings, samples=tuple(samples))
+    return ratings, file

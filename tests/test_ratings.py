@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from human_judgments.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_dataset_ratings, read_known_table, verify
+from human_judgments.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_known_table, verify
 from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.results.correlation import correlation
 from i0tscore.samples.ratings import (
     AVERAGED,
     RatingScale,
     RatingSet,
-    TableRules,
     read_rating_table,
     read_scores_of,
 )
@@ -63,8 +62,7 @@ def test_a_table_of_any_form_is_read_alike(tmp_path, name):
     ]
     assert found.clusters == ("a.jpg", "a.jpg", "a.jpg", "b.jpg")
     assert found.rater == ("x", "y", "x", "x")
-    assert found.categories == ("C", "C", "C", "D")
-    assert found.systems is None
+    assert found.parts == {"category": ("C", "C", "C", "D")}
     assert found.counts == {"items": 3, "ratings": 4, "images": 2}
 
 
@@ -92,7 +90,7 @@ def test_every_bad_row_is_listed_at_once(tmp_path):
         b"a.jpg,seven,1\n"
         b"a.jpg,seven,1\n"
     )
-    text = problems(file, rules=TableRules(scale=RatingScale(1, 5)))
+    text = problems(file, scale=RatingScale(1, 5))
     for line, reason in (
         (2, "Expected a rating between 1 and 5, got 7"),
         (3, "Expected a caption, got nothing"),
@@ -114,7 +112,7 @@ def test_a_rater_rates_once(tmp_path):
 
 
 def test_averages_are_refused_where_ratings_are_whole(tmp_path):
-    text = problems(write(tmp_path / "r.csv", ROWS), rules=TableRules(scale=RatingScale(1, 5, whole=True)))
+    text = problems(write(tmp_path / "r.csv", ROWS), scale=RatingScale(1, 5, whole=True))
     assert "line 4: Expected a single rating, got the average 2.5" in text
 
 
@@ -248,7 +246,7 @@ def test_images_of_the_hub_stay_there_and_are_told_apart_by_their_references(tmp
     import datasets
 
     dataset = datasets.Dataset.from_list(hub_rows()).cast_column("img", datasets.Image())
-    found = read_dataset_ratings(dataset, "owner/name", "polaris", TableRules(HUB_COLUMNS, RatingScale(0, 1)))
+    found = read_rating_table("owner/name", dataset=dataset, columns=HUB_COLUMNS, scale=RatingScale(0, 1))
     assert len(set(found.clusters)) == 2
     assert found.samples[1].image.read_bytes() == b"not decoded"
     assert found.counts == {"ratings": 3}

@@ -151,7 +151,7 @@ def test_each_question_is_a_set_of_its_own(kreiss, question):
     found = read_kreiss(kreiss, question)
     assert found.counts == {"items": 6, "ratings": 18, "images": 3}
     assert set(found.groups) == {"Topic/img0", "Topic/img1", "Topic/img2"}
-    assert set(found.categories) == {"Topic"}
+    assert set(found.parts["category"]) == {"Topic"}
     assert set(found.rater) == {"p0", "p1", "p2"}
     assert {sample.image.name for sample in found.samples} == set(IMAGES)
     sighted = read_kreiss(kreiss, question, raters="sighted")

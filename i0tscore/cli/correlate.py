@@ -25,7 +25,7 @@ from i0tscore.cli.options import (
 from i0tscore.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from i0tscore.samples.ratings import RatedScores, RatingSet
+    from i0tscore.samples.ratings import RatingScale, RatingSet
 
 CORRELATIONS = ("tau_b", "tau_c", "spearman", "pearson")
 RATING_FORMATS = ("table", "clipscore-ratings", "flickr8k-expert")
@@ -129,47 +129,48 @@ def correlate(
     write_report(report, output, correlation_document, correlation_csv)
 
 
-def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatedScores:
+def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatingSet:
     """Read ratings, and read or compute the scores of what they rate.
 
     Raises:
         InputError: The files have problems; all of them are listed.
     """
-    from i0tscore.metrics.sample_sets import rate, split_metrics, with_scores
-    from i0tscore.samples.ratings import ANY_NUMBER, RatingScale, ScoreColumns, read_score_table, read_scores_of
+    from i0tscore.metrics.sample_sets import rate, split_metrics
+    from i0tscore.samples.ratings import ANY_NUMBER, RatingScale, read_score_table, read_scores_of
 
     scale = ANY_NUMBER if options.scale is None else RatingScale(*options.scale)
     if options.in_table:
-        columns = ScoreColumns(
+        return read_score_table(
+            options.table,
+            tuple(dict.fromkeys(options.score)),
             rating=options.rating or _DEFAULT_RATING,
-            scores=tuple(dict.fromkeys(options.score)),
+            scale=scale,
             group=options.group,
             no_cluster=options.no_cluster,
             rater=options.rater,
-            items=options.item_key,
+            item_key=options.item_key,
+            by_item=options.average_raters,
             parts=tuple(dict.fromkeys(filter(None, (options.category, options.system)))),
-            averaged=options.average_raters,
             allow_duplicates=options.allow_duplicates,
         )
-        return read_score_table(options.table, columns, scale)
     names, classic = split_metrics(options.metric)
     by_model = options.scores is None and bool(names or not classic)
     ratings = _read_ratings(options, scale, with_images=by_model)
     if options.scores is not None:
-        rated = with_scores(ratings, read_scores_of(options.scores, ratings.samples, options.score), {})
+        rated = ratings.with_scores(read_scores_of(options.scores, ratings.samples, options.score), {})
     else:
         settings = {"statistics": options.statistics, "metrics": names or None, "resamples": 0}
         scorer = make_scorer(model, options.on_error, **settings) if by_model else None
         rated = rate(ratings, scorer, names, classic)
     columns_of = {"category": options.category, "system": options.system}
     rated = replace(rated, parts={columns_of.get(name) or name: labels for name, labels in rated.parts.items()})
-    return replace(rated, clusters=None, over="rows") if options.no_cluster else rated
+    return replace(rated, clusters=(), over="rows") if options.no_cluster else rated
 
 
-def _read_ratings(options: CorrelateOptions, scale: Any, *, with_images: bool) -> RatingSet:
+def _read_ratings(options: CorrelateOptions, scale: RatingScale, *, with_images: bool) -> RatingSet:
     """Read rated captions, and find their images if a model will score them."""
     from i0tscore.samples.flickr8k import read_clipscore_json, read_flickr8k_expert
-    from i0tscore.samples.ratings import RATING_COLUMNS, TableRules, read_rating_table
+    from i0tscore.samples.ratings import RATING_COLUMNS, read_rating_table
 
     if options.input_format == "flickr8k-expert":
         return read_flickr8k_expert(options.table, options.images, look_up=with_images)
@@ -182,10 +183,10 @@ def _read_ratings(options: CorrelateOptions, scale: Any, *, with_images: bool) -
         "rating": (options.rating or _DEFAULT_RATING,),
         **{name: (column,) if column else () for name, column in labels.items()},
     }
-    rules = TableRules(columns, scale, allow_duplicates=options.allow_duplicates)
-    ratings = read_rating_table(options.table, images=folder, rules=rules)
-    found = {"rater": ratings.rater, "category": ratings.categories, "system": ratings.systems}
+    ratings = read_rating_table(
+        options.table, images=folder, columns=columns, scale=scale, allow_duplicates=options.allow_duplicates
+    )
     for name, column in labels.items():
-        if column is not None and found[name] is None:
+        if column is not None and (ratings.rater if name == "rater" else ratings.parts.get(name)) is None:
             raise InputError(f"{options.table}: The column {column!r} is missing or empty. Correct --{name}.")
     return ratings

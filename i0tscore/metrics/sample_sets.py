@@ -18,7 +18,7 @@ from i0tscore.results import Resampling, Result
 from i0tscore.results.comparison import Comparison, RunScores, compare_systems, require_same_ids
 from i0tscore.samples import Sample, SampleSet, Skipped
 from i0tscore.samples.diagnostics import preview
-from i0tscore.samples.ratings import RatedScores, RatingSet
+from i0tscore.samples.ratings import RatingSet
 
 _LISTED_IDS = 10
 
@@ -42,7 +42,7 @@ def split_metrics(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def rate(
     ratings: RatingSet, scorer: I0TScorer | None, metrics: Sequence[str] = (), classic: Sequence[str] = ()
-) -> RatedScores:
+) -> RatingSet:
     """Score rated captions, each image and caption once.
 
     Args:
@@ -73,24 +73,7 @@ def rate(
         fields = ("v", version("i0tscore"))
         values |= found.values
         signatures |= {name: str(classic_signature(name, len(samples), fields)) for name in found.values}
-    return with_scores(ratings, values, signatures, notes)
-
-
-def with_scores(
-    ratings: RatingSet,
-    values: Mapping[str, NDArray[np.float64]],
-    signatures: Mapping[str, str],
-    notes: Sequence[str] = (),
-) -> RatedScores:
-    """Combine ratings with the ``values`` and ``signatures`` of scores by metric, one value per sample of the set.
-
-    ``notes`` are added to those of the set.
-    """
-    scores = {name: column[ratings.item] for name, column in values.items()}
-    labels = {"category": ratings.categories, "system": ratings.systems}
-    parts = {name: column for name, column in labels.items() if column is not None}
-    labeled = ratings.clusters, "image", ratings.item, ratings.groups, parts
-    return RatedScores(ratings.rating, scores, *labeled, dict(signatures), (*ratings.notes, *notes))
+    return ratings.with_scores(values, signatures, notes)
 
 
 def score_and_compare(

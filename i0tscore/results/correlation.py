@@ -29,7 +29,7 @@ from i0tscore.results.intervals import (
     percentile_interval,
 )
 from i0tscore.results.report import Report, plain
-from i0tscore.samples.ratings import RatedScores
+from i0tscore.samples.ratings import RatingSet
 
 CorrelationName = Literal["tau_b", "tau_c", "spearman", "pearson", "auc"]
 CORRELATIONS: tuple[CorrelationName, ...] = ("tau_b", "tau_c", "spearman", "pearson")
@@ -291,7 +291,7 @@ class CorrelationReport(Report):
 
 
 def correlation_report(
-    rated: RatedScores,
+    rated: RatingSet,
     *,
     headline: CorrelationName = "tau_c",
     baseline: str | None = None,
@@ -300,23 +300,23 @@ def correlation_report(
     """Measure how every score agrees with the ratings.
 
     Args:
-        rated: Ratings and scores.
+        rated: Ratings with scores.
         headline: Correlation of the differences and parts.
         baseline: Metric to compare the others with; the first if None. There are no differences if it has no scores.
         resampling: Settings of the intervals; 1,000 resamples at 95% if None.
 
     Example:
-        >>> ratings = np.arange(30) // 6
-        >>> rated = RatedScores(ratings, {"mine": np.arange(30.0)}, None, "rows")
+        >>> scores = {"mine": np.arange(30.0)}
+        >>> rated = RatingSet("demo", (), np.arange(30), np.arange(30) // 6, over="rows", scores=scores)
         >>> round(correlation_report(rated).agreement["mine"].estimates["tau_c"].value, 3)
         1.0
     """
     settings, baseline = resampling or Resampling(), baseline or next(iter(rated.scores))
+    clusters = rated.clusters or None
     agreements = {
-        name: agreement(values, rated.ratings, rated.clusters, resampling=settings)
-        for name, values in rated.scores.items()
+        name: agreement(values, rated.rating, clusters, resampling=settings) for name, values in rated.scores.items()
     }
-    undefined = {name: len(rated.ratings) - found.n for name, found in agreements.items()}
+    undefined = {name: rated.n - found.n for name, found in agreements.items()}
     notes = [
         f"{name} is undefined for {count} rows, which are left out of its figures."
         for name, count in undefined.items()
@@ -326,7 +326,7 @@ def correlation_report(
         differences = []
     elif any(undefined.values()):
         differences = compare_agreement(
-            rated.scores, rated.ratings, rated.clusters, baseline, name=headline, resampling=settings
+            rated.scores, rated.rating, clusters, baseline, name=headline, resampling=settings
         )
     else:
         differences = agreement_differences(agreements, baseline, headline, settings.confidence)
@@ -339,28 +339,28 @@ def correlation_report(
         _parts(rated, headline, settings),
         rated.over,
         settings,
-        (*rated.notes, *([ROWS_RESAMPLED] if rated.clusters is None else []), *notes),
-        rated.signatures,
+        (*rated.notes, *([] if clusters else [ROWS_RESAMPLED]), *notes),
+        dict(rated.signatures),
     )
 
 
-def _raters(rated: RatedScores, resampling: Resampling) -> Agreement | None:
-    if rated.items is None or not rated.several_raters:
+def _raters(rated: RatingSet, resampling: Resampling) -> Agreement | None:
+    if not rated.several_raters:
         return None
-    others, own, rows = rater_ceiling(rated.ratings, rated.items)
+    others, own, rows = rater_ceiling(rated.rating, rated.item)
     # Ratings of one item depend on each other even if rows are resampled.
-    clusters = rated.items[rows] if rated.clusters is None else np.asarray(rated.clusters)[rows]
+    clusters = np.asarray(rated.clusters)[rows] if rated.clusters else rated.item[rows]
     return agreement(others, own, clusters, resampling=resampling)
 
 
-def _parts(rated: RatedScores, headline: CorrelationName, resampling: Resampling) -> dict[str, dict[str, Estimate]]:
+def _parts(rated: RatingSet, headline: CorrelationName, resampling: Resampling) -> dict[str, dict[str, Estimate]]:
     parts = {}
     for column, labels in rated.parts.items():
         for label in dict.fromkeys(labels):
             keep = np.array([own == label for own in labels])
-            clusters = None if rated.clusters is None else np.asarray(rated.clusters)[keep]
+            clusters = np.asarray(rated.clusters)[keep] if rated.clusters else None
             found = {
-                name: agreement(values[keep], rated.ratings[keep], clusters, names=[headline], resampling=resampling)
+                name: agreement(values[keep], rated.rating[keep], clusters, names=[headline], resampling=resampling)
                 for name, values in rated.scores.items()
             }
             parts[f"{column}={label}"] = {name: own.estimates[headline] for name, own in found.items()}

@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from i0tscore.errors import InputError
-from i0tscore.samples.diagnostics import (
-    ID_FIELDS,
-    Diagnostics,
-    check_text,
-    first_filled,
-    preview,
-)
+from i0tscore.samples.diagnostics import ID_FIELDS, Diagnostics, check_text, first_filled, preview
 from i0tscore.samples.formats import FORMATS, METADATA, read_records
 from i0tscore.samples.images import IMAGE_FIELDS, IMAGE_SUFFIXES, ImageFolder
 from i0tscore.samples.sample import ImageSource, Skipped
@@ -88,11 +82,7 @@ def read_label_folder(folder: Path) -> LabeledSet:
 
 
 def read_labeled_table(
-    path: Path,
-    label: str,
-    *,
-    images: Path | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
+    path: Path, label: str, *, images: Path | None = None, on_error: Literal["raise", "skip"] = "raise"
 ) -> LabeledSet:
     """Read a table with a column of labels, and ``image`` or ``caption`` or both.
 

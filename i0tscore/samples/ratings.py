@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.samples.datasets import read_dataset
 from i0tscore.samples.diagnostics import (
     Diagnostics,
     Location,
@@ -89,38 +90,47 @@ ANY_NUMBER = RatingScale()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RatingSet:
-    """Ratings of captions, one per row, never averaged unless by ``averaged``.
+    """Ratings of captions, one per row and never averaged unless by ``averaged``, and scores next to them.
 
     Attributes:
         name: The name of the set, e.g. ``flickr8k_expert``.
-        samples: The distinct rated items: image, caption, references.
-        item: The position in ``samples`` of what each row rates, int64 (n,).
+        samples: The distinct rated items: image, caption, references; empty for a table of ratings and scores.
+        item: The number of what each row rates, which is its position in ``samples``, int64 (n,).
         rating: Ratings, higher is better, float64 (n,).
-        clusters: The identity of the image of each row (n,), resampled as a whole for intervals.
+        clusters: What is resampled as a whole for intervals, e.g. the image of each row (n,); empty to resample rows.
         rater: Who rated (n,), or None if unknown.
         groups: What captions are compared within for preference accuracy (n,), e.g. image and context, or None.
-        categories: The part of the set that each row belongs to (n,), or None.
-        systems: What wrote the caption (n,), or None.
+        parts: Labels (n,) to break figures down by, by column, e.g. ``category`` or ``system``.
         counts: How much was read, by name, to compare with what is known of the set.
         notes: Anything a reader should know.
+        over: What a cluster is.
+        scores: Scores by metric, float64 (n,); NaN where undefined.
+        signatures: Signatures of the scores by metric, where known.
     """
 
     name: str
     samples: tuple[Sample, ...]
     item: NDArray[np.int64]
     rating: NDArray[np.float64]
-    clusters: Labels
+    clusters: Labels = ()
     rater: Labels | None = None
     groups: Labels | None = None
-    categories: Labels | None = None
-    systems: Labels | None = None
+    parts: Mapping[str, Labels] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    over: str = "image"
+    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    signatures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
         """Number of ratings."""
         return len(self.rating)
+
+    @property
+    def several_raters(self) -> bool:
+        """Whether some item has more than one rating."""
+        return len(np.unique(self.item)) < self.n
 
     def averaged(self) -> RatingSet:
         """Return one row per item with the mean of its ratings, and a note on it.
@@ -136,7 +146,8 @@ class RatingSet:
             >>> ratings.averaged().rating.tolist()
             [2.5]
         """
-        first, means = item_means(self.item, self.rating)
+        _, first, labels = np.unique(self.item, return_index=True, return_inverse=True)
+        means = np.bincount(labels, self.rating) / np.bincount(labels)
         return replace(self.only(first), rating=means, rater=None, notes=(*self.notes, AVERAGED))
 
     def limited(self, items: int) -> RatingSet:
@@ -150,83 +161,26 @@ class RatingSet:
         used, item = np.unique(self.item[rows], return_inverse=True)
         return replace(
             self,
-            samples=tuple(self.samples[i] for i in used),
+            samples=tuple(self.samples[i] for i in used) if self.samples else (),
             item=item.astype(np.int64),
             rating=self.rating[rows],
-            clusters=select(self.clusters, rows) or (),
-            rater=select(self.rater, rows),
-            groups=select(self.groups, rows),
-            categories=select(self.categories, rows),
-            systems=select(self.systems, rows),
+            clusters=_select(self.clusters, rows) or (),
+            rater=_select(self.rater, rows),
+            groups=_select(self.groups, rows),
+            parts={name: _select(labels, rows) or () for name, labels in self.parts.items()},
+            scores={name: values[rows] for name, values in self.scores.items()},
         )
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RatedScores:
-    """Ratings next to scores of what they rate; one row is one rating.
-
-    Attributes:
-        ratings: Ratings, higher is better, float64 (n,).
-        scores: Scores by metric, float64 (n,); NaN where undefined.
-        clusters: What is resampled as a whole (n,), or None for rows.
-        over: What a cluster is, e.g. ``image``.
-        items: Which rows rate the same item, int64 (n,), or None if unknown.
-        groups: What captions are compared within for preference accuracy (n,), or None.
-        parts: Labels (n,) to break figures down by, by column.
-        signatures: Signatures of the scores by metric, where known.
-        notes: Anything a reader should know.
-    """
-
-    ratings: NDArray[np.float64]
-    scores: dict[str, NDArray[np.float64]]
-    clusters: Labels | None
-    over: str
-    items: NDArray[np.int64] | None = None
-    groups: Labels | None = None
-    parts: dict[str, Labels] = field(default_factory=dict)
-    signatures: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def several_raters(self) -> bool:
-        """Whether some item has more than one rating."""
-        return self.items is not None and len(np.unique(self.items)) < len(self.items)
-
-    def averaged(self) -> RatedScores:
-        """Return one row per item with the mean of its ratings, and a note on it.
-
-        Raises:
-            ValueError: The items are unknown.
-        """
-        if self.items is None:
-            raise ValueError("Ratings are averaged by item, and the items are unknown.")
-        first, means = item_means(self.items, self.ratings)
-        return replace(
-            self,
-            ratings=means,
-            scores={name: values[first] for name, values in self.scores.items()},
-            clusters=select(self.clusters, first),
-            items=None,
-            groups=select(self.groups, first),
-            parts={name: select(labels, first) or () for name, labels in self.parts.items()},
-            notes=(*self.notes, AVERAGED),
-        )
+    def with_scores(
+        self, values: Mapping[str, NDArray[np.float64]], signatures: Mapping[str, str], notes: Sequence[str] = ()
+    ) -> RatingSet:
+        """Return the set with scores: one per sample and metric, signatures by metric, and further notes."""
+        scores = {name: column[self.item] for name, column in values.items()}
+        return replace(self, scores=scores, signatures=signatures, notes=(*self.notes, *notes))
 
 
-def select(labels: Labels | None, rows: Iterable[int]) -> Labels | None:
-    """Return the labels of some rows; None if there are no labels."""
-    return None if labels is None else tuple(labels[row] for row in rows)
-
-
-def item_means(items: NDArray[np.int64], ratings: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the first row of each item and the mean of its ratings, in the order of the items' numbers."""
-    _, first, labels = np.unique(items, return_index=True, return_inverse=True)
-    return first, np.bincount(labels, ratings) / np.bincount(labels)
-
-
-def without(references: Sequence[str], caption: str) -> tuple[str, ...]:
-    """Return the references whose text differs from the caption."""
-    return tuple(reference for reference in references if reference != caption)
+def _select(labels: Labels | None, rows: Iterable[int]) -> Labels | None:
+    return tuple(labels[row] for row in rows) if labels else None
 
 
 def rating_set(
@@ -276,11 +230,12 @@ def rating_set(
     diagnostics.finish(path, len(samples))
     if folder is None and any(isinstance(sample.image, Path) for sample in samples):
         diagnostics.notes.append("images are named, but their files were not looked up")
-    labels: dict[str, Labels | None] = {}
-    for key, attribute in (("rater", "rater"), ("group", "groups"), ("category", "categories"), ("system", "systems")):
+
+    def labels(key: str) -> Labels | None:
         values = [record.get(key) for _, record in kept]
         known = any(value is not None for value in values)
-        labels[attribute] = tuple("" if value is None else str(value) for value in values) if known else None
+        return tuple("" if value is None else str(value) for value in values) if known else None
+
     clusters = tuple(cluster for _, _, cluster, _ in rows)
     return RatingSet(
         name,
@@ -288,9 +243,11 @@ def rating_set(
         items,
         np.array([rating for _, rating, *_ in rows]),
         clusters,
-        counts={**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len(set(clusters))},
-        notes=tuple(diagnostics.notes),
-        **labels,
+        labels("rater"),
+        labels("group"),
+        {key: values for key in ("category", "system") if (values := labels(key)) is not None},
+        {**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len(set(clusters))},
+        tuple(diagnostics.notes),
     )
 
 
@@ -312,34 +269,15 @@ def find_image(image: object, folder: ImageFolder | None) -> ImageSource:
         return folder.find(last)
 
 
-@dataclass(frozen=True, slots=True)
-class TableRules:
-    """How to read a table of ratings.
-
-    Attributes:
-        columns: The names each column may have, as in ``RATING_COLUMNS``.
-        scale: The values that a rating may have.
-        drop_caption: Whether a reference equal to the rated caption is dropped.
-        allow_duplicates: Whether rows may be equal in every column if raters are unknown.
-    """
-
-    columns: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: RATING_COLUMNS)
-    scale: RatingScale = ANY_NUMBER
-    drop_caption: bool = False
-    allow_duplicates: bool = False
-
-    @property
-    def schema(self) -> Schema:
-        """The columns of the table."""
-        return Schema(self.columns, {(name,): RENAME for name in ("image", "caption", "rating")}, self.columns["image"])
-
-
 def read_rating_table(
     path: str | Path,
     *,
     name: str | None = None,
     images: str | Path | None = None,
-    rules: TableRules | None = None,
+    columns: Mapping[str, tuple[str, ...]] = RATING_COLUMNS,
+    scale: RatingScale = ANY_NUMBER,
+    allow_duplicates: bool = False,
+    dataset: Any = None,
 ) -> RatingSet:
     r"""Read a table with the columns ``image``, ``caption`` and ``rating``; see ``RATING_COLUMNS`` for others.
 
@@ -347,7 +285,10 @@ def read_rating_table(
         path: The table, in any format that ``read_records`` reads.
         name: The name of the set; that of the file if None.
         images: The folder of the images; None to use their names without looking up the files.
-        rules: How to read the table.
+        columns: The names each column may have.
+        scale: The values that a rating may have.
+        allow_duplicates: Whether rows may be equal in every column if raters are unknown.
+        dataset: A ``datasets.Dataset`` to read instead of the file; the images inside it stay there until scored.
 
     Raises:
         SampleFileError: Lists everything that is wrong with the file.
@@ -359,23 +300,11 @@ def read_rating_table(
         >>> read_rating_table(file).rating.tolist()
         [4.0, 1.0]
     """
-    file, rules, diagnostics = Path(path), rules or TableRules(), Diagnostics()
-    records = read_records(file, rules.schema, diagnostics)
-    folder = None if images is None else ImageFolder(Path(images))
-    return table_ratings(file, name or file.stem, records, diagnostics, rules, folder)
-
-
-def table_ratings(
-    path: Path,
-    name: str,
-    records: list[Record],
-    diagnostics: Diagnostics,
-    rules: TableRules,
-    folder: ImageFolder | None = None,
-) -> RatingSet:
-    """Build a rating set from the records of a table, as ``read_rating_table`` does."""
-    chosen = rules.schema.choose(fields_of(records))
-    if "rater" not in chosen and not rules.allow_duplicates:
+    file, diagnostics = Path(path), Diagnostics()
+    schema = Schema(columns, {(key,): RENAME for key in ("image", "caption", "rating")}, columns["image"])
+    records = read_records(file, schema, diagnostics) if dataset is None else read_dataset(dataset, schema, diagnostics)
+    chosen = schema.choose(fields_of(records))
+    if "rater" not in chosen and not allow_duplicates:
         _report_copies(records, diagnostics, 'name the raters in a column "rater"')
     rows: list[Record] = []
     for location, record in records:
@@ -386,10 +315,9 @@ def table_ratings(
         if isinstance(image, StoredImage) and not image.named:
             # Without names, images are told apart by their references.
             row["cluster"] = "\n".join(map(str, references)) if isinstance(references, list) else references
-        if rules.drop_caption and isinstance(references, list):
-            row["references"] = list(without(references, str(row.get("caption"))))
         rows.append((location, row))
-    found = rating_set(path, name, rows, diagnostics, folder=folder, scale=rules.scale)
+    folder = None if images is None else ImageFolder(Path(images))
+    found = rating_set(file, name or file.stem, rows, diagnostics, folder=folder, scale=scale)
     stored = any(isinstance(row.get("image"), StoredImage) for _, row in rows)
     # Stored images may have no names to count.
     return replace(found, counts={"ratings": found.n}) if stored else found
@@ -424,63 +352,34 @@ def _parse_list(cell: object) -> object:
     return Malformed('Expected references as a list such as ["one", "two"]. Correct them.')
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreColumns:
-    """The columns of a table of ratings and scores.
-
-    Attributes:
-        rating: The rating.
-        scores: The scores.
-        group: The image; the first of ``IMAGE_COLUMNS`` if None.
-        no_cluster: Whether rows are independent, so that no image is needed.
-        rater: Who rated; None if unknown.
-        items: What identifies the rated item; image and caption if empty and needed.
-        parts: What figures are broken down by.
-        averaged: Whether the ratings of each item will be averaged, which needs items.
-        allow_duplicates: Whether rows may be equal in every column if raters are unknown.
-    """
-
-    rating: str
-    scores: tuple[str, ...]
-    group: str | None = None
-    no_cluster: bool = False
-    rater: str | None = None
-    items: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
-    averaged: bool = False
-    allow_duplicates: bool = False
-
-    @property
-    def needs_items(self) -> bool:
-        """Whether it must be known which rows rate the same item."""
-        return bool(self.items or self.rater or self.averaged)
-
-    @property
-    def schema(self) -> Schema:
-        """The columns of the table."""
-        single = [name for name in (self.rating, self.group, self.rater) if name is not None]
-        named = dict.fromkeys((*single, *self.scores, *self.items, *self.parts))
-        columns: dict[str, tuple[str, ...]] = {f"column {name}": (name,) for name in named}
-        required: dict[tuple[str, ...], str] = {(key,): "Correct the name." for key in columns}
-        columns |= {"image": IMAGE_COLUMNS, "caption": ("caption",)}
-        if self.group is None and not self.no_cluster:
-            advice = "Name the column that identifies the image (--group COLUMN), or use --no-cluster."
-            required[("image",)] = advice
-        if self.needs_items and not self.items:
-            advice = "Name the columns that identify the rated item (--item-key COLUMN)."
-            required[("caption",)] = advice
-            if self.group is None and self.no_cluster:
-                required[("image",)] = advice
-        return Schema(columns, required, IMAGE_COLUMNS)
-
-
-def read_score_table(path: str | Path, columns: ScoreColumns, scale: RatingScale = ANY_NUMBER) -> RatedScores:
+def read_score_table(
+    path: str | Path,
+    scores: Sequence[str],
+    *,
+    rating: str = "rating",
+    scale: RatingScale = ANY_NUMBER,
+    group: str | None = None,
+    no_cluster: bool = False,
+    rater: str | None = None,
+    item_key: Sequence[str] = (),
+    by_item: bool = False,
+    parts: Sequence[str] = (),
+    allow_duplicates: bool = False,
+) -> RatingSet:
     r"""Read a table of ratings and scores.
 
     Args:
         path: The table, in any format that ``read_records`` reads.
-        columns: Its columns.
+        scores: The columns of scores.
+        rating: The column of ratings.
         scale: The values that a rating may have.
+        group: The column that identifies the image; the first of ``IMAGE_COLUMNS`` if None.
+        no_cluster: Whether rows are independent, so that no image is needed.
+        rater: The column that says who rated; None if unknown.
+        item_key: The columns that identify the rated item; image and caption if empty.
+        by_item: Whether items are needed even without ``rater`` and ``item_key``.
+        parts: The columns to break figures down by.
+        allow_duplicates: Whether rows may be equal in every column if raters are unknown.
 
     Raises:
         InputError: The file cannot be read.
@@ -490,33 +389,63 @@ def read_score_table(path: str | Path, columns: ScoreColumns, scale: RatingScale
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp(), "ratings.csv")
         >>> _ = file.write_text("image,rating,mine\ndog.jpg,4,0.5\ncat.jpg,1,0.2\n")
-        >>> read_score_table(file, ScoreColumns("rating", ("mine",))).scores["mine"].tolist()
+        >>> read_score_table(file, ["mine"]).scores["mine"].tolist()
         [0.5, 0.2]
     """
     file, diagnostics = Path(path), Diagnostics()
-    records = read_records(file, columns.schema, diagnostics)
-    if columns.rater is None and not columns.allow_duplicates:
+    by_item = by_item or bool(item_key or rater)
+    single = [name for name in (rating, group, rater) if name is not None]
+    schema = _score_schema(
+        [*single, *scores, *item_key, *parts],
+        image=group is None,
+        clusters=not no_cluster,
+        items=by_item and not item_key,
+    )
+    records = read_records(file, schema, diagnostics)
+    if rater is None and not allow_duplicates:
         advice = "name the raters (--rater COLUMN), or allow equal ratings (--allow-duplicates)"
         _report_copies(records, diagnostics, advice)
-    ratings = _read_column(records, diagnostics, columns.rating, scale.read, math.nan)
-    scores = {name: _read_scores(records, diagnostics, name) for name in columns.scores}
-    cluster = columns.group or columns.schema.choose(fields_of(records)).get("image")
-    over = None if columns.no_cluster and columns.group is None else cluster
-    clusters = None if over is None else _read_labels(records, diagnostics, over)
-    items = None
-    if columns.needs_items and records:
-        names = columns.items or tuple(filter(None, (cluster, "caption")))
+    ratings = _read_column(records, diagnostics, rating, scale.read, math.nan)
+    values = {name: np.array(_read_scores(records, diagnostics, name)) for name in scores}
+    cluster = group or schema.choose(fields_of(records)).get("image")
+    over = None if no_cluster and group is None else cluster
+    clusters = () if over is None else _read_labels(records, diagnostics, over)
+    items = np.arange(len(records))
+    if by_item and records:
         known: dict[Hashable, int] = {}
+        names = item_key or tuple(filter(None, (cluster, "caption")))
         keys = zip(*(_read_labels(records, diagnostics, name) for name in names), strict=True)
         items = np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
-        if columns.rater is not None:
-            _report_repeated(records, diagnostics, items, _read_labels(records, diagnostics, columns.rater))
-        for name, column in scores.items():
-            _report_differing(records, diagnostics, items, name, column)
-    parts = {name: _read_labels(records, diagnostics, name) for name in columns.parts}
+        if rater is not None:
+            _report_repeated(records, diagnostics, items, _read_labels(records, diagnostics, rater))
+        for name, column in values.items():
+            _report_differing(records, diagnostics, items, name, column.tolist())
+    labels = {name: _read_labels(records, diagnostics, name) for name in parts}
     diagnostics.finish(file, len(records))
-    values = {name: np.array(column) for name, column in scores.items()}
-    return RatedScores(np.array(ratings), values, clusters, over or "rows", items, parts=parts)
+    return RatingSet(
+        file.stem, (), items, np.array(ratings), clusters, parts=labels, over=over or "rows", scores=values
+    )
+
+
+def _score_schema(named: Sequence[str], *, image: bool, clusters: bool, items: bool) -> Schema:
+    """Return the columns of a table of ratings and scores.
+
+    Args:
+        named: The columns that the caller named.
+        image: Whether the image is to be found, because no column was named for it.
+        clusters: Whether images are resampled.
+        items: Whether items are identified by image and caption.
+    """
+    columns: dict[str, tuple[str, ...]] = {f"column {name}": (name,) for name in named}
+    required: dict[tuple[str, ...], str] = {(key,): "Correct the name." for key in columns}
+    if image and clusters:
+        required[("image",)] = "Name the column that identifies the image (--group COLUMN), or use --no-cluster."
+    if items:
+        advice = "Name the columns that identify the rated item (--item-key COLUMN)."
+        required[("caption",)] = advice
+        if image:
+            required.setdefault(("image",), advice)
+    return Schema(columns | {"image": IMAGE_COLUMNS, "caption": ("caption",)}, required, IMAGE_COLUMNS)
 
 
 def read_scores_of(
