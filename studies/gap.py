@@ -40,8 +40,8 @@ from i0tscore.gap import (
     expected_residual_gap,
     normalize,
 )
-from i0tscore.gap.fitted import NEAREST
 from i0tscore.gap.measures import severity
+from i0tscore.gap.standardizers import NEAREST
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.render.cells import format_estimate
 from i0tscore.render.document import UNDEFINED, Table

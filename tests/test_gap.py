@@ -29,8 +29,7 @@ from i0tscore.gap import (
     expected_residual_gap,
     normalize,
 )
-from i0tscore.gap.fitted import FittedState
-from i0tscore.gap.standardizers import STANDARDIZERS, Need, StandardizerSpec
+from i0tscore.gap.standardizers import STANDARDIZERS, FittedState, Need, StandardizerSpec
 
 NNN = Standardizer("nnn", 0.5)
 
@@ -236,7 +235,7 @@ def test_nnn_takes_tensors_and_few_vectors_at_a_time() -> None:
     for vectors, result, modality in zip((x, y), whole, ("image", "caption"), strict=True):
         tensor = NNN.apply(torch.tensor(vectors), statistics.gap_statistics, modality)
         np.testing.assert_allclose(tensor.numpy(), result, atol=1e-6)
-        with patch("i0tscore.gap.fitted._CELLS", 100):
+        with patch("i0tscore.gap.standardizers.CELLS", 100):
             np.testing.assert_allclose(NNN.apply(vectors, statistics.gap_statistics, modality), result, atol=1e-6)
     assert NNN.apply(x[:0], statistics.gap_statistics, "image").shape == (0, 18)
 

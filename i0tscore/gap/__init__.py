@@ -3,9 +3,17 @@
 Everything here works on arrays of embeddings and knows neither images, captions nor encoders.
 """
 
-from i0tscore.gap.fitted import HubnessBank, Normalization, NormalizationPair
 from i0tscore.gap.measures import centroid_distance, expected_residual_gap
-from i0tscore.gap.standardizers import NONE, POST, GapStatistics, Standardizer, all_standardizers
+from i0tscore.gap.standardizers import (
+    NONE,
+    POST,
+    GapStatistics,
+    HubnessBank,
+    Normalization,
+    NormalizationPair,
+    Standardizer,
+    all_standardizers,
+)
 from i0tscore.gap.statistics import Moments, Quartiles, ReferenceDistribution, Statistics
 from i0tscore.gap.vectors import dot, normalize
 

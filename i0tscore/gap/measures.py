@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import InputError
-from i0tscore.gap.vectors import dot, normalize
+from i0tscore.gap.vectors import CELLS, chunks, dot, normalize
 
 PEAK = 0.1
 """A coordinate is a peak if the square of a mean's value there is at least this share of a unit vector's square."""
@@ -28,9 +28,6 @@ TRAINED_SHARE = 0.7
 
 PLOTTED_IMAGES = 400
 """Maximum number of images in a plot, each with one caption."""
-
-_CELLS = 4_000_000
-"""Maximum number of similarities held in memory at once."""
 
 _Floats = NDArray[np.float64]
 
@@ -70,9 +67,8 @@ def minimum_cosine_distance(images: NDArray[Any], captions: NDArray[Any]) -> flo
 
     It is 1 − max x·y, in [0, 2]. Uses at most 32 MB for similarities.
     """
-    step = max(1, _CELLS // max(1, len(captions)))
-    blocks = (images[start : start + step] @ captions.T for start in range(0, len(images), step))
-    return 1.0 - max(float(block.max()) for block in blocks)
+    parts = chunks(len(images), max(1, CELLS // max(1, len(captions))))
+    return 1.0 - max(float((images[part] @ captions.T).max()) for part in parts)
 
 
 class Peak(NamedTuple):

@@ -17,9 +17,8 @@ from scipy.special import expit
 
 from i0tscore.errors import StatisticsError
 from i0tscore.files import replace_file
-from i0tscore.gap.fitted import FittedState
-from i0tscore.gap.standardizers import POST, RENAMED, STANDARDIZERS, GapStatistics, Standardizer
-from i0tscore.gap.vectors import dot
+from i0tscore.gap.standardizers import POST, RENAMED, STANDARDIZERS, FittedState, GapStatistics, Standardizer
+from i0tscore.gap.vectors import chunks, dot
 
 SCHEMA = "i0tscore.statistics/1"
 MISMATCHES_PER_PAIR = 20
@@ -60,8 +59,8 @@ class Moments:
             raise ValueError(f"Expected an array of shape (n, d) with n ≥ 1, got shape {vectors.shape}.")
         mean = vectors.mean(axis=0, dtype=np.float64)
         scatter = np.zeros((len(mean), len(mean)))
-        for start in range(0, len(vectors), _CHUNK):
-            residuals = vectors[start : start + _CHUNK] - mean
+        for part in chunks(len(vectors), _CHUNK):
+            residuals = vectors[part] - mean
             scatter += residuals.T @ residuals
         return cls(len(vectors), mean, scatter / len(vectors))
 
@@ -285,8 +284,8 @@ class Statistics:
                 continue
             standardizer = Standardizer(name, spec.default)
             x, y = self.standardize(standardizer, images, captions)
-            chunks = (slice(start, start + 2 * _CHUNK) for start in range(0, len(rows), 2 * _CHUNK))
-            matched, mismatched = dot(x, y), np.concatenate([dot(x[rows[c]], y[others[c]]) for c in chunks])
+            parts = [dot(x[rows[c]], y[others[c]]) for c in chunks(len(rows), 2 * _CHUNK)]
+            matched, mismatched = dot(x, y), np.concatenate(parts)
             if np.isnan(matched).all() or np.isnan(mismatched).all():
                 raise StatisticsError(
                     "All images or all captions are alike, so nothing is left once their mean is subtracted. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,15 @@ ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 
 SMALLEST_NORM = 1e-6
 """Residuals of unit float32 vectors with a smaller norm are rounding errors, and their direction is undefined."""
+
+
+CELLS = 4_000_000
+"""Maximum number of similarities held in memory at once."""
+
+
+def chunks(count: int, size: int) -> Iterator[slice]:
+    """Return slices of at most ``size`` rows that cover ``count`` rows."""
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 def namespace(array: Array) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from i0tscore.encoders.encode import EncodedReferences, EncodedRun, Index
 from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, Statistics, centroid_distance, dot
 from i0tscore.gap.standardizers import shortest
+from i0tscore.gap.vectors import CELLS, chunks
 from i0tscore.metrics.functional import Breakdown, breakdown, max_similarity
 from i0tscore.metrics.metric import Metric
 from i0tscore.results import MetricResult, ReferenceQuartiles, Result, Signature, bootstrap_mean
@@ -29,7 +30,6 @@ NO_DIRECTION = (
     "for all images have this effect with per-run statistics."
 )
 
-_CELLS = 4_000_000
 _CHUNK = 8192
 
 
@@ -77,10 +77,6 @@ def evaluate(
     )
 
 
-def _chunks(run: EncodedRun) -> Iterator[slice]:
-    return (slice(start, start + _CHUNK) for start in range(0, run.n, _CHUNK))
-
-
 def _standardize(
     run: EncodedRun, standardizer: Standardizer, statistics: Statistics | None
 ) -> tuple[EncodedRun, NDArray[np.float64]]:
@@ -90,7 +86,7 @@ def _standardize(
     references = run.references
     if references is not None:
         references = EncodedReferences(standardizer.apply(references.vectors, known, "caption"), references.index)
-    similarity = [dot(x[run.image_index[rows]], y[run.text_index[rows]]) for rows in _chunks(run)]
+    similarity = [dot(x[run.image_index[rows]], y[run.text_index[rows]]) for rows in chunks(run.n, _CHUNK)]
     return replace(run, images=x, texts=y, references=references), np.concatenate(similarity, dtype=np.float64)
 
 
@@ -108,7 +104,7 @@ def _metric_result(
     if references is not None:
         similarities = [
             max_similarity(view.texts[run.text_index[rows]], [references.vectors[i] for i in references.index[rows]])
-            for rows in _chunks(run)
+            for rows in chunks(run.n, _CHUNK)
         ]
         nearest = np.concatenate(similarities, dtype=np.float64)
     values = metric.value(similarity, nearest)
@@ -145,8 +141,7 @@ def _ranks(metric: Metric, run: EncodedRun, references: EncodedReferences | None
     ranks = np.zeros(run.n, dtype=np.int64)
     if references is None:
         order = np.argsort(run.image_index, kind="stable")
-        step = max(1, _CELLS // max(len(run.texts), 1))
-        batches = [order[start : start + step] for start in range(0, run.n, step)]
+        batches = [order[part] for part in chunks(run.n, max(1, CELLS // max(len(run.texts), 1)))]
     else:
         groups: dict[tuple[int, bytes], list[int]] = {}
         for i, image in enumerate(run.image_index):
@@ -166,7 +161,7 @@ def _ranks(metric: Metric, run: EncodedRun, references: EncodedReferences | None
 
 def _breakdown(run: EncodedRun, statistics: Statistics) -> dict[str, NDArray[np.float64]]:
     means = statistics.image.mean, statistics.caption.mean
-    pairs = ((run.images[run.image_index[rows]], run.texts[run.text_index[rows]]) for rows in _chunks(run))
+    pairs = ((run.images[run.image_index[rows]], run.texts[run.text_index[rows]]) for rows in chunks(run.n, _CHUNK))
     parts = [breakdown(x.astype(np.float64), y.astype(np.float64), *means) for x, y in pairs]
     return {name: np.concatenate(part) for name, part in zip(Breakdown._fields, zip(*parts, strict=True), strict=True)}
 
