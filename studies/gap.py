@@ -29,19 +29,16 @@ from human_judgments.script import Arguments, script
 from i0tscore.gap import (
     NONE,
     POST,
-    HubnessBank,
     Moments,
     NormalizationPair,
     Standardizer,
     Statistics,
-    all_standardizers,
     centroid_distance,
     dot,
-    expected_residual_gap,
     normalize,
 )
-from i0tscore.gap.measures import severity
-from i0tscore.gap.standardizers import NEAREST
+from i0tscore.gap.measures import expected_residual_gap, severity
+from i0tscore.gap.standardizers import NEAREST, HubnessBank, all_standardizers
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.render.cells import format_estimate
 from i0tscore.render.document import UNDEFINED, Table

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from human_judgments.report import Data, Page, bullets, command_block, difference, dot_plot, intervals_note, percent
 from human_judgments.script import Arguments, script
 from i0tscore.errors import InputError
-from i0tscore.gap import NONE, POST, Moments, Standardizer, Statistics, all_standardizers, centroid_distance, dot
+from i0tscore.gap import NONE, POST, Moments, Standardizer, Statistics, centroid_distance, dot
+from i0tscore.gap.standardizers import all_standardizers
 from i0tscore.metrics.functional import combine_references, max_similarity
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.metrics.statistics_choice import builtin_statistics

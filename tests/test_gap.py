@@ -17,19 +17,24 @@ from i0tscore.errors import StatisticsError, UsageError
 from i0tscore.gap import (
     POST,
     GapStatistics,
-    HubnessBank,
     Moments,
     Normalization,
     NormalizationPair,
-    ReferenceDistribution,
     Standardizer,
     Statistics,
-    all_standardizers,
     centroid_distance,
-    expected_residual_gap,
     normalize,
 )
-from i0tscore.gap.standardizers import STANDARDIZERS, FittedState, Need, StandardizerSpec
+from i0tscore.gap.measures import expected_residual_gap
+from i0tscore.gap.standardizers import (
+    STANDARDIZERS,
+    FittedState,
+    HubnessBank,
+    Need,
+    StandardizerSpec,
+    all_standardizers,
+)
+from i0tscore.gap.statistics import ReferenceDistribution
 
 NNN = Standardizer("nnn", 0.5)
 

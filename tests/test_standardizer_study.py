@@ -8,15 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from i0tscore.gap import (
-    HubnessBank,
-    Moments,
-    Normalization,
-    NormalizationPair,
-    Statistics,
-    all_standardizers,
-    normalize,
-)
+from i0tscore.gap import Moments, Normalization, NormalizationPair, Statistics, normalize
+from i0tscore.gap.standardizers import HubnessBank, all_standardizers
 from studies import standardizers
 from studies.standardizers import RatedVectors, all_conditions, residual_gap, score_variants
 

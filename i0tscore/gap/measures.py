@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import InputError
-from i0tscore.gap.vectors import CELLS, chunks, dot, normalize
+from i0tscore.gap.vectors import CELLS, Vectors, chunks, dot, normalize
 
 PEAK = 0.1
 """A coordinate is a peak if the square of a mean's value there is at least this share of a unit vector's square."""
@@ -32,7 +32,7 @@ PLOTTED_IMAGES = 400
 _Floats = NDArray[np.float64]
 
 
-def centroid_distance(images: NDArray[Any], captions: NDArray[Any]) -> float:
+def centroid_distance(images: Vectors, captions: Vectors) -> float:
     """Return the distance between the mean image and the mean caption (Liang et al. 2022; CD in An et al. 2025).
 
     Returns:
@@ -62,7 +62,7 @@ def severity(distance: float) -> Literal["low", "moderate", "severe"]:
     return "low" if distance < 0.19 else "moderate" if distance < 0.63 else "severe"
 
 
-def minimum_cosine_distance(images: NDArray[Any], captions: NDArray[Any]) -> float:
+def minimum_cosine_distance(images: Vectors, captions: Vectors) -> float:
     """Return the smallest cosine distance between any image and any caption (MCD in An et al. 2025).
 
     It is 1 − max x·y, in [0, 2]. Uses at most 32 MB for similarities.
@@ -137,10 +137,7 @@ def expected_residual_gap(matched_score: float, count: int) -> float:
 
 
 def pair_measures(
-    images: NDArray[Any],
-    captions: NDArray[Any],
-    image_of: NDArray[np.int64],
-    weights: Iterable[NDArray[Any] | None] = (None,),
+    images: Vectors, captions: Vectors, image_of: NDArray[np.int64], weights: Iterable[NDArray[Any] | None] = (None,)
 ) -> Iterator[dict[str, _Floats]]:
     """Compute the measures that follow from means, for batches of resampling weights.
 
@@ -214,7 +211,7 @@ class Separability:
         return float(self.correct.mean())
 
 
-def separability(images: NDArray[Any], captions: NDArray[Any], *, seed: int = 0) -> Separability:
+def separability(images: Vectors, captions: Vectors, *, seed: int = 0) -> Separability:
     """Measure how well a linear function separates images from captions (LS in An et al. 2025).
 
     Fits ordinary least squares with an intercept to 70 % of the pairs and predicts the other 30 %, with as many images
@@ -265,7 +262,7 @@ class Panel:
     cosines: dict[str, _Floats]
 
 
-def plot_panel(images: NDArray[Any], captions: NDArray[Any], image_of: NDArray[np.int64], *, seed: int = 0) -> Panel:
+def plot_panel(images: Vectors, captions: Vectors, image_of: NDArray[np.int64], *, seed: int = 0) -> Panel:
     """Sample at most 400 images with their first captions and project them to three dimensions.
 
     The directions are those with the largest mean square over images and captions together. The embeddings are not

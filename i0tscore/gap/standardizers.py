@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError, UsageError
-from i0tscore.gap.vectors import CELLS, ArrayT, chunks, like, namespace, normalize
+from i0tscore.gap.vectors import CELLS, ArrayT, Vectors, chunks, like, namespace, normalize
 
 Similarity = Literal["cos", "dot"]
 Modality = Literal["image", "caption"]
@@ -60,7 +60,7 @@ class FittedState:
     header_key: ClassVar[str]
 
     @classmethod
-    def fit(cls, images: NDArray[Any], captions: NDArray[Any]) -> Self | None:
+    def fit(cls, images: Vectors, captions: Vectors) -> Self | None:
         """Fit to unit embeddings of pairs, (n, d) each; None if the state needs training or options."""
         return None
 
@@ -190,16 +190,11 @@ class HubnessBank(FittedState):
 
     @classmethod
     def sample(
-        cls, images: NDArray[Any], captions: NDArray[Any], size: int, *, nearest: int = NEAREST, seed: int = 12345
+        cls, images: Vectors, captions: Vectors, size: int, *, nearest: int = NEAREST, seed: int = 12345
     ) -> HubnessBank:
-        """Sample a bank from distinct images (n, d) and distinct captions (m, d), all unit embeddings.
+        """Sample ``size`` of the distinct images (n, d) and of the distinct captions (m, d), unit embeddings.
 
-        Args:
-            images: Image embeddings.
-            captions: Caption embeddings.
-            size: Number of images and captions to keep.
-            nearest: k, reduced to ``size`` if larger.
-            seed: Seed of the sample.
+        ``nearest`` is k, reduced to ``size`` if larger; ``seed`` is that of the sample.
 
         Raises:
             StatisticsError: There are fewer than ``size`` images or captions.
@@ -239,11 +234,9 @@ class HubnessBank(FittedState):
 
     def merge(self, other: Self) -> Self:
         """Join the rows of both banks and keep the larger k."""
-        return type(self)(
-            np.concatenate([self.images, other.images]),
-            np.concatenate([self.captions, other.captions]),
-            max(self.nearest, other.nearest),
-        )
+        sides = (self.images, other.images), (self.captions, other.captions)
+        images, captions = map(np.concatenate, sides)
+        return type(self)(images, captions, max(self.nearest, other.nearest))
 
 
 class Need(NamedTuple):
@@ -456,12 +449,7 @@ class Standardizer:
         return self.name if self.strength is None else f"{self.name}({shortest(self.strength)})"
 
     def apply(self, vectors: ArrayT, statistics: GapStatistics, modality: Modality) -> ArrayT:
-        """Standardize unit embeddings of one modality.
-
-        Args:
-            vectors: Shape (…, d), numpy or torch.
-            statistics: Statistics of the reference corpus.
-            modality: ``image`` or ``caption``.
+        """Standardize unit embeddings of one modality, shape (…, d), numpy or torch.
 
         Returns:
             The standardized vectors, shape (…, d) or, for ``nnn``, (…, d + 2).

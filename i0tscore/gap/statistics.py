@@ -18,7 +18,7 @@ from scipy.special import expit
 from i0tscore.errors import StatisticsError
 from i0tscore.files import replace_file
 from i0tscore.gap.standardizers import POST, RENAMED, STANDARDIZERS, FittedState, GapStatistics, Standardizer
-from i0tscore.gap.vectors import chunks, dot
+from i0tscore.gap.vectors import Vectors, chunks, dot
 
 SCHEMA = "i0tscore.statistics/1"
 MISMATCHES_PER_PAIR = 20
@@ -100,7 +100,7 @@ class ReferenceDistribution:
         separate the pairs.
 
         Raises:
-            ValueError: All scores of a kind are NaN.
+            StatisticsError: All scores of a kind are NaN.
 
         Example:
             >>> r = ReferenceDistribution.fit(np.linspace(0.2, 0.6, 50), np.linspace(-0.2, 0.3, 80))
@@ -110,7 +110,10 @@ class ReferenceDistribution:
         matched = matched[~np.isnan(matched)].astype(np.float64)
         mismatched = mismatched[~np.isnan(mismatched)].astype(np.float64)
         if not len(matched) or not len(mismatched):
-            raise ValueError("A reference distribution needs matched and mismatched scores.")
+            raise StatisticsError(
+                "All images or all captions are alike, so nothing is left once their mean is subtracted. "
+                "Fit on different images with their own captions."
+            )
         scores = np.concatenate([matched, mismatched])
         center, scale = float(scores.mean()), float(scores.std()) or 1.0
         z_matched, z_mismatched = (matched - center) / scale, (mismatched - center) / scale
@@ -172,7 +175,7 @@ class Statistics:
     per_run: bool = False
 
     @classmethod
-    def fit(cls, images: NDArray[Any], captions: NDArray[Any], **texts: str) -> Statistics:
+    def fit(cls, images: Vectors, captions: Vectors, **texts: str) -> Statistics:
         """Fit moments, and all fitted state that needs neither options nor training, to pairs of unit embeddings.
 
         ``texts`` are ``name`` and, by default empty, ``encoder``, ``space``, ``prefix`` and ``source``.
@@ -206,9 +209,7 @@ class Statistics:
             arrays = [a for m in (self.image, self.caption) for a in (m.mean, m.covariance.astype(np.float32))]
         return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:8]
 
-    def standardize(
-        self, standardizer: Standardizer, images: NDArray[Any], captions: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
+    def standardize(self, standardizer: Standardizer, images: Vectors, captions: Vectors) -> tuple[Vectors, Vectors]:
         """Standardize unit embeddings of images (n, d) and captions (m, d).
 
         Raises:
@@ -227,12 +228,10 @@ class Statistics:
         Raises:
             StatisticsError: The encoders or prefixes differ.
         """
-        for what, mine, theirs in (
-            ("encoder", f"{self.encoder} [{self.space}]", f"{other.encoder} [{other.space}]"),
-            ("prefix", self.prefix, other.prefix),
-        ):
+        encoders = f"{self.encoder} [{self.space}]", f"{other.encoder} [{other.space}]"
+        for kind, mine, theirs in (("encoder", *encoders), ("prefix", self.prefix, other.prefix)):
             if mine != theirs:
-                raise StatisticsError(f"Statistics of {what} {mine!r} and of {what} {theirs!r} cannot be merged.")
+                raise StatisticsError(f"Statistics of {kind} {mine!r} and of {kind} {theirs!r} cannot be merged.")
         states = {key: state.merge(other.fitted[key]) for key, state in self.fitted.items() if key in other.fitted}
         return replace(
             self,
@@ -252,8 +251,8 @@ class Statistics:
 
     def with_reference(
         self,
-        images: NDArray[Any],
-        captions: NDArray[Any],
+        images: Vectors,
+        captions: Vectors,
         groups: Sequence[Any] | NDArray[Any] | None = None,
         *,
         seed: int = 12345,
@@ -284,14 +283,8 @@ class Statistics:
                 continue
             standardizer = Standardizer(name, spec.default)
             x, y = self.standardize(standardizer, images, captions)
-            parts = [dot(x[rows[c]], y[others[c]]) for c in chunks(len(rows), 2 * _CHUNK)]
-            matched, mismatched = dot(x, y), np.concatenate(parts)
-            if np.isnan(matched).all() or np.isnan(mismatched).all():
-                raise StatisticsError(
-                    "All images or all captions are alike, so nothing is left once their mean is subtracted. "
-                    "Fit on different images with their own captions."
-                )
-            reference[str(standardizer)] = ReferenceDistribution.fit(matched, mismatched)
+            mismatched = [dot(x[rows[c]], y[others[c]]) for c in chunks(len(rows), 2 * _CHUNK)]
+            reference[str(standardizer)] = ReferenceDistribution.fit(dot(x, y), np.concatenate(mismatched))
         return replace(self, reference=reference)
 
     def require(self, encoder: str, space: str, prefix: str) -> Statistics:

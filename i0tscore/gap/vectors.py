@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 """A numpy array or a torch tensor; functions return the type they are given."""
 
+Vectors = NDArray[Any]
+"""A numpy array of embeddings, shape (n, d), of any floating dtype."""
+
 SMALLEST_NORM = 1e-6
 """Residuals of unit float32 vectors with a smaller norm are rounding errors, and their direction is undefined."""
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from i0tscore.encoders.encode import EncodedRun, RunEncoder
 from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
-from i0tscore.gap import HubnessBank, Statistics
-from i0tscore.gap.standardizers import Modality
+from i0tscore.gap import Statistics
+from i0tscore.gap.standardizers import HubnessBank, Modality
 from i0tscore.metrics.evaluate import evaluate
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
 from i0tscore.metrics.statistics_choice import choose_statistics, fixed_statistics, run_statistics

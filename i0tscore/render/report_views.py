@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from i0tscore.gap import POST, Statistics, centroid_distance, expected_residual_gap
-from i0tscore.gap.measures import TRAINED_SHARE
+from i0tscore.gap import POST, Statistics, centroid_distance
+from i0tscore.gap.measures import TRAINED_SHARE, expected_residual_gap
 from i0tscore.render.cells import (
     csv_text,
     describe_intervals,
