@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
 
 
+# The arguments of ``I0TScorer.score``, which documents them. Items are images, captions, or embeddings.
 Items = Iterable[Any]
-"""Images, captions, or embeddings, as ``I0TScorer.score`` accepts them."""
-
 References = Iterable[Sequence[str] | str] | None
-"""For each caption a string or a list of strings."""
+Ids = Iterable[str] | None
 
 
 class I0TScorer:
@@ -79,9 +78,7 @@ class I0TScorer:
         self._encoder = RunEncoder(EncodeOptions.of(model, encoding), self._preset.prefix)
         self._runs: list[EncodedRun] = []
 
-    def score(
-        self, images: Items, captions: Items, references: References = None, ids: Iterable[str] | None = None
-    ) -> Result:
+    def score(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> Result:
         """Score captions, each against the image at the same position.
 
         Args:
@@ -98,15 +95,11 @@ class I0TScorer:
         """
         return self.evaluate(self.encode(images, captions, references, ids))
 
-    def encode(
-        self, images: Items, captions: Items, references: References = None, ids: Iterable[str] | None = None
-    ) -> EncodedRun:
+    def encode(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> EncodedRun:
         """Encode samples for ``evaluate`` or ``fit_run``; see ``score`` for the arguments."""
         return EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids)))
 
-    def update(
-        self, images: Items, captions: Items, references: References = None, ids: Iterable[str] | None = None
-    ) -> None:
+    def update(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> None:
         """Encode more samples and keep their embeddings until ``reset``; see ``score`` for the arguments."""
         start = sum(run.n + len(run.skipped) for run in self._runs)
         self._runs.extend(self._encoder.runs(images, captions, references, ids, start=start))
@@ -227,7 +220,7 @@ def i0t_score(
     *,
     model: str | Encoder = DEFAULT_MODEL,
     statistics: str | Path | Statistics = "auto",
-    ids: Iterable[str] | None = None,
+    ids: Ids = None,
     **options: Any,
 ) -> Result:
     """Compute I0TScore and, if references are given, RefI0TScore.
@@ -258,19 +251,11 @@ def i0t_score(
     return scorer.score(images, captions, references, ids)
 
 
-def clip_score(
-    images: Items,
-    captions: Items,
-    references: References = None,
-    *,
-    model: str | Encoder = DEFAULT_MODEL,
-    statistics: str | Path | Statistics = "auto",
-    ids: Iterable[str] | None = None,
-    **options: Any,
-) -> Result:
+def clip_score(images: Items, captions: Items, references: References = None, **options: Any) -> Result:
     """Compute CLIPScore (Hessel et al. 2021) and, if references are given, RefCLIPScore.
 
-    The arguments are those of ``i0t_score``; the statistics are only used for the breakdown and the percentiles.
+    The arguments, such as ``model`` and ``ids``, are those of ``i0t_score``. The statistics are only used for the
+    breakdown and the percentiles.
 
     Example:
         >>> import numpy as np
@@ -279,8 +264,7 @@ def clip_score(
         1.5
     """
     metrics = ["CLIPScore"] if references is None else ["CLIPScore", "RefCLIPScore"]
-    scorer = I0TScorer(model, statistics=statistics, **{"metrics": metrics, **options})
-    return scorer.score(images, captions, references, ids)
+    return i0t_score(images, captions, references, **{"metrics": metrics, **options})
 
 
 def fit(
