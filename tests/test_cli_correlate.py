@@ -239,6 +239,7 @@ def test_empty_and_constant_tables(tmp_path, capsys):
         (["--score", "good", "--group", "image", "--no-cluster"], "contradict"),
         (["--score", "good", "--input-format", "flickr8k-expert"], "Give --scores FILE"),
         (["--input-format", "flickr8k-expert", "--rating", "x"], "--rating applies to tables"),
+        (["--score", "good", "--on-error", "skip"], "no effect on given scores"),
         (["--score", "good", "--allow-duplicates", "--baseline", "other"], "Choose from good"),
         (["images", "--images", "images"], "given twice"),
     ],
@@ -368,8 +369,23 @@ def test_images_and_captions_are_scored_where_there_are_no_scores(tmp_path, monk
     assert data["signatures"]["I0TScore"].startswith("I0TScore|m:lite|")
     assert set(data["parts"]) == {"kind=x", "kind=y"}
     assert data["raters"]["n"] == 28
+    assert not any("skipped" in note for note in data["notes"])
     assert main(["correlate", *arguments[:4], "--rater", "nobody", *model]) == 1
     assert "'nobody'" in capsys.readouterr().err
+    # What cannot be scored stops the run, or is left out and listed.
+    (examples / "images" / "rocket.jpg").write_bytes(b"no image")
+    (examples / "images" / "coins.png").unlink()
+    assert main(["correlate", *arguments, *model]) == 1
+    assert "coins" in capsys.readouterr().err
+    skipping = found(capsys, *arguments, *model, "--on-error", "skip")
+    assert [skipping["metrics"][name]["n"] for name in ("I0TScore", "CLIPScore")] == [20, 20]
+    assert skipping["raters"]["n"] == 24
+    rows, captions = (note for note in skipping["notes"] if "skipped" in note)
+    assert rows.startswith("rows skipped: 4 (")
+    assert "coins" in rows
+    assert captions.startswith("captions skipped: 2 (rocket: ")
+    assert "; rocket (caption 2): " in captions
+    assert "|skipped:2|" in skipping["signatures"]["I0TScore"]
 
 
 def test_the_correlations_offered_are_those_measured():

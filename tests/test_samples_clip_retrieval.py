@@ -99,9 +99,9 @@ def test_the_command_line_scores_a_folder_and_shows_its_captions(tmp_path) -> No
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["images"], "holds embeddings, which are scored without images"),
-        (["--references", "r.json"], "holds embeddings, which are scored without images"),
-        (["--precision", "bf16"], "embeddings are encoded already"),
+        (["images"], "holds embeddings, which are read without caption files, images"),
+        (["--references", "r.json"], "holds embeddings, which are read without caption files, images"),
+        (["--precision", "bf16"], "have no effect on embeddings"),
     ],
 )
 def test_options_of_other_inputs_are_refused(tmp_path, options, reason) -> None:

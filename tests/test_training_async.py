@@ -337,7 +337,7 @@ def test_command_trains_and_resumes_and_the_metric_uses_the_result(
 def test_training_options_require_method_async(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fit", "captions.json", "images", "--output", "s.safetensors", "--epochs", "2", "--no-mcsie"]
     assert main(arguments) == 2
-    assert "--epochs, --no-mcsie: only with --method async" in capsys.readouterr().err
+    assert "--epochs, --no-mcsie: Only with --method async" in capsys.readouterr().err
 
 
 def test_ablation_has_one_row_per_variant(

@@ -85,6 +85,8 @@ class CorrelateOptions:
             raise UsageError("--group and --no-cluster contradict each other. Give one.")
         if (self.score or self.scores) and (self.metric or self.images):
             raise UsageError("--score and --scores replace computed scores. Leave out --metric and the images.")
+        if (self.score or self.scores) and self.on_error == "skip":
+            raise UsageError("--on-error skip has no effect on given scores, which must all be valid. Leave it out.")
         if self.score and self.scores is None and self.input_format != "table":
             raise UsageError(f"{self.input_format} holds no scores. Give --scores FILE as well.")
         if not self.in_table:
@@ -172,11 +174,12 @@ def _read_ratings(options: CorrelateOptions, scale: RatingScale, *, with_images:
     from i0tscore.samples.flickr8k import read_clipscore_json, read_flickr8k_expert
     from i0tscore.samples.ratings import RATING_COLUMNS, read_rating_table
 
+    skip = options.on_error == "skip"
     if options.input_format == "flickr8k-expert":
-        return read_flickr8k_expert(options.table, options.images, look_up=with_images)
+        return read_flickr8k_expert(options.table, options.images, look_up=with_images, skip=skip)
     folder = (options.images or options.table.parent) if with_images else None
     if options.input_format == "clipscore-ratings":
-        return read_clipscore_json(options.table, folder)
+        return read_clipscore_json(options.table, folder, skip=skip)
     labels = {"rater": options.rater, "category": options.category, "system": options.system}
     columns = {
         **RATING_COLUMNS,
@@ -184,7 +187,12 @@ def _read_ratings(options: CorrelateOptions, scale: RatingScale, *, with_images:
         **{name: (column,) if column else () for name, column in labels.items()},
     }
     ratings = read_rating_table(
-        options.table, images=folder, columns=columns, scale=scale, allow_duplicates=options.allow_duplicates
+        options.table,
+        images=folder,
+        columns=columns,
+        scale=scale,
+        allow_duplicates=options.allow_duplicates,
+        skip=skip,
     )
     for name, column in labels.items():
         if column is not None and (ratings.rater if name == "rater" else ratings.parts.get(name)) is None:

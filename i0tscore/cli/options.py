@@ -202,8 +202,9 @@ class InputOptions:
             raise UsageError("Expected a caption file and its image folder, or two files of embeddings.")
         others = (self.images, self.references, self.annotations, self.input_format, any(files) and self.captions)
         if self.read_embeddings is not None and any(others):
+            content = "Embedding files" if any(files) else f"{self.captions} holds embeddings, which"
             raise UsageError(
-                "Embeddings are read without caption files, images, references, annotations and input format. "
+                f"{content} are read without caption files, images, references, annotations and input format. "
                 "Leave these out."
             )
 

@@ -18,7 +18,7 @@ from i0tscore.results import Resampling, Result
 from i0tscore.results.comparison import Comparison, RunScores, compare_systems, require_same_ids
 from i0tscore.samples import Sample, SampleSet, Skipped
 from i0tscore.samples.diagnostics import preview
-from i0tscore.samples.ratings import RatingSet
+from i0tscore.samples.ratings import RatingSet, describe_skipped
 
 _LISTED_IDS = 10
 
@@ -29,8 +29,23 @@ def score_with(scorer: I0TScorer, samples: Sequence[Sample], *, references: bool
         [sample.image for sample in samples],
         [sample.caption for sample in samples],
         [sample.references for sample in samples] if references else None,
-        [sample.id for sample in samples],
+        unique_names([sample.id for sample in samples]),
     )
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Return names that are readable in messages and all different.
+
+    Example:
+        >>> unique_names(["dog", "cat", "dog"])
+        ['dog', 'cat', 'dog (caption 2)']
+    """
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name} (caption {seen[name]})")
+    return unique
 
 
 def split_metrics(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -63,9 +78,15 @@ def rate(
         if metrics:
             use_references = any(metric.needs_references for metric in parse_metrics(metrics))
         result = score_with(scorer, samples, references=use_references)
-        values = {name: metric.values for name, metric in result.items()}
+        row_of = {name: row for row, name in enumerate(unique_names([sample.id for sample in samples]))}
+        rows = [row_of[name] for name in result.ids]
+        for name, metric in result.items():
+            values[name] = np.full(len(samples), np.nan)  # skipped captions have no score
+            values[name][rows] = metric.values
         signatures = {name: str(metric.signature) for name, metric in result.items()}
         notes = result.notes
+        if result.skipped:
+            notes = [*notes, describe_skipped("captions", [f"{one.id}: {one.reason}" for one in result.skipped])]
     if classic:
         found = classic_scores([s.caption for s in samples], [s.references for s in samples], classic)
         if found.unavailable:
@@ -100,12 +121,8 @@ def score_and_compare(
         raise InputError(f"{', '.join(empty)}: no captions are left to compare after skipping.")
     require_same_ids({system: [s.id for owner, s in rows if owner == system] for system in systems})
     images = _images(rows)
-    seen: Counter[str] = Counter()
-    names = {}  # of the rows, unique and readable in messages
-    for system, sample in rows:
-        name = f"{system}: {sample.id}"
-        seen[name] += 1
-        names[name if seen[name] == 1 else f"{name} (caption {seen[name]})"] = system, sample.id
+    unique = unique_names([f"{system}: {sample.id}" for system, sample in rows])
+    names = {name: (system, sample.id) for name, (system, sample) in zip(unique, rows, strict=True)}
     named = [replace(sample, id=name) for name, (_, sample) in zip(names, rows, strict=True)]
     result = score_with(scorer, named, references=all(sample.references for sample in named))
     failed = {names[s.id][1] for s in result.skipped}

@@ -61,7 +61,9 @@ def image_folder(given: Path | None, file: Path, usual: tuple[str, ...], *, look
     return ImageFolder(folder)
 
 
-def read_flickr8k_expert(data: Path, images: Path | None = None, *, look_up: bool = True) -> RatingSet:
+def read_flickr8k_expert(
+    data: Path, images: Path | None = None, *, look_up: bool = True, skip: bool = False
+) -> RatingSet:
     """Read Flickr8k-Expert: three ratings of 1 to 4 per pair, one per row.
 
     Pairs of an image and one of its own reference captions are dropped.
@@ -71,6 +73,7 @@ def read_flickr8k_expert(data: Path, images: Path | None = None, *, look_up: boo
             or a folder that contains either.
         images: The folder of the images; found next to the file if None.
         look_up: Whether to look up the images.
+        skip: Whether to leave out rows with problems, and list them in a note.
     """
     file = locate(data, EXPERT_FILES, ORIGIN)
     diagnostics = Diagnostics()
@@ -91,19 +94,21 @@ def read_flickr8k_expert(data: Path, images: Path | None = None, *, look_up: boo
         diagnostics.notes.append(f"pairs dropped because the caption is one of its image's own references: {dropped}")
     folder = image_folder(images, file, IMAGE_FOLDERS, look_up=look_up)
     scale = RatingScale(1, 4, whole=True)
-    return rating_set(file, "flickr8k_expert", kept, diagnostics, folder=folder, scale=scale, counts=counts)
+    return rating_set(file, "flickr8k_expert", kept, diagnostics, folder=folder, scale=scale, counts=counts, skip=skip)
 
 
-def read_clipscore_json(path: Path, images: Path | None = None) -> RatingSet:
+def read_clipscore_json(path: Path, images: Path | None = None, *, skip: bool = False) -> RatingSet:
     """Read ratings in the JSON format of CLIPScore, unchanged.
 
     Args:
         path: ``{id: {"image_path", "ground_truth": […], "human_judgement": [{"caption", "rating"}]}}``.
         images: The folder of the images; None to use their names without looking up the files.
+        skip: Whether to leave out rows with problems, and list them in a note.
     """
     diagnostics = Diagnostics()
     records = list(clipscore_records(path, diagnostics))
-    return rating_set(path, path.stem, records, diagnostics, folder=None if images is None else ImageFolder(images))
+    folder = None if images is None else ImageFolder(images)
+    return rating_set(path, path.stem, records, diagnostics, folder=folder, skip=skip)
 
 
 def rated_pairs(

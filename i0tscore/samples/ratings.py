@@ -52,6 +52,7 @@ RATING_COLUMNS: Mapping[str, tuple[str, ...]] = {
 """The names that each column of a table of ratings may have; the first one present counts."""
 
 _MAX_LITERAL = 100_000
+_LISTED_REASONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,7 @@ def rating_set(
     folder: ImageFolder | None = None,
     scale: RatingScale = ANY_NUMBER,
     counts: Mapping[str, int] | None = None,
+    skip: bool = False,
 ) -> RatingSet:
     """Build a rating set from records and check every value.
 
@@ -205,6 +207,7 @@ def rating_set(
         folder: The folder of the images; None to use their names without looking up the files.
         scale: The values that a rating may have.
         counts: What else was counted.
+        skip: Whether to leave out rows with problems, and list them in a note.
 
     Raises:
         SampleFileError: Lists everything that is wrong with the file.
@@ -227,7 +230,12 @@ def rating_set(
         rows.append((item, rating, cluster, (location, record)))
     items, kept = np.array([item for item, *_ in rows], dtype=np.int64), [record for *_, record in rows]
     _report_repeated(kept, diagnostics, items, [record.get("rater") for _, record in kept])
-    diagnostics.finish(path, len(samples))
+    if skipped := diagnostics.finish(path, len(samples), skip=skip):
+        wrong = {location for location, _ in diagnostics.row_errors}
+        rows = [row for row in rows if row[-1][0] not in wrong]
+        used, items = np.unique([item for item, *_ in rows], return_inverse=True)
+        samples, kept = [samples[item] for item in used], [record for *_, record in rows]
+        diagnostics.notes.append(describe_skipped("rows", [one.reason for one in skipped]))
     if folder is None and any(isinstance(sample.image, Path) for sample in samples):
         diagnostics.notes.append("images are named, but their files were not looked up")
 
@@ -249,6 +257,12 @@ def rating_set(
         {**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len(set(clusters))},
         tuple(diagnostics.notes),
     )
+
+
+def describe_skipped(noun: str, reasons: Sequence[str]) -> str:
+    """Return a note on what was skipped, with the first few reasons."""
+    listed = [*reasons[:_LISTED_REASONS], *["…"] * (len(reasons) > _LISTED_REASONS)]
+    return f"{noun} skipped: {len(reasons)} ({'; '.join(listed)})"
 
 
 def find_image(image: object, folder: ImageFolder | None) -> ImageSource:
@@ -277,6 +291,7 @@ def read_rating_table(
     columns: Mapping[str, tuple[str, ...]] = RATING_COLUMNS,
     scale: RatingScale = ANY_NUMBER,
     allow_duplicates: bool = False,
+    skip: bool = False,
     dataset: Any = None,
 ) -> RatingSet:
     r"""Read a table with the columns ``image``, ``caption`` and ``rating``; see ``RATING_COLUMNS`` for others.
@@ -288,6 +303,7 @@ def read_rating_table(
         columns: The names each column may have.
         scale: The values that a rating may have.
         allow_duplicates: Whether rows may be equal in every column if raters are unknown.
+        skip: Whether to leave out rows with problems, and list them in a note.
         dataset: A ``datasets.Dataset`` to read instead of the file; the images inside it stay there until scored.
 
     Raises:
@@ -317,7 +333,7 @@ def read_rating_table(
             row["cluster"] = "\n".join(map(str, references)) if isinstance(references, list) else references
         rows.append((location, row))
     folder = None if images is None else ImageFolder(Path(images))
-    found = rating_set(file, name or file.stem, rows, diagnostics, folder=folder, scale=scale)
+    found = rating_set(file, name or file.stem, rows, diagnostics, folder=folder, scale=scale, skip=skip)
     stored = any(isinstance(row.get("image"), StoredImage) for _, row in rows)
     # Stored images may have no names to count.
     return replace(found, counts={"ratings": found.n}) if stored else found
