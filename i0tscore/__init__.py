@@ -1,10 +1,10 @@
-"""i0tscore scores how well a caption fits an image, on a scale that can be read.
+"""i0tscore scores how well captions fit images, on an interpretable scale.
 
     import i0tscore
     result = i0tscore.i0t_score(images, captions, model="lite")
     result["I0TScore"].mean, result.samples[0].breakdown
 
-Everything is imported when it is first used; ``import i0tscore`` alone loads neither torch nor models.
+Names are imported at first use: ``import i0tscore`` loads neither torch nor numpy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,20 @@
-"""The exceptions of i0tscore, all derived from ``I0TScoreError``. Messages say what is wrong, where, and what to do."""
+"""The exceptions of i0tscore, all derived from ``I0TScoreError``.
+
+    I0TScoreError
+    ├── UsageError                   options that contradict each other, or an unknown name     (exit code 2)
+    ├── InputError                   input that cannot be scored                                (exit code 1)
+    │   ├── NothingToScoreError      every sample was skipped
+    │   ├── SampleFileError          problems in a file of captions or ratings
+    │   ├── ImageError               an image that cannot be decoded
+    │   └── CaptionTooLongError      captions over the context length, with ``long_captions="error"``
+    ├── ModelError                   a model that cannot be used                                (exit code 1)
+    │   ├── WeightsUnavailableError  weights that are not cached, reachable, or given as a file
+    │   └── WeightsRefusedError      weights that are unsafe, damaged, or for another model
+    ├── StatisticsError              statistics that are missing, too small, or for another encoder (exit code 1)
+    └── MissingExtraError            an optional dependency that is not installed               (exit code 1)
+
+Each message says what is wrong, where (id, file, line), and what to do.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +32,7 @@ class I0TScoreError(Exception):
 
 
 class UsageError(I0TScoreError, ValueError):
-    """Options that contradict each other, or a name that does not exist."""
+    """Options contradict each other, or a name is unknown."""
 
     exit_code = 2
 
@@ -51,7 +67,7 @@ class SampleFileError(InputError):
 
 
 class ImageError(InputError):
-    """One image cannot be read or decoded."""
+    """An image cannot be read or decoded."""
 
 
 class CaptionTooLongError(InputError):
@@ -63,7 +79,7 @@ class ModelError(I0TScoreError):
 
 
 class WeightsUnavailableError(ModelError):
-    """The weights are neither cached, nor reachable, nor given as a file."""
+    """The weights are not cached, reachable, or given as a file."""
 
 
 class WeightsRefusedError(ModelError):
@@ -71,7 +87,7 @@ class WeightsRefusedError(ModelError):
 
 
 class StatisticsError(I0TScoreError):
-    """Reference statistics are missing, too small, or of another encoder."""
+    """Reference statistics are missing, too small, or for another encoder."""
 
 
 class MissingExtraError(I0TScoreError, ImportError):

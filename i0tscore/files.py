@@ -1,4 +1,4 @@
-"""Files that are either written whole or left as they were."""
+"""Atomic writes: a file is replaced as a whole or left unchanged."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file under another name in its folder first and rename it when it is whole.
+    """Write a file atomically: under another name in its folder first, then renamed.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: Writing failed.
     """
-    if path.exists() and not path.is_file():  # a device or a pipe, which must stay one
+    if path.exists() and not path.is_file():  # a device or a pipe must not be replaced
         path.write_bytes(data)
         return
     draft = path.with_name(f".{path.name}.{os.getpid()}")

@@ -55,7 +55,7 @@ class DoctorOptions:
 def doctor(options: DoctorOptions) -> None:
     """Show versions, extras, devices, models, the embedding cache and the environment, without any network.
 
-    What is missing is shown with how to get it.
+    For what is missing, show how to install it.
     """
     if options.models is not None:
         import open_clip
