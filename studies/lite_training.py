@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from i0tscore.encoders import lite
 from i0tscore.encoders.images import decode
-from i0tscore.encoders.lite_heads import HEADS_FILE, IMAGE_FEATURES, TEXT_FEATURES, ImageHeadInput, LiteHead, LiteHeads
+from i0tscore.encoders.lite import HEADS_FILE, IMAGE_FEATURES, TEXT_FEATURES, ImageHeadInput, LiteHead, LiteHeads
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import I0TScoreError, InputError
 from i0tscore.gap import POST, GapStatistics, Moments, Statistics, centroid_distance
@@ -248,8 +248,8 @@ def prepare(train: Flickr8kSplit, dev: Flickr8kSplit, folder: Path) -> LiteData:
     views = [images("train", train.images, view) for view in VIEWS]
     stored = [images("train1000", train.images[:STORED], view) for view in STORAGE_VIEWS]
     nothing = torch.zeros(0, IMAGE_FEATURES + TEXT_FEATURES)
-    removed = storage_directions(ImageHeadInput(*lite.classifier(), names, nothing), views[0][:STORED], stored)
-    head_input = ImageHeadInput(*lite.classifier(), names, removed)
+    removed = storage_directions(ImageHeadInput(*lite.read_image_tower()[1], names, nothing), views[0][:STORED], stored)
+    head_input = ImageHeadInput(*lite.read_image_tower()[1], names, removed)
     # A classifier's row points to the images of its class; with their mean length it can stand for one of them.
     rows = functional.normalize(head_input.weight, dim=-1) * views[0].norm(dim=-1).mean()
     dev_captions = captions("dev", [PREFIX + text for text in dev.captions], CAPTIONS_PER_IMAGE)
@@ -504,7 +504,7 @@ def train_lite(data: Path, output: Path, features: Path, seeds: int, recipe: Hea
     LiteHeads(prepared.names, prepared.removed, *trained[best]).save(output / HEADS_FILE)
     shipped = LiteHeads.load(output / HEADS_FILE)
     heads = (shipped.image, shipped.text)
-    encoder = lite.build_encoder(shipped)
+    encoder = lite.load_lite(heads=shipped)
     report = {
         "recipe": asdict(recipe),
         "views": VIEWS,

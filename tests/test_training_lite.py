@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 from torch.nn import functional
 
-from i0tscore.encoders.lite_heads import ImageHeadInput, LiteHead
+from i0tscore.encoders.lite import ImageHeadInput, LiteHead
 from i0tscore.errors import InputError
 from i0tscore.gap import Moments
 from i0tscore.training.losses import contrastive_loss

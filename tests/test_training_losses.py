@@ -103,7 +103,7 @@ def test_dropout_is_removed_after_an_error() -> None:
 
 
 def test_dropout_without_effect_is_rejected() -> None:
-    with pytest.raises(ModelError, match="no attention layer"), attention_dropout(nn.Linear(2, 2)):
+    with pytest.raises(ModelError, match="no supported attention layer"), attention_dropout(nn.Linear(2, 2)):
         pass
     with pytest.raises(UsageError, match=r"\[0, 1\), got 1.5"), attention_dropout(nn.Linear(2, 2), 1.5):
         pass

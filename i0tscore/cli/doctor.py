@@ -105,12 +105,11 @@ def _devices() -> dict[str, str]:
 
 
 def _lite() -> str:
-    from i0tscore.encoders.lite import tower_files
-    from i0tscore.encoders.lite_heads import LiteHeads
+    from i0tscore.encoders.lite import LiteHeads, tower_files
 
     try:
         tower_files()
-        LiteHeads.shipped()
+        LiteHeads.load()
     except (I0TScoreError, OSError) as error:
         return f"missing: {error}"
     return "ready, needs no network"

@@ -1,8 +1,7 @@
 """Self-attention with one projection and PyTorch's fused kernel.
 
-``nn.MultiheadAttention`` spends most of its time on a processor in batched products and copies. The
-same weights through one contiguous projection and ``scaled_dot_product_attention`` give the same
-numbers (cosine equal to 1e-6) in about half the time on texts.
+On a CPU, ``nn.MultiheadAttention`` spends most of its time in batched products and copies. One contiguous projection
+and ``scaled_dot_product_attention`` give the same output (cosines equal to 1e-6) in about half the time on texts.
 """
 
 from __future__ import annotations
@@ -18,16 +17,15 @@ from i0tscore.errors import ModelError, UsageError
 
 
 class SelfAttention(nn.Module):
-    """A stand-in for the ``nn.MultiheadAttention`` of one residual block, sharing its parameters.
+    """A replacement for the ``nn.MultiheadAttention`` of one residual block that shares its parameters.
 
-    The parameters keep their names, so a state dict fits before and after the exchange.
+    The parameters keep their names, so the keys of a state dict do not change.
 
     Args:
-        original: Self-attention over one width, batch first, without bias rows or dropout.
+        original: Self-attention with one width, batch first, without bias rows or dropout.
 
     Attributes:
-        dropout: Share of the attention weights dropped in training mode; 0 unless ``attention_dropout``
-            sets it.
+        dropout: Dropout probability of the attention weights in training mode; set by ``attention_dropout``.
     """
 
     def __init__(self, original: nn.MultiheadAttention) -> None:
@@ -47,17 +45,17 @@ class SelfAttention(nn.Module):
         need_weights: bool = False,
         attn_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, None]:
-        """Attend from each position of ``query`` (n, length, width) to the others.
+        """Compute self-attention, with the signature of ``nn.MultiheadAttention``.
 
         Args:
-            query: What attends and is attended to; ``key`` and ``value`` are the same tensor.
-            key: Ignored: this is self-attention.
-            value: Ignored, as ``key``.
-            need_weights: Always false in open_clip's blocks.
+            query: Input (n, length, width).
+            key: Ignored; the same tensor as ``query``.
+            value: Ignored; the same tensor as ``query``.
+            need_weights: Ignored; false in the blocks of open_clip.
             attn_mask: Additive mask, (length, length) or (n · heads, length, length).
 
         Returns:
-            The attended values (n, length, width) and no weights, as ``nn.MultiheadAttention`` returns.
+            The output (n, length, width), and None for the weights.
         """
         n, length, width = query.shape
         joint = functional.linear(query, self.in_proj_weight, self.in_proj_bias)
@@ -72,12 +70,12 @@ class SelfAttention(nn.Module):
 
 
 def rewrite_attention(tower: nn.Module) -> int:
-    """Exchange the self-attention of every residual block of open_clip inside ``tower``, in place.
+    """Replace the self-attention of every residual block of open_clip in ``tower``, in place.
 
-    Blocks of other kinds (cross-attention, open_clip's custom block, timm, transformers) are left alone.
+    Blocks of other kinds (cross-attention, custom blocks of open_clip, timm, transformers) are not changed.
 
     Returns:
-        The number of blocks changed.
+        The number of changed blocks.
     """
     from open_clip.transformer import ResidualAttentionBlock
 
@@ -90,7 +88,7 @@ def rewrite_attention(tower: nn.Module) -> int:
 
 
 def _is_plain(block: nn.Module) -> bool:
-    """Whether a residual block is plain self-attention that ``SelfAttention`` reproduces."""
+    """Return whether a residual block has self-attention that ``SelfAttention`` reproduces."""
     attention = block.attn
     return (
         isinstance(attention, nn.MultiheadAttention)
@@ -105,23 +103,22 @@ def _is_plain(block: nn.Module) -> bool:
 
 @contextmanager
 def attention_dropout(tower: nn.Module, probability: float = 0.1) -> Iterator[int]:
-    """Drop attention weights at random in every attention layer of ``tower``, and nothing else of it.
+    """Apply dropout to the attention weights of ``tower``, and to nothing else, inside the ``with`` block.
 
-    Two passes of one batch then differ a little: the views that MCSIE compares (An et al. 2025; after
-    Gao et al. 2021, SimCSE). Attention of open_clip, PyTorch, timm and transformers is known. Layers are
-    put into training mode alone, so normalisations and other dropouts stay as they were; on leaving,
-    everything is as before. What is dropped follows torch's global generator.
+    Two passes of one batch then differ slightly: the views that MCSIE compares (An et al. 2025; after Gao et al. 2021,
+    SimCSE). Supports the attention of open_clip, PyTorch, timm, and transformers. Only attention layers are put into
+    training mode, so normalization and other dropout do not change. Dropout uses torch's global generator.
 
     Args:
         tower: A model or part of one, e.g. ``OpenClipEncoder.model``.
-        probability: Share of the attention weights to drop, in [0, 1).
+        probability: Dropout probability, in [0, 1).
 
     Yields:
-        The number of layers.
+        The number of attention layers.
 
     Raises:
-        UsageError: The probability is not in [0, 1).
-        ModelError: There is no attention to drop from.
+        UsageError: ``probability`` is not in [0, 1).
+        ModelError: The model has no supported attention layer.
 
     Example:
         >>> layer = nn.MultiheadAttention(4, 2).eval()
@@ -132,14 +129,14 @@ def attention_dropout(tower: nn.Module, probability: float = 0.1) -> Iterator[in
         (0.0, False)
     """
     if not 0 <= probability < 1:
-        raise UsageError(f"attention dropout must lie in [0, 1), got {probability}")
+        raise UsageError(f"Expected a dropout probability in [0, 1), got {probability}.")
     layers = attention_layers(tower)
     if not layers:
-        raise ModelError("the model has no attention layer that is known: dropout would change nothing")
+        raise ModelError("Found no supported attention layer, so dropout would have no effect.")
     before = [(layer, name, getattr(layer, name), layer.training) for layer, name in layers]
     try:
         for layer, name, old, _ in before:
-            # A dropout layer is exchanged, not changed: another attention layer might share it.
+            # A dropout module is replaced, not changed, because several attention layers could share it.
             setattr(layer, name, nn.Dropout(probability) if isinstance(old, nn.Module) else probability)
             layer.training = True
         yield len(layers)
@@ -150,8 +147,8 @@ def attention_dropout(tower: nn.Module, probability: float = 0.1) -> Iterator[in
 
 
 def attention_layers(tower: nn.Module) -> list[tuple[nn.Module, str]]:
-    """The attention layers in ``tower``, each with the attribute that holds the dropout of its weights."""
-    # timm and open_clip's own say attn_drop; PyTorch, transformers and SelfAttention say dropout.
+    """Return the attention layers in ``tower``, each with the name of the attribute for the dropout of its weights."""
+    # attn_drop in timm and in open_clip's own attention; dropout in PyTorch, transformers, and SelfAttention.
     return [
         (module, name)
         for module in tower.modules()

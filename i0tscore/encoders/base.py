@@ -1,4 +1,4 @@
-"""What every encoder offers, and what it is known by."""
+"""The interface of encoders, and the fingerprint that identifies one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What decides an encoder's numbers.
+    """Everything that determines the embeddings of an encoder.
 
     Attributes:
-        name: The model as shown, e.g. ``ViT-B-32-quickgelu/openai`` or ``lite``.
-        weights: First 12 hex digits of the SHA-256 over all weights (before any change of precision).
-        activation: ``quickgelu``, ``gelu``, …
-        preprocess: Image size, resize mode and interpolation, with a short hash of mean and deviation.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        name: Display name, e.g. ``ViT-B-32-quickgelu/openai`` or ``lite``.
+        weights: First 12 hex digits of the SHA-256 of all weights in their original precision.
+        activation: ``quickgelu`` or ``gelu``.
+        preprocess: Image size, resize mode, and interpolation, with a short hash of mean and standard deviation.
+        precision: ``fp32``, ``bf16``, or ``fp16``.
     """
 
     name: str
@@ -31,17 +31,17 @@ class Fingerprint:
 
     @property
     def space(self) -> str:
-        """Identifies the embedding space: all but the name and the precision."""
+        """Identifier of the embedding space: everything except name and precision."""
         return f"{self.weights}.{self.activation}.{self.preprocess}"
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One text as the text tower takes it.
+    """Token ids of one text.
 
     Attributes:
-        ids: Token ids without padding, begin and end tokens included, at most the context length.
-        cut: How many tokens did not fit; the end token is always kept.
+        ids: Ids without padding, begin and end tokens included, at most the context length.
+        cut: Number of tokens that did not fit; the end token is always kept.
     """
 
     ids: tuple[int, ...]
@@ -50,15 +50,14 @@ class Tokens:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Images and texts in, unit vectors of one space out.
+    """Maps images and texts to unit vectors in one space.
 
-    Encoders are pure functions of one batch. De-duplication, batching, decoding, caching and long
-    captions are the business of ``i0tscore.encoders.loop``.
+    Encoders are pure functions of one batch. ``i0tscore.encoders.loop`` deduplicates, batches, decodes, and caches.
     """
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What decides this encoder's numbers."""
+        """Fingerprint of the encoder."""
 
     @property
     def dimension(self) -> int:
@@ -66,16 +65,16 @@ class Encoder(Protocol):
 
     @property
     def context_length(self) -> int:
-        """Most tokens a text may have, begin and end tokens included."""
+        """Maximum number of tokens of a text, begin and end tokens included."""
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Turn an RGB image into the float32 tensor (3, H, W) the image tower takes."""
+        """Convert an RGB image to the input of the image tower, float32 (3, H, W)."""
 
     def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode preprocessed images (n, 3, H, W) to unit float32 embeddings (n, d)."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize texts, each cut to the context length with its end token kept."""
+        """Tokenize texts, truncated to the context length before the end token."""
 
     def encode_tokens(self, tokens: Sequence[Tokens]) -> torch.Tensor:
         """Encode tokenized texts to unit float32 embeddings (n, d), padded no further than the longest."""
@@ -83,33 +82,32 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class PseudoTokenEncoder(Encoder, Protocol):
-    """An encoder that takes vectors in the place of token embeddings, as inversion of images needs."""
+    """An encoder that accepts vectors in place of token embeddings, for inversion of images."""
 
     device: torch.device
 
     @property
     def token_width(self) -> int:
-        """Length of a token embedding, the text tower's input."""
+        """Length of a token embedding, the input of the text tower."""
 
     def prompt_tower(self, prompt: Tokens, placeholder: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The text tower on one prompt, with places for pseudo-tokens.
+        """Return the text tower as a function of the pseudo-tokens in a prompt.
 
         Args:
             prompt: The tokenized prompt.
-            placeholder: The id in it whose r occurrences the pseudo-tokens replace, in their order.
+            placeholder: Token id whose r occurrences in the prompt are replaced by the pseudo-tokens, in order.
 
         Returns:
-            From pseudo-tokens (n, r, token_width), before positions are added, to the tower's output
-            (n, d), with gradients and not of unit length.
+            Function from pseudo-tokens (n, r, token_width), without position embeddings, to text features (n, d), with
+            gradients, not normalized.
         """
 
 
 @runtime_checkable
 class PseudoPatchEncoder(Encoder, Protocol):
-    """An encoder that takes vectors in the place of patch embeddings, as inversion of captions needs.
+    """An encoder that accepts vectors in place of patch embeddings, for inversion of captions.
 
-    Whether a model can is known when its tower is looked at: the properties raise ``ModelError`` where
-    the tower has no patches.
+    The properties raise ``ModelError`` if the image tower has no patches.
     """
 
     device: torch.device
@@ -124,16 +122,16 @@ class PseudoPatchEncoder(Encoder, Protocol):
 
     @property
     def patch_stage(self) -> str:
-        """The part of the image tower after which patches enter."""
+        """Module of the image tower whose output the patches replace."""
 
     def patch_tower(self, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The image tower on a few pseudo-patches.
+        """Return the image tower as a function of pseudo-patches.
 
         Args:
-            count: How many there are, at most one for each patch of the grid.
+            count: Number of pseudo-patches, at most one for each patch of the grid.
 
         Returns:
-            From pseudo-patches (n, count, patch_width), which are spread over the grid by nearest
-            neighbour in reading order, to the tower's output (n, d), with gradients and not of unit
-            length. Positions and the class token are added by the tower.
+            Function from pseudo-patches (n, count, patch_width), which are spread over the grid by nearest neighbor in
+            reading order, to image features (n, d), with gradients, not normalized. The tower adds positions and the
+            class token.
         """

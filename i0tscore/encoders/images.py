@@ -1,4 +1,4 @@
-"""From whatever a person has to an RGB image, safely, and the same for every way of storing it."""
+"""Decode images of any source to RGB, safely, and with the same result for every storage format."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ Outcome = TypeVar("Outcome")
 
 @runtime_checkable
 class HasBytes(Protocol):
-    """Anything path-like with content, such as ``pathlib.Path`` or ``zipfile.Path``-like objects."""
+    """An object with content, such as ``pathlib.Path`` or ``zipfile.Path``."""
 
     def read_bytes(self) -> bytes:
-        """Return the whole content."""
+        """Return the content."""
 
 
 ImageInput: TypeAlias = "str | os.PathLike[str] | HasBytes | bytes | Image.Image | np.ndarray[Any, Any] | torch.Tensor"
 """An image: a path, the bytes of a file, a PIL image, or a uint8 array or tensor, (H, W, 3) or (3, H, W)."""
 
 MAX_PIXELS = 100_000_000
-"""Larger images are refused before they are decoded."""
+"""Maximum number of pixels, checked before decoding."""
 MAX_ASPECT = 100
-"""Longer strips are refused: resizing the short side to the tower's would need gigabytes."""
+"""Maximum aspect ratio: resizing the short side of longer strips would need gigabytes."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What is decoded. Pillow knows more, some of which run other programs (EPS)."""
+"""Formats that are decoded. Pillow supports more, but some run other programs (EPS)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image's content, not decoded yet where it is a file.
+    """Content of an image; files are not decoded yet.
 
     Attributes:
-        key: Hash of the content: equal keys, equal pixels.
+        key: Hash of the content; equal keys mean equal pixels.
         content: The bytes of a file, or an RGB image.
     """
 
@@ -57,17 +57,17 @@ class Loaded:
 
 
 def decode(source: ImageInput) -> Image.Image:
-    """Decode an image to RGB, upright, on white where it is transparent.
+    """Decode an image to RGB, upright, with transparency on white.
 
-    EXIF orientation is applied; CMYK, palette, grey, 16-bit and transparent images become what their
-    8-bit RGB originals look like; of several frames the first is taken.
+    EXIF orientation is applied. CMYK, palette, gray, 16-bit, and transparent images are converted to 8-bit RGB of the
+    same appearance. Only the first of several frames is used.
 
     Args:
-        source: A path or anything with ``read_bytes()``, the bytes of a file, a PIL image, or a uint8
-            array or tensor, (H, W, 3) or (3, H, W); with 3 at both ends it is read as (H, W, 3).
+        source: A path or any object with ``read_bytes()``, the bytes of a file, a PIL image, or a uint8 array or
+            tensor, (H, W, 3) or (3, H, W); (3, W, 3) is read as (H, W, 3).
 
     Raises:
-        ImageError: With the reason, if there is no image to be had, or it is larger than ``MAX_PIXELS``.
+        ImageError: The image cannot be read or decoded, or is larger than ``MAX_PIXELS``.
 
     Example:
         >>> decode(np.zeros((2, 3, 3), dtype=np.uint8)).size
@@ -80,7 +80,7 @@ def decode(source: ImageInput) -> Image.Image:
 
 
 def describe(source: ImageInput) -> str:
-    """How messages name an image: its path, or what kind of value it is."""
+    """Return the name of an image for messages: its path, or the kind of value."""
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or "PIL image")
     if isinstance(source, str | os.PathLike | HasBytes):
@@ -92,7 +92,7 @@ def load(source: ImageInput) -> Loaded:
     """Read an image's content and hash it, without decoding files.
 
     Raises:
-        ImageError: With the reason alone, if it cannot be read or is not an image's kind of value.
+        ImageError: It cannot be read, or the value is not an image; the error only states the reason.
     """
     if isinstance(source, bytes):
         return _from_bytes(source)
@@ -110,10 +110,10 @@ def load(source: ImageInput) -> Loaded:
 
 
 def decode_loaded(loaded: Loaded) -> Image.Image:
-    """Decode what ``load`` read.
+    """Decode the result of ``load``.
 
     Raises:
-        ImageError: With the reason alone.
+        ImageError: It cannot be decoded; the error only states the reason.
     """
     content = loaded.content
     return content if isinstance(content, Image.Image) else _guarded(lambda: _decode_bytes(content))
@@ -143,7 +143,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _guarded(step: Callable[[], Outcome]) -> Outcome:
-    """Run one step on untrusted content: whatever a damaged file raises becomes an ``ImageError``."""
+    """Run a step on untrusted content and turn all of its exceptions into ``ImageError``."""
     try:
         return step()
     except (ImageError, MemoryError):
@@ -159,14 +159,14 @@ def _decode_bytes(content: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=known)
     except UnidentifiedImageError as error:
-        raise ImageError(_what_it_is(content)) from error
+        raise ImageError(_describe_content(content)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"has more than {MAX_PIXELS // 10**6} million pixels; scale it down") from error
     with image:
         return _to_rgb(image)
 
 
-def _what_it_is(content: bytes) -> str:
+def _describe_content(content: bytes) -> str:
     start = content[:256].lstrip().lower()
     if b"<svg" in content[:2048].lower():
         return "is an SVG drawing, not a photograph; render it to PNG"
@@ -190,7 +190,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
-        upright = _deep_to_grey(upright)
+        upright = _deep_to_gray(upright)
     if upright.has_transparency_data:
         rgba = upright.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -198,10 +198,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
-def _deep_to_grey(image: Image.Image) -> Image.Image:
-    """Scale a 16-bit, 32-bit or float image to 8 bits; Pillow's own conversion clips at 255 instead.
+def _deep_to_gray(image: Image.Image) -> Image.Image:
+    """Scale a 16-bit, 32-bit, or float image to 8 bits; Pillow would clip at 255 instead.
 
-    The full scale is taken from the type, or, where the type does not tell, from the largest value.
+    The full scale is that of the type, or else depends on the largest value.
     """
     values = np.asarray(image).astype(np.float64)
     top = float(values.max()) if values.size else 0.0

@@ -89,10 +89,6 @@ def embed_images(
             reasons[item[0]] = str(error)
             return None
 
-    def pixels(new: Iterator[tuple[str, Loaded]]) -> Iterator[tuple[str, torch.Tensor]]:
-        decoded = prefetch(pool, preprocess, new, options.batch_size + options.workers)
-        return ((key, image) for (key, _), image in decoded if image is not None)
-
     with ThreadPoolExecutor(options.workers) as pool:
         loaded = (result for _, result in prefetch(pool, read, positions, 4 * options.workers))
         vectors, index = _embed_distinct(
@@ -100,7 +96,11 @@ def embed_images(
             "image",
             keys,
             ((key, content) for key, content in loaded if content),
-            prepare=pixels,
+            prepare=lambda new: (
+                (key, pixels)
+                for (key, _), pixels in prefetch(pool, preprocess, new, options.batch_size + options.workers)
+                if pixels is not None
+            ),
             encode=lambda batch: encoder.encode_pixels(torch.stack(batch)),
             total=len(positions),
             options=options,

@@ -1,7 +1,7 @@
-"""Vectors in the place of a tower's own token or patch embeddings: the way in for inversion.
+"""Vectors in place of the token or patch embeddings of a tower, as inversion needs them.
 
-The first layers of a tower are exchanged for the given vectors in a shallow twin of the model, which
-shares everything else with it; so all that follows is the model's own code, and the model stays as it is.
+The first layers of the tower are replaced in a shallow copy of the model, which shares everything else with it. The
+model itself does not change.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from i0tscore.encoders.text import Padding, TextTower
 from i0tscore.errors import ModelError
 
 EFFICIENTNET_STAGE = 6
-"""Pseudo-patches of an EfficientNet are the input of this stage; ``docs/inversion.md`` says why."""
+"""Stage of an EfficientNet whose input the pseudo-patches replace; see ``docs/inversion.md``."""
 
 
 class PseudoInputs:
-    """The inversion side of ``OpenClipEncoder``: see ``PseudoTokenEncoder`` and ``PseudoPatchEncoder``."""
+    """Mixin of ``OpenClipEncoder`` that implements ``PseudoTokenEncoder`` and ``PseudoPatchEncoder``."""
 
     model: Any
     device: torch.device
@@ -34,11 +34,11 @@ class PseudoInputs:
 
     @property
     def token_width(self) -> int:
-        """Length of a token embedding, the text tower's input."""
+        """Length of a token embedding, the input of the text tower."""
         return int(self._token_embedding[1].embedding_dim)
 
     def prompt_tower(self, prompt: Tokens, placeholder: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The text tower on one prompt, from pseudo-tokens (n, r, token_width) to features (n, d)."""
+        """Return the text tower as a function from pseudo-tokens (n, r, token_width) to features (n, d)."""
         path, embedding = self._token_embedding
         ids = self.pad([prompt])
         places = ids[0] == placeholder
@@ -61,7 +61,7 @@ class PseudoInputs:
 
     @property
     def patch_width(self) -> int:
-        """Length of a patch embedding, the image tower's input after ``patch_stage``."""
+        """Length of a patch embedding, the input of the image tower after ``patch_stage``."""
         return self._patches.width
 
     @property
@@ -71,11 +71,11 @@ class PseudoInputs:
 
     @property
     def patch_stage(self) -> str:
-        """Where patches enter the image tower: after this part of it."""
+        """Module of the image tower whose output the patches replace."""
         return self._patches.stage
 
     def patch_tower(self, count: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The image tower on spread pseudo-patches, from (n, count, patch_width) to features (n, d)."""
+        """Return the image tower as a function from pseudo-patches (n, count, patch_width) to features (n, d)."""
         known = self._patches
         (rows, columns), twin = known.grid, known.twin
         if count == 1 and known.uniform is not None:
@@ -104,7 +104,7 @@ class PseudoInputs:
 
 
 def with_part(model: nn.Module, path: str, part: nn.Module) -> Any:
-    """A shallow twin of a model with another part at ``path``; everything else is shared."""
+    """Return a shallow copy of a model with another module at ``path``; everything else is shared."""
     name, _, rest = path.partition(".")
     twin = copy.copy(model)
     inner = with_part(model.get_submodule(name), rest, part) if rest else part
@@ -179,7 +179,7 @@ def cache_prompt(text: TextTower, ids: torch.Tensor) -> dict[str, nn.Module]:
 
 
 class _Given(nn.Module):
-    """Stands for a layer whose output is given."""
+    """A layer with a fixed output."""
 
     def __init__(self, output: torch.Tensor) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class _Given(nn.Module):
 
 
 class _WeightedPool(nn.Module):
-    """Average over locations (n, c, rows, columns) to (n, c), each with its weight (rows, columns)."""
+    """Weighted mean over the locations of (n, c, rows, columns), with weights (rows, columns)."""
 
     def __init__(self, weights: torch.Tensor) -> None:
         super().__init__()
@@ -201,11 +201,11 @@ class _WeightedPool(nn.Module):
 
 
 class _Rows(nn.Module):
-    """Brings patches (n, width, rows, columns) into the order of a timm vision transformer."""
+    """Converts patches (n, width, rows, columns) to the layout of a timm vision transformer."""
 
     def __init__(self, grid_size: tuple[int, int], *, as_grid: bool) -> None:
         super().__init__()
-        self.grid_size = grid_size  # looked up where position embeddings are resampled
+        self.grid_size = grid_size  # read where position embeddings are resampled
         self.as_grid = as_grid
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
@@ -214,15 +214,15 @@ class _Rows(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Patches:
-    """An image tower from its patch embeddings on: a twin of the model whose first layers do nothing.
+    """An image tower without the layers that compute its patch embeddings.
 
     Attributes:
-        twin: That twin.
+        twin: Copy of the model whose first image layers do nothing.
         width: Length of a patch embedding.
         grid: Rows and columns of patches.
-        stage: The part of the tower after which they enter.
-        uniform: For patches that are all equal, a smaller grid and a twin that gives the same features
-            from it; None where there is none.
+        stage: Module of the tower whose output the patches replace.
+        uniform: For patches that are all equal, a smaller grid and a copy of the model that computes the same features
+            from it, or None.
     """
 
     twin: Any
@@ -251,8 +251,8 @@ def _patches(model: Any) -> _Patches:
     if isinstance(trunk, EfficientNet):
         return _efficientnet_patches(model, visual.image_size)
     raise ModelError(
-        f"the image tower {type(trunk).__name__} has no patch embeddings that could be replaced: captions "
-        "are inverted with vision transformers of open_clip or timm, and with EfficientNets"
+        f"The image tower {type(trunk).__name__} has no patch embeddings to replace. Captions can only be inverted "
+        "with vision transformers of open_clip or timm, and with EfficientNets."
     )
 
 
@@ -271,12 +271,12 @@ def _efficientnet_patches(model: Any, image_size: tuple[int, int]) -> _Patches:
 
 
 def _efficientnet_uniform(twin: Any, grid: tuple[int, int]) -> tuple[tuple[int, int], Any] | None:
-    """The smallest grid on which equal patches give what they give on the whole grid, and its twin.
+    """Return the smallest grid on which equal patches have the same features as on the full grid, and its model.
 
-    Convolutions that reach r locations from where they are tell equal patches apart only within r of the
-    border, by zeros beyond it. So 2r + 1 rows and columns hold every different location; the average over
-    the whole grid counts the middle one as often as it is there. Exact, and 9 times fewer locations in
-    ``lite``. Not so where a stage looks at the whole grid (squeeze-and-excitation) or leaves locations out.
+    Convolutions with a total reach of r locations distinguish equal patches only within r of the border, by the zero
+    padding. So 2r + 1 rows and columns contain every distinct location, and the mean over the full grid weights the
+    middle one by its count. This is exact, and uses 9 times fewer locations in ``lite``. It does not apply if a stage
+    sees the full grid (squeeze-and-excitation) or skips locations (strides); then None is returned.
     """
     from timm.layers import SqueezeExcite
 
