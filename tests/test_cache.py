@@ -31,13 +31,13 @@ def _vector(seed: int) -> np.ndarray:
 
 
 def _open_and_look_up(encoder, folder: Path) -> EmbeddingCache:
-    """Damage shows at opening or at the first reading, whichever meets it."""
+    """Open a damaged file, which is detected on opening or on the first read."""
     cache = EmbeddingCache(encoder, folder)
     assert cache.get("image", "5") is None
     return cache
 
 
-def test_what_is_put_is_found_again_exactly(tmp_path: Path, encoder) -> None:
+def test_round_trip_is_exact(tmp_path: Path, encoder) -> None:
     with EmbeddingCache(encoder, tmp_path) as cache:
         assert cache.get("image", "a") is None
         cache.put("image", {"a": _vector(1), "b": _vector(2)})
@@ -56,7 +56,7 @@ def test_embeddings_are_written_at_once(tmp_path: Path, encoder) -> None:
     cache.close()
 
 
-def test_every_space_and_precision_has_its_own_file(tmp_path: Path) -> None:
+def test_one_file_for_each_space_and_precision(tmp_path: Path) -> None:
     encoders = [
         tiny_models.encoder("tiny"),
         tiny_models.encoder("tiny", seed=1),
@@ -72,7 +72,7 @@ def test_every_space_and_precision_has_its_own_file(tmp_path: Path) -> None:
     assert len(paths) == len(encoders)
 
 
-def test_the_folder_is_the_users_or_the_environments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("I0TSCORE_CACHE", str(tmp_path))
     assert default_cache_dir() == tmp_path
     monkeypatch.delenv("I0TSCORE_CACHE")
@@ -81,7 +81,7 @@ def test_the_folder_is_the_users_or_the_environments(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("damage", ["not a database, but long enough to look like one " * 9, "head", "middle"])
-def test_a_damaged_file_is_set_aside(tmp_path: Path, encoder, damage: str) -> None:
+def test_damaged_file_is_moved_aside(tmp_path: Path, encoder, damage: str) -> None:
     with EmbeddingCache(encoder, tmp_path) as cache:
         cache.put("image", {str(i): _vector(i) for i in range(200)})
     content = bytearray(cache.path.read_bytes())
@@ -101,14 +101,14 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, encoder, damage: str) -> No
         np.testing.assert_array_equal(cache.get("image", "5"), _vector(5))
 
 
-def test_a_damaged_vector_is_not_returned(tmp_path: Path, encoder) -> None:
+def test_damaged_vectors_are_not_returned(tmp_path: Path, encoder) -> None:
     with EmbeddingCache(encoder, tmp_path) as cache:
         cache.put("image", {"short": _vector(1)[:8], "long": 2 * _vector(1), "nan": _vector(1) * np.float32("nan")})
     with EmbeddingCache(encoder, tmp_path) as cache:
         assert [cache.get("image", key) for key in ("short", "long", "nan")] == [None] * 3
 
 
-def test_where_nothing_can_be_written_it_goes_on_without(tmp_path: Path, encoder) -> None:
+def test_unwritable_folder_disables_the_cache(tmp_path: Path, encoder) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.warns(UserWarning, match=r"cannot be used .* Continuing without") as caught:
@@ -119,7 +119,7 @@ def test_where_nothing_can_be_written_it_goes_on_without(tmp_path: Path, encoder
     cache.close()
 
 
-def test_a_database_that_becomes_unwritable_warns_once(tmp_path: Path, encoder) -> None:
+def test_database_that_becomes_unwritable_warns_once(tmp_path: Path, encoder) -> None:
     cache = EmbeddingCache(encoder, tmp_path)
     with sqlite3.connect(cache.path) as other:
         other.execute("DROP TABLE embeddings")
@@ -148,7 +148,7 @@ with EmbeddingCache(SimpleNamespace(fingerprint=fingerprint, dimension=16), fold
 """
 
 
-def test_several_processes_write_at_once(tmp_path: Path, encoder) -> None:
+def test_concurrent_writers(tmp_path: Path, encoder) -> None:
     fields = astuple(encoder.fingerprint)
     command = [sys.executable, "-W", "error", "-c", WRITER, str(tmp_path)]
     writers = [subprocess.Popen([*command, str(start), *fields]) for start in (0, 10, 20, 30)]
@@ -158,7 +158,7 @@ def test_several_processes_write_at_once(tmp_path: Path, encoder) -> None:
             np.testing.assert_array_equal(cache.get("image", str(i)), _vector(i))
 
 
-def test_a_file_that_another_process_is_setting_up_is_waited_for(tmp_path: Path, encoder) -> None:
+def test_waits_for_a_process_that_creates_the_file(tmp_path: Path, encoder) -> None:
     with EmbeddingCache(encoder, tmp_path) as cache:
         path = cache.path
     path.unlink()

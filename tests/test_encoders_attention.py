@@ -15,7 +15,7 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-custom-text", "tiny-two-way", "tiny-coca"])
-def test_rewritten_attention_gives_the_same_numbers(name: str) -> None:
+def test_rewritten_attention_has_the_same_output(name: str) -> None:
     stock, rewritten = tiny_models.stock(name), tiny_models.stock(name)
     before = set(rewritten.state_dict())
     blocks = 6 if name == "tiny-coca" else 4
@@ -44,7 +44,7 @@ def test_parameters_are_shared_and_gradients_equal() -> None:
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
-def test_cross_attention_is_left_alone() -> None:
+def test_cross_attention_is_not_changed() -> None:
     decoder = tiny_models.stock("tiny-coca").text_decoder
     rewrite_attention(decoder)
     assert all(isinstance(block.attn, nn.MultiheadAttention) for block in decoder.cross_attn)

@@ -22,7 +22,7 @@ from i0tscore.encoders.options import EncodeOptions
 from i0tscore.encoders.text import split_text
 from i0tscore.errors import CaptionTooLongError, UsageError
 
-CAPTIONS = [f"a {colour} dog {'runs far ' * n}home" for n in range(6) for colour in ("red", "brown")]
+CAPTIONS = [f"a {color} dog {'runs far ' * n}home" for n in range(6) for color in ("red", "brown")]
 LONG = "A brown dog runs. " * 40
 
 
@@ -32,7 +32,7 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 class Counting:
-    """An encoder that notes what it is asked for."""
+    """An encoder that records its calls."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -78,13 +78,11 @@ def paths(arrays: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) ->
     return [str(folder / f"{i}.png") for i in range(len(arrays))]
 
 
-def test_it_is_an_encoder() -> None:
+def test_implements_the_protocol() -> None:
     assert isinstance(tiny_models.encoder("tiny"), Encoder)
 
 
-def test_an_embedding_is_the_same_alone_in_any_batch_order_and_number_of_workers(
-    encoder: Counting, paths: list[str]
-) -> None:
+def test_embeddings_do_not_depend_on_batches_order_or_workers(encoder: Counting, paths: list[str]) -> None:
     alone = np.concatenate([embed_images(encoder, [path], EncodeOptions(workers=1)).vectors for path in paths])
     for batch_size, workers in ((1, 1), (4, 3), (32, 2)):
         order = np.random.default_rng(batch_size).permutation(len(paths))
@@ -123,7 +121,7 @@ def test_each_distinct_image_is_encoded_once(
     assert embedded.vectors.shape == (3, 16)
 
 
-def test_each_distinct_caption_is_encoded_once_in_batches_of_like_length(encoder: Counting) -> None:
+def test_each_distinct_caption_is_encoded_once_sorted_by_length(encoder: Counting) -> None:
     embedded = embed_captions(encoder, CAPTIONS * 3, EncodeOptions(batch_size=4))
     assert sum(len(batch) for batch in encoder.text_lengths) == len(CAPTIONS)
     lengths = [length for batch in encoder.text_lengths for length in batch]
@@ -133,7 +131,7 @@ def test_each_distinct_caption_is_encoded_once_in_batches_of_like_length(encoder
     assert embedded.token_counts.tolist() == [len(t.ids) for t in encoder.tokenize(CAPTIONS)]
 
 
-def test_failures_keep_their_places_and_reasons(encoder: Counting, paths: list[str], tmp_path: Path) -> None:
+def test_failures_have_positions_and_reasons(encoder: Counting, paths: list[str], tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>404</html>")
     (tmp_path / "page again.jpg").write_text("<html>404</html>")
     (tmp_path / "empty.jpg").touch()
@@ -163,7 +161,7 @@ def test_failures_keep_their_places_and_reasons(encoder: Counting, paths: list[s
     np.testing.assert_allclose(embedded.vectors, alone.vectors, atol=1e-5)
 
 
-def test_nothing_at_all(encoder: Counting, tmp_path: Path) -> None:
+def test_empty_input(encoder: Counting, tmp_path: Path) -> None:
     assert embed_images(encoder, []).vectors.shape == (0, 16)
     empty = embed_captions(encoder, [])
     assert empty.vectors.shape == (0, 16)
@@ -173,14 +171,14 @@ def test_nothing_at_all(encoder: Counting, tmp_path: Path) -> None:
     assert list(failed.failures) == [0]
 
 
-def test_captions_that_are_no_strings(encoder: Counting) -> None:
+def test_captions_that_are_not_strings(encoder: Counting) -> None:
     embedded = embed_captions(encoder, ["a dog", None, 3, "a cat"])  # type: ignore[list-item]
     assert embedded.index.tolist() == [0, -1, -1, 1]
     assert sorted(embedded.failures) == [1, 2]
     assert "NoneType, not a string" in embedded.failures[1]
 
 
-def test_a_second_run_comes_from_the_cache(encoder: Counting, paths: list[str], tmp_path: Path) -> None:
+def test_second_run_uses_the_cache(encoder: Counting, paths: list[str], tmp_path: Path) -> None:
     with EmbeddingCache(encoder, tmp_path) as cache:
         images = embed_images(encoder, paths, cache=cache)
         captions = embed_captions(encoder, CAPTIONS, cache=cache)
@@ -194,7 +192,7 @@ def test_a_second_run_comes_from_the_cache(encoder: Counting, paths: list[str], 
     np.testing.assert_array_equal(part.vectors, images.vectors[::-1])
 
 
-def test_what_was_encoded_before_an_accident_is_kept(encoder: Counting, paths: list[str], tmp_path: Path) -> None:
+def test_embeddings_are_cached_before_a_crash(encoder: Counting, paths: list[str], tmp_path: Path) -> None:
     encoder.fail_after = 2
     broken_off = EmbeddingCache(encoder, tmp_path)
     with pytest.raises(RuntimeError, match="power"):
@@ -206,8 +204,8 @@ def test_what_was_encoded_before_an_accident_is_kept(encoder: Counting, paths: l
     broken_off.close()
 
 
-def test_decoding_stays_a_bounded_way_ahead(encoder: Counting, arrays: list[np.ndarray]) -> None:
-    """With encoding held up, no more than the look-ahead is decoded, however many images there are."""
+def test_prefetching_is_bounded(encoder: Counting, arrays: list[np.ndarray]) -> None:
+    """While encoding is slow, only a bounded number of images is decoded."""
     images = [np.full((8, 8, 3), i % 256, dtype=np.uint8) + np.uint8(i // 256) for i in range(200)]
     seen: list[int] = []
     original = encoder.encode_pixels
@@ -224,7 +222,7 @@ def test_decoding_stays_a_bounded_way_ahead(encoder: Counting, arrays: list[np.n
     assert max(seen) <= 4 + 2 + 1
 
 
-def test_long_captions_are_cut_with_one_warning(encoder: Counting) -> None:
+def test_long_captions_are_truncated_with_one_warning(encoder: Counting) -> None:
     with pytest.warns(UserWarning, match="3 of 4 captions have more than 77 tokens and were truncated") as caught:
         embedded = embed_captions(encoder, [LONG, "a dog", LONG, LONG + " The end."])
     assert len(caught) == 1
@@ -234,7 +232,7 @@ def test_long_captions_are_cut_with_one_warning(encoder: Counting) -> None:
     assert embedded.tokens_cut.tolist() == [125, 0, 128]
 
 
-def test_long_captions_are_refused(encoder: Counting) -> None:
+def test_long_captions_as_errors(encoder: Counting) -> None:
     with pytest.raises(CaptionTooLongError, match="1 captions exceed the context length of tiny, 77 tokens") as caught:
         embed_captions(encoder, ["a dog", LONG], EncodeOptions(long_captions="error"))
     assert "caption 1: 202 tokens: A brown dog runs." in str(caught.value)
@@ -262,7 +260,7 @@ def test_long_captions_are_split_into_sentences_and_averaged(encoder: Counting) 
 
 @settings(deadline=None, max_examples=100)
 @given(text=st.text(st.sampled_from("ab .!。"), max_size=80), room=st.integers(1, 12))
-def test_splitting_loses_nothing_and_fits(text: str, room: int) -> None:
+def test_splitting_keeps_all_text_and_fits(text: str, room: int) -> None:
     pieces = split_text(text, lambda piece: len(piece) <= room)
     assert all(len(piece) <= room for piece in pieces)
     assert "".join("".join(pieces).split()) == "".join(text.split())
@@ -282,14 +280,14 @@ def test_where_texts_are_split(text: str, pieces: list[str]) -> None:
     assert split_text(text, lambda piece: len(piece) <= 10) == pieces
 
 
-def test_numbers_below_one_are_refused(encoder: Counting) -> None:
+def test_numbers_below_one_are_errors(encoder: Counting) -> None:
     with pytest.raises(UsageError, match="batch_size to be at least 1, got 0"):
         embed_captions(encoder, [], EncodeOptions(batch_size=0))
     with pytest.raises(UsageError, match="workers"):
         embed_images(encoder, [], EncodeOptions(workers=0))
 
 
-def test_progress_goes_to_stderr_only_when_asked(
+def test_progress_goes_to_stderr_only_if_requested(
     encoder: Counting, paths: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     embed_images(encoder, paths)
@@ -301,7 +299,7 @@ def test_progress_goes_to_stderr_only_when_asked(
 
 
 @pytest.mark.data
-def test_a_photograph_twice_and_its_squashed_copy_on_real_files(encoder: Counting, data_dir: Path) -> None:
+def test_repeated_images_on_real_files(encoder: Counting, data_dir: Path) -> None:
     originals = sorted((data_dir / "flickr8k" / "images_original").glob("*.jpg"))[:8]
     embedded = embed_images(encoder, [*originals, *map(str, originals)])
     assert embedded.failures == {}
@@ -309,7 +307,7 @@ def test_a_photograph_twice_and_its_squashed_copy_on_real_files(encoder: Countin
 
 
 class Lazy(Sequence[Image.Image]):
-    """Makes each image when it is asked for and forgets it, as a data set's column does."""
+    """Creates each image on access, like a column of a data set."""
 
     def __init__(self, arrays: list[np.ndarray]) -> None:
         self.arrays = arrays
@@ -321,7 +319,7 @@ class Lazy(Sequence[Image.Image]):
         return Image.fromarray(self.arrays[place])
 
 
-def test_lazy_sequences_are_not_mixed_up(encoder: Counting, arrays: list[np.ndarray]) -> None:
+def test_lazy_sequences(encoder: Counting, arrays: list[np.ndarray]) -> None:
     lazy = embed_images(encoder, Lazy([*arrays, arrays[0]]))
     assert lazy.index.tolist() == [*range(len(arrays)), 0]
     np.testing.assert_allclose(lazy.vectors, embed_images(encoder, arrays).vectors, atol=1e-5)

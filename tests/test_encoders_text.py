@@ -39,7 +39,7 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.parametrize("name", [*tiny_models.CAUSAL, *tiny_models.FULL_LENGTH])
-def test_embeddings_equal_those_of_open_clip(name: str) -> None:
+def test_embeddings_match_open_clip(name: str) -> None:
     encoder, stock = tiny_models.encoder(name), tiny_models.stock(name)
     ours = encoder.encode_tokens(encoder.tokenize(CAPTIONS))
     theirs = functional.normalize(stock.encode_text(open_clip.get_tokenizer(name)(CAPTIONS)), dim=-1)
@@ -48,21 +48,21 @@ def test_embeddings_equal_those_of_open_clip(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", tiny_models.CAUSAL)
-def test_causal_towers_are_trimmed_to_the_longest(name: str) -> None:
+def test_causal_towers_pad_to_the_longest_text(name: str) -> None:
     encoder = tiny_models.encoder(name)
     tokens = encoder.tokenize(["a dog", "two dogs in snow"])
     assert encoder.pad(tokens).shape == (2, 6)
 
 
 @pytest.mark.parametrize("name", tiny_models.FULL_LENGTH)
-def test_towers_that_see_their_padding_get_all_of_it(name: str) -> None:
+def test_towers_that_attend_to_padding_get_full_length(name: str) -> None:
     encoder = tiny_models.encoder(name)
     assert encoder.pad(encoder.tokenize(["a dog"])).shape == (1, encoder.context_length)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.text(max_size=400))
-def test_ids_are_open_clips_and_what_is_cut_is_counted(text: str) -> None:
+def test_ids_match_open_clip_and_truncation_is_counted(text: str) -> None:
     tokenizer = SHORT
     (tokens,) = Tokenizer(tokenizer)([text])
     clean = text.encode("utf-8", "replace").decode()
@@ -73,7 +73,7 @@ def test_ids_are_open_clips_and_what_is_cut_is_counted(text: str) -> None:
     assert len(tokens.ids) + tokens.cut == len(tokenizer.encode(clean)) + 2
 
 
-def test_a_lone_surrogate_does_not_stop_the_run() -> None:
+def test_unpaired_surrogates() -> None:
     encoder = tiny_models.encoder()
     assert encoder.encode_tokens(encoder.tokenize(["a \ud800 dog"])).shape == (1, 16)
 
@@ -91,7 +91,7 @@ def test_200_words() -> None:
     assert (vectors[0] - vectors[2]).abs().max() > 1e-3
 
 
-def test_the_inner_methods_carry_gradients_and_the_outer_ones_do_not() -> None:
+def test_only_feature_methods_have_gradients() -> None:
     encoder = tiny_models.encoder()
     pixels = torch.randn(2, 3, 32, 32, requires_grad=True)
     encoder.image_features(pixels).sum().backward()
@@ -108,13 +108,13 @@ def test_embeddings_that_are_not_finite_are_an_error() -> None:
         encoder.encode_tokens(encoder.tokenize(["a dog"]))
 
 
-def test_unknown_tokenizers_are_refused() -> None:
+def test_unknown_tokenizers_are_errors() -> None:
     with pytest.raises(ModelError, match="Expected a SimpleTokenizer or HFTokenizer, got builtin_function_or_method"):
         Tokenizer(len)
 
 
 class TestHuggingFaceTower:
-    """A BERT of two layers with the tokenizer of the embedded model's text tower."""
+    """A BERT with two layers and the tokenizer of ``lite``."""
 
     @pytest.fixture(scope="class")
     @staticmethod
@@ -169,7 +169,7 @@ class TestHuggingFaceTower:
         assert cut["word " * 76] == 76 + 2 - 24
 
     @pytest.mark.parametrize("mode", ["strip", "clips", "left"])
-    def test_other_ways_of_padding(self, folder: Path, mode: str) -> None:
+    def test_other_padding_modes(self, folder: Path, mode: str) -> None:
         from open_clip.tokenizer import HFTokenizer
 
         tokenizer = HFTokenizer(
@@ -186,5 +186,5 @@ class TestHuggingFaceTower:
         np.testing.assert_array_equal(ours.pad(ours(CAPTIONS), 24), tokenizer(CAPTIONS))
 
 
-def test_paddings_explain_themselves() -> None:
+def test_paddings_have_descriptions() -> None:
     assert len({padding.value for padding in Padding}) == 3

@@ -22,7 +22,7 @@ from i0tscore.errors import ImageError
 
 @pytest.fixture(scope="module")
 def photo() -> Image.Image:
-    """Smooth colours, different in every corner, so that turns and channel mixes show."""
+    """Return smooth colors, different in each corner, to reveal rotations and swapped channels."""
     y, x = np.mgrid[0:48, 0:64] / 63.0
     return Image.fromarray((np.stack([x, y, 1 - x], axis=-1) * 255).astype(np.uint8))
 
@@ -49,7 +49,7 @@ def test_formats(photo: Image.Image, kind: str) -> None:
     assert _difference(decode(_stored(photo, kind)), photo) < (6 if kind in {"JPEG", "WEBP", "GIF"} else 0.6)
 
 
-def test_every_way_of_giving_an_image(photo: Image.Image, tmp_path: Path) -> None:
+def test_input_types(photo: Image.Image, tmp_path: Path) -> None:
     content = _stored(photo, "PNG")
     path = tmp_path / "ein Bild é.PNG"
     path.write_bytes(content)
@@ -108,7 +108,7 @@ def test_deep_types_with_eight_bit_values(grey: Image.Image) -> None:
         assert _difference(decode(Image.fromarray(values.astype(dtype))), grey.convert("RGB")) == 0
 
 
-def test_sixteen_bit_colour_png(photo: Image.Image) -> None:
+def test_sixteen_bit_color_png(photo: Image.Image) -> None:
     deep = np.asarray(photo).astype(">u2") * 257
     rows = b"".join(b"\0" + row.tobytes() for row in deep.astype(">u2"))
 
@@ -127,7 +127,7 @@ def test_other_modes_become_rgb(photo: Image.Image, mode: str) -> None:
     assert decode(image).mode == "RGB"
 
 
-def test_transparency_shows_white(photo: Image.Image) -> None:
+def test_transparency_becomes_white(photo: Image.Image) -> None:
     opaque = photo.convert("RGBA")
     assert _difference(decode(_stored(opaque, "PNG")), photo) == 0
     clear = opaque.copy()
@@ -145,14 +145,14 @@ def test_transparency_shows_white(photo: Image.Image) -> None:
     assert decode(_stored(keyed, "PNG", transparency=(1, 2, 3))).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_an_animation_is_its_first_frame(photo: Image.Image) -> None:
+def test_animations_use_the_first_frame(photo: Image.Image) -> None:
     others = [Image.new("RGB", photo.size, "red"), Image.new("RGB", photo.size, "blue")]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         content = _stored(photo, kind, save_all=True, append_images=others)
         assert _difference(decode(content), photo) < 6
 
 
-def test_keys_are_of_the_content(photo: Image.Image, tmp_path: Path) -> None:
+def test_keys_depend_on_the_content(photo: Image.Image, tmp_path: Path) -> None:
     content = _stored(photo, "PNG")
     (tmp_path / "a.png").write_bytes(content)
     (tmp_path / "b.png").write_bytes(content)
@@ -167,7 +167,7 @@ def test_keys_are_of_the_content(photo: Image.Image, tmp_path: Path) -> None:
     assert load(changed).key != load(array).key
 
 
-def test_what_a_person_gives_is_not_changed(photo: Image.Image) -> None:
+def test_inputs_are_not_modified(photo: Image.Image) -> None:
     rgba = photo.convert("RGBA")
     rgba.putalpha(100)
     before = rgba.tobytes()
@@ -201,7 +201,7 @@ BAD_FILES = {
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("case", BAD_FILES)
-def test_bad_files_say_why(tmp_path: Path, case: str) -> None:
+def test_errors_for_bad_files_give_the_reason(tmp_path: Path, case: str) -> None:
     content, reason = BAD_FILES[case]
     path = tmp_path / f"{case}.jpg"
     path.write_bytes(content)
@@ -212,7 +212,7 @@ def test_bad_files_say_why(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
-def test_truncated_files_are_refused(kind: str, share: float) -> None:
+def test_truncated_files_are_errors(kind: str, share: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     content = _stored(noise, kind)
     with pytest.raises(ImageError):
@@ -262,8 +262,8 @@ def test_wrong_values(source: Any, reason: str) -> None:
 @settings(deadline=None, max_examples=80)
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore")
-def test_damage_never_escapes(data: st.DataObject) -> None:
-    """Whatever a flipped byte does to a decoder, it is an image or an ``ImageError``."""
+def test_damaged_files_only_raise_image_errors(data: st.DataObject) -> None:
+    """A file with changed bytes decodes to an image or raises ``ImageError``."""
     kind = data.draw(st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"]))
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8))
     content = bytearray(_stored(noise, kind))

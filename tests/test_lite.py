@@ -35,7 +35,7 @@ def encoder() -> Encoder:
 
 
 def scores(encoder: Encoder, images: list[Path], captions: list[str]) -> np.ndarray:
-    """I0TScore of each image (row) with each caption (column) under the shipped statistics."""
+    """Compute I0TScore of each image (row) and caption (column) with the shipped statistics."""
     statistics = builtin_statistics(encoder.fingerprint)
     assert statistics is not None
     x, y = embed_images(encoder, images), embed_captions(encoder, captions, prefix=PREFIX)
@@ -43,18 +43,18 @@ def scores(encoder: Encoder, images: list[Path], captions: list[str]) -> np.ndar
     return a @ b.T
 
 
-def test_it_is_an_encoder_named_lite(encoder: Encoder) -> None:
+def test_is_an_encoder_named_lite(encoder: Encoder) -> None:
     assert isinstance(encoder, Encoder)
     assert (encoder.fingerprint.name, encoder.fingerprint.activation) == ("lite", "gelu")
     assert encoder.fingerprint.preprocess.startswith("260-squash-bicubic")
     assert (encoder.dimension, encoder.context_length) == (256, 256)
 
 
-def test_the_same_weights_are_the_same_fingerprint(encoder: Encoder) -> None:
+def test_fingerprint_is_reproducible(encoder: Encoder) -> None:
     assert lite.load_lite().fingerprint == encoder.fingerprint
 
 
-def test_shipped_files_are_small_and_belong_together(encoder: Encoder) -> None:
+def test_shipped_files_are_small_and_match(encoder: Encoder) -> None:
     folder = Path(str(files("i0tscore.encoders"))) / "data"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8_000_000
     statistics = builtin_statistics(encoder.fingerprint)
@@ -65,7 +65,7 @@ def test_shipped_files_are_small_and_belong_together(encoder: Encoder) -> None:
     assert 0.7 < np.linalg.norm(statistics.image.mean - statistics.caption.mean) < 0.9
 
 
-def test_it_loads_and_encodes_quietly_without_network() -> None:
+def test_loads_and_encodes_silently_without_network() -> None:
     code = (
         "import socket, torch\n"
         "def refuse(*a, **k): raise OSError('network')\n"
@@ -100,7 +100,7 @@ def test_images_are_squashed_not_cropped(encoder: Encoder) -> None:
     assert seen[:, 130, 250].tolist() == [1.0, 1.0, 1.0]
 
 
-def test_a_long_caption_counts_to_its_end_and_what_does_not_fit_is_counted(encoder: Encoder) -> None:
+def test_long_captions_count_up_to_the_context_length(encoder: Encoder) -> None:
     words = ["dog", "runs", "over", "green", "grass"] * 40
     fifth = [*words[:4], "piano", *words[5:]]
     last = [*words[:199], "piano"]
@@ -114,7 +114,7 @@ def test_a_long_caption_counts_to_its_end_and_what_does_not_fit_is_counted(encod
 
 
 @pytest.mark.parametrize("written", ["a dog runs over grass", "A dog  runs over grass .", "A DOG runs over grass."])
-def test_case_spaces_and_the_full_stop_matter_little(encoder: Encoder, written: str) -> None:
+def test_case_spaces_and_periods_matter_little(encoder: Encoder, written: str) -> None:
     tokens = encoder.tokenize([PREFIX + text for text in ("A dog runs over grass.", written, "A cat sleeps.")])
     reference, vector, other = encoder.encode_tokens(tokens)
     assert float(reference @ vector) > 0.97
