@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,34 +73,32 @@ def score(
         raise UsageError(
             "Expected shards as paths, got a Ray dataset. Pass it to i0tscore.integrations.ray.score_dataset."
         )
+    engine = partial(RayEngine, actors, cpus, gpus)
     with _cluster():
-        engine = RayEngine(actors, cpus, gpus)
         return shards.score(paths, output=output, images=images, engine=engine, progress=progress, **settings)
 
 
 class RayEngine:
     """Runs the work on shards in actors; see ``score`` for the arguments."""
 
-    def __init__(self, actors: int | None, cpus: float, gpus: float | None) -> None:
-        self._actors = actors
-        self._cpus = cpus
-        self._gpus = gpus
+    def __init__(self, actors: int | None, cpus: float, gpus: float | None, settings: ShardSettings) -> None:
+        self._settings = settings
+        self._needs = _actor_resources(cpus, gpus, settings.device)
+        self._actors = actors or _max_actors(self._needs)
 
-    def prepare(self, settings: ShardSettings) -> Prepared:
+    def prepare(self) -> Prepared:
         """Load the model on one machine, so that problems with it show before the first pass."""
         import ray
 
-        needs = _actor_resources(self._cpus, self._gpus, settings.device)
-        prepare = ray.remote(**needs)(_prepare)
-        prepared: Prepared = _unwrap(ray.get(prepare.remote(settings)))
+        prepare = ray.remote(**self._needs)(lambda settings: _catch(ShardWorker(settings).prepare))
+        prepared: Prepared = _unwrap(ray.get(prepare.remote(self._settings)))
         return prepared
 
     def run(self, step: Step, job: Job, shards: Sequence[Path]) -> Iterator[Any]:
         """Distribute shards over a pool of actors; only a few results are in memory at a time."""
         import ray
 
-        needs = _actor_resources(self._cpus, self._gpus, job.settings.device)
-        actors = _pool_size(self._actors or _max_actors(needs), len(shards))
+        actors = _pool_size(self._actors, len(shards))
         with ray.data.DataContext.current(_quiet_context()):
             items = ray.data.from_items(
                 [{"shard": str(shard)} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
@@ -109,7 +108,7 @@ class RayEngine:
                 fn_constructor_args=(step, job),
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=actors),
-                **needs,
+                **self._needs,
             )
             for row in replies.iter_rows():
                 yield _unwrap(row["reply"])
@@ -131,10 +130,6 @@ class _ShardActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {"reply": [_catch(self._work, self._job, Path(shard)) for shard in batch["shard"]]}
-
-
-def _prepare(settings: ShardSettings) -> Any:
-    return _catch(ShardWorker(settings).prepare)
 
 
 def _catch(work: Any, *arguments: Any) -> Any:

@@ -145,13 +145,13 @@ class ShardSummary:
 
     def merge(self, other: ShardSummary) -> ShardSummary:
         """Add another summary; an empty one changes nothing."""
-        metrics = {**self.metrics, **other.metrics}
-        for name in self.metrics.keys() & other.metrics.keys():
-            metrics[name] = self.metrics[name].merge(other.metrics[name])
-        gap = {**self.gap, **other.gap}
-        for name in self.gap.keys() & other.gap.keys():
-            mine, theirs = self.gap[name], other.gap[name]
-            gap[name] = mine[0].merge(theirs[0]), mine[1].merge(theirs[1])
+        metrics, gap = dict(self.metrics), dict(self.gap)
+        for name, sums in other.metrics.items():
+            metrics[name] = metrics[name].merge(sums) if name in metrics else sums
+        for name, (images, captions) in other.gap.items():
+            gap[name] = (
+                (gap[name][0].merge(images), gap[name][1].merge(captions)) if name in gap else (images, captions)
+            )
         return ShardSummary(
             self.n + other.n,
             self.skipped + other.skipped,

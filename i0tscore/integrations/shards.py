@@ -7,10 +7,10 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from i0tscore.encoders.base import Fingerprint
 
 Step = Literal["encode", "score"]
+
+Prepared: TypeAlias = "tuple[Fingerprint, SignatureFields, Statistics | None]"
+"""The fingerprint of the encoder, the fields of signatures, and the fixed statistics or None."""
 
 SUMMARY = "summary.json"
 STATISTICS = "statistics.safetensors"
@@ -103,20 +106,6 @@ class ShardSettings(EncodeOptions):
     def prefix(self) -> str:
         """Text before every caption."""
         return PRESETS[self.preset].prefix
-
-
-class Prepared(NamedTuple):
-    """Facts that only a process with the model knows.
-
-    Attributes:
-        fingerprint: Fingerprint of the encoder.
-        fields: Fields of signatures.
-        statistics: Fixed statistics, or None.
-    """
-
-    fingerprint: Fingerprint
-    fields: SignatureFields
-    statistics: Statistics | None
 
 
 @dataclass(frozen=True)
@@ -331,7 +320,11 @@ class ShardWorker:
         """
         fingerprint, settings = self._encoder.encoder.fingerprint, self._settings
         fields = SignatureFields(*self._encoder.signature_fields, resampling=settings.resampling)
-        return Prepared(fingerprint, fields, fixed_statistics(settings.statistics, fingerprint, settings.prefix))
+        return fingerprint, fields, fixed_statistics(settings.statistics, fingerprint, settings.prefix)
+
+    def run(self, step: Step, job: Job, shards: Sequence[Path]) -> Iterator[Any]:
+        """Process shards one after the other, lazily."""
+        return (getattr(self, step)(job, shard) for shard in shards)
 
     def encode(self, job: Job, shard: Path) -> tuple[Moments, Moments] | None:
         """Encode a shard to disk, unless done before, and return the moments of its images and captions."""
@@ -452,30 +445,13 @@ def _merge_moments(parts: Iterable[tuple[Moments, Moments] | None]) -> tuple[Mom
 
 
 class Engine(Protocol):
-    """Runs the work on single shards."""
+    """Runs the work on single shards; ``ShardWorker`` does it in this process."""
 
-    def prepare(self, settings: ShardSettings) -> Prepared:
+    def prepare(self) -> Prepared:
         """Run ``ShardWorker.prepare``."""
 
     def run(self, step: Step, job: Job, shards: Sequence[Path]) -> Iterator[Any]:
         """Run ``ShardWorker.encode`` or ``ShardWorker.score`` on every shard, in order."""
-
-
-class LocalEngine:
-    """Runs in this process, one shard after the other."""
-
-    def __init__(self) -> None:
-        self._worker: ShardWorker | None = None
-
-    def prepare(self, settings: ShardSettings) -> Prepared:
-        """Load the model and find the statistics."""
-        self._worker = ShardWorker(settings)
-        return self._worker.prepare()
-
-    def run(self, step: Step, job: Job, shards: Sequence[Path]) -> Iterator[Any]:
-        """Process shards lazily."""
-        worker = self._worker or ShardWorker(job.settings)
-        return (getattr(worker, step)(job, shard) for shard in shards)
 
 
 def score(
@@ -483,7 +459,7 @@ def score(
     *,
     output: str | Path,
     images: str | Path | None = None,
-    engine: Engine | None = None,
+    engine: Callable[[ShardSettings], Engine] | None = None,
     progress: bool = False,
     **settings: Any,
 ) -> CorpusSummary:
@@ -497,7 +473,7 @@ def score(
         output: Folder of the scores, created if missing: columns ``id``, each metric (null where undefined), and
             ``skipped`` (the reason, or null), in the order of the input.
         images: Folder of the images that Parquet files name; by default the folder of each file.
-        engine: Runs the work; by default this process.
+        engine: Makes the engine that runs the work; by default it runs in this process.
         progress: Whether to show progress on stderr.
         settings: Fields of ``ShardSettings``: ``model``, ``statistics``, ``metrics``, ….
 
@@ -524,13 +500,13 @@ def score(
     _prepare_output(target, shards)
     folder = None if images is None else Path(images).absolute()
     metrics = _metrics(chosen, shards[0], folder)
-    engine = engine or LocalEngine()
-    prepared = engine.prepare(chosen)
-    job = Job(chosen, metrics, prepared.fields, target, folder, None, prepared.statistics)
-    if prepared.statistics is None and any(m.needs_statistics for m in metrics):
-        job = _with_batch_statistics(engine, job, prepared.fingerprint, shards, progress)
+    runner: Engine = ShardWorker(chosen) if engine is None else engine(chosen)
+    fingerprint, fields, statistics = runner.prepare()
+    job = Job(chosen, metrics, fields, target, folder, None, statistics)
+    if statistics is None and any(metric.needs_statistics for metric in metrics):
+        job = _with_batch_statistics(runner, job, fingerprint, shards, progress)
     total = ShardSummary()
-    for part in _with_progress(engine.run("score", job, shards), "shards", len(shards), progress):
+    for part in _with_progress(runner.run("score", job, shards), "shards", len(shards), progress):
         total = total.merge(part)
     if job.embeddings is not None:
         shutil.rmtree(job.embeddings, ignore_errors=True)
