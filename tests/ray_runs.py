@@ -1,6 +1,6 @@
-"""What test_ray.py looks at: runs on a local Ray cluster, in a process of their own.
+"""Runs on a local Ray cluster, whose results test_ray.py checks.
 
-Ray opens sockets, starts threads and warns, none of which belongs into the tests' process.
+They run in a separate process because Ray opens sockets, starts threads, and emits warnings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHARDS = 6
 
 
 class Observed(OpenClipEncoder):
-    """Writes down how many images it encodes; the process with its fifth batch is killed, once."""
+    """Logs how many images it encodes, and kills the process of the fifth batch, once."""
 
     folder: Path
 
@@ -76,7 +76,7 @@ def killed_and_resumed(folder: Path, encoder: Any) -> dict[str, Any]:
 
 
 def memory(folder: Path, encoder: Any) -> int | None:
-    """By how much this process grows at most while many shards are scored; None where Linux does not tell."""
+    """Return the peak growth of this process while it scores many shards; None where Linux does not report it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     except OSError:
@@ -87,13 +87,13 @@ def memory(folder: Path, encoder: Any) -> int | None:
 
 
 def resident(name: str) -> int:
-    """A figure of /proc/self/status in bytes."""
+    """Return a value of /proc/self/status in bytes."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 1024 * int(lines[name].split()[0])
 
 
 def command(folder: Path) -> dict[str, Any]:
-    """The command with the embedded model, on a cluster that it starts and shuts down itself."""
+    """Run the command with the embedded model, on a cluster that it starts and shuts down itself."""
     corpus = on_disk.write_parquet(folder / "photographs", on_disk.make_rows(6), 2)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
@@ -102,7 +102,7 @@ def command(folder: Path) -> dict[str, Any]:
 
 
 def dataset(folder: Path) -> dict[str, Any]:
-    """A Ray dataset with columns of scores, and what is said of a row that cannot be scored."""
+    """Score a Ray dataset, and collect the errors for invalid ones."""
     rows = ray.data.read_parquet(str(folder / "photographs")).rename_columns({"caption": "text"})
     options: dict[str, Any] = {"model": "lite", "caption": "text", "references": "references"}
     scored = score_dataset(rows, batch_size=4, **options)

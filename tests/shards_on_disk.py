@@ -1,4 +1,4 @@
-"""Shards of noise with random captions, for tests in which the encoder does not matter."""
+"""Write shards of noise images with random captions, for tests in which the encoder does not matter."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
 
 
 def tar_members(rows: list[dict[str, Any]]) -> list[tuple[str, bytes]]:
-    """Each row as an image with a JSON file; every other caption as text beside it."""
+    """Return each row as an image with a JSON file; every other caption is in a text file next to it."""
     members = []
     for i, row in enumerate(rows):
         described = {"id": row["id"], "references": row["references"]}
@@ -86,7 +86,7 @@ def tar_members(rows: list[dict[str, Any]]) -> list[tuple[str, bytes]]:
 
 
 def single(encoder: Any, rows: list[dict[str, Any]], statistics: Any = "batch") -> Any:
-    """The rows scored at once by the scorer."""
+    """Score all rows in one run of the scorer."""
     import i0tscore
 
     scorer = i0tscore.I0TScorer(encoder, statistics=statistics)
@@ -99,6 +99,6 @@ def single(encoder: Any, rows: list[dict[str, Any]], statistics: Any = "batch") 
 
 
 def written(folder: Path) -> dict[str, list[Any]]:
-    """The columns of all output shards in order."""
+    """Return the columns of all output shards in order."""
     tables = [parquet.read_table(file) for file in sorted(folder.glob("*.parquet"))]
     return pyarrow.concat_tables(tables).to_pydict()

@@ -1,4 +1,4 @@
-"""The COCO scorer beside pycocoevalcap's own, on COCO objects of pycocotools, with the embedded model."""
+"""The COCO scorer in the loop of pycocoevalcap, on COCO objects of pycocotools, with the embedded model."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def lite():
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory):
-    """The examples as COCO has them: a folder, annotations with references, and results."""
+    """Write the examples in COCO format: a folder, annotations with references, and results."""
     folder = write_examples(tmp_path_factory.mktemp("coco"))
     captions = json.loads((folder / "captions.json").read_text())
     references = json.loads((folder / "references.json").read_text())
-    # COCO's ids are numbers in no order.
+    # The ids of COCO are unordered numbers.
     numbers = {name: 900 - 37 * i for i, name in enumerate(captions)}
     files = {name: next((folder / "images").glob(f"{name}.*")).name for name in captions}
     dataset = {
@@ -67,7 +67,7 @@ def evaluate(annotations, results, scorers):
 
 
 @pytest.mark.filterwarnings("ignore:The statistics come from")
-def test_it_runs_in_the_loop_of_cocoevalcap(coco, lite, capsys) -> None:
+def test_runs_in_the_loop_of_cocoevalcap(coco, lite, capsys) -> None:
     folder, annotations, results = coco
     ours = CocoScorer(["I0TScore", "RefCLIPScore"], folder / "images", annotations, model=lite)
     one = CocoScorer("CLIPScore", folder / "images", annotations, model=lite)
@@ -88,7 +88,7 @@ def test_it_runs_in_the_loop_of_cocoevalcap(coco, lite, capsys) -> None:
         assert overall[name] == pytest.approx(np.mean([scores[name] for scores in by_image.values()]))
 
 
-def test_scores_are_those_of_the_package_in_the_order_of_gts(coco, lite) -> None:
+def test_scores_equal_i0t_score_in_the_order_of_gts(coco, lite) -> None:
     folder, annotations, results = coco
     scorer = CocoScorer("RefI0TScore", folder / "images", annotations, model=lite)
     mean, scores = scorer.compute_score(annotations.imgToAnns, results.imgToAnns)
@@ -109,7 +109,7 @@ def test_scores_are_those_of_the_package_in_the_order_of_gts(coco, lite) -> None
     np.testing.assert_allclose(again[1], scores, atol=1e-6)
 
 
-def test_everything_that_cannot_be_scored_is_listed(coco, lite, tmp_path) -> None:
+def test_errors_list_everything_that_cannot_be_scored(coco, lite, tmp_path) -> None:
     folder, annotations, results = coco
     with pytest.raises(UsageError, match="a mapping from image ids"):
         CocoScorer("I0TScore", folder / "images", model=lite)
@@ -136,14 +136,14 @@ def test_everything_that_cannot_be_scored_is_listed(coco, lite, tmp_path) -> Non
         scorer.compute_score(gts, {str(first): ["a"]})
     with pytest.raises(InputError) as error:
         CocoScorer("CLIPScore", folder / "images", annotations, model=lite).compute_score({first: []}, {first: [""]})
-    assert str(error.value) == f"{first}: the caption is empty"  # and no word of skipping, which it does not do
-    needy = CocoScorer("RefCLIPScore", folder / "images", annotations, model=lite)
+    assert str(error.value) == f"{first}: the caption is empty"  # without the hint to skip, which is not possible here
+    with_references = CocoScorer("RefCLIPScore", folder / "images", annotations, model=lite)
     with pytest.raises(InputError, match="no references; give at least one"):
-        needy.compute_score({first: []}, {first: ["a"]})
+        with_references.compute_score({first: []}, {first: ["a"]})
 
 
 @pytest.mark.filterwarnings("ignore:The statistics come from")
-def test_undefined_scores_are_said(coco, lite) -> None:
+def test_undefined_scores_cause_a_warning(coco, lite) -> None:
     _, annotations, _ = coco
     pages = {i: np.full((64, 64, 3), 20 * n, dtype=np.uint8) for n, i in enumerate(annotations.imgs)}
     scorer = CocoScorer("I0TScore", pages, model=lite, statistics="batch")
@@ -154,7 +154,7 @@ def test_undefined_scores_are_said(coco, lite) -> None:
     assert np.isnan(scores).all()
 
 
-def test_results_and_annotations_are_a_caption_file_too(coco, lite) -> None:
+def test_scores_equal_those_of_a_caption_file(coco, lite) -> None:
     folder, annotations, results = coco
     found = i0tscore.read_samples(
         folder / "results.json", images=folder / "images", annotations=folder / "annotations.json"

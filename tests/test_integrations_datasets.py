@@ -1,4 +1,4 @@
-"""Scores as columns of Hugging Face data sets, and such data sets as input of the package."""
+"""Scores as columns of Hugging Face data sets, and data sets as input of the package."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def close(values):
 
 @pytest.mark.parametrize("feature", [None, datasets.Image(), datasets.Image(decode=False)])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_columns_are_the_scores_of_the_package(dataset, expected, feature, streamed):
+def test_columns_equal_i0t_score(dataset, expected, feature, streamed):
     if feature:
         dataset = dataset.cast_column("image", feature)
     rows = dataset.to_iterable_dataset() if streamed else dataset
@@ -86,7 +86,7 @@ def test_a_batch_of_arrays_and_bytes(paths, expected):
     arrays = [np.asarray(Image.open(path).convert("RGB")) for path in paths[:2]]
     batch = {"image": [*arrays, *(Path(path).read_bytes() for path in paths[2:])], "caption": CAPTIONS}
     assert score_batch(batch, model="lite")["I0TScore"] == close(expected["I0TScore"].values)
-    same_size = torch.from_numpy(np.stack([arrays[0], arrays[0]]))  # one tensor, as formatted columns are
+    same_size = torch.from_numpy(np.stack([arrays[0], arrays[0]]))  # one tensor, like formatted columns
     scores = score_batch({"image": same_size, "caption": CAPTIONS[:2]}, model="lite")["CLIPScore"]
     assert scores[0] == pytest.approx(expected["CLIPScore"].values[0], abs=1e-6)
     assert scores[1] < scores[0]
@@ -105,7 +105,7 @@ def test_columns_can_be_named(dataset, expected):
         score_batch(dataset[:2], model="lite", output="score")
 
 
-def test_references_bring_their_metrics(dataset, expected):
+def test_references_add_their_metrics(dataset, expected):
     scores = score_batch(dataset[:], model="lite", references="references")
     assert scores == {name: close(expected[name].values) for name in expected}
 
@@ -146,7 +146,7 @@ def test_a_batch_needs_fixed_statistics(dataset, tmp_path, expected):
     assert by_file == by_value != close(expected["I0TScore"].values)
 
 
-def test_what_is_wrong_is_said(dataset):
+def test_invalid_batches_are_an_error(dataset):
     with pytest.raises(UsageError, match="Expected a column 'text', got image, caption, references"):
         score_batch(dataset[:], model="lite", caption="text")
     with pytest.raises(UsageError, match="batched=True"):
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_said(dataset):
 
 
 @pytest.mark.filterwarnings("ignore:Skipped all 1 captions of a batch")
-def test_rows_left_out_have_none(paths, expected):
+def test_skipped_rows_get_none(paths, expected):
     rows = datasets.Dataset.from_dict({"image": [paths[0], "no.png", "no.png"], "caption": CAPTIONS[:3]})
     options = {"model": "lite", "on_error": "skip"}
     with pytest.warns(UserWarning, match="Skipped 1 of 2 captions of a batch. First: row 1: no.png: there is"):
@@ -177,14 +177,14 @@ def _architectures(tmp_path_factory):
 
 @pytest.fixture
 def tiny(tmp_path):
-    """A small model in a file, which nothing has loaded yet."""
+    """Save a small model to a file, which nothing has loaded yet."""
     from safetensors.torch import save_file
 
     save_file(tiny_models.stock("tiny-eos").state_dict(), tmp_path / "tiny.safetensors")
     return {"model": "tiny-eos", "weights": str(tmp_path / "tiny.safetensors"), "metrics": "CLIPScore"}
 
 
-def test_map_finds_what_it_computed_before(dataset, tiny, tmp_path):
+def test_map_reuses_cached_results(dataset, tiny, tmp_path):
     dataset.save_to_disk(tmp_path / "stored")
 
     def computed(**options):
@@ -201,7 +201,7 @@ def test_map_finds_what_it_computed_before(dataset, tiny, tmp_path):
 
 
 def probe(batch, **options):
-    """The scores of a batch, with what was said and by which process."""
+    """Return the scores of a batch with the warnings and the process."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         scores = score_batch(batch, **options)
@@ -211,7 +211,7 @@ def probe(batch, **options):
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded, use of fork")
-def test_processes_that_load_their_own_model_say_so_once(dataset, tiny):
+def test_processes_that_load_their_own_model_warn_once(dataset, tiny):
     def mapped():
         scored = dataset.map(probe, batched=True, batch_size=1, num_proc=2, fn_kwargs=tiny, load_from_cache_file=False)
         assert len(set(scored["process"])) == 2
@@ -231,7 +231,7 @@ def test_processes_that_load_their_own_model_say_so_once(dataset, tiny):
 
 
 class Decoded:
-    """Counts the decoded images of data sets that are in memory at once."""
+    """Counts the decoded images of data sets in memory."""
 
     def __init__(self, monkeypatch):
         self.now = self.most = self.all = 0
@@ -265,7 +265,7 @@ def test_columns_are_read_a_few_images_at_a_time(monkeypatch):
     assert decoded.most < 60
 
 
-def test_streams_are_read_a_part_at_a_time(monkeypatch):
+def test_streams_are_read_in_parts(monkeypatch):
     rows, encoder = noise(1200), tiny_models.encoder()
     stream = rows.to_iterable_dataset()
     decoded = Decoded(monkeypatch)
@@ -283,7 +283,7 @@ def test_streams_are_read_a_part_at_a_time(monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["parquet", "imagefolder"])
-def test_the_command_line_takes_data_sets(dataset, expected, folder, tmp_path, monkeypatch, capsys, form):
+def test_the_command_line_accepts_data_sets(dataset, expected, folder, tmp_path, monkeypatch, capsys, form):
     monkeypatch.setattr(encoders, "load_encoder", functools.cache(encoders.load_encoder))
     path = tmp_path / ("set.parquet" if form == "parquet" else "set")
     if form == "parquet":

@@ -1,4 +1,4 @@
-"""The module for Hugging Face evaluate: the folder, what it computes, and the page of its Space."""
+"""The module for Hugging Face evaluate, its folder, and the page of its Space."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def as_bytes(file):
 
 
 @pytest.mark.parametrize("form", [str, Path, as_pil, as_array, as_bytes])
-def test_scores_are_those_of_the_package_for_every_kind_of_image(metric, images, expected, form):
+def test_scores_equal_i0t_score_for_every_image_type(metric, images, expected, form):
     scores = metric.compute(predictions=CAPTIONS, images=map(form, images), references=REFERENCES, per_sample=True)
     assert metric.name == "i0tscore"
     assert scores == json.loads(json.dumps(scores, allow_nan=False))
@@ -73,7 +73,7 @@ def test_scores_are_those_of_the_package_for_every_kind_of_image(metric, images,
     assert len(scores) == 1 + 4 * len(METRICS)
 
 
-def test_references_may_be_left_out(metric, images, expected):
+def test_references_are_optional(metric, images, expected):
     scores = metric.compute(predictions=CAPTIONS, images=images)
     assert [name for name in scores if name.endswith("Score")] == METRICS[:2]
     assert scores["I0TScore"] == pytest.approx(expected["I0TScore"].mean, abs=1e-6)
@@ -109,7 +109,7 @@ import datasets
 import evaluate
 
 class Lengths(evaluate.Metric):
-    """Words a caption."""
+    """Number of words per caption."""
     def _info(self):
         texts = datasets.Value("string")
         features = datasets.Features({"predictions": texts, "references": datasets.Sequence(texts)})
@@ -119,7 +119,7 @@ class Lengths(evaluate.Metric):
 '''
 
 
-def test_it_combines_with_other_metrics(metric, images, expected, tmp_path):
+def test_combines_with_other_metrics(metric, images, expected, tmp_path):
     (tmp_path / "lengths").mkdir()
     (tmp_path / "lengths" / "lengths.py").write_text(LENGTHS)
     both = evaluate.combine([metric, evaluate.load(str(tmp_path / "lengths"))])
@@ -129,7 +129,7 @@ def test_it_combines_with_other_metrics(metric, images, expected, tmp_path):
     assert scores["RefI0TScore"] == pytest.approx(expected["RefI0TScore"].mean, abs=1e-6)
 
 
-def test_combined_with_itself_the_names_are_told_apart(metric, images):
+def test_names_are_distinct_when_combined_with_itself(metric, images):
     raw = evaluate.load(path(), model="lite", preset="raw", resamples=0)
     both = evaluate.combine({"paper": metric, "raw": raw})
     scores = both.compute(predictions=CAPTIONS, images=images)
@@ -139,7 +139,7 @@ def test_combined_with_itself_the_names_are_told_apart(metric, images):
 
 
 class Captioning(evaluate.Evaluator):
-    """An evaluator of captioners, as evaluate has them for other tasks."""
+    """An evaluator of captioners, like those of evaluate for other tasks."""
 
     def __init__(self):
         super().__init__("image-to-text")
@@ -155,7 +155,7 @@ class Captioning(evaluate.Evaluator):
         return {"predictions": predictions}
 
 
-def test_an_evaluator_uses_it(metric, images, expected):
+def test_works_with_an_evaluator(metric, images, expected):
     captions = dict(zip(images, CAPTIONS, strict=True))
     rows = datasets.Dataset.from_dict({"image": images, "references": REFERENCES})
     scores = Captioning().compute(
@@ -169,7 +169,7 @@ def test_an_evaluator_uses_it(metric, images, expected):
     assert scores["samples_per_second"] > 0
 
 
-def test_what_is_wrong_is_said(metric, images):
+def test_invalid_inputs_are_an_error(metric, images):
     for given, words in [
         ({"predictions": CAPTIONS, "images": images[:2]}, "got 2 images and 3 captions"),
         ({"predictions": CAPTIONS, "images": images, "references": REFERENCES[:1]}, "1 references"),
@@ -192,12 +192,12 @@ def test_what_is_wrong_is_said(metric, images):
         metric.add_batch(predictions=["A cat."], images=[np.zeros((4, 4, 3))])
     with pytest.raises(TypeError, match="modle"):
         metric.compute(predictions=CAPTIONS, images=images, modle="lite")
-    # Said before the default model, which is not to be had here, is asked for.
+    # Raised before the default model, which is not available here, is loaded.
     with pytest.raises(TypeError, match="modle"):
         evaluate.load(path(), modle="lite").compute(predictions=CAPTIONS, images=images)
 
 
-def test_skipped_samples_keep_their_places(metric, images, expected):
+def test_skipped_samples_keep_their_positions(metric, images, expected):
     scores = metric.compute(
         predictions=CAPTIONS, images=[images[0], "no.png", images[2]], on_error="skip", per_sample=True
     )
@@ -208,7 +208,7 @@ def test_skipped_samples_keep_their_places(metric, images, expected):
 
 
 @pytest.mark.filterwarnings("ignore:The statistics come from the 3 scored images")
-def test_what_is_undefined_is_none(metric, images):
+def test_undefined_values_are_none(metric, images):
     alike = metric.compute(
         predictions=["A cat."] * 3, images=images, statistics="batch", metrics="I0TScore", per_sample=True
     )
@@ -216,7 +216,7 @@ def test_what_is_undefined_is_none(metric, images):
     assert alike["I0TScore_values"] == [None] * 3
 
 
-def test_a_model_is_loaded_once_and_a_changed_file_of_weights_again(metric, images, tmp_path):
+def test_a_model_is_loaded_once_unless_its_weights_file_changes(metric, images, tmp_path):
     from safetensors.torch import save_file
 
     metric.compute(predictions=CAPTIONS, images=images)
@@ -256,7 +256,7 @@ class Interface:
 
 
 def test_the_page_of_the_space_computes_offline_with_empty_caches(images, tmp_path):
-    """app.py stands beside a script with the package's name; gradio is not installed and is stood in for."""
+    """app.py is next to a script with the package's name; a stub replaces gradio, which is not installed."""
     (tmp_path / "gradio.py").write_text(GRADIO.replace("IMAGE", repr(images[0])))
     search = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     caches = {name: str(tmp_path / name) for name in ("HF_METRICS_CACHE", "HF_MODULES_CACHE")}
@@ -272,7 +272,7 @@ def test_the_page_of_the_space_computes_offline_with_empty_caches(images, tmp_pa
     assert scores["RefI0TScore"] == pytest.approx(expected["RefI0TScore"].mean, abs=1e-6)
 
 
-def test_the_examples_of_the_card_hold(folder, monkeypatch):
+def test_the_examples_of_the_metric_card_run(folder, monkeypatch):
     monkeypatch.chdir(folder / "examples")
     namespace = {}
     (block,) = documents.blocks(Path(path(), "README.md").read_text())

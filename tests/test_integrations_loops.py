@@ -1,4 +1,4 @@
-"""Training loops: the example's three, what the callbacks log, and the reward."""
+"""The training loops of the example, the callbacks, and the reward."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import i0tscore
 from i0tscore.errors import InputError, MissingExtraError, StatisticsError, UsageError
 from i0tscore.gap import Moments, Statistics
-from i0tscore.integrations import lightning as ours_lightning
-from i0tscore.integrations import transformers as ours_transformers
+from i0tscore.integrations import lightning as our_lightning
+from i0tscore.integrations import transformers as our_transformers
 from i0tscore.integrations.reward import I0TReward
 from i0tscore.integrations.validation import Validation, evaluating
 
@@ -41,7 +41,7 @@ EMPTY = [" "] * len(GOOD)
 
 
 class Counting:
-    """The encoder itself, with a count of what it encodes."""
+    """Wraps an encoder and counts what it encodes."""
 
     def __init__(self, encoder):
         self._encoder = encoder
@@ -71,19 +71,19 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
+def images(tmp_path_factory):
     folder = write_examples(tmp_path_factory.mktemp("loops")) / "images"
     return [next(folder.glob(f"{name}.*")) for name in CAPTIONS]
 
 
 @pytest.fixture(scope="module")
-def embeddings(lite, photographs):
-    return I0TReward(lite).embed(photographs)
+def embeddings(lite, images):
+    return I0TReward(lite).embed(images)
 
 
 @pytest.fixture(scope="module")
 def example():
-    """The modules of examples/captioner, which is no package."""
+    """Import the modules of examples/captioner, which is not a package."""
     names = ("captioner", "corpus", "loops", "self_critical", "train")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(EXAMPLES / "captioner")
@@ -99,7 +99,7 @@ def corpus(example, embeddings):
 
 
 def schedule(*epochs):
-    """What a model writes: one list of captions after the other."""
+    """Return a ``generate`` that returns one list of captions per call."""
     pending = iter(epochs)
     return lambda model, images: next(pending)
 
@@ -120,11 +120,11 @@ class Module(LightningModule):
 
 
 def run_lightning(validation, epochs, folder, *callbacks, prefix="val/"):
-    """A few epochs of next to nothing with the callback; the trainer."""
+    """Run a few trivial epochs with the callback, and return the trainer."""
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        callbacks=[ours_lightning.I0TScoreCallback(validation, prefix=prefix), *callbacks],
+        callbacks=[our_lightning.I0TScoreCallback(validation, prefix=prefix), *callbacks],
         logger=CSVLogger(folder),
         log_every_n_steps=1,
         enable_progress_bar=False,
@@ -137,7 +137,7 @@ def run_lightning(validation, epochs, folder, *callbacks, prefix="val/"):
 
 
 def logged_by(trainer, name):
-    """What the logger got under a name, epoch by epoch."""
+    """Return the values that the logger got for a name, by epoch."""
     rows = (Path(trainer.logger.log_dir) / "metrics.csv").read_text().splitlines()
     table = [dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in rows[1:]]
     return [float(row[name]) for row in table if row.get(name)]
@@ -171,7 +171,7 @@ def trainer_of_transformers(validation, epochs, folder, callbacks=(), **settings
         TrainingArguments(str(folder), **{**arguments, **settings}),
         train_dataset=rows,
         eval_dataset=rows,
-        callbacks=[ours_transformers.I0TScoreCallback(validation), *callbacks],
+        callbacks=[our_transformers.I0TScoreCallback(validation), *callbacks],
     )
 
 
@@ -179,7 +179,7 @@ def history(trainer, name):
     return [entry[name] for entry in trainer.state.log_history if name in entry]
 
 
-def test_the_three_loops_learn_and_log_the_same_scores(example, corpus, lite):
+def test_all_loops_learn_and_log_the_same_scores(example, corpus, lite):
     logs = {name: loop(corpus, lite, epochs=6)[1] for name, loop in example["loops"].LOOPS.items()}
     losses = [epoch["loss"] for epoch in logs["plain"]]
     assert len(losses) == 6
@@ -208,16 +208,16 @@ def test_the_example_runs_on_flickr8k(example, lite, data_dir, loop, capsys, mon
     example["train"].main()
     lines = capsys.readouterr().out.splitlines()
     epochs = [line for line in lines if line.startswith("|")][2:]
-    assert len(epochs) == 3  # 80 pairs in batches of 64: 4 steps are nearest to 3 epochs
+    assert len(epochs) == 3  # 80 pairs in batches of 64: 4 steps are closest to 3 epochs
     assert any("stats:flickr8k-train" in line and "|n:6|" in line for line in lines)
 
 
-def test_the_logged_score_is_that_of_i0t_score_and_images_are_encoded_once(lite, photographs, tmp_path):
-    expected = i0tscore.i0t_score(photographs, GOOD, model=lite, statistics="builtin")["I0TScore"]
+def test_logged_scores_equal_i0t_score_and_images_are_encoded_once(lite, images, tmp_path):
+    expected = i0tscore.i0t_score(images, GOOD, model=lite, statistics="builtin")["I0TScore"]
     shuffled = GOOD[1:] + GOOD[:1]
     encoder = Counting(lite)
-    trainer = run_lightning(Validation(photographs, schedule(shuffled, GOOD), model=encoder), 2, tmp_path)
-    assert encoder.images == len(photographs)
+    trainer = run_lightning(Validation(images, schedule(shuffled, GOOD), model=encoder), 2, tmp_path)
+    assert encoder.images == len(images)
     scores = logged_by(trainer, "val/I0TScore")
     assert len(scores) == 2
     assert scores[0] < 0.2 < scores[1]
@@ -226,16 +226,16 @@ def test_the_logged_score_is_that_of_i0t_score_and_images_are_encoded_once(lite,
     assert logged_by(trainer, "val/I0TScore_n") == [7, 7]
 
     encoder = Counting(lite)
-    validation = Validation(photographs, schedule(shuffled, GOOD, GOOD), model=encoder)
+    validation = Validation(images, schedule(shuffled, GOOD, GOOD), model=encoder)
     trainer = trainer_of_transformers(validation, 2, tmp_path)
     trainer.train()
     assert history(trainer, "eval_I0TScore") == pytest.approx(scores, abs=1e-5)
     assert trainer.evaluate()["eval_I0TScore_high"] == pytest.approx(expected.interval[1], abs=1e-4)
-    assert encoder.images == len(photographs)
+    assert encoder.images == len(images)
     assert str(validation.result["I0TScore"].signature) == str(expected.signature)
 
 
-def test_collapsed_captions_have_a_score_under_fixed_statistics_and_none_under_their_own(lite, embeddings):
+def test_identical_captions_have_scores_only_under_fixed_statistics(lite, embeddings):
     fixed = Validation(embeddings, schedule(SAME), model=lite)(nn.Identity())
     expected = i0tscore.i0t_score(embeddings, SAME, model=lite, statistics="builtin")["I0TScore"].mean
     assert fixed["I0TScore"] == pytest.approx(expected)
@@ -247,7 +247,7 @@ def test_collapsed_captions_have_a_score_under_fixed_statistics_and_none_under_t
     assert batch.result["I0TScore"].mean is None
 
 
-def test_empty_captions_are_left_out_with_a_warning(lite, embeddings):
+def test_empty_captions_are_skipped_with_a_warning(lite, embeddings):
     validation = Validation(embeddings, schedule([*GOOD[:6], ""], EMPTY), model=lite)
     with pytest.warns(UserWarning, match="1 skipped. First: 6: the caption is empty"):
         scores = validation(nn.Identity())
@@ -258,7 +258,7 @@ def test_empty_captions_are_left_out_with_a_warning(lite, embeddings):
     assert validation.result is None
 
 
-def test_lightning_passes_over_undefined_epochs(lite, embeddings, tmp_path):
+def test_lightning_never_selects_undefined_epochs(lite, embeddings, tmp_path):
     validation = Validation(embeddings, schedule(EMPTY, GOOD, SAME, EMPTY), model=lite)
     best = ModelCheckpoint(tmp_path / "best", monitor="I0TScore", mode="max", filename="{epoch}")
     stop = EarlyStopping("I0TScore", mode="max", patience=2)
@@ -272,7 +272,7 @@ def test_lightning_passes_over_undefined_epochs(lite, embeddings, tmp_path):
     assert float(trainer.callback_metrics["I0TScore"]) == -1
 
 
-def test_the_trainer_of_transformers_passes_over_undefined_epochs(lite, embeddings, tmp_path):
+def test_transformers_never_selects_undefined_epochs(lite, embeddings, tmp_path):
     validation = Validation(embeddings, schedule(EMPTY, GOOD, SAME, EMPTY), model=lite)
     trainer = trainer_of_transformers(
         validation,
@@ -293,7 +293,7 @@ def test_the_trainer_of_transformers_passes_over_undefined_epochs(lite, embeddin
         assert "eval_I0TScore" not in trainer.evaluate()
 
 
-def test_reporters_of_transformers_get_the_score_through_log(lite, embeddings, tmp_path):
+def test_reporters_of_transformers_get_scores_through_log(lite, embeddings, tmp_path):
     from transformers import TrainerCallback
 
     class Reporter(TrainerCallback):
@@ -304,14 +304,14 @@ def test_reporters_of_transformers_get_the_score_through_log(lite, embeddings, t
 
     reporter = Reporter()
     trainer = trainer_of_transformers(Validation(embeddings, schedule(GOOD, GOOD), model=lite), 2, tmp_path, [reporter])
-    callback = next(c for c in trainer.callback_handler.callbacks if isinstance(c, ours_transformers.I0TScoreCallback))
+    callback = next(c for c in trainer.callback_handler.callbacks if isinstance(c, our_transformers.I0TScoreCallback))
     callback.log = trainer.log
     trainer.train()
     assert reporter.seen.count("eval_I0TScore") == 2
     assert len(history(trainer, "eval_I0TScore")) == 2
 
 
-def test_validation_refuses_what_are_not_captions_of_the_images(lite, tiny, embeddings, photographs):
+def test_validation_rejects_wrong_captions_images_and_statistics(lite, tiny, embeddings, images):
     with pytest.raises(InputError, match="got 6 for 7 images"):
         Validation(embeddings, schedule(GOOD[:6]), model=lite)(nn.Identity())
     with pytest.raises(InputError, match="what generate gives to be a list of strings, got one string"):
@@ -319,7 +319,7 @@ def test_validation_refuses_what_are_not_captions_of_the_images(lite, tiny, embe
     with pytest.raises(InputError, match="Expected generate to return strings, got NoneType"):
         Validation(embeddings, schedule([*GOOD[:6], None]), model=lite)(nn.Identity())
     with pytest.raises(InputError, match=r"missing\.png"):
-        Validation([*photographs, "missing.png"], schedule(GOOD), model=lite).prepare()
+        Validation([*images, "missing.png"], schedule(GOOD), model=lite).prepare()
     with pytest.raises(StatisticsError, match="No statistics are shipped"):
         Validation(embeddings, schedule(GOOD), model=tiny).prepare()
 
@@ -332,14 +332,14 @@ def test_validation_refuses_what_are_not_captions_of_the_images(lite, tiny, embe
         ("transformers", "accelerate.utils"),
     ],
 )
-def test_without_its_extra_a_callback_says_what_to_install(monkeypatch, module, missing):
+def test_without_its_extra_a_callback_names_the_extra(monkeypatch, module, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, f"i0tscore.integrations.{module}")
     with pytest.raises(MissingExtraError, match=rf'pip install "i0tscore\[{module}\]"'):
         importlib.import_module(f"i0tscore.integrations.{module}")
 
 
-def test_the_model_is_evaluated_and_then_as_before():
+def test_evaluating_restores_the_mode_of_each_module():
     model = nn.Sequential(nn.Dropout(), nn.Linear(2, 2))
     model.train()
     model[0].eval()
@@ -349,7 +349,7 @@ def test_the_model_is_evaluated_and_then_as_before():
     assert [part.training for part in model.modules()] == [True, False, True]
 
 
-def test_the_reward_is_i0t_score_of_each_distinct_caption_once(lite, embeddings):
+def test_rewards_equal_i0t_score_and_encode_distinct_captions_once(lite, embeddings):
     encoder = Counting(lite)
     reward = I0TReward(encoder, batch_size=2)
     captions = [[GOOD[i], GOOD[i], SAME[0]] for i in range(7)]
@@ -367,7 +367,7 @@ def test_the_reward_is_i0t_score_of_each_distinct_caption_once(lite, embeddings)
 
 
 class OnTheDevice(TorchFunctionMode):
-    """Refuses everything that takes a tensor to the processor's side as numbers or arrays."""
+    """Fails on every function that copies a tensor from its device."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         assert function.__name__ not in {"cpu", "numpy", "tolist", "item", "__array__"}, function.__name__
@@ -375,7 +375,7 @@ class OnTheDevice(TorchFunctionMode):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_the_reward_stays_a_tensor_without_gradient(lite, embeddings, dtype):
+def test_rewards_stay_on_the_device_without_gradient(lite, embeddings, dtype):
     reward = I0TReward(lite)
     images = embeddings.clone().to(dtype).requires_grad_()
     with OnTheDevice():
@@ -387,7 +387,7 @@ def test_the_reward_stays_a_tensor_without_gradient(lite, embeddings, dtype):
     assert reward(images[:0], []).shape == (0,)
 
 
-def test_undefined_rewards_have_the_value_that_was_chosen(lite, embeddings):
+def test_undefined_rewards_have_the_given_value(lite, embeddings):
     empty = [*GOOD[:6], " "]
     assert float(I0TReward(lite)(embeddings, empty)[6]) == -1
     rewards = I0TReward(lite, undefined=0.25)(embeddings, empty)
@@ -399,7 +399,7 @@ def test_undefined_rewards_have_the_value_that_was_chosen(lite, embeddings):
     assert I0TReward(lite, at_mean)(embeddings, GOOD).eq(-1).tolist() == [True] + [False] * 6
 
 
-def test_the_reward_refuses_statistics_that_move_and_captions_that_do_not_match(lite, tiny, embeddings):
+def test_the_reward_rejects_batch_statistics_and_mismatched_captions(lite, tiny, embeddings):
     with pytest.raises(StatisticsError, match="Expected fixed statistics, got 'batch'"):
         I0TReward(lite, "batch")
     with pytest.raises(StatisticsError, match="belong to lite"):
@@ -416,7 +416,7 @@ def test_the_reward_refuses_statistics_that_move_and_captions_that_do_not_match(
         ([["a dog"], [3]], "Expected captions to be strings, got int"),
     ],
 )
-def test_the_reward_takes_tensors_and_strings_only(lite, embeddings, captions, message):
+def test_the_reward_accepts_only_tensors_and_strings(lite, embeddings, captions, message):
     reward = I0TReward(lite)
     with pytest.raises(InputError, match=message):
         reward(embeddings[:2], captions)
@@ -424,7 +424,7 @@ def test_the_reward_takes_tensors_and_strings_only(lite, embeddings, captions, m
         reward(embeddings[:2].numpy(), ["a dog", "a cat"])
 
 
-def test_validation_refuses_statistics_that_epochs_may_not_share(embeddings):
+def test_validation_rejects_auto_statistics(embeddings):
     with pytest.raises(UsageError, match="epochs could not be compared"):
         Validation(embeddings, print, model="lite", statistics="auto")
     Validation(embeddings, print, model="lite", statistics="auto", metrics="CLIPScore")

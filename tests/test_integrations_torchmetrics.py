@@ -1,4 +1,4 @@
-"""The torchmetrics metrics, with small open_clip models of random weights."""
+"""torchmetrics metrics, with small open_clip models with random weights."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def feed(metric, images, captions=CAPTIONS):
 
 @pytest.fixture
 def calls(encoder, monkeypatch):
-    """Counts what the towers are asked for."""
+    """Count the images and captions that the towers encode."""
     counts = {"images": 0, "captions": 0}
     pixels, tokens = encoder.encode_pixels, encoder.encode_tokens
 
@@ -69,7 +69,7 @@ def calls(encoder, monkeypatch):
     return counts
 
 
-def test_scores_are_those_of_the_package(encoder, images, statistics) -> None:
+def test_scores_equal_i0t_score_and_clip_score(encoder, images, statistics) -> None:
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
     i0t = i0tscore.i0t_score(pictures, CAPTIONS, model=encoder, statistics=statistics)["I0TScore"]
     clip = i0tscore.clip_score(pictures, CAPTIONS, model=encoder)["CLIPScore"]
@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_package(encoder, images, statistics) -> None:
     )
 
 
-def test_references_are_taken_by_ref_metrics(encoder, images) -> None:
+def test_metrics_with_references_accept_them(encoder, images) -> None:
     references = [[caption, "something else"] for caption in CAPTIONS]
     expected = i0tscore.clip_score(images, CAPTIONS, references, model=encoder)["RefCLIPScore"].mean
     metric = CaptionScores("RefCLIPScore", encoder)
@@ -99,7 +99,7 @@ def test_references_are_taken_by_ref_metrics(encoder, images) -> None:
         CaptionScores("RefI0TScore", encoder, statistics="batch").update(images, CAPTIONS, references)
 
 
-def test_channels_first_lists_and_paths_are_the_same_images(encoder, images, tmp_path) -> None:
+def test_all_image_types_give_the_same_score(encoder, images, tmp_path) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     for path, image in zip(paths, images, strict=False):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
@@ -108,10 +108,10 @@ def test_channels_first_lists_and_paths_are_the_same_images(encoder, images, tmp
     assert scores == pytest.approx([scores[0]] * len(forms), abs=1e-6)
 
 
-@pytest.mark.parametrize("way", ["fixed", "batch"])
+@pytest.mark.parametrize("mode", ["fixed", "batch"])
 @pytest.mark.filterwarnings("ignore:The statistics come from")
-def test_forward_encodes_each_batch_once_and_adds_up(encoder, images, calls, statistics, way) -> None:
-    choice = statistics if way == "fixed" else way
+def test_forward_encodes_each_batch_once_and_accumulates(encoder, images, calls, statistics, mode) -> None:
+    choice = statistics if mode == "fixed" else mode
     whole = feed(I0TScore(encoder, statistics=choice), images).compute()
     metric = I0TScore(encoder, statistics=choice)
     calls.update(images=0, captions=0)
@@ -123,13 +123,13 @@ def test_forward_encodes_each_batch_once_and_adds_up(encoder, images, calls, sta
     assert total.dtype == torch.float32
     assert not total.requires_grad
     assert total.item() == pytest.approx(whole.item(), abs=1e-6)
-    if way == "fixed":
+    if mode == "fixed":
         sizes = torch.tensor([16, 7, 17])
         assert total.item() == pytest.approx(float((torch.stack(values) * sizes).sum() / COUNT), abs=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:The statistics come from")
-def test_batch_statistics_are_those_of_everything_since_the_reset(encoder, images) -> None:
+def test_batch_statistics_cover_all_samples_since_reset(encoder, images) -> None:
     expected = i0tscore.i0t_score(images, CAPTIONS, model=encoder, statistics="batch")["I0TScore"]
     metric = feed(I0TScore(encoder, statistics="batch"), images)
     assert metric.compute().item() == pytest.approx(expected.mean, abs=1e-6)
@@ -141,13 +141,13 @@ def test_batch_statistics_are_those_of_everything_since_the_reset(encoder, image
 
 
 @pytest.mark.filterwarnings("ignore:The statistics come from")
-def test_a_collapsed_captioner_is_undefined_with_the_reason(encoder, images) -> None:
+def test_identical_captions_are_undefined_with_a_reason(encoder, images) -> None:
     metric = feed(I0TScore(encoder, statistics="batch"), images, ["the same"] * COUNT)
     with pytest.warns(UserWarning, match="I0TScore: 40 of 40 samples have no score: .*Identical captions"):
         assert metric.compute().isnan()
 
 
-def test_what_is_saved_holds_no_weights(encoder, images, statistics) -> None:
+def test_state_dicts_contain_no_weights(encoder, images, statistics) -> None:
     module = nn.Module()
     module.score = I0TScore(encoder, statistics=statistics)
     module.clip = CLIPScore(encoder)
@@ -158,7 +158,7 @@ def test_what_is_saved_holds_no_weights(encoder, images, statistics) -> None:
     assert sum(state.numel() for state in module.state_dict().values()) == 4
 
 
-def test_copies_share_the_encoder_and_not_the_scores(encoder, images, statistics) -> None:
+def test_copies_share_the_encoder_but_not_the_scores(encoder, images, statistics) -> None:
     metric = feed(I0TScore(encoder, statistics=statistics), images)
     for twin in (copy.deepcopy(metric), metric.clone()):
         assert twin._ready()._encoder.encoder is encoder
@@ -171,7 +171,7 @@ def test_copies_share_the_encoder_and_not_the_scores(encoder, images, statistics
     assert feed(again, images).compute().item() == pytest.approx(metric.compute().item(), abs=1e-6)
 
 
-def test_metrics_that_name_one_model_load_it_once_and_pickle_its_name_alone() -> None:
+def test_metrics_share_a_model_and_pickle_only_its_name() -> None:
     metrics = MetricCollection({"a": I0TScore("lite"), "b": CLIPScore("lite")})
     white = torch.full((1, 3, 64, 64), 255, dtype=torch.uint8)
     scores = metrics(white, ["a white page"])
@@ -193,7 +193,7 @@ def test_the_encoder_moves_with_the_metric(statistics) -> None:
     assert metric.sums.device.type == "meta"
 
 
-def test_what_cannot_be_scored_is_said(encoder, images, statistics) -> None:
+def test_invalid_inputs_and_options_are_an_error(encoder, images, statistics) -> None:
     with pytest.raises(UsageError, match='Choose "builtin", a file, or "batch"'):
         I0TScore(encoder, statistics="auto")
     with pytest.raises(StatisticsError, match="No statistics are shipped for tiny"):
@@ -209,8 +209,8 @@ def test_what_cannot_be_scored_is_said(encoder, images, statistics) -> None:
         assert I0TScore(encoder, statistics=statistics).compute().isnan()
 
 
-def test_captions_beyond_the_context_length_differ(encoder, images) -> None:
-    """torchmetrics' own metric cuts the end token off and gives all of them one embedding."""
+def test_captions_over_the_context_length_differ(encoder, images) -> None:
+    """The metric of torchmetrics cuts off the end token, so all of them get the same embedding."""
     words = [f"word{i}" for i in range(100)]
     captions = [" ".join(words), " ".join(["elephant", *words[1:]])]
     same_image = images[[0, 0]]
@@ -219,8 +219,8 @@ def test_captions_beyond_the_context_length_differ(encoder, images) -> None:
     assert abs(scores[0] - scores[1]) > 1e-4
 
 
-def test_negative_similarities_are_clipped_sample_by_sample(encoder) -> None:
-    """torchmetrics' own metric clips the mean, so that bad captions are paid for by good ones."""
+def test_negative_similarities_are_clipped_per_sample(encoder) -> None:
+    """The metric of torchmetrics clips the mean, so good captions compensate for bad ones."""
     embeddings = np.random.default_rng(0).normal(size=(2, 50, 16)).astype(np.float32)
     raw = CaptionScores("CLIPScore(clip=no)", encoder, per_sample=True)
     (values,) = raw(*embeddings).values()
@@ -229,8 +229,8 @@ def test_negative_similarities_are_clipped_sample_by_sample(encoder) -> None:
     assert CLIPScore(encoder)(*embeddings).item() == pytest.approx(values.clip(0).mean().item(), abs=1e-6)
 
 
-def test_a_collection_does_not_take_metrics_for_one_that_agree_on_the_first_batch(encoder, images) -> None:
-    """MetricCollection compares states after one batch, and updates but one of equal ones."""
+def test_collections_do_not_merge_metrics_that_agree_on_the_first_batch(encoder, images) -> None:
+    """MetricCollection compares states after one batch, and then updates only one of several equal metrics."""
     x = np.random.default_rng(0).normal(size=(6, 16)).astype(np.float32)
 
     def metrics():
@@ -244,24 +244,24 @@ def test_a_collection_does_not_take_metrics_for_one_that_agree_on_the_first_batc
     scores = collection.compute()
     assert scores["clipped"] == alone["clipped"].compute() == pytest.approx(1.25)
     assert scores["CLIPScore(clip=no)"].item() == pytest.approx(0, abs=1e-6)
-    long = MetricCollection({way: CLIPScore(encoder, long_captions=way) for way in ("truncate", "split")})
+    long = MetricCollection({mode: CLIPScore(encoder, long_captions=mode) for mode in ("truncate", "split")})
     long.update(images[:2], CAPTIONS[:2])
     assert len(long.compute_groups) == 2
 
 
-def test_equal_metrics_of_a_collection_are_encoded_once(encoder, images, calls) -> None:
+def test_collections_merge_equal_metrics(encoder, images, calls) -> None:
     collection = MetricCollection({"a": CLIPScore(encoder), "b": CLIPScore(encoder)})
     for rows in BATCHES:
         collection.update(images[rows], CAPTIONS[rows])
-    assert calls["images"] == COUNT + BATCHES[0].stop  # both see the first batch, one of them the others
+    assert calls["images"] == COUNT + BATCHES[0].stop  # both encode the first batch, and one of them the others
     scores = collection.compute()
     assert scores["a"] == scores["b"]
 
 
-@pytest.mark.parametrize("way", ["fixed", "batch"])
+@pytest.mark.parametrize("mode", ["fixed", "batch"])
 @pytest.mark.filterwarnings("ignore:The statistics come from")
-def test_samples_can_be_skipped(encoder, images, statistics, way) -> None:
-    choice = statistics if way == "fixed" else way
+def test_samples_can_be_skipped(encoder, images, statistics, mode) -> None:
+    choice = statistics if mode == "fixed" else mode
     whole = I0TScore(encoder, statistics=choice)
     whole.update(images[:8], CAPTIONS[:8])
     for options in ({}, {"per_sample": True}):
@@ -286,7 +286,7 @@ def test_metrics_plot_within_their_bounds(encoder, images, statistics) -> None:
     mpl.pyplot.close(figure)
 
 
-def test_without_torchmetrics_the_extra_is_named() -> None:
+def test_without_torchmetrics_the_error_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['torchmetrics'] = None\n"
         "from i0tscore.errors import MissingExtraError\n"
@@ -323,7 +323,7 @@ metrics = [
 ]
 dist.init_process_group("gloo", init_method=f"file://{{folder}}/meeting", rank=rank, world_size=2)
 results = []
-for first in (27, len(images)):  # uneven shards, then a process that got nothing
+for first in (27, len(images)):  # uneven shards, then a process without samples
     rows = [slice(0, first), slice(first, None)][rank]
     for metric in metrics:
         metric.reset()
@@ -338,7 +338,7 @@ print(json.dumps(results))
 
 
 @pytest.mark.filterwarnings("ignore:The statistics come from")
-def test_two_processes_give_what_one_gives(encoder, images, statistics, tmp_path) -> None:
+def test_two_processes_equal_one(encoder, images, statistics, tmp_path) -> None:
     (tmp_path / "configs").mkdir()
     torch.save(images, tmp_path / "images.pt")
     (tmp_path / "captions.json").write_text(json.dumps(CAPTIONS))

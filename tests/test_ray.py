@@ -1,4 +1,4 @@
-"""Corpora in shards on a local Ray cluster; the runs themselves are those of ray_runs.py."""
+"""Scoring of shards on a local Ray cluster, which ray_runs.py runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def facts(folder):
 
 
 @needs_ray
-def test_a_run_whose_worker_is_killed_has_the_numbers_of_one_process(facts, folder):
+def test_a_run_with_a_killed_worker_equals_a_single_run(facts, folder):
     assert int((folder / "killed.txt").read_text()) > 0
     tiny_models.register(folder)
-    at_once = on_disk.single(tiny_models.encoder(), on_disk.make_rows(264))
+    single_run = on_disk.single(tiny_models.encoder(), on_disk.make_rows(264))
     summary = facts["batch"]["summary"]
     assert summary["n"] == 264
     columns = on_disk.written(folder / "out")
-    assert columns["id"] == list(at_once.ids)
-    assert len(at_once) == 4
-    for name, metric in at_once.items():
+    assert columns["id"] == list(single_run.ids)
+    assert len(single_run) == 4
+    for name, metric in single_run.items():
         assert summary["scores"][name]["mean"] == pytest.approx(metric.mean, abs=1e-6)
         np.testing.assert_allclose(columns[name], metric.values, atol=1e-6)
-    for name, distance in at_once.gap.items():
+    for name, distance in single_run.gap.items():
         assert summary["gap"][name] == pytest.approx(distance, abs=1e-6)
     assert not list(folder.glob("out/.*"))
 
@@ -77,15 +77,15 @@ def test_finished_shards_are_not_encoded_again(facts):
 
 
 @needs_ray
-def test_the_drivers_memory_does_not_grow_with_the_corpus(facts, folder):
+def test_driver_memory_does_not_grow_with_the_corpus(facts, folder):
     if facts["memory"] is None:
-        pytest.skip("the system does not tell the peak of a process's memory")
+        pytest.skip("this system does not report the peak memory of a process")
     size = sum(file.stat().st_size for file in (folder / "many").iterdir())
     assert size > 200_000_000
     assert facts["memory"] < size / 2
 
 
-def test_errors_of_workers_are_raised_with_their_class_and_message():
+def test_errors_of_workers_keep_their_class_and_message():
     def work(error):
         raise error
 
@@ -135,13 +135,13 @@ def test_a_dataset_gets_columns_of_scores(facts):
     assert "score_dataset" in dataset["refused"]
 
 
-def test_workers_that_will_have_nothing_to_do_are_told_of():
+def test_idle_workers_cause_a_warning():
     assert _pool_size(2, 7) == 2
     with pytest.warns(UserWarning, match=r"more workers \(8\) than shards \(3\)"):
         assert _pool_size(8, 3) == 3
 
 
-def test_without_ray_the_command_says_what_to_install(monkeypatch, capsys):
+def test_without_ray_the_error_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "ray.data", raising=False)
     assert main(["score", "shards", "--engine", "ray", "--model", "lite"]) == 1
@@ -159,6 +159,6 @@ def test_without_ray_the_command_says_what_to_install(monkeypatch, capsys):
         (["--actors", "2"], "--engine ray"),
     ],
 )
-def test_options_that_shards_have_no_use_for_are_refused(options, named, capsys):
+def test_options_that_do_not_apply_to_shards_are_an_error(options, named, capsys):
     assert main(["score", "shards", *options]) == UsageError.exit_code
     assert named in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Corpora in shards, scored one by one in this process."""
+"""Scoring of shards in this process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def corpus(tmp_path_factory, rows):
 
 
 @pytest.fixture(scope="module")
-def at_once(encoder, rows):
+def single_run(encoder, rows):
     return on_disk.single(encoder, rows)
 
 
@@ -51,7 +51,7 @@ def fitted(encoder, rows):
     return i0tscore.fit([row["image"]["bytes"] for row in half], [row["caption"] for row in half], model=encoder)
 
 
-def assert_alike(summary, result):
+def assert_equal_results(summary, result):
     assert list(summary.metrics) == list(result)
     assert summary.n == result.n
     for name, metric in result.items():
@@ -63,38 +63,38 @@ def assert_alike(summary, result):
     assert summary.gap == pytest.approx(result.gap, abs=1e-6)
 
 
-def test_two_passes_give_the_numbers_of_one_run(encoder, rows, corpus, at_once, tmp_path):
+def test_two_passes_equal_a_single_run(encoder, rows, corpus, single_run, tmp_path):
     summary = shards.score(corpus, output=tmp_path / "out", model=encoder, statistics="batch")
-    assert_alike(summary, at_once)
+    assert_equal_results(summary, single_run)
     columns = on_disk.written(tmp_path / "out")
     assert columns["id"] == [row["id"] for row in rows]
     assert list(columns) == ["id", *METRICS, "skipped"]
     for name in METRICS:
-        np.testing.assert_allclose(columns[name], at_once[name].values, atol=1e-6)
+        np.testing.assert_allclose(columns[name], single_run[name].values, atol=1e-6)
     assert not list(tmp_path.glob("out/.*"))
 
 
 def test_fixed_statistics_take_one_pass(encoder, rows, corpus, fitted, tmp_path):
     summary = shards.score(corpus, output=tmp_path / "out", model=encoder, statistics=fitted)
-    at_once = on_disk.single(encoder, rows, fitted)
-    assert_alike(summary, at_once)
-    assert summary.metrics["I0TScore"].signature["stats"] == at_once["I0TScore"].signature["stats"]
-    assert summary.metrics["I0TScore"].scale == at_once["I0TScore"].scale
+    single_run = on_disk.single(encoder, rows, fitted)
+    assert_equal_results(summary, single_run)
+    assert summary.metrics["I0TScore"].signature["stats"] == single_run["I0TScore"].signature["stats"]
+    assert summary.metrics["I0TScore"].scale == single_run["I0TScore"].scale
 
 
-def test_the_interval_is_that_of_the_bootstrap_however_the_rows_are_divided(encoder, rows, corpus, at_once, tmp_path):
+def test_intervals_equal_the_bootstrap_for_any_division_into_shards(encoder, rows, corpus, single_run, tmp_path):
     divided = shards.score(corpus, output=tmp_path / "seven", model=encoder, statistics="batch")
     whole_corpus = on_disk.write_parquet(tmp_path / "whole", rows, 1)
     whole = shards.score(whole_corpus, output=tmp_path / "one", model=encoder, statistics="batch")
     for name in METRICS:
         assert divided.metrics[name].interval == pytest.approx(whole.metrics[name].interval, abs=1e-6)
         low, high = divided.metrics[name].interval
-        expected_low, expected_high = at_once[name].interval
+        expected_low, expected_high = single_run[name].interval
         assert high - low == pytest.approx(expected_high - expected_low, rel=0.15)
         assert low < divided.metrics[name].mean < high
 
 
-def test_an_image_weighs_the_same_in_every_shard():
+def test_an_image_has_the_same_weights_in_every_shard():
     together = poisson_weights([b"one", b"two"], Resampling(resamples=500))
     alone = poisson_weights([b"two"], Resampling(resamples=500))
     assert (together[1] == alone[0]).all()
@@ -102,7 +102,7 @@ def test_an_image_weighs_the_same_in_every_shard():
     assert (poisson_weights([b"two"], Resampling(resamples=500, seed=1)) != alone).any()
 
 
-def test_archives_score_like_tables(encoder, rows, corpus, fitted, tmp_path):
+def test_archives_and_parquet_files_score_alike(encoder, rows, corpus, fitted, tmp_path):
     folder = tmp_path / "archives"
     folder.mkdir()
     for number in range(7):
@@ -159,14 +159,14 @@ def test_scores_of_other_settings_are_not_mixed(encoder, rows, corpus, fitted, t
         shards.score(changed, output=out, model=encoder, statistics=fitted)
 
 
-def test_statistics_of_other_shards_are_refused(encoder, rows, corpus, tmp_path):
+def test_statistics_of_other_shards_are_an_error(encoder, rows, corpus, tmp_path):
     shards.score(corpus, output=tmp_path / "out", model=encoder, statistics="batch")
     more = on_disk.write_parquet(tmp_path / "more", rows, 8)
     with pytest.raises(UsageError, match="fitted to other shards"):
         shards.score(more, output=tmp_path / "out", model=encoder, statistics="batch")
 
 
-def test_bad_rows_are_named_or_skipped_in_their_place(encoder, fitted, tmp_path):
+def test_bad_rows_are_an_error_or_skipped_in_place(encoder, fitted, tmp_path):
     rows = on_disk.make_rows(12, captions_an_image=1)
     rows[2]["caption"] = " "
     rows[5]["image"]["bytes"] = b"not an image"
@@ -204,7 +204,7 @@ def assert_means(summary, result):
         assert summary.metrics[name].mean == pytest.approx(metric.mean, abs=1e-6)
 
 
-def test_images_are_found_in_their_folder(encoder, fitted, tmp_path):
+def test_images_are_found_in_the_images_folder(encoder, fitted, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     for name in "ab":
@@ -227,7 +227,7 @@ def test_the_summary_follows_the_schema(encoder, corpus, fitted, tmp_path):
     assert data == json.loads(json.dumps(summary.to_dict()))
 
 
-def test_summaries_survive_their_plain_data(encoder, corpus, fitted, tmp_path):
+def test_summaries_round_trip_through_plain_data(encoder, corpus, fitted, tmp_path):
     shards.score(corpus, output=tmp_path / "out", model=encoder, statistics=fitted)
     header = json.loads(parquet.read_metadata(tmp_path / "out" / "shard-00000.parquet").metadata[b"i0tscore"])
     summary = ShardSummary.from_data(header["summary"])
@@ -235,7 +235,7 @@ def test_summaries_survive_their_plain_data(encoder, corpus, fitted, tmp_path):
     assert (summary.n, summary.images) == (40, 20)
 
 
-def test_what_is_no_sample_of_an_archive_says_why(tmp_path):
+def test_entries_without_sample_have_a_reason(tmp_path):
     shard = on_disk.write_tar(
         tmp_path / "odd.tar",
         [
@@ -283,13 +283,13 @@ def test_a_shard_may_have_any_input_format(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["bad.tar", "bad.parquet"])
-def test_damaged_shards_are_named(tmp_path, name):
+def test_errors_name_damaged_shards(tmp_path, name):
     (tmp_path / name).write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(SampleFileError, match=name):
         list(read_entries(tmp_path / name))
 
 
-def test_paths_that_name_no_shards_are_refused(encoder, corpus, tmp_path):
+def test_paths_without_shards_are_an_error(encoder, corpus, tmp_path):
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "shard-00000.tar").write_bytes(b"")
     (tmp_path / "nothing").mkdir()
@@ -307,13 +307,13 @@ def test_paths_that_name_no_shards_are_refused(encoder, corpus, tmp_path):
         shards.score(corpus, output=corpus, model=encoder)
 
 
-def test_a_column_that_is_missing_is_named(encoder, tmp_path):
+def test_errors_name_missing_columns(encoder, tmp_path):
     parquet.write_table(pyarrow.table({"id": ["1"], "text": ["a"]}), tmp_path / "shard.parquet")
     with pytest.raises(SampleFileError, match='"caption"'):
         shards.score(tmp_path / "shard.parquet", output=tmp_path / "out", model=encoder)
 
 
-def test_auto_does_not_take_two_passes_unasked(encoder, corpus, tmp_path):
+def test_auto_never_takes_two_passes(encoder, corpus, tmp_path):
     with pytest.raises(StatisticsError, match="statistics='batch'"):
         shards.score(corpus, output=tmp_path / "out", model=encoder)
     summary = shards.score(corpus, output=tmp_path / "out", model=encoder, metrics="CLIPScore")

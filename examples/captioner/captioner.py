@@ -13,15 +13,15 @@ from torch.nn import functional
 
 PAD, BEGIN, END, UNKNOWN = range(4)
 LENGTH = 18
-"""Most words of a caption."""
+"""Maximum number of words of a caption."""
 
 
 class Vocabulary:
-    """Words of the training captions that occur often enough, by number.
+    """Numbers of the words that occur often enough in the training captions.
 
     Args:
-        captions: The training captions.
-        least: How often a word must occur.
+        captions: Training captions.
+        least: Minimum number of occurrences of a word.
     """
 
     def __init__(self, captions: Iterable[str], least: int = 3) -> None:
@@ -33,12 +33,12 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, caption: str) -> torch.Tensor:
-        """Numbers (LENGTH + 1,), int64: the words, the end, padding."""
+        """Return numbers (LENGTH + 1,), int64: the words, the end, padding."""
         numbers = [self._numbers.get(word, UNKNOWN) for word in _words(caption)[:LENGTH]]
         return torch.tensor([*numbers, END, *[PAD] * (LENGTH - len(numbers))])
 
     def decode(self, rows: torch.Tensor) -> list[str]:
-        """Captions of numbers (n, length), each up to its end."""
+        """Return the captions of numbers (n, length), each up to its end."""
         captions = []
         for numbers in rows.tolist():
             stop = numbers.index(END) if END in numbers else len(numbers)
@@ -50,9 +50,9 @@ class Captioner(nn.Module):
     """Writes captions from image features.
 
     Args:
-        vocabulary: The words it writes.
-        dimension: Length of an image's features.
-        width: Of the GRU's state and of a word's embedding.
+        vocabulary: Words to write.
+        dimension: Length of the features of an image.
+        width: Width of the GRU's state and of word embeddings.
     """
 
     def __init__(self, vocabulary: Vocabulary, dimension: int, width: int = 256) -> None:
@@ -64,14 +64,14 @@ class Captioner(nn.Module):
         self.words = nn.Linear(width, len(vocabulary))
 
     def forward(self, features: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Cross-entropy of captions.
+        """Compute the cross-entropy of captions.
 
         Args:
-            features: Of the images (n, d).
-            labels: Numbers of the captions' words (n, length), as ``Vocabulary.encode`` gives them.
+            features: Features of the images (n, d).
+            labels: Word numbers of the captions (n, length) from ``Vocabulary.encode``.
 
         Returns:
-            ``loss``, a scalar, in a dictionary, as the trainer of transformers wants it.
+            A dictionary with the scalar ``loss``, as the transformers Trainer expects.
         """
         given = functional.pad(labels[:, :-1], (1, 0), value=BEGIN)
         states, _ = self.gru(self.embedding(given), self._start(features))
@@ -79,11 +79,11 @@ class Captioner(nn.Module):
         return {"loss": functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PAD)}
 
     def greedy(self, features: torch.Tensor) -> list[str]:
-        """The likeliest word at each place: captions of images (n, d)."""
+        """Return captions of images (n, d) with the most likely word at each position."""
         return self.vocabulary.decode(self._write(features, sample=False)[0])
 
     def sample(self, features: torch.Tensor) -> tuple[list[str], torch.Tensor]:
-        """Captions of images (n, d), drawn at random, with their log-probabilities (n,)."""
+        """Sample captions of images (n, d), and return them with their log-probabilities (n,)."""
         numbers, log_probabilities = self._write(features, sample=True)
         return self.vocabulary.decode(numbers), log_probabilities
 
@@ -93,11 +93,11 @@ class Captioner(nn.Module):
         written: list[torch.Tensor] = []
         total: Any = torch.zeros(len(features), device=features.device)
         going = torch.ones(len(features), dtype=torch.bool, device=features.device)
-        for place in range(LENGTH):
+        for position in range(LENGTH):
             states, state = self.gru(self.embedding(word)[:, None], state)
             scores = self.words(states[:, 0])
-            barred = [PAD, BEGIN, UNKNOWN] if place else [PAD, BEGIN, UNKNOWN, END]
-            scores[:, barred] = -torch.inf
+            excluded = [PAD, BEGIN, UNKNOWN] if position else [PAD, BEGIN, UNKNOWN, END]
+            scores[:, excluded] = -torch.inf
             logs = scores.log_softmax(dim=-1)
             word = torch.multinomial(logs.exp(), 1)[:, 0] if sample else logs.argmax(dim=-1)
             total = total + logs.gather(1, word[:, None])[:, 0] * going

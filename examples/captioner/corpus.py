@@ -1,4 +1,4 @@
-"""What the captioner is trained and validated on: embeddings of photographs by ``lite``, and captions."""
+"""Training and validation data of the captioner: embeddings of images by ``lite``, and captions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Pairs(Dataset[dict[str, torch.Tensor]]):
     """Image features with one caption each.
 
     Args:
-        features: Of the images (n, d).
-        captions: For each image its captions.
-        vocabulary: Turns captions into numbers.
+        features: Features of the images (n, d).
+        captions: Captions of each image.
+        vocabulary: Converts captions to numbers.
     """
 
     def __init__(self, features: torch.Tensor, captions: Sequence[Sequence[str]], vocabulary: Vocabulary) -> None:
@@ -38,7 +38,7 @@ class Pairs(Dataset[dict[str, torch.Tensor]]):
 
 @dataclass
 class Corpus:
-    """Training and validation pairs with the vocabulary of the former."""
+    """Training and validation pairs, with the vocabulary of the training captions."""
 
     train: Pairs
     validation: Pairs
@@ -51,12 +51,12 @@ class Corpus:
         validation: tuple[torch.Tensor, Sequence[Sequence[str]]],
         least: int = 3,
     ) -> Corpus:
-        """From features (n, d) and captions of both parts; words occur ``least`` times or are left out."""
+        """Make a corpus from features (n, d) and captions of both splits, with words that occur ``least`` times or more."""
         vocabulary = Vocabulary((text for own in train[1] for text in own), least)
         return cls(Pairs(*train, vocabulary), Pairs(*validation, vocabulary), vocabulary)
 
     def loaders(self, batch: int, seed: int) -> tuple[DataLoader, DataLoader]:
-        """Loaders of both parts; that of training shuffles by the seed, the same way in every loop."""
+        """Return loaders of both splits; the training loader shuffles by the seed, in the same way for every loop."""
         order = torch.Generator().manual_seed(seed)
         return (
             DataLoader(self.train, batch, shuffle=True, generator=order),
@@ -65,7 +65,7 @@ class Corpus:
 
 
 def read_flickr8k(data: Path, encoder: Encoder, *, train: int, validation: int, cache_dir: Path | None) -> Corpus:
-    """The first photographs of Flickr8k's training and development parts, in the order of their lists."""
+    """Read the first images of Flickr8k's training and development splits, in the order of their lists."""
 
     def part(split: Split, n: int) -> tuple[torch.Tensor, list[Sequence[str]]]:
         found = read_split(data, split)

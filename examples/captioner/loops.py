@@ -1,4 +1,4 @@
-"""The same captioner trained by a plain loop, by Lightning, and by the Trainer of transformers."""
+"""Train the same captioner with a plain loop, Lightning, and the transformers Trainer."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from i0tscore.integrations.validation import Validation, evaluating
 RATE = 2e-3
 BATCH = 64
 Epochs = list[dict[str, float | None]]
-"""For each epoch ``loss``, the validation loss, ``I0TScore``, and the ends of its interval."""
+"""Per epoch ``loss``, the validation loss; ``I0TScore``; and the ends of its interval."""
 
 
 def new_captioner(corpus: Corpus, seed: int) -> Captioner:
-    """The captioner as every loop begins with it."""
+    """Return the captioner with the same initial weights for every loop."""
     torch.manual_seed(seed)
     return Captioner(corpus.vocabulary, corpus.train.features.shape[1])
 
 
 def greedy(model: Captioner, images: torch.Tensor) -> list[str]:
-    """What validation scores: here the images are their features, and those are the encoder's embeddings."""
+    """Return captions for ``Validation``, whose images are embeddings here."""
     return model.greedy(images)
 
 
 def plain(corpus: Corpus, encoder: Encoder, *, epochs: int, seed: int = 0) -> tuple[Captioner, Epochs]:
-    """A loop in plain torch, with the scorer's ``update``, ``compute`` and ``reset``."""
+    """Train with a plain torch loop and the scorer's ``update``, ``compute``, and ``reset``."""
     model = new_captioner(corpus, seed)
     optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0)
     train, validation = corpus.loaders(BATCH, seed)
@@ -62,7 +62,7 @@ def plain(corpus: Corpus, encoder: Encoder, *, epochs: int, seed: int = 0) -> tu
 
 
 def lightning(corpus: Corpus, encoder: Encoder, *, epochs: int, seed: int = 0) -> tuple[Captioner, Epochs]:
-    """Lightning's Trainer with the callback; the best epoch's checkpoint goes by I0TScore."""
+    """Train with Lightning and the callback, and save the checkpoint of the epoch with the best I0TScore."""
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
@@ -84,7 +84,7 @@ def lightning(corpus: Corpus, encoder: Encoder, *, epochs: int, seed: int = 0) -
 
     log: Epochs = []
 
-    class Keep(Callback):
+    class Log(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
             log.append({name.removeprefix("val/"): float(v) for name, v in trainer.callback_metrics.items()})
 
@@ -97,7 +97,7 @@ def lightning(corpus: Corpus, encoder: Encoder, *, epochs: int, seed: int = 0) -
         trainer = Trainer(
             accelerator="cpu",
             max_epochs=epochs,
-            callbacks=[I0TScoreCallback(scores), best, Keep()],
+            callbacks=[I0TScoreCallback(scores), best, Log()],
             logger=False,
             num_sanity_val_steps=0,
             enable_progress_bar=False,
@@ -108,15 +108,15 @@ def lightning(corpus: Corpus, encoder: Encoder, *, epochs: int, seed: int = 0) -
 
 
 def transformers(corpus: Corpus, encoder: Encoder, *, epochs: int, seed: int = 0) -> tuple[Captioner, Epochs]:
-    """The Trainer of transformers with the callback; the best epoch's checkpoint goes by I0TScore."""
+    """Train with the transformers Trainer and the callback, and save the checkpoint with the best I0TScore."""
     from transformers import Trainer, TrainingArguments
 
     from i0tscore.integrations.transformers import I0TScoreCallback
 
     loader = corpus.loaders(BATCH, seed)[0]
 
-    class Same(Trainer):
-        """Takes the training batches in the order of the other loops."""
+    class SameOrderTrainer(Trainer):
+        """Uses the training batches in the order of the other loops."""
 
         def get_train_dataloader(self) -> Any:
             return loader
@@ -141,7 +141,7 @@ def transformers(corpus: Corpus, encoder: Encoder, *, epochs: int, seed: int = 0
             seed=seed,
         )
         model = new_captioner(corpus, seed)
-        trainer = Same(
+        trainer = SameOrderTrainer(
             model,
             arguments,
             train_dataset=corpus.train,

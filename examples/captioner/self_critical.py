@@ -11,16 +11,16 @@ from i0tscore.integrations.reward import I0TReward
 
 
 def step(model: Captioner, optimizer: torch.optim.Optimizer, reward: I0TReward, features: torch.Tensor) -> float:
-    """One step; returns the mean reward of the captions that were drawn.
+    """Take one step, and return the mean reward of the sampled captions.
 
-    A drawn caption counts by how much better it is than the one the model would write anyway, so that
-    what is hard about an image drops out. The encoder sees both in one call.
+    The advantage of a sampled caption is its reward minus that of the greedy caption, so that the difficulty of the
+    image cancels out. The encoder gets both in one call.
     """
     model.train()
     with torch.no_grad():
-        usual = model.greedy(features)
-    drawn, log_probabilities = model.sample(features)
-    baseline, rewards = reward(features, list(zip(usual, drawn, strict=True))).unbind(dim=1)
+        greedy = model.greedy(features)
+    sampled, log_probabilities = model.sample(features)
+    baseline, rewards = reward(features, list(zip(greedy, sampled, strict=True))).unbind(dim=1)
     optimizer.zero_grad()
     (-(rewards - baseline) * log_probabilities).mean().backward()
     optimizer.step()
@@ -37,11 +37,11 @@ def train(
     rate: float = 5e-4,
     seed: int = 0,
 ) -> list[float]:
-    """Train on the corpus's images without their captions; returns each step's mean reward."""
+    """Train on the images of the corpus without their captions, and return the mean reward of each step."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0)
     reward = I0TReward(encoder)
     features = corpus.train.features
-    chosen = [torch.randint(len(features), (batch,), generator=generator) for _ in range(steps)]
-    return [step(model, optimizer, reward, features[rows]) for rows in chosen]
+    batches = [torch.randint(len(features), (batch,), generator=generator) for _ in range(steps)]
+    return [step(model, optimizer, reward, features[rows]) for rows in batches]

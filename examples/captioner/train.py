@@ -5,9 +5,9 @@
     python examples/captioner/train.py --loop transformers --data DIR --steps 300
     python examples/captioner/train.py --loop plain --data DIR --steps 300 --reward 60
 
-DIR holds flickr8k/ (``studies.flickr8k``). The photographs' embeddings by ``lite`` are what the
-captioner sees and what its captions are scored against; the first run takes longest, since it computes
-them, and --cache-dir keeps them. The three loops begin alike and see the same batches.
+DIR contains flickr8k/ (``studies.flickr8k``). The captioner's input is the embeddings of the images by ``lite``, with
+which its captions are also scored. The first run takes longest, since it computes them; --cache-dir saves them. All
+loops start from the same weights and use the same batches.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def main() -> None:
         rewards = self_critical.train(model, corpus, encoder, steps=options.reward, seed=options.seed)
         tenth = max(1, len(rewards) // 10)
         first, last = (sum(part) / tenth for part in (rewards[:tenth], rewards[-tenth:]))
-        print(f"\n{len(rewards)} self-critical steps: mean reward {first:.3f} at first, {last:.3f} at last")
+        print(f"\n{len(rewards)} self-critical steps: mean reward from {first:.3f} to {last:.3f}")
         _show(model, corpus, encoder)
 
 
 def _show(model: Captioner, corpus: Corpus, encoder: Encoder) -> None:
-    """The score of the captions as they are now, its signature, and how varied they are."""
+    """Print the score of the model's captions, its signature, and how varied they are."""
     validation = Validation(corpus.validation.features, greedy, model=encoder, metrics=("I0TScore", "CLIPScore"))
     validation(model)
     result = validation.result
@@ -68,17 +68,17 @@ def _show(model: Captioner, corpus: Corpus, encoder: Encoder) -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--loop", choices=LOOPS, default="plain", help="who trains (default: plain)")
-    parser.add_argument("--data", type=Path, default=os.environ.get("I0TSCORE_DATA"), help="folder with flickr8k/")
-    parser.add_argument("--steps", type=int, default=300, help="steps, to whole epochs (default: 300)")
-    parser.add_argument("--reward", type=int, default=0, help="self-critical steps afterwards (default: 0)")
-    parser.add_argument("--images", type=int, default=500, help="training photographs (default: 500)")
-    parser.add_argument("--validation", type=int, default=128, help="validation photographs (default: 128)")
-    parser.add_argument("--cache-dir", type=Path, help="where embeddings are kept")
+    parser.add_argument("--loop", choices=LOOPS, default="plain", help="Training loop (default: plain).")
+    parser.add_argument("--data", type=Path, default=os.environ.get("I0TSCORE_DATA"), help="Folder with flickr8k/.")
+    parser.add_argument("--steps", type=int, default=300, help="Steps, rounded to whole epochs (default: 300).")
+    parser.add_argument("--reward", type=int, default=0, help="Self-critical steps afterwards (default: 0).")
+    parser.add_argument("--images", type=int, default=500, help="Training images (default: 500).")
+    parser.add_argument("--validation", type=int, default=128, help="Validation images (default: 128).")
+    parser.add_argument("--cache-dir", type=Path, help="Folder of the embedding cache.")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.data is None:
-        parser.error("--data: the folder that holds flickr8k/ (or set I0TSCORE_DATA)")
+        parser.error("Expected --data, the folder with flickr8k/. Alternatively, set I0TSCORE_DATA.")
     return options
 
 
