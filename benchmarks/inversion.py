@@ -1,15 +1,15 @@
-"""How much faster images, or captions, are inverted than the plain way, at the same losses.
+"""Speedup of inverting images or captions over a plain implementation, at the same losses.
 
-    python benchmarks/inversion.py                       # 5 steps of 64 images, some minutes
-    python benchmarks/inversion.py --captions            # captions by lite, one pseudo-patch, seconds
+    python benchmarks/inversion.py                       # 5 steps of 64 images, a few minutes
+    python benchmarks/inversion.py --captions            # captions with lite, one pseudo-patch, a few seconds
 
-The model is open_clip's ViT-B-32 with random weights, the targets are random: speeds carry over to
-trained models and nothing is downloaded. The plain way is what a straightforward script does: all 77
-positions through open_clip's own attention, with gradients of the parameters too. Both start from the
-same pseudo-tokens. Processor time is compared, so that other work on the machine disturbs little.
+The model is open_clip's ViT-B-32 with random weights, and the targets are random: trained models are as fast, and
+nothing is downloaded. The plain implementation is that of a simple script: all 77 positions through open_clip's own
+attention, including gradients of the parameters. Both start from the same pseudo-tokens. CPU time is compared, which
+other work on the machine hardly affects.
 
-With --captions the plain way gives the image tower of lite the pseudo-patch in every place of its grid,
-and ours in those few that differ.
+With --captions, the plain implementation computes the image tower of lite on the pseudo-patch at every position of its
+grid, and i0tscore only at the few positions that differ.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from i0tscore.inversion import Inverted, invert_images
 from i0tscore.inversion.invert import cosine_losses, initialize
 
 ARCHITECTURE = "ViT-B-32"
-PLACE = 4
-"""Where the pseudo-token stands in ``a photo of {}``."""
+POSITION = 4
+"""Position of the pseudo-token in ``a photo of {}``."""
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
     targets = functional.normalize(torch.randn(options.n, model.text_projection.shape[1]), dim=-1)
     began = time.process_time()
     encoder = _encoder()
-    invert_images(encoder, targets, batch_size=options.n, steps=1)  # what is only done once
+    invert_images(encoder, targets, batch_size=options.n, steps=1)  # excludes one-time work from the measurement
     print(f"{ARCHITECTURE}, random weights, {options.n} images, {torch.get_num_threads()} thread(s)")
     print(f"loading and first call: {time.process_time() - began:.1f} s")
     began = time.process_time()
@@ -61,8 +61,8 @@ def main() -> None:
     curve = plain(model, targets, ours)
     slow = time.process_time() - began
     passes = options.steps + 1
-    print(f"plain:    {slow / passes:.3f} s a step")
-    print(f"i0tscore: {fast / passes:.3f} s a step, {slow / fast:.1f} times faster")
+    print(f"plain:    {slow / passes:.3f} s per step")
+    print(f"i0tscore: {fast / passes:.3f} s per step, {slow / fast:.1f} times as fast")
     print(f"largest difference of a loss: {np.abs(curve - ours.eval_losses).max():.1e}")
 
 
@@ -70,55 +70,55 @@ def captions(n: int, steps: int) -> None:
     """Measure and print for captions."""
     encoder = load_encoder("lite")
     rows, columns = encoder.patch_grid
-    whole, few = encoder.patch_tower(rows * columns), encoder.patch_tower(1)
+    full, reduced = encoder.patch_tower(rows * columns), encoder.patch_tower(1)
     targets = functional.normalize(torch.randn(n, encoder.dimension), dim=-1)
     start = 0.02 * torch.randn(n, 1, encoder.patch_width)
-    ways = {"plain": lambda vectors: whole(vectors.expand(-1, rows * columns, -1)), "i0tscore": few}
+    methods = {"plain": lambda vectors: full(vectors.expand(-1, rows * columns, -1)), "i0tscore": reduced}
     seconds, losses = {}, {}
     print(f"lite, {n} captions, {torch.get_num_threads()} thread(s)")
-    for name, tower in ways.items():
-        losses_and_slopes(tower, start, targets)  # what is only done once
+    for name, tower in methods.items():
+        losses_and_gradients(tower, start, targets)  # excludes one-time work from the measurement
         began = time.process_time()
         for _ in range(steps):
-            losses[name], _ = losses_and_slopes(tower, start, targets)
+            losses[name], _ = losses_and_gradients(tower, start, targets)
         seconds[name] = (time.process_time() - began) / steps
-    for name, taken in seconds.items():
-        print(f"{name}: {1000 * taken / n:.2f} ms an update of one caption")
-    print(f"{seconds['plain'] / seconds['i0tscore']:.1f} times faster")
+    for name, time_taken in seconds.items():
+        print(f"{name}: {1000 * time_taken / n:.2f} ms per update of one caption")
+    print(f"{seconds['plain'] / seconds['i0tscore']:.1f} times as fast")
     print(f"largest difference of a loss: {(losses['plain'] - losses['i0tscore']).abs().max():.1e}")
 
 
-def losses_and_slopes(
+def losses_and_gradients(
     tower: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What one update takes: the losses (n,), and their gradients by the pseudo-patches."""
+    """Compute the losses (n,) of one update, and their gradients with respect to the pseudo-patches."""
     patches = start.clone().requires_grad_()
     _, losses = cosine_losses(tower(patches), targets)
     return losses.detach(), torch.autograd.grad(losses.sum(), patches)[0]
 
 
 def plain(model: Any, targets: torch.Tensor, ours: Inverted) -> npt.NDArray[np.float32]:
-    """Losses (n, steps + 1) of the plain way, from the same pseudo-tokens and with the same settings."""
+    """Return the losses (n, steps + 1) of the plain implementation, with the same pseudo-tokens and settings."""
     ids = open_clip.get_tokenizer(ARCHITECTURE)(["a photo of £"]).expand(len(targets), -1)
     start = initialize(ours.ids, model.token_embedding.embedding_dim, ours.config)
     pseudo = torch.nn.Parameter(start)
-    optimiser = torch.optim.AdamW([pseudo], lr=ours.config.lr, weight_decay=ours.config.weight_decay)
+    optimizer = torch.optim.AdamW([pseudo], lr=ours.config.lr, weight_decay=ours.config.weight_decay)
     curve = []
     for _ in range(ours.config.steps + 1):
         x = model.token_embedding(ids)
-        x = torch.cat([x[:, :PLACE], pseudo, x[:, PLACE + 1 :]], dim=1) + model.positional_embedding
+        x = torch.cat([x[:, :POSITION], pseudo, x[:, POSITION + 1 :]], dim=1) + model.positional_embedding
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask))
         features = x[torch.arange(len(x)), ids.argmax(dim=-1)] @ model.text_projection
         losses = 1 - functional.cosine_similarity(features, targets)
         curve.append(losses.detach().numpy())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         losses.sum().backward()
-        optimiser.step()
+        optimizer.step()
     return np.stack(curve, axis=1)
 
 
 def _encoder() -> OpenClipEncoder:
-    torch.manual_seed(0)  # the same weights as the plain model's
+    torch.manual_seed(0)  # the same weights as in the plain model
     with quiet():
         model = open_clip.create_model(ARCHITECTURE, load_weights=False)
     transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
@@ -127,9 +127,9 @@ def _encoder() -> OpenClipEncoder:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=64, help="items, all in one batch (default: 64)")
-    parser.add_argument("--captions", action="store_true", help="invert captions by lite instead")
-    parser.add_argument("--steps", type=int, default=5, help="updates (default: 5; the paper does 150)")
+    parser.add_argument("--n", type=int, default=64, help="Number of items, all in one batch (default: 64).")
+    parser.add_argument("--captions", action="store_true", help="Invert captions with lite instead.")
+    parser.add_argument("--steps", type=int, default=5, help="Number of updates (default: 5; the paper uses 150).")
     return parser.parse_args()
 
 

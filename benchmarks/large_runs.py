@@ -1,10 +1,10 @@
-"""What the steps of a run over shards cost, for the arithmetic of docs/large-runs.md.
+"""Cost of each step of a run over shards, for the estimates of docs/large-runs.md.
 
-    python benchmarks/large_runs.py --images FOLDER      # any photographs, e.g. Flickr8k's
+    python benchmarks/large_runs.py --images FOLDER      # any images, such as Flickr8k's
 
-Times are processor seconds of one thread, so that other work on the machine disturbs them little. The
-model is open_clip's ViT-B-32 with random weights: its speed is that of trained ones. What follows the
-encoder is timed on random embeddings of 512 dimensions, in a shard of 5,120 pairs without references.
+Times are CPU seconds of one thread, which other work on the machine hardly affects. The model is open_clip's ViT-B-32
+with random weights, which is as fast as with trained weights. The steps after the encoder are timed on random
+embeddings of 512 dimensions, in a shard of 5,120 pairs without references.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ METRICS = parse_metrics(["I0TScore", "CLIPScore"])
 
 
 def timed(work: Callable[[], Any], count: int) -> float:
-    """Microseconds of processor time for each of ``count``, the least of three runs."""
+    """Return microseconds of CPU time per item for ``count`` items, the minimum of three runs."""
     spent = []
     for _ in range(3):
         start = time.process_time()
@@ -62,7 +62,7 @@ def timed(work: Callable[[], Any], count: int) -> float:
 
 
 def encoding(folder: Path, scratch: Path) -> dict[str, float]:
-    """Times up to the embeddings."""
+    """Measure the steps up to the embeddings."""
     with quiet():
         model = open_clip.create_model("ViT-B-32", load_weights=False, pretrained_text=False).eval()
     transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
@@ -85,7 +85,7 @@ def encoding(folder: Path, scratch: Path) -> dict[str, float]:
 
 
 def parts() -> list[Part]:
-    """An encoded shard of random embeddings."""
+    """Return an encoded shard of random embeddings."""
     generator = np.random.default_rng(0)
     found = []
     for start in range(0, ROWS, PART_ROWS):
@@ -99,7 +99,7 @@ def parts() -> list[Part]:
 
 
 def after_encoding(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Times from the embeddings on, and sizes."""
+    """Measure the steps after the embeddings, and sizes."""
     given = parts()
     sides = [np.concatenate([getattr(p.run, side) for p in given]) for side in ("images", "texts")]
     moments = [Moments.of(side) for side in sides]
@@ -107,10 +107,10 @@ def after_encoding(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
     settings = ShardSettings(model="lite")
     fields = SignatureFields((("m", "ViT-B-32"),), (), Resampling())
     job = Job(settings, METRICS, fields, folder, statistics=statistics)
-    kept, scores = folder / "kept.parquet", folder / "scores.parquet"
+    saved, scores = folder / "saved.parquet", folder / "scores.parquet"
 
-    def keep() -> None:
-        with write_shard(kept) as writer:
+    def save() -> None:
+        with write_shard(saved) as writer:
             for part in given:
                 writer.write(part_columns(part, DIMENSION, references=False))
 
@@ -118,23 +118,23 @@ def after_encoding(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
         summary, seen = ShardSummary(), (set[str](), set[str]())
         with write_shard(scores) as writer:
             for part in given:
-                columns, figures = score_part(job, part, seen)
+                columns, part_summary = score_part(job, part, seen)
                 writer.write(columns)
-                summary = summary.merge(figures)
+                summary = summary.merge(part_summary)
             writer.header = {"summary": summary.to_data()}
         return summary
 
     summary = score()
     times = {
-        "keep a pair's embeddings": timed(keep, ROWS),
-        "restore a pair": timed(lambda: list(map(restore_part, read_parts(kept))), ROWS),
-        "moments of a pair": timed(lambda: [Moments.of(side) for side in sides], ROWS),
+        "save the embeddings of a pair": timed(save, ROWS),
+        "restore a pair": timed(lambda: list(map(restore_part, read_parts(saved))), ROWS),
+        "compute moments of a pair": timed(lambda: [Moments.of(side) for side in sides], ROWS),
         "score a pair and write it": timed(score, ROWS),
-        "merge a shard's moments": timed(lambda: [m.merge(m) for m in moments], 1),
-        "merge a shard's summary": timed(lambda: summary.merge(summary), 1),
+        "merge the moments of a shard": timed(lambda: [m.merge(m) for m in moments], 1),
+        "merge the summary of a shard": timed(lambda: summary.merge(summary), 1),
     }
     sizes = {
-        "kept embeddings of a pair": kept.stat().st_size / ROWS,
+        "saved embeddings of a pair": saved.stat().st_size / ROWS,
         "scores of a pair": (scores.stat().st_size - len(json.dumps(summary.to_data()))) / ROWS,
         "summary of a shard": len(json.dumps(summary.to_data())),
         "moments of a shard": sum(m.mean.nbytes + m.covariance.nbytes for m in moments),
@@ -152,4 +152,4 @@ if __name__ == "__main__":
         more, sizes = after_encoding(Path(scratch))
     print(tabulate((times | more).items(), ["step", "µs of one core"], floatfmt=",.0f"))
     print()
-    print(tabulate(sizes.items(), ["what", "bytes"], floatfmt=",.0f"))
+    print(tabulate(sizes.items(), ["data", "bytes"], floatfmt=",.0f"))

@@ -1,6 +1,6 @@
-"""The same pairs the way torchmetrics and CLIPScore's own script encode them, where they can run.
+"""Speed of torchmetrics and of CLIPScore's own script on the same pairs, if they can run.
 
-Both get a ViT-B/32 with random weights of their own, so only the speed compares.
+Each uses a ViT-B/32 with its own random weights, so only the speed can be compared.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Pairs = list[tuple[Path, str]]
 
 
 def measure(pairs: Pairs, plain_per_second: float) -> Iterator[tuple[str, tuple[object, object]]]:
-    """For each peer its name, and pairs a second with the ratio to the plain way, or why it cannot run."""
+    """Yield the name of each peer with its pairs per second and their ratio to the plain speed, or with an error."""
     peers: list[tuple[str, str, Callable[[Pairs], Callable[[], None]]]] = [
         ("torchmetrics", "torchmetrics", torchmetrics),
-        ("CLIPScore's way (clip)", "clip", clipscore),
+        ("CLIPScore script (clip)", "clip", clipscore),
     ]
     for name, package, prepare in peers:
         if importlib.util.find_spec(package) is None:
@@ -39,7 +39,7 @@ def measure(pairs: Pairs, plain_per_second: float) -> Iterator[tuple[str, tuple[
             speed = len(pairs) / (time.perf_counter() - start)
             yield name, (f"{speed:.1f}", speed / plain_per_second)
         except Exception as error:
-            # A peer that does not run beside current packages is a finding, not a failure.
+            # Peers that do not run with current packages are part of the result.
             reason = str(error).splitlines()[0] if str(error) else ""
             yield name, (f"cannot run: {type(error).__name__} {reason}"[:80], None)
 

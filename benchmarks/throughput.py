@@ -1,12 +1,12 @@
-"""How many image-caption pairs a second, against encoding every pair the plain way.
+"""Image–caption pairs per second, compared with a plain implementation that encodes every pair.
 
-    python benchmarks/throughput.py                      # 200 photographs of Flickr8k (I0TSCORE_DATA)
-    python benchmarks/throughput.py --images FOLDER      # any photographs, with made-up captions
+    python benchmarks/throughput.py                      # 200 images of Flickr8k (I0TSCORE_DATA)
+    python benchmarks/throughput.py --images FOLDER      # any images, with synthetic captions
 
-The model is open_clip's ViT-B-32 with random weights: speeds carry over to trained ones, and nothing is
-downloaded. The plain way is what a straightforward script does: each pair's image decoded and encoded,
-each caption padded to 77 tokens, open_clip's own attention. All ways take turns in every round and the
-fastest round of each counts, so that a machine busy with other things disturbs the ratios little.
+The model is open_clip's ViT-B-32 with random weights: trained models are as fast, and nothing is downloaded. The plain
+implementation is that of a simple script: it decodes and encodes the image of each pair, pads each caption to 77
+tokens, and uses open_clip's own attention. All methods take turns in every round, and the fastest round of each counts,
+so that other work on the machine hardly affects the ratios.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Cosines: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass
 class Measured:
-    """One way of scoring one set of pairs."""
+    """Measurement of one method on one set of pairs."""
 
     seconds: float
     cosines: Cosines
@@ -56,7 +56,7 @@ def main() -> None:
     options = _parse()
     if options.threads:
         torch.set_num_threads(options.threads)
-    captioned = _photographs(options)
+    captioned = _images(options)
     one = [(path, captions[0]) for path, captions in captioned]
     five = [(path, caption) for path, captions in captioned for caption in captions]
     stock, tokenizer, transform = _stock_model()
@@ -64,26 +64,26 @@ def main() -> None:
     rows: list[list[object]] = []
     for title, pairs, targets in (
         ("distinct pairs", one, (1.6, 4.0)),
-        ("five captions an image", five, (5.0, None)),
+        ("five captions per image", five, (5.0, None)),
     ):
-        ways: dict[str, Callable[[], Cosines]] = {
+        methods: dict[str, Callable[[], Cosines]] = {
             "plain fp32": lambda pairs=pairs: plain(stock, tokenizer, transform, pairs),
             "i0tscore fp32": lambda pairs=pairs: i0tscore(ours["fp32"], pairs),
             "i0tscore bf16": lambda pairs=pairs: i0tscore(ours["bf16"], pairs),
         }
-        measured = _take_turns(ways, options.rounds)
+        measured = _take_turns(methods, options.rounds)
         rows += _rows(title, len(pairs), measured, targets)
     plain_speed = float(str(rows[0][2]))
     for name, result in peers.measure(one, plain_speed):
         rows.append(["distinct pairs", name, *result])
     threads = f"{torch.get_num_threads()} threads of {platform.machine()}, torch {torch.__version__}"
-    print(f"{ARCHITECTURE}, random weights, {len(captioned)} photographs, {threads}")
+    print(f"{ARCHITECTURE}, random weights, {len(captioned)} images, {threads}")
     print(f"fastest of {options.rounds} rounds\n")
-    headers = ["pairs", "way", "pairs/s", "times plain", "asked", "largest change of a cosine"]
+    headers = ["pairs", "method", "pairs/s", "times plain", "target", "largest change of a cosine"]
     print(tabulate(rows, headers, floatfmt=("", "", ".1f", ".2f", ".1f", ".1e"), tablefmt="github"))
     drift = max(float(str(row[5])) for row in rows if row[1] == "i0tscore fp32")
     if drift > 1e-5:
-        raise SystemExit(f"fp32 cosines differ from the plain way's by {drift:.1e}, more than 1e-5")
+        raise SystemExit(f"Expected fp32 cosines within 1e-5 of the plain implementation, got {drift:.1e}.")
 
 
 def plain(model: Any, tokenizer: Any, transform: Any, pairs: Pairs) -> Cosines:
@@ -100,7 +100,7 @@ def plain(model: Any, tokenizer: Any, transform: Any, pairs: Pairs) -> Cosines:
 
 
 def i0tscore(encoder: OpenClipEncoder, pairs: Pairs) -> Cosines:
-    """Encode each distinct image and caption once, the package's way, without its cache."""
+    """Encode each distinct image and caption once with the package, without its cache."""
     images = embed_images(encoder, [path for path, _ in pairs], EncodeOptions(batch_size=BATCH))
     captions = embed_captions(encoder, [caption for _, caption in pairs])
     x = images.vectors[images.index].astype(np.float64)
@@ -108,12 +108,12 @@ def i0tscore(encoder: OpenClipEncoder, pairs: Pairs) -> Cosines:
     return np.asarray((x * y).sum(axis=1))
 
 
-def _take_turns(ways: dict[str, Callable[[], Cosines]], rounds: int) -> dict[str, Measured]:
+def _take_turns(methods: dict[str, Callable[[], Cosines]], rounds: int) -> dict[str, Measured]:
     best: dict[str, Measured] = {}
     for _ in range(rounds):
-        for name, way in ways.items():
+        for name, method in methods.items():
             start = time.perf_counter()
-            cosines = way()
+            cosines = method()
             seconds = time.perf_counter() - start
             if name not in best or seconds < best[name].seconds:
                 best[name] = Measured(seconds, cosines)
@@ -122,14 +122,14 @@ def _take_turns(ways: dict[str, Callable[[], Cosines]], rounds: int) -> dict[str
 
 def _rows(title: str, n: int, measured: dict[str, Measured], targets: tuple[float, float | None]) -> list[list[object]]:
     reference = measured["plain fp32"]
-    asked = dict(zip(("i0tscore fp32", "i0tscore bf16"), targets, strict=True))
+    target = dict(zip(("i0tscore fp32", "i0tscore bf16"), targets, strict=True))
     return [
         [
             title,
             name,
             f"{n / one.seconds:.1f}",
             reference.seconds / one.seconds,
-            asked.get(name),
+            target.get(name),
             float(np.abs(one.cosines - reference.cosines).max()),
         ]
         for name, one in measured.items()
@@ -148,20 +148,20 @@ def _ours(precision: str) -> OpenClipEncoder:
     return OpenClipEncoder(*_stock_model(), name=ARCHITECTURE, precision=precision)
 
 
-def _photographs(options: argparse.Namespace) -> list[tuple[Path, Sequence[str]]]:
-    """Photographs with five captions each: Flickr8k's own, or made up for a folder of any."""
+def _images(options: argparse.Namespace) -> list[tuple[Path, Sequence[str]]]:
+    """Return images with five captions each: those of Flickr8k, or synthetic ones for a folder of images."""
     if options.images:
         paths = sorted(path for path in options.images.iterdir() if path.suffix.lower() in SUFFIXES)
         sentence = "a small brown dog runs fast over the wide green field near two old trees"
         words = sentence.split()
-        made_up = [" ".join(words[: 6 + 2 * k]) for k in range(5)]
-        return [(path, [f"{text}, number {i}" for text in made_up]) for i, path in enumerate(paths[: options.n])]
+        synthetic = [" ".join(words[: 6 + 2 * k]) for k in range(5)]
+        return [(path, [f"{text}, number {i}" for text in synthetic]) for i, path in enumerate(paths[: options.n])]
     folder = options.data / "flickr8k"
     captions: dict[str, list[str]] = {}
     for line in (folder / "Flickr8k.token.txt").read_text(encoding="utf-8").splitlines():
         name, text = line.split("\t")
         captions.setdefault(name.rpartition("#")[0], []).append(text)
-    # Originals first: 500 × 375 is what people score, and decoding them is part of the work.
+    # Originals first: people score images of about 500 × 375, and decoding them is part of the work.
     found = {path.name: path for kind in ("images_224", "images_original") for path in (folder / kind).glob("*.jpg")}
     tests = (folder / "Flickr_8k.testImages.txt").read_text().split()
     ordered = sorted((name for name in tests if name in found), key=lambda name: "224" in found[name].parent.name)
@@ -172,14 +172,14 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = Path(__file__).resolve().parents[2] / "shared" / "data"
     data = Path(os.environ.get("I0TSCORE_DATA", shared))
-    parser.add_argument("--data", type=Path, default=data, help="folder with flickr8k/ (I0TSCORE_DATA)")
-    parser.add_argument("--images", type=Path, help="a folder of photographs instead")
-    parser.add_argument("--n", type=int, default=200, help="photographs (default: 200)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the fastest counts")
-    parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
+    parser.add_argument("--data", type=Path, default=data, help="Folder with flickr8k/ (I0TSCORE_DATA).")
+    parser.add_argument("--images", type=Path, help="Folder of images to use instead.")
+    parser.add_argument("--n", type=int, default=200, help="Number of images (default: 200).")
+    parser.add_argument("--rounds", type=int, default=3, help="Rounds, of which the fastest counts.")
+    parser.add_argument("--threads", type=int, help="Number of torch threads (default: chosen by torch).")
     options = parser.parse_args()
     if not options.images and not (options.data / "flickr8k").is_dir():
-        parser.error(f"no flickr8k in {options.data}: set I0TSCORE_DATA, or give --images FOLDER")
+        parser.error(f"Expected flickr8k in {options.data}. Set I0TSCORE_DATA, or pass --images FOLDER.")
     return options
 
 

@@ -51,7 +51,7 @@ class Corpus:
         validation: tuple[torch.Tensor, Sequence[Sequence[str]]],
         least: int = 3,
     ) -> Corpus:
-        """Make a corpus from features (n, d) and captions of both splits, with words that occur ``least`` times or more."""
+        """Make a corpus from features (n, d) and captions of both splits; words need ``least`` occurrences."""
         vocabulary = Vocabulary((text for own in train[1] for text in own), least)
         return cls(Pairs(*train, vocabulary), Pairs(*validation, vocabulary), vocabulary)
 
