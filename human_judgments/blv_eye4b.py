@@ -16,12 +16,11 @@ from human_judgments.agreement import measure_ratings, render
 from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import Data
 from human_judgments.script import Arguments, script
-from i0tscore.samples.diagnostics import Diagnostics, Record
+from i0tscore.samples.diagnostics import RENAME, Diagnostics, Record, Schema, fields_of
 from i0tscore.samples.flickr8k import locate
 from i0tscore.samples.formats import read_records
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
-from i0tscore.samples.schema import RENAME, Schema, fields_of
 
 AGREEMENT = {"strongly agree": 1.0, "agree": 0.75, "neutral": 0.5, "disagree": 0.25, "strongly disagree": 0.0}
 """Ratings of the answers of Eye4B."""

@@ -33,10 +33,9 @@ from human_judgments.script import Arguments, script
 from i0tscore.errors import InputError, UsageError
 from i0tscore.render.document import Table
 from i0tscore.results.correlation import CorrelationName, agreement
-from i0tscore.samples.diagnostics import Diagnostics, Record
+from i0tscore.samples.diagnostics import RENAME, Diagnostics, Record, Schema
 from i0tscore.samples.flickr8k import image_folder, locate
 from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
-from i0tscore.samples.schema import RENAME, Schema
 from i0tscore.samples.text import read_table
 
 HEADLINE: CorrelationName = "pearson"

@@ -17,7 +17,7 @@ import i0tscore
 from i0tscore.cli.main import main
 from i0tscore.errors import SampleFileError
 from i0tscore.samples.embeddings import read_clip_retrieval
-from i0tscore.samples.formats import find_pair_reader
+from i0tscore.samples.formats import FORMATS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 8)).astype(np.float16)
@@ -61,8 +61,8 @@ def test_shards_are_joined_in_the_order_of_their_numbers(tmp_path) -> None:
     np.testing.assert_allclose(pairs.captions, unit(Y), atol=1e-6)
     assert pairs.ids[:2] == ("00000", "00001")
     assert pairs.texts[40] == "caption 40"
-    assert find_pair_reader(tmp_path / "e") is not None
-    assert find_pair_reader(tmp_path) is None
+    assert FORMATS["clip-retrieval"].folder(tmp_path / "e")
+    assert not FORMATS["clip-retrieval"].folder(tmp_path)
 
 
 def test_ids_are_keys_or_stems_or_positions(tmp_path) -> None:

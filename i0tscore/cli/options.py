@@ -185,13 +185,15 @@ class InputOptions:
 
     def __post_init__(self) -> None:
         """Check that the options make sense together."""
-        from i0tscore.samples.formats import find_pair_reader
+        from i0tscore.samples.formats import FORMATS
 
         self.images = choose_folder(self.image_folder, self.images)
         self.read_embeddings = None
         files = (self.image_embeddings, self.caption_embeddings)
-        if self.captions is not None and (reader := find_pair_reader(self.captions)):
-            self.read_embeddings = functools.partial(reader, self.captions)
+        if self.captions is not None and FORMATS["clip-retrieval"].folder(self.captions):
+            from i0tscore.samples.embeddings import read_clip_retrieval
+
+            self.read_embeddings = functools.partial(read_clip_retrieval, self.captions)
         elif any(files):
             if self.image_embeddings is None or self.caption_embeddings is None:
                 raise UsageError("--image-embeddings and --caption-embeddings go together. Give both.")

@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.results.report import dumps
 from i0tscore.samples import Sample
-from i0tscore.samples.diagnostics import Diagnostics
-from i0tscore.samples.formats import FORMATS, detect_format
+from i0tscore.samples.diagnostics import CAPTIONS, Diagnostics, Source
+from i0tscore.samples.formats import FORMATS, SampleBuilder, detect_format
 from i0tscore.samples.images import ImageFolder
-from i0tscore.samples.reader import SampleBuilder
-from i0tscore.samples.schema import CAPTIONS, Source
 
 SUFFIXES = tuple(suffix for form in FORMATS.values() if form.stream for suffix in form.suffixes)
 """Suffixes of the files in a folder that are shards."""

@@ -17,13 +17,14 @@ from i0tscore.samples.diagnostics import (
     Location,
     Malformed,
     Record,
+    Schema,
+    Source,
     first_filled,
     identify,
     preview,
 )
 from i0tscore.samples.images import IMAGE_SUFFIXES, MAX_BYTES
 from i0tscore.samples.sample import StoredImage
-from i0tscore.samples.schema import Schema, Source
 
 SAVED = ("state.json", "dataset_dict.json")
 """``Dataset.save_to_disk`` writes one of these to its folder."""
@@ -123,37 +124,33 @@ def stream_parquet(source: Source) -> Iterator[Record]:
     Raises:
         SampleFileError: The file cannot be read.
     """
-    import pyarrow  # type: ignore[import-untyped]
-
     schema = source.schema
-    try:
-        with open_parquet(source.path) as file:
-            present = file.schema_arrow.names
-            if not schema.check(present, source.diagnostics):
-                return
-            number = 0
-            for batch in file.iter_batches(_STREAM_ROWS, columns=schema.select(present)):
-                for record in batch.to_pylist():
-                    number += 1
-                    for name in set(schema.images).intersection(record):
-                        record[name] = _stored_image(record[name], number)
-                    yield identify(Location(number, f"row {number}"), record), record
-    except (pyarrow.ArrowException, OSError) as error:
-        message = f"Not a readable parquet file ({error}). Write it again."
-        raise SampleFileError(source.path, [message]) from error
+    with open_parquet(source.path) as file:
+        present = file.schema_arrow.names
+        if not schema.check(present, source.diagnostics):
+            return
+        number = 0
+        for batch in file.iter_batches(_STREAM_ROWS, columns=schema.select(present)):
+            for record in batch.to_pylist():
+                number += 1
+                for name in set(schema.images).intersection(record):
+                    record[name] = _stored_image(record[name], number)
+                yield identify(Location(number, f"row {number}"), record), record
 
 
-def open_parquet(path: Path) -> Any:
+@contextlib.contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
     """Open a parquet file without reading its rows.
 
     Raises:
         SampleFileError: The file cannot be read.
     """
-    import pyarrow
+    import pyarrow  # type: ignore[import-untyped]
     from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
 
     try:
-        return ParquetFile(path)
+        with ParquetFile(path) as file:
+            yield file
     except (pyarrow.ArrowException, OSError) as error:
         raise SampleFileError(path, [f"Not a readable parquet file ({error}). Write it again."]) from error
 
@@ -204,7 +201,10 @@ def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, suffix: str,
         members[kind] = Malformed(f"{member.name}: Expected at most {limit:,} bytes, got {member.size:,}. Shorten it.")
         return
     read = partial(_read_range, Path(str(archive.name)), member.offset_data, member.size)
-    members[kind] = StoredImage(member.name, read) if kind == "image" else read()
+    try:
+        members[kind] = StoredImage(member.name, read) if kind == "image" else read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        members[kind] = Malformed("Expected UTF-8, got other bytes. Save it as UTF-8.")
 
 
 def _read_range(path: Path, start: int, size: int) -> bytes:
@@ -216,7 +216,7 @@ def _read_range(path: Path, start: int, size: int) -> bytes:
 def _tar_record(number: int, key: str, members: dict[str, Any]) -> Record:
     record: dict[str, Any] = {}
     if "json" in members:
-        fields = _member_text(members["json"])
+        fields = members["json"]
         try:
             fields = json.loads(fields) if isinstance(fields, str) else fields
         except (ValueError, RecursionError) as error:
@@ -229,14 +229,7 @@ def _tar_record(number: int, key: str, members: dict[str, Any]) -> Record:
     if first_filled(record, ID_FIELDS) is None:
         record["id"] = key
     if "txt" in members:
-        caption = _member_text(members["txt"])
+        caption = members["txt"]
         record["caption"] = caption.strip("\r\n") if isinstance(caption, str) else caption
     record["image"] = members.get("image", Malformed("The archive has no image of this name. Add one."))
     return identify(Location(number, f"sample {number}"), record), record
-
-
-def _member_text(content: Any) -> Any:
-    try:
-        return content.decode("utf-8-sig") if isinstance(content, bytes) else content
-    except UnicodeDecodeError:
-        return Malformed("Expected UTF-8, got other bytes. Save it as UTF-8.")

@@ -219,7 +219,8 @@ def _shard_problems(arrays: dict[str, dict[int, npt.NDArray[Any]]], metadata: di
     for number in arrays[IMAGES]:
         counts = {name: len(shards[number]) for name, shards in arrays.items()}
         if number in metadata:
-            counts[METADATA] = open_parquet(metadata[number]).metadata.num_rows
+            with open_parquet(metadata[number]) as file:
+                counts[METADATA] = file.metadata.num_rows
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             problems.append(f"Expected equal numbers of rows in shard {number}, got {listed}.")
@@ -228,11 +229,11 @@ def _shard_problems(arrays: dict[str, dict[int, npt.NDArray[Any]]], metadata: di
 
 def _read_metadata(file: Path | None, rows: int) -> list[list[Any]]:
     """Return ``key``, ``image_path`` and ``caption`` of each row, None where absent."""
-    table = None if file is None else open_parquet(file)
-    return [
-        [None] * rows if table is None or name not in table.schema_arrow.names else table.read([name])[name].to_pylist()
-        for name in ("key", "image_path", "caption")
-    ]
+    columns: dict[str, list[Any]] = {name: [None] * rows for name in ("key", "image_path", "caption")}
+    if file is not None:
+        with open_parquet(file) as table:
+            columns |= table.read([name for name in columns if name in table.schema_arrow.names]).to_pydict()
+    return list(columns.values())
 
 
 def _read_npy(file: Path, *, mapped: bool = False) -> npt.NDArray[Any]:

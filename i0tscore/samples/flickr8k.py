@@ -116,10 +116,7 @@ def rated_pairs(
 ) -> Iterator[tuple[Location, dict[str, Any], list[str]]]:
     """Yield the rated pairs of a text file of Flickr8k: location, image with captions, and the other columns.
 
-    Args:
-        file: The file, with ``Flickr8k.token.txt`` next to it.
-        diagnostics: Collects the problems.
-        names: What the columns hold: the image, the id of the caption, and others.
+    ``Flickr8k.token.txt`` is next to the file; ``names`` says what the columns hold: image, caption id, and others.
     """
     captions = _read_captions(locate(file.parent, (CAPTIONS_FILE,), ORIGIN), diagnostics)
     of_image: dict[str, list[str]] = {}

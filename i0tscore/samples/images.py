@@ -12,7 +12,6 @@ from i0tscore.errors import InputError
 from i0tscore.samples.diagnostics import UnusableError, check_text, quote
 from i0tscore.samples.sample import ImageSource
 
-IMAGE_FIELDS = ("image", "image_path", "file_name")
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"})
 
 MAX_BYTES = 1_000_000_000

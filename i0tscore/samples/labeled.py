@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 from i0tscore.errors import InputError
-from i0tscore.samples.diagnostics import ID_FIELDS, Diagnostics, check_text, first_filled, preview
+from i0tscore.samples.diagnostics import (
+    ID_FIELDS,
+    IMAGE_FIELDS,
+    RENAME,
+    Diagnostics,
+    Schema,
+    check_text,
+    first_filled,
+    preview,
+)
 from i0tscore.samples.formats import FORMATS, METADATA, read_records
-from i0tscore.samples.images import IMAGE_FIELDS, IMAGE_SUFFIXES, ImageFolder
+from i0tscore.samples.images import IMAGE_SUFFIXES, ImageFolder
 from i0tscore.samples.sample import ImageSource, Skipped
-from i0tscore.samples.schema import RENAME, Schema
 
 
 @dataclass(frozen=True, slots=True)

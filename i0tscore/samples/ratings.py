@@ -15,22 +15,25 @@ from numpy.typing import NDArray
 
 from i0tscore.samples.datasets import read_dataset
 from i0tscore.samples.diagnostics import (
+    IMAGE_FIELDS,
+    RENAME,
     Diagnostics,
     Location,
     Malformed,
     Record,
+    Schema,
     UnusableError,
     check_number,
     check_references,
     check_text,
     describe,
+    fields_of,
     preview,
     quote,
 )
 from i0tscore.samples.formats import read_records
-from i0tscore.samples.images import IMAGE_FIELDS, ImageFolder, without_suffix
+from i0tscore.samples.images import ImageFolder, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, StoredImage
-from i0tscore.samples.schema import RENAME, Schema, fields_of
 
 Labels = tuple[str, ...]
 _Cell = TypeVar("_Cell")
@@ -340,13 +343,7 @@ def read_rating_table(
 
 
 def _report_copies(records: Iterable[Record], diagnostics: Diagnostics, advice: str) -> None:
-    """Report rows that equal another in every column: each may be a copy, or from another rater.
-
-    Args:
-        records: All rows.
-        diagnostics: Collects the rows that equal an earlier one.
-        advice: What to do if they are not copies.
-    """
+    """Report rows that equal an earlier one in every column; ``advice`` says what to do if they are no copies."""
     first: dict[str, str] = {}
     for location, record in records:
         label = first.setdefault(repr(sorted(record.items())), location.label)
@@ -444,13 +441,10 @@ def read_score_table(
 
 
 def _score_schema(named: Sequence[str], *, image: bool, clusters: bool, items: bool) -> Schema:
-    """Return the columns of a table of ratings and scores.
+    """Return the columns of a table of ratings and scores: those named by the caller, and those to be found.
 
-    Args:
-        named: The columns that the caller named.
-        image: Whether the image is to be found, because no column was named for it.
-        clusters: Whether images are resampled.
-        items: Whether items are identified by image and caption.
+    ``image``: no column was named for the image. ``clusters``: images are resampled. ``items``: items are identified
+    by image and caption.
     """
     columns: dict[str, tuple[str, ...]] = {f"column {name}": (name,) for name in named}
     required: dict[tuple[str, ...], str] = {(key,): "Correct the name." for key in columns}

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from i0tscore.errors import InputError, SampleFileError
 from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe
@@ -28,29 +28,18 @@ _BAD_QUOTES = (
 _LONE_RETURN = "Expected a line feed after a carriage return. Save the file with standard line endings."
 
 
-class Text(NamedTuple):
-    """A text file.
-
-    Attributes:
-        lines: Its lines, including line endings, without a byte-order mark.
-        damaged: Messages for lines that are not UTF-8, by line number from 1.
-    """
-
-    lines: list[str]
-    damaged: dict[int, str]
-
-
 class RepeatedKeys(dict[str, Any]):
     """A JSON object in which a key occurs more than once; ``pairs`` has all of them."""
 
     pairs: list[tuple[str, Any]]
 
 
-def read_text(path: Path) -> Text:
+def read_text(path: Path) -> tuple[list[str], dict[int, str]]:
     """Read UTF-8 text.
 
     Returns:
-        The text; lines that are not UTF-8 are listed in ``damaged``.
+        The lines with their endings and without a byte-order mark, and messages for lines that are not UTF-8, by
+        line number from 1.
 
     Raises:
         InputError: The file cannot be read.
@@ -73,24 +62,19 @@ def read_text(path: Path) -> Text:
                 f"Expected UTF-8, got 0x{line[error.start]:02X} at byte {error.start + 1} of the line "
                 "(Latin-1 or Windows-1252?). Save the file as UTF-8."
             )
-    return Text(lines, damaged)
+    return lines, damaged
 
 
 def read_json(path: Path, diagnostics: Diagnostics, prefix: str = "") -> Any:
     """Read a JSON file and report its problems.
 
-    Args:
-        path: The file.
-        diagnostics: Collects the problems.
-        prefix: Precedes each problem, to name a file other than the main one.
-
-    Returns:
-        The value, or ``BROKEN`` if it could not be parsed.
+    ``prefix`` precedes each problem, to name a file other than the main one. The value is ``BROKEN`` if it could
+    not be parsed.
     """
-    text = read_text(path)
-    for number, message in text.damaged.items():
+    lines, damaged = read_text(path)
+    for number, message in damaged.items():
         diagnostics.file_error(f"{prefix}line {number}: {message}")
-    value, problems = parse_json("".join(text.lines))
+    value, problems = parse_json("".join(lines))
     for problem in problems:
         diagnostics.file_error(prefix + problem)
     return value
@@ -116,12 +100,12 @@ def read_json_list(path: Path, diagnostics: Diagnostics) -> list[Record]:
 
 def read_json_lines(path: Path, diagnostics: Diagnostics) -> list[Record]:
     """Read one JSON object per line; blank lines are ignored, and a bad line does not affect the others."""
-    text = read_text(path)
+    lines, damaged = read_text(path)
     records = []
-    for number, line in enumerate(text.lines, start=1):
+    for number, line in enumerate(lines, start=1):
         location = Location(number, f"line {number}")
-        if number in text.damaged:
-            diagnostics.row_error(location, text.damaged[number])
+        if number in damaged:
+            diagnostics.row_error(location, damaged[number])
         elif line.strip():
             value, problems = parse_json(line, in_line=True)
             if not problems and not isinstance(value, dict):
@@ -199,41 +183,34 @@ def _json_problem(text: str, error: json.JSONDecodeError, *, trailing: bool) -> 
 def read_table(
     path: Path, delimiter: str, diagnostics: Diagnostics, check_header: Callable[[list[str]], bool]
 ) -> list[Record]:
-    """Read delimited text with a header; a bad line does not affect the others.
+    """Read delimited text with a header; empty cells are None, and a bad line does not affect the others.
 
-    Args:
-        path: The file.
-        delimiter: The separator of fields.
-        diagnostics: Collects the problems.
-        check_header: Returns whether the columns suffice, and reports it if they do not.
-
-    Returns:
-        The cells of each row by column; empty cells are None.
+    ``check_header`` returns whether the columns suffice, and reports it if they do not.
     """
-    text = read_text(path)
+    lines, damaged = read_text(path)
     header: list[str] = []
     records: list[Record] = []
-    for location, last, fields in _rows(text.lines, diagnostics, delimiter):
-        damaged = [line for line in range(location.position, last + 1) if line in text.damaged]
+    for location, last, fields in _rows(lines, diagnostics, delimiter):
+        bad = [line for line in range(location.position, last + 1) if line in damaged]
         if not header:
             header = [name.strip() for name in fields]
             semicolons = len(header) == 1 and ";" in header[0]
             if semicolons:
                 separator = "tabs" if delimiter == "\t" else "commas"
                 diagnostics.file_error(f"line 1: Expected columns separated by {separator}, got semicolons.")
-            if damaged or semicolons or not check_header(header):
-                diagnostics.file_errors += [f"line {line}: {text.damaged[line]}" for line in damaged]
+            if bad or semicolons or not check_header(header):
+                diagnostics.file_errors += [f"line {line}: {damaged[line]}" for line in bad]
                 return []
             continue
-        for line in damaged:
-            diagnostics.row_error(Location(line, f"line {line}"), text.damaged[line])
+        for line in bad:
+            diagnostics.row_error(Location(line, f"line {line}"), damaged[line])
         if len(fields) != len(header):
             diagnostics.row_error(
                 location,
                 f"Expected {len(header)} fields as in the header, got {len(fields)}. Put fields that contain the "
                 "separator in double quotation marks.",
             )
-        elif not damaged:
+        elif not bad:
             cells = (cell if cell.strip() else None for cell in fields)
             records.append((location, dict(zip(header, cells, strict=True))))
     return records
@@ -266,19 +243,13 @@ def _rows(lines: list[str], diagnostics: Diagnostics, delimiter: str) -> Iterato
 
 
 def read_columns(path: Path, diagnostics: Diagnostics, names: tuple[str, ...]) -> Iterator[tuple[Location, list[str]]]:
-    """Yield the fields of each line of tab-separated text without a header.
-
-    Args:
-        path: The file.
-        diagnostics: Collects lines that are not UTF-8 or have another number of fields.
-        names: What the fields hold, for messages.
-    """
-    text = read_text(path)
-    for number, line in enumerate(text.lines, start=1):
+    """Yield the fields of each line of tab-separated text without a header; ``names`` says what they hold."""
+    lines, damaged = read_text(path)
+    for number, line in enumerate(lines, start=1):
         location = Location(number, f"{path.name}, line {number}")
         fields = line.rstrip("\r\n").split("\t")
-        if number in text.damaged:
-            diagnostics.row_error(location, text.damaged[number])
+        if number in damaged:
+            diagnostics.row_error(location, damaged[number])
         elif len(fields) == len(names):
             yield location, fields
         elif line.strip():
