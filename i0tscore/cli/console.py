@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -22,16 +21,6 @@ _COLORS = {"error": "red", "warning": "yellow"}
 def wants_color(stream: TextIO) -> bool:
     """Return whether a stream is a terminal that shows color and ``NO_COLOR`` is not set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def screen_format(default_width: int) -> tuple[int, bool]:
-    """Return the width of stdout in columns, and whether to use color on it.
-
-    Args:
-        default_width: The width if stdout is not a terminal. On a terminal it is at least 80.
-    """
-    width = max(shutil.get_terminal_size().columns, 80) if sys.stdout.isatty() else default_width
-    return width, wants_color(sys.stdout)
 
 
 def say(kind: str, message: str) -> None:

@@ -11,7 +11,6 @@ from i0tscore.cli.console import check_output, say, write_output
 from i0tscore.cli.options import (
     InputOptions,
     ModelOptions,
-    OutputOptions,
     format_option,
     make_scorer,
     option,
@@ -107,6 +106,6 @@ def fit(inputs: InputOptions, options: FitOptions, training: AsyncOptions, model
         write_output(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
     else:
         document = statistics_document(statistics, Paragraph([f"written to {options.output}"]))
-        write_output(render(document, OutputOptions(options.format)))
+        write_output(render(document, options.format))
     for one in skipped:
         say("warning", f"skipped {one.id}: {one.reason}")

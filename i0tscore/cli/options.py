@@ -13,6 +13,7 @@ A verb is a function whose arguments are dataclasses, and each ``option`` field 
 from __future__ import annotations
 
 import functools
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import click
 
-from i0tscore.cli.console import check_output, screen_format, write_output
+from i0tscore.cli.console import check_output, wants_color, write_output
 from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import UsageError
 from i0tscore.render.document import RENDERERS, TEXT_WIDTH
@@ -39,6 +40,7 @@ Decorator = Callable[[Any], Any]
 OnError = Literal["raise", "skip"]
 
 PATH = click.Path(path_type=Path)
+_MIN_WIDTH = 80
 PRESETS = ("paper", "torchmetrics", "raw")
 
 
@@ -173,6 +175,7 @@ class InputOptions:
     image_folder: Path | None = argument("[IMAGES]")
     images: Path | None = images_option()
     references: Path | None = None
+    references_json: Path | None = None
     annotations: Path | None = annotations_option()
     input_format: str | None = input_format_option()
     image_embeddings: Path | None = option(
@@ -188,6 +191,9 @@ class InputOptions:
         from i0tscore.samples.formats import FORMATS
 
         self.images = choose_folder(self.image_folder, self.images)
+        if self.references and self.references_json:
+            raise UsageError("--references and --references_json are the same option. Give one.")
+        self.references = self.references or self.references_json
         self.read_embeddings = None
         files = (self.image_embeddings, self.caption_embeddings)
         if self.captions is not None and FORMATS["clip-retrieval"].folder(self.captions):
@@ -213,17 +219,10 @@ class InputOptions:
 
 @dataclass
 class ReferencedInputOptions(InputOptions):
-    """The same with reference captions."""
+    """The same with reference captions, which CLIPScore spells ``--references_json``."""
 
     references: Path | None = references_option()
     references_json: Path | None = option("", type=PATH, hidden=True, names="--references_json")
-
-    def __post_init__(self) -> None:
-        """Accept the spelling of CLIPScore, too."""
-        if self.references and self.references_json:
-            raise UsageError("--references and --references_json are the same option. Give one.")
-        self.references = self.references or self.references_json
-        super().__post_init__()
 
 
 def choose_folder(positional: Path | None, option_value: Path | None) -> Path | None:
@@ -389,11 +388,13 @@ def write_report(
     elif output.format == "csv":
         text = csv(report)
     else:
-        text = render(document(report), output)
+        text = render(document(report), output.format, output.path)
     write_output(text, output.path)
 
 
-def render(document: Document, output: OutputOptions) -> str:
-    """Return a document in a format for readers, fitted to the screen if it goes there."""
-    width, color = screen_format(TEXT_WIDTH) if output.path is None else (TEXT_WIDTH, False)
-    return RENDERERS[output.format](document, width=width, color=color)
+def render(document: Document, output_format: str, path: Path | None = None) -> str:
+    """Return a document in a format for readers, fitted to the screen if ``path`` is None."""
+    width, color = TEXT_WIDTH, path is None and wants_color(sys.stdout)
+    if path is None and sys.stdout.isatty():
+        width = max(shutil.get_terminal_size().columns, _MIN_WIDTH)
+    return RENDERERS[output_format](document, width=width, color=color)

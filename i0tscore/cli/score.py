@@ -15,7 +15,6 @@ from i0tscore.cli.options import (
     InputOptions,
     IntervalOptions,
     ModelOptions,
-    OutputOptions,
     ReferencedInputOptions,
     format_option,
     make_scorer,
@@ -136,7 +135,7 @@ def _score_samples(
     else:
         per_sample = result.n <= MAX_SHOWN if options.per_sample is None else options.per_sample
         document = score_document(result, per_sample=per_sample)
-        text = render(document, OutputOptions(options.format, options.output))
+        text = render(document, options.format, options.output)
     write_output(text, options.output)
     if options.format in ("jsonl", "csv") and not model.quiet:  # these formats do not list skipped samples
         for skipped in result.skipped:
@@ -187,7 +186,7 @@ def _score_shards(
     if options.format == "json":
         write_output(dumps(summary.to_dict(), indent=2) + "\n")
     else:
-        write_output(render(corpus_document(summary), OutputOptions(options.format)))
+        write_output(render(corpus_document(summary), options.format))
     return _failures(options.fail_below, summary.metrics)
 
 
