@@ -241,12 +241,6 @@ def rating_set(
         diagnostics.notes.append(describe_skipped("rows", [one.reason for one in skipped]))
     if folder is None and any(isinstance(sample.image, Path) for sample in samples):
         diagnostics.notes.append("images are named, but their files were not looked up")
-
-    def labels(key: str) -> Labels | None:
-        values = [record.get(key) for _, record in kept]
-        known = any(value is not None for value in values)
-        return tuple("" if value is None else str(value) for value in values) if known else None
-
     clusters = tuple(cluster for _, _, cluster, _ in rows)
     return RatingSet(
         name,
@@ -254,9 +248,9 @@ def rating_set(
         items,
         np.array([rating for _, rating, *_ in rows]),
         clusters,
-        labels("rater"),
-        labels("group"),
-        {key: values for key in ("category", "system") if (values := labels(key)) is not None},
+        _labels(kept, "rater"),
+        _labels(kept, "group"),
+        {key: values for key in ("category", "system") if (values := _labels(kept, key)) is not None},
         {**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len(set(clusters))},
         tuple(diagnostics.notes),
     )
@@ -266,6 +260,13 @@ def describe_skipped(noun: str, reasons: Sequence[str]) -> str:
     """Return a note on what was skipped, with the first few reasons."""
     listed = [*reasons[:_LISTED_REASONS], *["…"] * (len(reasons) > _LISTED_REASONS)]
     return f"{noun} skipped: {len(reasons)} ({'; '.join(listed)})"
+
+
+def _labels(records: Iterable[Record], key: str) -> Labels | None:
+    """Return a field of every record as text, empty where unknown; None if it is unknown everywhere."""
+    values = [record.get(key) for _, record in records]
+    known = any(value is not None for value in values)
+    return tuple("" if value is None else str(value) for value in values) if known else None
 
 
 def find_image(image: object, folder: ImageFolder | None) -> ImageSource:
@@ -408,12 +409,8 @@ def read_score_table(
     file, diagnostics = Path(path), Diagnostics()
     by_item = by_item or bool(item_key or rater)
     single = [name for name in (rating, group, rater) if name is not None]
-    schema = _score_schema(
-        [*single, *scores, *item_key, *parts],
-        image=group is None,
-        clusters=not no_cluster,
-        items=by_item and not item_key,
-    )
+    named, find_items = [*single, *scores, *item_key, *parts], by_item and not item_key
+    schema = _score_schema(named, image=group is None, clusters=not no_cluster, items=find_items)
     records = read_records(file, schema, diagnostics)
     if rater is None and not allow_duplicates:
         advice = "name the raters (--rater COLUMN), or allow equal ratings (--allow-duplicates)"
