@@ -1,6 +1,6 @@
 # Everything runs in $(VENV), which is created on first use and reused. The file $(VENV)/.ready-<extra>-<hash> marks
 # that the extra is installed for these requirements (a hash of setup.cfg and pyproject.toml). The package is installed
-# in editable mode, so code changes need no reinstall.
+# in editable mode, so code changes do not require a reinstall.
 
 VENV   := .venv
 PYTHON ?= python3
@@ -8,7 +8,7 @@ HASH   := $(shell $(PYTHON) -c 'import hashlib; print(hashlib.sha256(b"".join(op
 DEMO   := $(VENV)/.ready-demo-$(HASH)
 DEV    := $(VENV)/.ready-dev-$(HASH)
 
-# Compile bytecode during installation even if the caller turned it off: otherwise every start of the command spends
+# Compile bytecode during installation even if the caller turned it off: otherwise, each run of the command spends
 # seconds compiling torch and open_clip.
 PIP    := env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet
 
@@ -30,7 +30,7 @@ format: $(DEV)  ## format the code and apply automatic lint fixes
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-reports: $(DEV)  ## recompute the reports (over an hour); needs the data that docs/human-judgments.md names
+reports: $(DEV)  ## recompute the reports (over an hour); requires the data listed in docs/human-judgments.md
 	$(VENV)/bin/python -m human_judgments.flickr8k_expert --model lite
 	$(VENV)/bin/python -m human_judgments.blv_kreiss2022 --model lite
 	$(VENV)/bin/python -m studies.standardizers --model lite

@@ -1,6 +1,6 @@
-"""Write the photographs that examples/captions.jsonl describes to examples/images.
+"""Write the images that examples/captions.jsonl describes to examples/images.
 
-They come inside scikit-image's wheel, so that nothing is downloaded; all are free to use:
+The images are part of scikit-image's wheel, so nothing is downloaded. All of them are free to use:
 
 * astronaut: NASA, public domain
 * camera: Lav Varshney, CC0
@@ -30,7 +30,7 @@ PHOTOGRAPHS = (
 
 
 def write_photographs(folder: Path) -> None:
-    """Copy the photographs to a folder, which is made if it is missing."""
+    """Copy the images to a folder, and create the folder if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     with as_file(files("skimage.data")) as source:
         for name in PHOTOGRAPHS:

@@ -61,7 +61,7 @@ class Model(NamedTuple):
 
 
 def flickr8k_tables(model: Model, data: Path) -> list[tuple[str, Table]]:
-    """Return tables of retrieval, gap, scores and calibration on Flickr8k's test split, and of expert agreement."""
+    """Return tables of retrieval, gap, scores, and calibration on Flickr8k's test split, and of expert agreement."""
     split = read_split(data, "test")
     x, y = model.embed(split.images, split.captions)
     own = np.repeat(np.arange(len(x)), CAPTIONS_PER_IMAGE)
@@ -103,7 +103,7 @@ def blv_table(model: Model, data: Path) -> Table:
     images = list(dict.fromkeys(image for image, _ in pairs))
     x, y = model.embed(images, [caption for _, caption in pairs])
     matched = np.arange(len(images))[:, None] == np.array([images.index(image) for image, _ in pairs])
-    row: dict[str, Any] = {"photographs": len(images), "descriptions": len(y)}
+    row: dict[str, Any] = {"images": len(images), "descriptions": len(y)}
     for name, standardizer in STANDARDIZERS:
         a, b = model.statistics.standardize(standardizer, x, y)
         similarity = a @ b.T
@@ -112,13 +112,13 @@ def blv_table(model: Model, data: Path) -> Table:
 
 
 def examples_table(model: Model, captions: Path, images: Path) -> Table:
-    """Return the scores of right, partly wrong and wrong captions in ``examples/captions.jsonl``."""
+    """Return the scores of matched, partly wrong, and wrong captions in ``examples/captions.jsonl``."""
     samples = [json.loads(line) for line in captions.read_text(encoding="utf-8").splitlines() if line.strip()]
     x, y = model.embed([images / one["image"] for one in samples], [one["caption"] for one in samples])
     table: dict[str, dict[str, Any]] = {}
     for sample, score in zip(samples, dot(*model.statistics.standardize(POST, x, y)), strict=True):
         image, _, kind = sample["id"].partition(" ")
-        table.setdefault(image, {"photograph": image})[kind] = float(score)
+        table.setdefault(image, {"image": image})[kind] = float(score)
     return list(table.values())
 
 
