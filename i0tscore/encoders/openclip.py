@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import nn
@@ -84,6 +84,18 @@ class OpenClipEncoder(PseudoInputs):
         self.context_length = self.tokenize.context_length
         self.text_features = TextTower(self.model)
         self.dimension = self.encode_tokens(self.tokenize(["a"])).shape[1]
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the towers to a torch device, or with ``auto`` to the best one available.
+
+        Raises:
+            UsageError: The device does not exist.
+        """
+        chosen = choose_device(str(device))
+        if chosen != self.device:
+            self.device = chosen
+            self.model.to(chosen)
+        return self
 
     @torch.inference_mode()
     def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
