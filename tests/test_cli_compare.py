@@ -249,7 +249,7 @@ class VectorScorer(I0TScorer):
         return super().score(_vectors(images), _vectors(captions), None, ids)
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_captions_are_scored_in_one_run_with_pooled_statistics():
     ids = [f"image {i}" for i in range(70)]
     systems = {

@@ -200,7 +200,7 @@ def test_all_that_is_wrong_is_listed_with_lines(tmp_path, capsys):
         'line 6: Expected a value in column "image", got nothing',
         "line 7: Expected 3 fields as in the header, got 2",
         'line 8: Expected a number in column "mine", got',
-        "line 10: Every column equals that of line 9",
+        "line 10: This row is identical to line 9",
     ):
         assert any(line.startswith(expected) for line in lines), expected
 

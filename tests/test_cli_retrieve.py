@@ -124,7 +124,7 @@ def test_csv_has_a_row_and_markdown_a_table(pairs):
 
 @pytest.fixture
 def photographs(tmp_path, monkeypatch) -> Path:
-    """The demo's photographs, in sub-folders by what they show."""
+    """The demo's photographs, in subfolders by what they show."""
     monkeypatch.setattr(encoders, "load_encoder", functools.cache(encoders.load_encoder))
     images = write_examples(tmp_path) / "images"
     for label, names in KINDS.items():
@@ -149,7 +149,7 @@ def test_folders_of_images_by_label_are_searched_within_images(photographs, tmp_
         for name, change in way["differences"].items():
             native = found["ways"]["native"]["measures"][name]["value"]
             assert change["value"] == pytest.approx(way["measures"][name]["value"] - native, abs=1e-9)
-    assert "images in no sub-folder, ignored: 1" in " ".join(found["notes"])
+    assert "images outside subfolders, ignored: 1" in " ".join(found["notes"])
     for part in ("|m:lite|", "|inverted:query|inv:oti|", "|steps:4|", "|entry:a photo of {}|"):
         assert part in found["signature"]
     inverted = Inverted.load(saved)

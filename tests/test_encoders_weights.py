@@ -58,9 +58,9 @@ def test_wrapped_state_dicts(tmp_path: Path) -> None:
 
 def test_weights_file_without_activation_warns(tmp_path: Path) -> None:
     path = _save(_state(), tmp_path / "w.safetensors")
-    with pytest.warns(UserWarning, match="if they are for tiny-quickgelu, the scores are wrong"):
+    with pytest.warns(UserWarning, match="If they were trained with tiny-quickgelu, the scores are wrong"):
         plain = load_encoder("tiny", weights=path)
-    with pytest.warns(UserWarning, match=r"if they are for tiny, the scores are wrong"):
+    with pytest.warns(UserWarning, match=r"If they were trained with tiny, the scores are wrong"):
         quick = load_encoder("tiny-quickgelu", weights=path)
     assert (plain.fingerprint.activation, quick.fingerprint.activation) == ("gelu", "quickgelu")
     assert plain.fingerprint.space != quick.fingerprint.space

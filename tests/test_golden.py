@@ -541,7 +541,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
     tiny_models.register(tmp_path_factory.mktemp("configurations"))
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 @pytest.mark.parametrize("name", tiny_models.CONFIGS)
 def test_models_of_open_clip_score_alike(name: str, rows: list[dict[str, Any]], tiny: None) -> None:
     result = shards_on_disk.single(tiny_models.encoder(name), rows[:64])
@@ -560,7 +560,7 @@ def without_weights(data: Any) -> Any:
     return [without_weights(value) for value in data] if isinstance(data, list) else data
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_shards_score_alike(rows: list[dict[str, Any]], tiny: None, tmp_path: Path) -> None:
     from i0tscore.integrations import shards
 

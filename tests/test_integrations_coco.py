@@ -66,7 +66,7 @@ def evaluate(annotations, results, scorers):
     return overall, by_image
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_runs_in_the_loop_of_cocoevalcap(coco, lite, capsys) -> None:
     folder, annotations, results = coco
     ours = CocoScorer(["I0TScore", "RefCLIPScore"], folder / "images", annotations, model=lite)
@@ -142,7 +142,7 @@ def test_errors_list_everything_that_cannot_be_scored(coco, lite, tmp_path) -> N
         with_references.compute_score({first: []}, {first: ["a"]})
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_undefined_scores_cause_a_warning(coco, lite) -> None:
     _, annotations, _ = coco
     pages = {i: np.full((64, 64, 3), 20 * n, dtype=np.uint8) for n, i in enumerate(annotations.imgs)}

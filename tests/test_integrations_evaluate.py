@@ -207,7 +207,7 @@ def test_skipped_samples_keep_their_positions(metric, images, expected):
     assert [(s["id"], "no such file" in s["reason"]) for s in scores["skipped"]] == [("1", True)]
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from the 3 scored images")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only 3 scored images")
 def test_undefined_values_are_none(metric, images):
     alike = metric.compute(
         predictions=["A cat."] * 3, images=images, statistics="batch", metrics="I0TScore", per_sample=True

@@ -28,7 +28,7 @@ from i0tscore.integrations.reward import I0TReward
 from i0tscore.integrations.validation import Validation, evaluating
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The statistics come from"),
+    pytest.mark.filterwarnings("ignore:The statistics were computed from only"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec"),
 ]
@@ -425,6 +425,6 @@ def test_the_reward_accepts_only_tensors_and_strings(lite, embeddings, captions,
 
 
 def test_validation_rejects_auto_statistics(embeddings):
-    with pytest.raises(UsageError, match="epochs could not be compared"):
+    with pytest.raises(UsageError, match="epochs are not comparable"):
         Validation(embeddings, print, model="lite", statistics="auto")
     Validation(embeddings, print, model="lite", statistics="auto", metrics="CLIPScore")

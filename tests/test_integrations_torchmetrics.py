@@ -109,7 +109,7 @@ def test_all_image_types_give_the_same_score(encoder, images, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["fixed", "batch"])
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_forward_encodes_each_batch_once_and_accumulates(encoder, images, calls, statistics, mode) -> None:
     choice = statistics if mode == "fixed" else mode
     whole = feed(I0TScore(encoder, statistics=choice), images).compute()
@@ -128,7 +128,7 @@ def test_forward_encodes_each_batch_once_and_accumulates(encoder, images, calls,
         assert total.item() == pytest.approx(float((torch.stack(values) * sizes).sum() / COUNT), abs=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_batch_statistics_cover_all_samples_since_reset(encoder, images) -> None:
     expected = i0tscore.i0t_score(images, CAPTIONS, model=encoder, statistics="batch")["I0TScore"]
     metric = feed(I0TScore(encoder, statistics="batch"), images)
@@ -140,7 +140,7 @@ def test_batch_statistics_cover_all_samples_since_reset(encoder, images) -> None
     assert feed(metric, images).compute().item() == pytest.approx(expected.mean, abs=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_identical_captions_are_undefined_with_a_reason(encoder, images) -> None:
     metric = feed(I0TScore(encoder, statistics="batch"), images, ["the same"] * COUNT)
     with pytest.warns(UserWarning, match="I0TScore: 40 of 40 samples have no score: .*Identical captions"):
@@ -194,7 +194,7 @@ def test_the_encoder_moves_with_the_metric(statistics) -> None:
 
 
 def test_invalid_inputs_and_options_are_an_error(encoder, images, statistics) -> None:
-    with pytest.raises(UsageError, match='Choose "builtin", a file, or "batch"'):
+    with pytest.raises(UsageError, match='Use "builtin", a file, or "batch"'):
         I0TScore(encoder, statistics="auto")
     with pytest.raises(StatisticsError, match="No statistics are shipped for tiny"):
         I0TScore(encoder).update(images, CAPTIONS)
@@ -259,7 +259,7 @@ def test_collections_merge_equal_metrics(encoder, images, calls) -> None:
 
 
 @pytest.mark.parametrize("mode", ["fixed", "batch"])
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_samples_can_be_skipped(encoder, images, statistics, mode) -> None:
     choice = statistics if mode == "fixed" else mode
     whole = I0TScore(encoder, statistics=choice)
@@ -337,7 +337,7 @@ print(json.dumps(results))
 """
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_two_processes_equal_one(encoder, images, statistics, tmp_path) -> None:
     (tmp_path / "configs").mkdir()
     torch.save(images, tmp_path / "images.pt")

@@ -100,7 +100,7 @@ def test_every_bad_row_is_listed_at_once(tmp_path):
         (7, "Expected UTF-8"),
         (8, "Expected an image, got nothing"),
         (9, "Expected a rating, got nothing"),
-        (11, "Every column equals that of line 10"),
+        (11, "This row is identical to line 10"),
     ):
         assert f"line {line}: {reason}" in text
     assert "9 problems" in text

@@ -125,13 +125,13 @@ def test_unrated_judgements_are_left_out_and_broken_ones_listed(tmp_path):
     file.write_text(json.dumps(content))
     found = read_flickr8k_expert(file, look_up=False)
     assert found.n == 14
-    assert "judgements without a rating (NaN), dropped: 1" in found.notes
+    assert "judgments without a rating (NaN), dropped: 1" in found.notes
     content["two.jpg"]["human_judgement"][1] = "broken"
     content["three.jpg"] = []
     file.write_text(json.dumps(content))
     with pytest.raises(SampleFileError) as caught:
         read_flickr8k_expert(file, look_up=False)
-    assert 'id "two.jpg", judgement 2: ' in str(caught.value)
+    assert 'id "two.jpg", judgment 2: ' in str(caught.value)
     assert 'id "three.jpg": Expected an object with the lists' in str(caught.value)
 
 

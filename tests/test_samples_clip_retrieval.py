@@ -77,7 +77,7 @@ def test_ids_are_keys_or_stems_or_positions(tmp_path) -> None:
     assert read_clip_retrieval(folder).ids[39:41] == ("39", "40")
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_the_command_line_scores_a_folder_and_shows_its_captions(tmp_path) -> None:
     folder = write(tmp_path / "e")
     code, out, err = call("score", folder, "--statistics", "batch", "--format", "json")

@@ -43,7 +43,7 @@ def _scorer(encoder, **options) -> I0TScorer:
     return I0TScorer(encoder, **{"statistics": "batch", "resamples": 50, **options})
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_paths_pictures_arrays_and_generators_score_the_same(encoder, photographs) -> None:
     def stream() -> Iterator[Image.Image]:
         for path in photographs:
@@ -64,7 +64,7 @@ def test_paths_pictures_arrays_and_generators_score_the_same(encoder, photograph
             np.testing.assert_allclose(result[name].values, expected[name].values, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_a_score_is_the_same_alone_in_any_order_batch_and_number_of_workers(encoder, photographs, tmp_path) -> None:
     path = tmp_path / "s.safetensors"
     _scorer(encoder).fit(photographs, CAPTIONS).save(path)
@@ -77,7 +77,7 @@ def test_a_score_is_the_same_alone_in_any_order_batch_and_number_of_workers(enco
     assert alone["I0TScore"].values[0] == pytest.approx(whole[3], abs=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_bad_images_and_captions_are_listed_together_or_skipped(encoder, photographs, tmp_path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("not a picture")
@@ -109,7 +109,7 @@ def test_a_run_whose_samples_are_all_skipped_has_its_own_error(encoder) -> None:
         _scorer(encoder, on_error="skip").score(["missing.png"], ["A dog."], [["A cat."]])
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_streaming_keeps_repeated_images_and_captions_once(encoder, photographs) -> None:
     scorer = _scorer(encoder)
     for _ in range(2):
@@ -121,7 +121,7 @@ def test_streaming_keeps_repeated_images_and_captions_once(encoder, photographs)
     np.testing.assert_allclose(result["RefCLIPScore"].values[:COUNT], result["RefCLIPScore"].values[COUNT:], atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_a_long_caption_depends_on_its_beginning_and_says_what_was_cut(encoder, photographs) -> None:
     words = [f"word{i}" for i in range(200)]
     changed = [*words[:4], "elephant", *words[5:]]
@@ -140,7 +140,7 @@ def test_a_long_caption_depends_on_its_beginning_and_says_what_was_cut(encoder, 
         _scorer(encoder, long_captions="error").score(images, captions)
 
 
-@pytest.mark.filterwarnings("ignore:The statistics come from")
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
 def test_embeddings_are_cached_and_come_back_the_same(encoder, photographs, tmp_path) -> None:
     first = _scorer(encoder, cache_dir=tmp_path).score(photographs, CAPTIONS)
     again = _scorer(encoder, cache_dir=tmp_path).score(photographs, CAPTIONS)

@@ -195,7 +195,7 @@ def test_bad_rows_are_an_error_or_skipped_in_place(encoder, fitted, tmp_path):
     assert (two_passes.n, two_passes.n_skipped) == (8, 4)
     assert on_disk.written(tmp_path / "batch")["skipped"] == columns["skipped"]
     good = [row for i, row in enumerate(rows) if i not in reasons]
-    with pytest.warns(UserWarning, match="statistics come from"):
+    with pytest.warns(UserWarning, match="statistics were computed from only"):
         assert_means(two_passes, on_disk.single(encoder, good))
 
 

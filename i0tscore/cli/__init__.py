@@ -1,1 +1,1 @@
-"""The command line: one module a verb, options and console shared, no arithmetic."""
+"""The command line: one module per verb, shared options and console, no arithmetic."""

@@ -69,10 +69,12 @@ class CompareOptions:
 
 @verb("Compare captioning systems on the same images.")
 def compare(options: CompareOptions, intervals: IntervalOptions, output: OutputOptions, model: ModelOptions) -> None:
-    """Compare the captions of two or more systems, one FILE for each, named by the file's stem.
+    """Test which of two or more captioning systems scores higher on the same images (paired bootstrap).
 
-    Each FILE holds captions as for score, all with the same ids; they are scored together. Each FILE may
-    also be a result that score wrote as JSON or JSON lines.
+    Give one FILE per system. Its name without the suffix names the system.
+
+    The files hold captions as for score, all with the same ids, and are scored together. A FILE may also
+    be a result that score wrote as JSON or JSON lines.
     """
     from i0tscore.metrics.metric import parse_metrics
     from i0tscore.metrics.sample_sets import score_and_compare
@@ -85,7 +87,7 @@ def compare(options: CompareOptions, intervals: IntervalOptions, output: OutputO
     if len(results) == len(options.systems):
         for name in ("images", "references", "annotations"):
             if getattr(options, name) is not None:
-                raise UsageError(f"--{name} has no effect on results, which are scored already. Leave it out.")
+                raise UsageError(f"--{name} has no effect on results that are already scored. Remove it.")
         metrics = [str(metric) for metric in parse_metrics(options.metric)]
         comparison = compare_results(options.systems, baseline, metrics=metrics, resampling=intervals.resampling)
     elif results:

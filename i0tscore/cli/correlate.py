@@ -55,7 +55,7 @@ class CorrelateOptions:
     scores: Path | None = option(
         "Table with the columns image, caption and scores, of which --score selects some.", path="FILE"
     )
-    group: str | None = option("Image of each row.", default_text="image", metavar="COLUMN")
+    group: str | None = option("Cluster of each row for the bootstrap.", default_text="image", metavar="COLUMN")
     no_cluster: bool = option("Resample rows instead of images. Valid only if no rows share an image.", False)
     rater: str | None = option("Rater of each row. Adds the agreement of the raters themselves.", metavar="COLUMN")
     item_key: tuple[str, ...] = option(
@@ -65,10 +65,10 @@ class CorrelateOptions:
         multiple=True,
         metavar="COLUMN",
     )
-    category: str | None = option("Also report each value of this column.", metavar="COLUMN")
-    system: str | None = option("Also report each value of this column.", metavar="COLUMN")
+    category: str | None = option("Also report results for each category in this column.", metavar="COLUMN")
+    system: str | None = option("Also report results for each captioning system in this column.", metavar="COLUMN")
     average_raters: bool = option("Average the ratings of each item, which raises every correlation.", False)
-    allow_duplicates: bool = option("Accept equal rows, as ratings of several raters.", False)
+    allow_duplicates: bool = option("Accept identical rows and treat them as ratings by different raters.", False)
     statistics: str = statistics_option()
     metric: tuple[str, ...] = metric_option()
     correlation: Any = option(
@@ -86,7 +86,7 @@ class CorrelateOptions:
         if (self.score or self.scores) and (self.metric or self.images):
             raise UsageError("--score and --scores replace computed scores. Leave out --metric and the images.")
         if (self.score or self.scores) and self.on_error == "skip":
-            raise UsageError("--on-error skip has no effect on given scores, which must all be valid. Leave it out.")
+            raise UsageError("--on-error skip has no effect on given scores, which must all be valid. Remove it.")
         if self.score and self.scores is None and self.input_format != "table":
             raise UsageError(f"{self.input_format} holds no scores. Give --scores FILE as well.")
         if not self.in_table:
@@ -103,7 +103,7 @@ class CorrelateOptions:
     def _require_unset(self, reason: str, *names: str) -> None:
         for name in names:
             if getattr(self, name):
-                raise UsageError(f"--{name.replace('_', '-')} {reason}. Leave it out.")
+                raise UsageError(f"--{name.replace('_', '-')} {reason}. Remove it.")
 
 
 @verb("Measure how well scores agree with human ratings.")

@@ -53,9 +53,9 @@ class DoctorOptions:
 
 @verb("Check the installation and show how to fix what is missing.")
 def doctor(options: DoctorOptions) -> None:
-    """Show versions, extras, devices, models, the embedding cache and the environment, without any network.
+    """Show versions, extras, devices, models, the embedding cache, and the environment, without using the network.
 
-    For what is missing, show how to install it.
+    Show how to install what is missing.
     """
     if options.models is not None:
         import open_clip

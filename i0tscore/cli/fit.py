@@ -69,9 +69,11 @@ class AsyncOptions:
     )
 
 
-@verb("Fit reference statistics to a corpus.")
+@verb("Compute reference statistics from matched pairs.")
 def fit(inputs: InputOptions, options: FitOptions, training: AsyncOptions, model: ModelOptions) -> None:
-    """Fit reference statistics to images and matched captions, for --statistics FILE of other verbs.
+    """Compute reference statistics, the mean embedding of each modality, from matched pairs.
+
+    Other commands read the file with --statistics.
 
     CAPTIONS and IMAGES are the same as for score. Use at least 500 pairs that resemble the data to be
     scored but do not include them. --method async needs several thousand pairs.

@@ -131,7 +131,7 @@ def format_option(*formats: str) -> Any:
 # Options of several verbs.
 on_error_option = functools.partial(
     option,
-    "On samples that cannot be used: stop and list them, or skip them and report which.",
+    "How to handle samples that cannot be used: stop and list them, or skip and report them.",
     "raise",
     choices=("raise", "skip"),
 )
@@ -147,8 +147,8 @@ input_format_option = functools.partial(
 )
 statistics_option = functools.partial(
     option,
-    "Reference means: shipped with the model (builtin), of this run (batch), or written by fit (FILE). auto: "
-    "builtin if there are any, else batch for 32 samples or more.",
+    "Reference means: shipped with the model (builtin), computed from this run (batch), or written by fit (FILE). "
+    "auto: builtin if available, else batch, which needs at least 32 samples.",
     "auto",
     metavar="auto|builtin|batch|FILE",
 )
@@ -213,7 +213,7 @@ class InputOptions:
             content = "Embedding files" if any(files) else f"{self.captions} holds embeddings, which"
             raise UsageError(
                 f"{content} are read without caption files, images, references, annotations and input format. "
-                "Leave these out."
+                "Remove them."
             )
 
 
@@ -240,7 +240,7 @@ def choose_folder(positional: Path | None, option_value: Path | None) -> Path | 
 class ModelOptions(EncodeOptions):
     """How images and captions are encoded; each field of ``EncodeOptions`` with a help text is an option."""
 
-    preset: str = option("Text put before each caption, and the default metrics.", "paper", choices=PRESETS)
+    preset: str = option("Caption prefix and default metrics.", "paper", choices=PRESETS)
     no_cache: bool = option("Do not use the embedding cache.", False)
     quiet: bool = option("Hide progress and warnings.", False)
 
@@ -330,7 +330,7 @@ def read_inputs(inputs: InputOptions, model: ModelOptions | None = None) -> Inpu
     """
     if inputs.read_embeddings is not None:
         if model is not None and (model.weights or model.precision != "fp32"):
-            raise UsageError("--weights and --precision have no effect on embeddings. Leave them out.")
+            raise UsageError("--weights and --precision have no effect on embeddings. Remove them.")
         pairs = inputs.read_embeddings()
         return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts)
     from i0tscore.samples import read_samples

@@ -45,7 +45,7 @@ class SearchOptions:
     """
 
     task: str = option(
-        "Kind of the queries, and kind of the items searched.",
+        "Modality of the queries, then modality of the items searched.",
         "image-text",
         choices=("image-text", "text-image", "image-image", "text-text"),
     )
@@ -162,7 +162,7 @@ def retrieve(
     output: OutputOptions,
     model: ModelOptions,
 ) -> None:
-    """Search images or texts with images or texts as queries, and measure how well it works.
+    """Measure how well images and texts retrieve each other, or items of their own kind.
 
     CAPTIONS and IMAGES are the same as for score: an image and its captions are relevant to each other.
     CAPTIONS may also be a folder with a subfolder of images for each label, or a table with --label: items
@@ -235,23 +235,23 @@ def _read(
         skipped, notes = [one for part in parts for one in part.skipped], [one for part in parts for one in part.notes]
         collections = [Collection.of_labeled(part.items, searching.template) for part in parts]
     if searching.template != TEMPLATE and not any(collection.prompts for collection in collections):
-        raise UsageError("--template is the text of labels without captions, but there are captions. Leave it out.")
+        raise UsageError("--template is the text of labels without captions, but there are captions. Remove it.")
     return (collections[0], collections[-1]), skipped, notes
 
 
 def _check_unused(inputs: InputOptions, searching: SearchOptions, paths: list[Path], folders: list[bool]) -> None:
     """Check that every option has an effect."""
     if len({path.resolve() for path in paths}) < len(paths):
-        raise UsageError("--gallery is CAPTIONS itself, where each query would find itself. Leave it out.")
+        raise UsageError("--gallery is CAPTIONS itself, where each query would find itself. Remove it.")
     if searching.label is not None and all(folders):
         source = "a folder, whose subfolders are the labels" if folders else "embeddings"
-        raise UsageError(f"--label is a column of a table and has no effect on {source}. Leave it out.")
+        raise UsageError(f"--label is a column of a table and has no effect on {source}. Remove it.")
     given = {"--annotations": inputs.annotations, "--input-format": inputs.input_format}
     if folders and all(folders):
         given |= {"--images": inputs.images}
     unused = [name for name, value in given.items() if value is not None]
     if unused and (searching.label is not None or any(folders)):
-        raise UsageError(f"{', '.join(unused)}: No effect on items with labels. Leave it out.")
+        raise UsageError(f"{', '.join(unused)}: No effect on items with labels. Remove it.")
     if searching.gallery is not None and (inputs.captions is None or (searching.label is None and not all(folders))):
         raise UsageError(
             "--gallery requires labels, which say what is relevant. Give two folders with a subfolder for each "

@@ -64,8 +64,8 @@ class ScoreOptions:
     format: str = format_option(*RENDERERS, "json", "jsonl", "csv")
     output: Path | None = option("Write to FILE instead of stdout.", path="FILE")
     per_sample: bool | None = option(
-        "Show each sample.",
-        default_text=f"up to {MAX_SHOWN} samples; in json always",
+        "Show every sample.",
+        default_text=f"up to {MAX_SHOWN} samples; always for json",
         names="--per-sample/--no-per-sample",
     )
     save_per_instance: Path | None = option("", type=PATH, hidden=True, names="--save_per_instance")
@@ -87,7 +87,7 @@ def score(
     """Score the captions in the file CAPTIONS against the images in the folder IMAGES.
 
     CAPTIONS is CLIPScore's JSON, a JSON list, JSON lines, CSV, TSV, COCO results, a Hugging Face dataset
-    or a clip-retrieval folder of embeddings. Without IMAGES, the images are searched next to it.
+    or a clip-retrieval folder of embeddings. Without IMAGES, images are looked up next to CAPTIONS.
     """
     if options.engine == "ray":
         failures = _score_shards(inputs, options, intervals.resampling, model)

@@ -1,7 +1,7 @@
 """Encoders map images and captions to unit vectors in one space.
 
 ``base`` defines the interface, ``open_clip_models`` loads open_clip models and ``lite`` the embedded model, ``encode``
-and ``loop`` encode whole data sets, and ``cache`` stores embeddings.
+and ``loop`` encode whole datasets, and ``cache`` stores embeddings.
 """
 
 from __future__ import annotations

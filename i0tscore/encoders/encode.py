@@ -311,7 +311,7 @@ def as_embeddings(items: Any) -> Vectors | None:
     vectors: Vectors = normalize(np.asarray(items, dtype=np.float32))
     if np.isnan(vectors).any():
         row = int(np.flatnonzero(np.isnan(vectors).any(axis=1))[0])
-        raise InputError(f"Embedding {row} is zero and has no direction.")
+        raise InputError(f"Embedding {row} is all zeros, so it has no direction and cannot be scored.")
     return vectors
 
 

@@ -169,7 +169,7 @@ def embed_captions(
 def _group_inputs(images: Sequence[ImageInput]) -> list[list[int]]:
     """Return the positions of each distinct path or object, which is read once; contents are compared later.
 
-    A lazy sequence (a column of a data set) returns new objects each time, so its positions stay separate.
+    A lazy sequence (a column of a dataset) returns new objects each time, so its positions stay separate.
     """
     if not isinstance(images, list | tuple):
         return [[position] for position in range(len(images))]

@@ -92,9 +92,9 @@ def load_open_clip(
         other = _other_activation(resolved.architecture)
         if other in open_clip.list_models():
             warnings.warn(
-                f"{file} does not say which activation its weights were trained with. {resolved.architecture} is "
-                f"assumed; if they are for {other}, the scores are wrong. Name a tag to be sure: "
-                f"--model {resolved.architecture}/TAG",
+                f"{file} does not say which activation its weights were trained with. Assuming "
+                f"{resolved.architecture}. If they were trained with {other}, the scores are wrong. To be sure, add a "
+                f"tag: --model {resolved.architecture}/TAG",
                 UserWarning,
                 stacklevel=3,
             )
@@ -106,7 +106,7 @@ def load_open_clip(
 def resolve_model_name(model: str, weights: Path | None = None) -> ResolvedModel:
     """Resolve the name of a model, with the activation that its weights were trained with.
 
-    open_clip builds ``ViT-B-32`` with GELU, whatever the weights, which is wrong for OpenAI's. Here
+    open_clip builds ``ViT-B-32`` with GELU regardless of the weights, which is wrong for OpenAI's. Here
     ``ViT-B-32/openai`` becomes ``ViT-B-32-quickgelu/openai``, and an architecture that contradicts its tag is an error.
 
     Args:
@@ -244,7 +244,7 @@ def _find_weights(model: ResolvedModel, *, offline: bool) -> Path:
     if not model.pretrained.get("hf_hub"):
         # Weights at a plain URL have no cache that could be checked first.
         raise WeightsUnavailableError(
-            f"The weights of {model.name} are not on the hub but at {model.pretrained.get('url')}. Download them and "
+            f"The weights of {model.name} are not on the hub. Download them from {model.pretrained.get('url')} and "
             "pass the file with --weights."
         )
     return Path(from_hub(lambda: download_pretrained(model.pretrained), model.name, offline=offline))

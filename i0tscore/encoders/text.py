@@ -216,8 +216,8 @@ def tokenize_captions(
     elif too_long:
         warnings.warn(
             f"{int(np.isin(index, too_long).sum())} of {len(index)} captions have more than {encoder.context_length} "
-            "tokens and were truncated. The rest does not count in their scores; long_captions='split' scores all of "
-            "it.",
+            "tokens and were truncated. The truncated text is not scored. To score full captions, use "
+            "long_captions='split'.",
             UserWarning,
             stacklevel=3,
         )

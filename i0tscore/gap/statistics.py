@@ -111,8 +111,8 @@ class ReferenceDistribution:
         mismatched = mismatched[~np.isnan(mismatched)].astype(np.float64)
         if not len(matched) or not len(mismatched):
             raise StatisticsError(
-                "All images or all captions are alike, so nothing is left once their mean is subtracted. "
-                "Fit on different images with their own captions."
+                "All images or all captions are identical, so subtracting their mean leaves zero vectors. "
+                "Fit on distinct images with their own captions."
             )
         scores = np.concatenate([matched, mismatched])
         center, scale = float(scores.mean()), float(scores.std()) or 1.0

@@ -1,4 +1,4 @@
-"""Scores as new columns of a Hugging Face data set, on disk or streamed.
+"""Scores as new columns of a Hugging Face dataset, on disk or streamed.
 
 from i0tscore.integrations.datasets import score_batch
 dataset.map(score_batch, batched=True, batch_size=64, fn_kwargs={"model": "lite"})

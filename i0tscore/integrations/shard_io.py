@@ -54,7 +54,7 @@ def find_shards(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """
     if not isinstance(paths, str | Path | Iterable):
         raise UsageError(
-            f"Expected shards as paths, got {type(paths).__name__}. Write the data set to a folder of Parquet files."
+            f"Expected shards as paths, got {type(paths).__name__}. Write the dataset to a folder of Parquet files."
         )
     shards: list[Path] = []
     for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):

@@ -136,7 +136,7 @@ class Job:
         return any(metric.needs_references for metric in self.metrics)
 
     def signature(self, metric: Metric, n: int = 0, skipped: int = 0) -> Signature:
-        """Return a metric's signature, whose field ``bs`` tells the Poisson bootstrap."""
+        """Return a metric's signature, whose field ``bs`` identifies the Poisson bootstrap."""
         signature = metric_signature(_NO_RUN, metric, self.statistics, self.fields)
         signature = signature.with_field("n", str(n)).with_field("skipped", str(skipped))
         return signature.with_field("bs", f"poisson-{self.settings.resamples}")
@@ -378,7 +378,7 @@ class ShardWorker:
             empty = False
             yield encode_part(self._encoder, shard, entries, references=job.references)
         if empty:
-            raise InputError(f"{shard}: Expected at least one row, got none. Leave this shard out.")
+            raise InputError(f"{shard}: Expected at least one row, got none. Remove this shard.")
 
 
 def score_part(job: Job, part: Part, seen: tuple[set[str], set[str]]) -> tuple[dict[str, Any], ShardSummary]:

@@ -119,8 +119,8 @@ class CaptionScores(Metric):  # type: ignore[misc]
         needing = [str(formula) for formula in self._formulas if formula.needs_statistics]
         if needing and statistics == "auto":
             raise UsageError(
-                f'Under statistics="auto", each batch may have its own, and {needing[0]} of two batches could not be '
-                'compared. Choose "builtin", a file, or "batch" for those of all samples since reset().'
+                f'With statistics="auto", each batch may use different statistics, so {needing[0]} is not comparable '
+                'across batches. Use "builtin", a file, or "batch" (all samples since reset()).'
             )
         self._from_batch = bool(needing) and statistics == "batch"
         self._per_sample = per_sample

@@ -74,7 +74,7 @@ class Validation:
         self._metrics = parse_metrics(metrics)
         if statistics == "auto" and any(metric.needs_statistics for metric in self._metrics):
             raise UsageError(
-                'Under statistics="auto", each epoch may have its own, and epochs could not be compared. Choose '
+                'With statistics="auto", each epoch may use different statistics, so epochs are not comparable. Use '
                 '"builtin", a file from `i0tscore fit`, or "batch".'
             )
         self._encoding = {**encoding, "on_error": "skip"}

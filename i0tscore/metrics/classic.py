@@ -45,7 +45,7 @@ _JAVA_FAILURES: dict[str, tuple[type[Exception], ...]] = {
 """Exceptions that a Java program's failure causes."""
 
 _NO_JAVA = (
-    "needs Java for the PTB tokenizer, but there is no program `java`. Install one, for example with "
+    "requires Java for the PTB tokenizer, but `java` was not found. Install it, for example with "
     "`apt-get install default-jre-headless`."
 )
 _NO_MODELS = (

@@ -173,7 +173,7 @@ def _notes(metrics: Sequence[Metric], statistics: Statistics | None, ranked: boo
     if statistics is None:
         notes.append("The breakdown and the percentiles are null: no reference statistics were used.")
     elif statistics.per_run:
-        notes.append(missing.format("statistics of the scored samples themselves would make them circular"))
+        notes.append(missing.format("statistics computed from the scored samples would make them circular"))
     elif not statistics.reference:
         notes.append(missing.format(f"statistics {statistics.name!r} have no reference distribution"))
     else:

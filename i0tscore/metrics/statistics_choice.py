@@ -85,7 +85,9 @@ def checked_statistics(
     if bool(fixed.space) == (fingerprint is not None):
         return fixed, []
     used_for = fingerprint.name if fingerprint else _UNKNOWN
-    note = f"Statistics {fixed.name!r} of {fixed.encoder} are used for {used_for}. This cannot be checked."
+    note = (
+        f"Statistics {fixed.name!r} of {fixed.encoder} are used for {used_for}. Whether they match cannot be checked."
+    )
     warnings.warn(note, UserWarning, stacklevel=2)
     return fixed, [note]
 

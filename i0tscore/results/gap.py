@@ -292,8 +292,8 @@ def warn_few_images(run: EncodedRun, statistics: Statistics, images: NDArray[Any
     defined = scores[~np.isnan(scores)]
     gap = expected_residual_gap(float(defined.mean()) if len(defined) else 0.0, len(run.images))
     note = (
-        f"The statistics come from the {len(run.images)} scored images themselves. Means of so few images leave a gap "
-        f"of about {gap:.2f} on new data, and scores depend on the other samples in the run. Prefer fixed statistics "
+        f"The statistics were computed from only {len(run.images)} scored images. Expect a remaining gap of about "
+        f"{gap:.2f} on new data. Scores also depend on the other samples in the run. Prefer fixed statistics "
         "(`i0tscore fit`)."
     )
     warnings.warn(note, UserWarning, stacklevel=2)
@@ -327,7 +327,7 @@ def _standardized(
     if standardizer.spec.cross_modal_only:
         raise InputError(
             f"Expected a standardizer of embeddings, got {standardizer}, which changes similarities and has no gap. "
-            "Leave it out."
+            "Remove it."
         )
     known = GapStatistics() if statistics is None else statistics.gap_statistics
     x = standardizer.apply(run.images, known, "image")

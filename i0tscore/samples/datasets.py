@@ -1,4 +1,4 @@
-"""Hugging Face data sets, parquet files and WebDataset archives, with the images inside them."""
+"""Hugging Face datasets, parquet files and WebDataset archives, with the images inside them."""
 
 from __future__ import annotations
 

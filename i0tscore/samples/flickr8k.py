@@ -168,7 +168,7 @@ def clipscore_records(file: Path, diagnostics: Diagnostics) -> Iterator[Record]:
             continue
         references = [_single_spaced(text) for text in entry.get("ground_truth", [])]
         for number, judged in enumerate(judgements, start=1):
-            location = Location(position, f"id {quote(identifier)}, judgement {number}")
+            location = Location(position, f"id {quote(identifier)}, judgment {number}")
             if not isinstance(judged, dict):
                 diagnostics.row_error(location, f"Expected an object, got {describe(judged)}.")
             elif isinstance(rating := judged.get("rating"), float) and math.isnan(rating):
@@ -185,7 +185,7 @@ def clipscore_records(file: Path, diagnostics: Diagnostics) -> Iterator[Record]:
                     },
                 )
     if unrated:
-        diagnostics.notes.append(f"judgements without a rating (NaN), dropped: {unrated}")
+        diagnostics.notes.append(f"judgments without a rating (NaN), dropped: {unrated}")
 
 
 def _single_spaced(text: object) -> object:

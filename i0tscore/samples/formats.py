@@ -379,7 +379,7 @@ def read_samples(
     The input formats are described in ``docs/caption-files.md``. Images are neither opened nor decoded.
 
     Args:
-        path: The caption file, or the folder of a Hugging Face data set.
+        path: The caption file, or the folder of a Hugging Face dataset.
         images: The folder that contains all images; by default that of the caption file. No path in the
             caption file leads out of it.
         references: A JSON file ``{"id": ["reference", …]}``; it takes precedence over references in the
@@ -564,7 +564,7 @@ class SampleBuilder:
         if records and self._references and not self._used:
             ids = preview(str(first_filled(record, ID_FIELDS)) for _, record in records)
             self.diagnostics.file_error(
-                f"Expected {file} to have the ids of the captions ({ids}), found {preview(unused)}. Make the ids equal."
+                f"Expected {file} to have the ids of the captions ({ids}), found {preview(unused)}. Use the same ids."
             )
         elif unused:
             notes.append(f"ids of {file} without a caption: {len(unused)} ({preview(unused)})")

@@ -114,7 +114,7 @@ class ImageFolder:
                 found = [last]
         if len(found) > 1:
             files = " and ".join(quote(file) for file in found)
-            raise UnusableError(f"{quote(name)} matches {files} in {self.root / parent}. Write the suffix, too.")
+            raise UnusableError(f"{quote(name)} matches {files} in {self.root / parent}. Include the suffix.")
         if not found:
             expected = quote(name) if stem != last else f"{quote(name)} (.jpg, .png, …)"
             folded = nfc(stem).casefold()

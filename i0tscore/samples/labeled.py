@@ -49,21 +49,21 @@ class LabeledSet:
 
 
 def is_label_folder(path: Path) -> bool:
-    """Return whether a path is a folder of no input format, so that only its sub-folders can be labels."""
+    """Return whether a path is a folder of no input format, so that only its subfolders can be labels."""
     if not path.is_dir() or any((path / name).exists() for name in METADATA):
         return False
     return not any(form.folder(path) for form in FORMATS.values())
 
 
 def read_label_folder(folder: Path) -> LabeledSet:
-    """Read a folder that has a sub-folder of images for each label, named after it.
+    """Read a folder that has a subfolder of images for each label, named after it.
 
     Args:
-        folder: The folder. Images directly in it and folders inside its sub-folders are ignored, with a note.
+        folder: The folder. Images directly in it and folders inside its subfolders are ignored, with a note.
             Hidden folders are ignored.
 
     Raises:
-        InputError: The folder has no such sub-folders.
+        InputError: The folder has no such subfolders.
 
     Example:
         >>> import tempfile
@@ -79,13 +79,13 @@ def read_label_folder(folder: Path) -> LabeledSet:
     ]
     if not items:
         raise InputError(
-            f"{folder}: Expected captions, or sub-folders of images named after their labels, found neither. Give a "
+            f"{folder}: Expected captions, or subfolders of images named after their labels, found neither. Give a "
             "caption file, or the folder directly above those of the labels."
         )
     loose = [file.name for file in _images(folder)]
     deeper = [f"{label.name}/{inner.name}" for label in labels for inner in _folders(label)]
-    notes = [f"images in no sub-folder, ignored: {len(loose)} ({preview(loose)})"] if loose else []
-    notes += [f"folders in sub-folders, ignored: {len(deeper)} ({preview(deeper)})"] if deeper else []
+    notes = [f"images outside subfolders, ignored: {len(loose)} ({preview(loose)})"] if loose else []
+    notes += [f"folders in subfolders, ignored: {len(deeper)} ({preview(deeper)})"] if deeper else []
     return LabeledSet(items, [], notes)
 
 
@@ -129,7 +129,7 @@ def read_labeled_table(
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Return the sub-folders of a folder, sorted, without hidden ones such as ``.ipynb_checkpoints``."""
+    """Return the subfolders of a folder, sorted, without hidden ones such as ``.ipynb_checkpoints``."""
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 

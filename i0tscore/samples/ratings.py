@@ -349,7 +349,7 @@ def _report_copies(records: Iterable[Record], diagnostics: Diagnostics, advice: 
     for location, record in records:
         label = first.setdefault(repr(sorted(record.items())), location.label)
         if label != location.label:
-            diagnostics.row_error(location, f"Every column equals that of {label}. Remove the row, or {advice}.")
+            diagnostics.row_error(location, f"This row is identical to {label}. Remove it, or {advice}.")
 
 
 def _parse_list(cell: object) -> object:

@@ -21,7 +21,7 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An encoded image inside a data set or an archive.
+    """An encoded image inside a dataset or an archive.
 
     Attributes:
         name: The file name it was stored with, or its row if it has none.
