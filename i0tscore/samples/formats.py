@@ -5,6 +5,8 @@ To add a format, write a reader and add a row to ``FORMATS``.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -256,11 +258,17 @@ def _read_coco(source: Source) -> Iterator[Record]:
     content = _read_annotations(annotations, diagnostics)
     if content is None:
         return
-    images = {str(item["id"]): item for item in content["images"]}
-    references: dict[str, list[Any]] = {}
-    for item in content["annotations"]:
-        if "caption" in item:
-            references.setdefault(str(item["image_id"]), []).append(item["caption"])
+    from pycocotools.coco import COCO
+
+    index = COCO()
+    index.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):  # createIndex prints its progress
+        index.createIndex()
+    images = {str(identifier): image for identifier, image in index.imgs.items()}
+    references = {
+        str(identifier): [item["caption"] for item in items if "caption" in item]
+        for identifier, items in index.imgToAnns.items()
+    }
     for location, record in records:
         identifier = str(first_filled(record, ID_FIELDS))
         if identifier not in images:
