@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from examples_on_disk import ROOT
+
 from i0tscore.cli.main import main
 
 _FENCE = re.compile(
@@ -124,7 +126,7 @@ def _output(command: str) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},  # for `python -m studies.…`
         )
         code, output = done.returncode, done.stdout
     assert code == 0 or "exit" in command, f"{command}: exit code {code}\n{output}"
