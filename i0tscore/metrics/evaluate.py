@@ -52,11 +52,14 @@ def evaluate(
     gap: dict[str, float | None] = {str(NONE): centroid_distance(run.images, run.texts), str(POST): None}
     notes = list(notes)
     if statistics is not None:
-        post = views[POST][0] if POST in views else _standardize(run, POST, statistics)[0]
+        if POST in views:
+            images, texts = views[POST][0].images, views[POST][0].texts
+        else:
+            images, texts = statistics.standardize(POST, run.images, run.texts)
         with suppress(ValueError):  # no vector has a direction
-            gap[str(POST)] = centroid_distance(post.images, post.texts)
+            gap[str(POST)] = centroid_distance(images, texts)
         if any(metric.needs_statistics for metric in metrics):
-            notes += warn_few_images(run, statistics, post.images, post.texts)
+            notes += warn_few_images(run, statistics)
     ranked = len(run.images) * len(run.texts) <= RANKED_PAIRS
     results = {
         str(m): _metric_result(run, m, *views[m.standardizer], statistics, settings, ranked and settings.ranks)

@@ -251,11 +251,19 @@ def i0t_score(
     return scorer.score(images, captions, references, ids)
 
 
-def clip_score(images: Items, captions: Items, references: References = None, **options: Any) -> Result:
+def clip_score(
+    images: Items,
+    captions: Items,
+    references: References = None,
+    *,
+    model: str | Encoder = DEFAULT_MODEL,
+    statistics: str | Path | Statistics = "auto",
+    ids: Ids = None,
+    **options: Any,
+) -> Result:
     """Compute CLIPScore (Hessel et al. 2021) and, if references are given, RefCLIPScore.
 
-    The arguments, such as ``model`` and ``ids``, are those of ``i0t_score``. The statistics are only used for the
-    breakdown and the percentiles.
+    The arguments are those of ``i0t_score``. The statistics are only used for the breakdown and the percentiles.
 
     Example:
         >>> import numpy as np
@@ -264,7 +272,8 @@ def clip_score(images: Items, captions: Items, references: References = None, **
         1.5
     """
     metrics = ["CLIPScore"] if references is None else ["CLIPScore", "RefCLIPScore"]
-    return i0t_score(images, captions, references, **{"metrics": metrics, **options})
+    scorer = I0TScorer(model, statistics=statistics, **{"metrics": metrics, **options})
+    return scorer.score(images, captions, references, ids)
 
 
 def fit(

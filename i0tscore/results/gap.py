@@ -255,7 +255,7 @@ def report_gap(
     settings = settings or SignatureFields((), (), Resampling())
     notes = [*notes]
     if statistics is not None and statistics.per_run and any(s != NONE for s in standardizers or [POST]):
-        notes += warn_few_images(run, statistics, *statistics.standardize(POST, run.images, run.texts))
+        notes += warn_few_images(run, statistics)
     standardizers = list(standardizers) or _usable(statistics, notes)
     measures, signatures = {}, {}
     for standardizer in dict.fromkeys([NONE, *standardizers]):
@@ -281,13 +281,11 @@ def report_gap(
     return GapReport(measures, statistics, in_sample, signatures, settings.resampling, skipped, tuple(notes))
 
 
-def warn_few_images(run: EncodedRun, statistics: Statistics, images: NDArray[Any], captions: NDArray[Any]) -> list[str]:
-    """Warn if per-run statistics come from few images, and return the warning as a note.
-
-    ``images`` and ``captions`` are the distinct ones of the run after ``post``.
-    """
+def warn_few_images(run: EncodedRun, statistics: Statistics) -> list[str]:
+    """Warn if per-run statistics come from few images, and return the warning as a note."""
     if not statistics.per_run or len(run.images) >= ADVISED_MINIMUM:
         return []
+    images, captions = statistics.standardize(POST, run.images, run.texts)
     scores = dot(images[run.image_index], captions[run.text_index])
     defined = scores[~np.isnan(scores)]
     gap = expected_residual_gap(float(defined.mean()) if len(defined) else 0.0, len(run.images))
