@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import open_clip
@@ -49,18 +50,39 @@ def test_preprocessing_comes_from_the_tag() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("ViT-B32/openai", "Unknown model 'ViT-B32'. Did you mean ViT-B-32"),
+        ("ViT-B32/openai", "Unknown model 'ViT-B32/openai'. Did you mean ViT-B-32"),
         ("lit", "Did you mean lite"),
         ("zzzzzzzzz/x", "doctor --models"),
         ("ViT-B-32/openia", "no tag 'openia'. Did you mean openai"),
         ("ViT-B-32/zzzz", "Tags: openai, laion400m_e31"),
         ("ViT-B-32", "does not say which weights to load. Name a tag, as in ViT-B-32/openai.*laion2b_s34b_b79k"),
         ("", "Unknown model ''"),
+        ("ViT-B/32", "OpenAI's ViT-B/32 is ViT-B-32-quickgelu/openai here"),
+        ("ViT-L/14@336px", "OpenAI's ViT-L/14@336px is ViT-L-14-336-quickgelu/openai here"),
+        ("RN50", "as in RN50/openai"),
+        ("openai/clip-vit-base-patch16", "OpenAI's ViT-B/16 is ViT-B-16-quickgelu/openai here"),
+        ("hf-hub:openai/clip-vit-large-patch14-336", "is ViT-L-14-336-quickgelu/openai here"),
+        ("sentence-transformers/clip-ViT-L-14", "is ViT-L-14-quickgelu/openai here"),
+        ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "use hf-hub:laion/CLIP-ViT-H-14-laion2B-s32B-b79K"),
+        ("ViT-B/33", "Did you mean ViT-B-32"),
     ],
 )
 def test_errors_for_wrong_names(given: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resolve_model_name(given)
+
+
+def test_a_folder_or_a_file_as_the_name(tmp_path: Path) -> None:
+    (tmp_path / "w.pt").touch()
+    with pytest.raises(UsageError, match=f"use local-dir:{re.escape(str(tmp_path))}"):
+        resolve_model_name(str(tmp_path))
+    with pytest.raises(UsageError, match="--model ARCHITECTURE --weights FILE"):
+        resolve_model_name(str(tmp_path / "w.pt"))
+
+
+@pytest.mark.parametrize("name", ["RN50", "RN101", "RN50x4", "ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336"])
+def test_what_is_suggested_for_openai_models_exists(name: str) -> None:
+    assert resolve_model_name(f"{name}-quickgelu/openai").pretrained["hf_hub"]
 
 
 def test_weights_file_replaces_the_tag() -> None:

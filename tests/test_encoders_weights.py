@@ -49,11 +49,42 @@ def test_weights_from_a_file(tmp_path: Path, name: str, caplog: pytest.LogCaptur
     torch.testing.assert_close(encoder.encode_pixels(pixels), theirs, atol=1e-5, rtol=0)
 
 
+class _Lightning(torch.nn.Module):
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+
+def _compiled_tower(model: Any) -> Any:
+    model.visual = torch.compile(model.visual)
+    return model
+
+
 @pytest.mark.filterwarnings("ignore:.*does not say which activation")
-def test_wrapped_state_dicts(tmp_path: Path) -> None:
-    wrapped = {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in _state().items()}}
-    encoder = load_encoder("tiny", weights=_save(wrapped, tmp_path / "checkpoint.pt"))
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: torch.compile(model).state_dict(),
+        lambda model: torch.nn.DataParallel(model).state_dict(),
+        lambda model: torch.compile(torch.nn.DataParallel(model)).state_dict(),
+        lambda model: torch.nn.DataParallel(torch.compile(model)).state_dict(),
+        lambda model: _compiled_tower(model).state_dict(),
+        lambda model: {"epoch": 3, "state_dict": _Lightning(torch.compile(model)).state_dict()},
+        lambda model: {"epoch": 3, "state_dict": torch.nn.DataParallel(model).state_dict()},
+        lambda model: {"step": 1, "model": torch.nn.DataParallel(model).state_dict()},
+        lambda model: {"step": 1, "model_state_dict": model.state_dict()},
+    ],
+)
+def test_wrapped_state_dicts(wrap: Any, tmp_path: Path) -> None:
+    path = _save(wrap(tiny_models.stock("tiny", 3)), tmp_path / "checkpoint.pt")
+    encoder = load_encoder("tiny", weights=path)
     assert encoder.fingerprint.weights == weights_hash(tiny_models.stock("tiny", 3))
+
+
+def test_a_checkpoint_of_two_models_is_not_mixed(tmp_path: Path) -> None:
+    both = {f"{name}.{key}": value for name in ("model", "module") for key, value in _state().items()}
+    with pytest.raises(WeightsRefusedError, match=r"several models \(model\.\S+, module\.\S+\)"):
+        load_encoder("tiny", weights=_save(both, tmp_path / "checkpoint.pt"))
 
 
 def test_weights_file_without_activation_warns(tmp_path: Path) -> None:

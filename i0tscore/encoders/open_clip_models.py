@@ -7,6 +7,7 @@ import logging
 import pickle
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,14 @@ _UNREADABLE = (
 )
 _LISTED = 3  # parameters that an error message lists
 _OPENAI_KEYS = {"input_resolution", "context_length", "vocab_size"}  # in OpenAI's checkpoints, not parameters
+_OPENAI_NAME = re.compile(
+    r"(?:hf-hub:)?(?:(?:openai|sentence-transformers)/)?(?:clip-)?"
+    r"vit-(b|l)(?:ase|arge)?[-/](?:patch)?(\d+)(?:[-@](336)(?:px)?)?",
+    re.IGNORECASE,
+)
+"""Names of OpenAI's models in their own package, in transformers, and in sentence-transformers."""
+_WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of training checkpoints that hold the state dict
+_WRAPPERS = re.compile(r"^(?:(?:module|model)\.)+")  # added to names by DistributedDataParallel and Lightning
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +133,18 @@ def resolve_model_name(model: str, weights: Path | None = None) -> ResolvedModel
 
     # Signatures allow only these characters.
     suffix = "" if weights is None else "/" + re.sub(r"[^\w.+-]", "_", weights.name)
+    known = open_clip.list_models()
+    if openai := _OPENAI_NAME.fullmatch(model) if model not in known else None:
+        size, patch, pixels = openai[1].upper(), openai[2], openai[3]
+        name = f"ViT-{size}-{patch}{f'-{pixels}' if pixels else ''}{_QUICKGELU}"
+        theirs = f"ViT-{size}/{patch}{f'@{pixels}px' if pixels else ''}"
+        if name in known:
+            raise UsageError(f"Unknown model {model!r}. OpenAI's {theirs} is {name}/openai here.")
     if model.startswith(("hf-hub:", "local-dir:")):
         return ResolvedModel(model + suffix, model)
     architecture, _, tag = model.partition("/")
-    known = open_clip.list_models()
     if architecture not in known:
-        raise UsageError(f"Unknown model {architecture!r}. {_suggest(architecture, [*known, 'lite'])}")
+        raise UsageError(f"Unknown model {model!r}. {_suggest_model(model, architecture, known)}")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if not tag and weights is not None:
         return ResolvedModel(architecture + suffix, architecture)
@@ -148,7 +163,7 @@ def resolve_model_name(model: str, weights: Path | None = None) -> ResolvedModel
                 f"QuickGELU. Try {plain}/{tag}."
             )
         listed = f"Tags: {', '.join(tags)}." if tags else "It has none: pass a file with --weights."
-        raise UsageError(f"{architecture} has no tag {tag!r}. {_suggest(tag, tags)} {listed}")
+        raise UsageError(" ".join(filter(None, [f"{architecture} has no tag {tag!r}.", _suggest(tag, tags), listed])))
     pretrained = open_clip.get_pretrained_cfg(architecture, tag)
     built_in = open_clip.get_model_config(architecture).get("quick_gelu")
     needs_quick = bool(pretrained.get("quick_gelu")) and not built_in
@@ -278,13 +293,20 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             f"{path} {reason}, or is damaged. It was not opened, because that could run code. If you trust it, convert "
             "it to safetensors: safetensors.torch.save_file(model.state_dict(), FILE)."
         ) from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if isinstance(content, dict):
+        content = next((content[key] for key in _WRAPPED if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not content:
         raise WeightsRefusedError(f"{path} holds no state dict (names and tensors). Save model.state_dict().")
     for key, value in content.items():
         if not isinstance(value, torch.Tensor | int):
             raise WeightsRefusedError(f"{key!r} in {path} is not a tensor. Save only model.state_dict().")
-    return {str(key).removeprefix("module."): torch.as_tensor(value) for key, value in content.items()}
+    # torch.compile adds its prefix to each module that is compiled.
+    names = {key: _WRAPPERS.sub("", str(key).replace("_orig_mod.", "")) for key in content}
+    if len(set(names.values())) < len(names):
+        twice = next(name for name, count in Counter(names.values()).items() if count > 1)
+        found = ", ".join(str(key) for key, name in names.items() if name == twice)
+        raise WeightsRefusedError(f"{path} holds several models ({found}). Save model.state_dict() of one.")
+    return {names[key]: torch.as_tensor(value) for key, value in content.items()}
 
 
 def _load_weights(model: Any, state: dict[str, torch.Tensor], path: Path, *, resize: bool) -> None:
@@ -347,9 +369,19 @@ def _other_activation(architecture: str) -> str:
     return architecture.removesuffix(_QUICKGELU) if quick else architecture + _QUICKGELU
 
 
+def _suggest_model(model: str, architecture: str, known: list[str]) -> str:
+    """Return what to give instead of an unknown model."""
+    if Path(model).is_dir():
+        return f"For a folder with open_clip_config.json and weights, use local-dir:{model}."
+    if Path(model).is_file():
+        return "For a file of weights, name the architecture: --model ARCHITECTURE --weights FILE."
+    if close := _suggest(architecture, [*known, "lite"]):
+        return close
+    hub = f"For a model on the hub with open_clip_config.json, use hf-hub:{model}. " if "/" in model else ""
+    return f"{hub}Run `i0tscore doctor --models` to list the models."
+
+
 def _suggest(word: str, choices: list[str]) -> str:
     by_lower = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(word.lower(), list(by_lower), n=3, cutoff=0.5)
-    if close:
-        return f"Did you mean {' or '.join(by_lower[name] for name in close)}?"
-    return "Run `i0tscore doctor --models` to list the models."
+    return f"Did you mean {' or '.join(by_lower[name] for name in close)}?" if close else ""
