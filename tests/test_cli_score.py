@@ -8,6 +8,9 @@ import functools
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -325,3 +328,39 @@ def test_the_default_model_names_three_ways_out(examples):
         pytest.skip("the default model's weights are cached here")
     assert (run.code, run.out) == (1, "")
     assert all(way in run.err for way in ("--weights", "network", "--model lite"))
+
+
+def test_what_programs_read_is_utf_8_on_any_console(examples, tmp_path):
+    texts = {"chelsea": "A cat 🐈 — “fast”.", "rocket": "一只白狗\nتستريح"}
+    captions, ratings = tmp_path / "猫.json", tmp_path / "ratings.csv"
+    captions.write_text(json.dumps(texts), "utf-8")
+    rows = [f"{image},猫 {row},{row % 3},{row}" for row, image in enumerate("aabbccdd")]
+    ratings.write_text("\n".join(["image,caption,rating,模型", *rows]), "utf-8")
+    encode = [examples / "images", "--model", "lite", "--cache-dir", examples.parent / "cache", "--resamples", "0"]
+    few = [*encode, "--statistics", "builtin"]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(dict.fromkeys(texts, "A dog.")), "utf-8")
+    commands = {
+        ("json", "一只白狗"): ["score", captions, *few, "--format", "json"],
+        ("jsonl", "🐈"): ["score", captions, *few, "--format", "jsonl"],
+        ("csv", "🐈"): ["score", captions, *few, "--format", "csv"],
+        ("md", "🐈"): ["score", captions, *few, "--format", "md"],
+        ("latex", "模型"): ["correlate", ratings, "--score", "模型", "--resamples", "0", "--format", "latex"],
+        ("correlate", "模型"): ["correlate", ratings, "--score", "模型", "--resamples", "0", "--format", "csv"],
+        ("compare", "猫"): ["compare", captions, other, "--images", *few, "--format", "json"],
+        ("cite", "{"): ["--cite"],
+    }
+    code = (
+        "import json, sys; from i0tscore.cli.main import main\n"
+        "for a in json.loads(sys.argv[1]): sys.stdout.reconfigure(encoding='cp1252'); main(a); print('\\0')"
+    )
+    given = json.dumps([list(map(str, arguments)) for arguments in commands.values()])
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", code, given], capture_output=True, env=environment)
+    outputs = done.stdout.decode("utf-8").split("\0\n")
+    assert len(outputs) == len(commands) + 1, done.stderr
+    for (kind, expected), output in zip(commands, outputs, strict=False):
+        assert expected in output, (kind, done.stderr)
+    assert json.loads(outputs[0])["samples"][1]["caption"] == texts["rocket"]
+    assert [json.loads(line)["caption"] for line in outputs[1].splitlines()] == list(texts.values())
+    assert [row["caption"] for row in csv.DictReader(io.StringIO(outputs[2]))] == list(texts.values())

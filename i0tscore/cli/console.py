@@ -46,6 +46,8 @@ def check_output(path: Path | None) -> None:
 def write_output(text: str, path: Path | None = None) -> None:
     """Write text to stdout, or to a file that is replaced as a whole or left unchanged.
 
+    Files and pipes get UTF-8, because programs read them; a terminal gets its own encoding.
+
     Raises:
         I0TScoreError: Writing failed.
     """
@@ -53,7 +55,8 @@ def write_output(text: str, path: Path | None = None) -> None:
         write_file(text.encode("utf-8", "backslashreplace"), path)
         return
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
