@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from human_judgments.crowdflower import CROWD_FILES, read_flickr8k_crowd
-from i0tscore.errors import InputError, SampleFileError
+from i0tscore.errors import InputError, SampleFileError, first_line
 from i0tscore.results.correlation import CorrelationName
-from i0tscore.samples.datasets import first_line, quiet_datasets
+from i0tscore.samples.datasets import quiet_datasets
 from i0tscore.samples.flickr8k import CAPTIONS_FILE, EXPERT_FILES, image_folder, locate, read_flickr8k_expert
 from i0tscore.samples.ratings import ANY_NUMBER, RATING_COLUMNS, RatingScale, RatingSet, read_rating_table
 

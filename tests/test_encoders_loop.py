@@ -17,6 +17,7 @@ from PIL import Image
 
 from i0tscore.encoders.base import Encoder
 from i0tscore.encoders.cache import EmbeddingCache
+from i0tscore.encoders.images import SEVERAL_FRAMES
 from i0tscore.encoders.loop import embed_captions, embed_images
 from i0tscore.encoders.options import EncodeOptions
 from i0tscore.encoders.text import split_text
@@ -190,6 +191,26 @@ def test_second_run_uses_the_cache(encoder: Counting, paths: list[str], tmp_path
         assert not again.text_lengths
         part = embed_images(again, [*reversed(paths), str(tmp_path / "none.jpg")], cache=cache)
     np.testing.assert_array_equal(part.vectors, images.vectors[::-1])
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_notes_count_distinct_images_with_a_cold_and_a_warm_cache(
+    encoder: Counting, arrays: list[np.ndarray], tmp_path: Path, cached: bool
+) -> None:
+    frames = [Image.fromarray(array) for array in arrays]
+    files = [tmp_path / f"{name}.gif" for name in "abcde"]
+    for file, image in zip(files, frames, strict=False):
+        image.save(file, save_all=True, append_images=frames[-2:])
+    (tmp_path / "copy.gif").write_bytes(files[0].read_bytes())
+    frames[0].save(tmp_path / "one.gif")
+    (tmp_path / "cut.gif").write_bytes(files[0].read_bytes()[:300])
+    inputs = [files[0], files[0], tmp_path / "copy.gif", *files[1:4], tmp_path / "one.gif", tmp_path / "cut.gif"]
+    cache = EmbeddingCache(encoder, tmp_path / "cache") if cached else None
+    for _ in range(2):
+        embedded = embed_images(encoder, inputs, cache=cache)
+        assert list(embedded.failures) == [7]
+        assert embedded.notes == (f'{SEVERAL_FRAMES}: 4 ("a.gif", "b.gif", "c.gif", …)',)
+    assert embed_images(encoder, arrays).notes == ()
 
 
 def test_embeddings_are_cached_before_a_crash(encoder: Counting, paths: list[str], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from i0tscore.encoders.base import Encoder
 
 Result = TypeVar("Result")
 
-FORMAT = 1
+FORMAT = 2
 """Version of the entries. Increase it when decoding, preprocessing, or tokenizing changes."""
 
 _ATTEMPTS = 100

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from i0tscore.encoders.images import ImageInput, Loaded, decode_loaded, describe
 from i0tscore.encoders.options import DEFAULT_OPTIONS, EncodeOptions
 from i0tscore.encoders.text import tokenize_captions
 from i0tscore.errors import ImageError, UsageError
+from i0tscore.samples.diagnostics import preview
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
@@ -40,6 +42,7 @@ class Embedded:
         failures: Reason for each input that failed, by position.
         token_counts: Captions only: number of tokens of each row, begin and end tokens included, int64 (m,).
         tokens_cut: Captions only: number of tokens of each row that did not fit, int64 (m,).
+        notes: What a reader should know about the inputs, such as images of which only the first frame is scored.
     """
 
     vectors: NDArray[np.float32]
@@ -47,6 +50,7 @@ class Embedded:
     failures: dict[int, str]
     token_counts: NDArray[np.int64] | None = None
     tokens_cut: NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def embed_images(
@@ -62,14 +66,14 @@ def embed_images(
 
     Args:
         encoder: The encoder.
-        images: Paths, bytes, PIL images, or uint8 arrays or tensors (H, W, 3) or (3, H, W).
+        images: Images of any kind that ``decode`` accepts.
         options: Batch size, number of threads, and progress bar.
         cache: Cache of embeddings; every batch is stored when it is encoded.
 
     Returns:
         The embeddings; images that cannot be decoded are in ``failures``.
     """
-    keys, reasons = [""] * len(images), dict[str, str]()
+    keys, reasons, noted = [""] * len(images), dict[str, str](), dict[str, tuple[str, ...]]()
     positions = _group_inputs(images)
 
     def read(same: list[int]) -> tuple[str, Loaded | None]:
@@ -78,6 +82,7 @@ def embed_images(
         except ImageError as error:
             content, reasons[f"unreadable {same[0]}"] = None, str(error)
         key = content.key if content else f"unreadable {same[0]}"
+        noted[key] = content.notes if content else ()
         for position in same:
             keys[position] = key
         return key, content
@@ -107,7 +112,21 @@ def embed_images(
             cache=cache,
         )
     failures = {i: f"{describe(images[i])}: {reasons[key]}" for i, key in enumerate(keys) if key in reasons}
-    return Embedded(vectors, index, failures)
+    return Embedded(vectors, index, failures, notes=_describe_notes(images, index, [noted[key] for key in keys]))
+
+
+def _describe_notes(
+    images: Sequence[ImageInput], index: NDArray[np.int64], noted: Sequence[tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Return each kind of note once, with the number of distinct images that have it, and the first names."""
+    first: dict[str, dict[int, int]] = {}
+    for position, (row, notes) in enumerate(zip(index.tolist(), noted, strict=True)):
+        for note in notes if row >= 0 else ():
+            first.setdefault(note, {}).setdefault(row, position)
+    return tuple(
+        f"{note}: {len(rows)} ({preview(PurePath(describe(images[i])).name for i in islice(rows.values(), 4))})"
+        for note, rows in sorted(first.items())
+    )
 
 
 def embed_captions(

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from i0tscore.encoders.openclip import OpenClipEncoder, uses_quick_gelu
-from i0tscore.errors import ModelError, UsageError, WeightsRefusedError, WeightsUnavailableError
+from i0tscore.errors import ModelError, UsageError, WeightsRefusedError, WeightsUnavailableError, first_line
 
 Result = TypeVar("Result")
 
@@ -211,7 +211,7 @@ def from_hub(fetch: Callable[[], Result], what: str, *, offline: bool) -> Result
                 with quiet():
                     return fetch()
             except Exception as error:
-                reason, cause = str(error).splitlines()[0] if str(error) else type(error).__name__, error
+                reason, cause = first_line(error), error
     raise WeightsUnavailableError(
         f"Cannot load {what}. {reason} Cache: {constants.HF_HUB_CACHE}.\n"
         "Try one of these:\n"

@@ -14,7 +14,7 @@ from i0tscore.encoders.attention import rewrite_attention
 from i0tscore.encoders.base import Fingerprint, Tokens
 from i0tscore.encoders.pseudo_inputs import PseudoInputs
 from i0tscore.encoders.text import Padding, TextTower, Tokenizer
-from i0tscore.errors import ModelError, UsageError
+from i0tscore.errors import ModelError, UsageError, first_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -157,5 +157,4 @@ def choose_device(device: str) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"Device {device!r} is not available here ({reason}). Try cpu or auto.") from error
+        raise UsageError(f"Device {device!r} is not available here ({first_line(error)}). Try cpu or auto.") from error

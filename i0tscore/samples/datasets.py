@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from i0tscore.errors import SampleFileError
+from i0tscore.errors import SampleFileError, first_line
 from i0tscore.samples.diagnostics import (
     ID_FIELDS,
     Diagnostics,
@@ -111,11 +111,6 @@ def quiet_datasets() -> Iterator[Any]:
         datasets.logging.set_verbosity(verbosity)
         if enabled:
             datasets.enable_progress_bars()
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type if it has none."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def stream_parquet(source: Source) -> Iterator[Record]:

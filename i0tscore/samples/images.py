@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,23 @@ from i0tscore.errors import InputError
 from i0tscore.samples.diagnostics import UnusableError, check_text, quote
 from i0tscore.samples.sample import ImageSource
 
-IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"})
+IMAGE_FORMATS: Mapping[str, tuple[str, ...]] = {
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
+    "MPO": ("mpo",),
+    "PNG": ("png", "apng"),
+    "WEBP": ("webp",),
+    "GIF": ("gif",),
+    "BMP": ("bmp",),
+    "DIB": ("dib",),
+    "TIFF": ("tif", "tiff"),
+    "PPM": ("ppm", "pgm", "pbm", "pnm"),
+    "JPEG2000": ("jp2", "j2k", "j2c", "jpc", "jpf", "jpx"),
+    "AVIF": ("avif", "avifs"),
+    "HEIF": ("heic", "heif", "hif"),
+}
+"""The formats that are decoded, by Pillow's name, with their suffixes. Some of Pillow's others run programs (EPS)."""
+
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
 
 MAX_BYTES = 1_000_000_000
 """Larger image files are refused before they are read."""
