@@ -92,6 +92,40 @@ def test_a_batch_of_arrays_and_bytes(paths, expected):
     assert scores[1] < scores[0]
 
 
+@pytest.mark.parametrize("format_", ["arrow", "pandas", "numpy", "torch"])
+@pytest.mark.parametrize("mode", ["RGB"])
+def test_every_format_of_a_data_set_gives_the_same_scores(paths, format_, mode):
+    modes = ["RGB", "L", "RGBA"] if mode == "mixed" else [mode] * 3
+    images = [Image.open(path).convert("RGB").convert(mode) for path, mode in zip(paths, modes, strict=False)]
+    for image in images:
+        if image.mode == "RGBA":
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+    columns = {
+        "image": images,
+        "caption": CAPTIONS[:3],
+        "references": REFERENCES[:3],
+        "lists": [[c] for c in CAPTIONS[:3]],
+    }
+    rows = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+    expected = i0tscore.i0t_score(images, CAPTIONS[:3], REFERENCES[:3], model="lite")["RefI0TScore"].values
+    options = {"model": "lite", "references": "references", "metrics": "RefI0TScore"}
+    scored = rows.with_format(format_).map(score_batch, batched=True, fn_kwargs=options).with_format(None)
+    assert scored["RefI0TScore"][:] == close(expected)
+    options["caption"] = "lists"
+    scored = rows.with_format(format_).map(score_batch, batched=True, fn_kwargs=options).with_format(None)
+    assert [score for (score,) in scored["RefI0TScore"]] == close(expected)
+
+
+def test_tokens_are_refused_or_skipped(paths):
+    batch = {"image": paths[:2], "caption": [["A", "tabby", "cat", "."], ["A cup.", "Coffee."]]}
+    with pytest.raises(InputError, match="row 0: Expected a caption, got a list of tokens"):
+        score_batch(batch, model="lite")
+    with pytest.warns(UserWarning, match="Skipped 1 of 3 captions of a batch. First: row 0: Expected a caption"):
+        scores = score_batch(batch, model="lite", on_error="skip")["CLIPScore"]
+    assert scores[0] is None
+    assert [type(score) for score in scores[1]] == [float, float]
+
+
 def test_columns_can_be_named(dataset, expected):
     renamed = dataset.rename_columns({"image": "photo", "caption": "text", "references": "truth"})
     options = {

@@ -12,6 +12,7 @@ import datasets
 import documents
 import evaluate
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_models
 from examples_on_disk import write_examples
@@ -174,10 +175,12 @@ def test_invalid_inputs_are_an_error(metric, images):
         ({"predictions": CAPTIONS, "images": images[:2]}, "got 2 images and 3 captions"),
         ({"predictions": CAPTIONS, "images": images, "references": REFERENCES[:1]}, "1 references"),
         ({"predictions": CAPTIONS, "images": None}, "Expected predictions="),
+        ({"predictions": ["A cat.", None, 3], "images": images}, "prediction 2: the caption is int, not a string"),
         (
-            {"predictions": ["A cat.", None, 3], "images": images},
-            "prediction 1 is NoneType\nprediction 2 is int",
+            {"predictions": [["A", "cat", "."]], "images": images[:1]},
+            "prediction 0: Expected a caption, got a list of tok",
         ),
+        ({"predictions": [CAPTIONS[0], None, CAPTIONS[2]], "images": images}, "1: the caption is missing"),
         ({"predictions": "A cat.", "images": images[:1]}, "got one string"),
         ({"predictions": CAPTIONS, "images": images[0]}, "got one string"),
         ({"predictions": CAPTIONS, "images": [*images[:2], "no.png"]}, "2: no.png: there is no such file"),
@@ -195,6 +198,29 @@ def test_invalid_inputs_are_an_error(metric, images):
     # Raised before the default model, which is not available here, is loaded.
     with pytest.raises(TypeError, match="modle"):
         evaluate.load(path(), modle="lite").compute(predictions=CAPTIONS, images=images)
+
+
+def test_missing_captions_and_references_are_skipped_and_columns_are_taken_by_position(metric, images, expected):
+    frame = pd.DataFrame(
+        {
+            "image": [*images, images[0], images[1]],
+            "caption": [*CAPTIONS, None, CAPTIONS[1]],
+            "references": [*REFERENCES, ["A cat."], float("nan")],
+        },
+        index=[4, 3, 2, 1, 0],
+    )
+    scores = metric.compute(
+        predictions=frame.caption, images=frame.image, references=frame.references, on_error="skip", per_sample=True
+    )
+    assert scores["RefI0TScore_values"] == [
+        *(pytest.approx(x, abs=1e-6) for x in expected["RefI0TScore"].values),
+        None,
+        None,
+    ]
+    assert scores["skipped"] == [
+        {"id": "3", "reason": "the caption is missing"},
+        {"id": "4", "reason": "no references; give at least one"},
+    ]
 
 
 def test_skipped_samples_keep_their_positions(metric, images, expected):

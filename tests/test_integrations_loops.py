@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_models
 import torch
@@ -314,7 +315,7 @@ def test_reporters_of_transformers_get_scores_through_log(lite, embeddings, tmp_
 def test_validation_rejects_wrong_captions_images_and_statistics(lite, tiny, embeddings, images):
     with pytest.raises(InputError, match="got 6 for 7 images"):
         Validation(embeddings, schedule(GOOD[:6]), model=lite)(nn.Identity())
-    with pytest.raises(InputError, match="what generate gives to be a list of strings, got one string"):
+    with pytest.raises(InputError, match="Expected a list of captions from generate, got one string"):
         Validation(embeddings, schedule("7 words"), model=lite)(nn.Identity())
     with pytest.raises(InputError, match="Expected generate to return strings, got NoneType"):
         Validation(embeddings, schedule([*GOOD[:6], None]), model=lite)(nn.Identity())
@@ -404,9 +405,17 @@ def test_the_reward_rejects_batch_statistics_and_mismatched_captions(lite, tiny,
         I0TReward(lite, "batch")
     with pytest.raises(StatisticsError, match="belong to lite"):
         I0TReward(tiny, I0TReward(lite).statistics)
-    for captions in (GOOD[:6], [GOOD[:2]] * 6 + [GOOD[:1]], "a dog"):
+    for captions in (GOOD[:6], [GOOD[:2]] * 6 + [GOOD[:1]]):
         with pytest.raises(InputError, match="Expected 7 captions, or 7 lists"):
             I0TReward(lite)(embeddings, captions)
+    with pytest.raises(InputError, match="Expected a list of captions, got one string"):
+        I0TReward(lite)(embeddings, "a dog")
+
+
+def test_the_reward_takes_captions_by_position(lite, embeddings):
+    expected = I0TReward(lite)(embeddings, GOOD)
+    for captions in (pd.Series(GOOD, index=range(7)[::-1]), iter(GOOD), np.array(GOOD)):
+        torch.testing.assert_close(I0TReward(lite)(embeddings, captions), expected)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+import datasets
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import tiny_models
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from i0tscore import I0TScorer
+from i0tscore import I0TScorer, clip_score
 from i0tscore.errors import CaptionTooLongError, InputError, NothingToScoreError, StatisticsError
 from i0tscore.gap import Statistics
 
@@ -202,9 +210,15 @@ def test_memory_does_not_grow_with_the_number_of_rows() -> None:
     [
         (None, "no references; give at least one"),
         ([], "no references; give at least one"),
-        (["one", None], "a reference is NoneType, not a string"),
-        ([3], "a reference is int, not a string"),
-        (["one", " "], "a reference is empty"),
+        (["one", None], "reference 1 is missing"),
+        ([3], "reference 0 is int, not a string"),
+        (["one", " "], "reference 1 is empty"),
+        (float("nan"), "no references; give at least one"),
+        (pd.NA, "no references; give at least one"),
+        (["one", float("nan")], "reference 1 is missing"),
+        (3, "the references are int, not a list of strings"),
+        ({"one"}, "the references are set, not a list of strings"),
+        (["a", "dog", "runs"], "Expected references, got a list of tokens. Join them with spaces."),
     ],
 )
 def test_references_that_are_no_texts_are_named_or_skipped(encoder, photographs, own, reason) -> None:
@@ -214,3 +228,158 @@ def test_references_that_are_no_texts_are_named_or_skipped(encoder, photographs,
     result = _scorer(encoder, metrics="RefCLIPScore", on_error="skip").score(*given)
     assert result.n == 1
     assert tuple(result.skipped) == (("été 1", reason),)
+
+
+CONTAINERS = {
+    "list": list,
+    "tuple": tuple,
+    "array": lambda items: np.array(items, dtype=object),
+    "text array": np.array,
+    "generator": iter,
+    "values": lambda items: dict(enumerate(items)).values(),
+    "series": lambda items: pd.Series(items, index=range(len(items))[::-1]),
+    "labeled series": lambda items: pd.Series(items, index=[f"row {i % 2}" for i in range(len(items))]),
+    "arrow-backed series": lambda items: pd.Series(items, index=range(5, 5 + len(items)), dtype="string[pyarrow]"),
+    "index": pd.Index,
+    "arrow": pa.array,
+    "chunked arrow": lambda items: pa.chunked_array([items[:1], items[1:]]),
+    "column": lambda items: datasets.Dataset.from_dict({"x": items})["x"],
+}
+KINDS = st.sampled_from(sorted(CONTAINERS))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.permutations(range(5)), KINDS, KINDS, KINDS, KINDS)
+def test_every_ordered_container_is_taken_by_position(
+    encoder, photographs, order, image_kind, caption_kind, reference_kind, id_kind
+) -> None:
+    images, captions = [str(photographs[i]) for i in order], [CAPTIONS[i] for i in order]
+    expected = clip_score(images, captions, captions, model=encoder, ids=images, resamples=0)
+    found = clip_score(
+        CONTAINERS[image_kind](images),
+        CONTAINERS[caption_kind](captions),
+        CONTAINERS[reference_kind](captions),
+        ids=CONTAINERS[id_kind](images),
+        model=encoder,
+        resamples=0,
+    )
+    assert found.ids == expected.ids
+    for name in ("CLIPScore", "RefCLIPScore"):
+        np.testing.assert_allclose(found[name].values, expected[name].values, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
+def test_columns_of_a_sorted_frame_keep_their_pairs(encoder, photographs) -> None:
+    frame = pd.DataFrame({"image": photographs, "caption": CAPTIONS}).sort_values("caption", ascending=False)
+    images, captions = list(frame.image), list(frame.caption)
+    scorer = _scorer(encoder)
+    expected = scorer.score(images, captions)
+    columns = scorer.score(frame.image, frame.caption)
+    np.testing.assert_array_equal(columns["I0TScore"].values, expected["I0TScore"].values)
+    assert expected.ids[0] == images[0].stem
+    for rows in (frame[:15], frame[15:]):
+        scorer.update(rows.image, rows.caption, rows.caption.map(lambda text: [text]))
+    np.testing.assert_allclose(scorer.compute()["I0TScore"].values, expected["I0TScore"].values, atol=1e-6)
+    fitted = scorer.fit(frame.image, frame.caption)
+    np.testing.assert_array_equal(fitted.image.mean, scorer.fit(images, captions).image.mean)
+    similarities = scorer.similarity(frame.image[:3], frame.caption[:3], metric="CLIPScore")
+    np.testing.assert_array_equal(similarities, scorer.similarity(images[:3], captions[:3], metric="CLIPScore"))
+
+
+@pytest.mark.parametrize(
+    ("images", "captions", "message"),
+    [
+        ({"a": "x.png"}, ["A dog."], "Expected images in a list, got a dict, which has no positions"),
+        ({"x.png"}, ["A dog."], "Expected images in a list, got a set, which has no positions"),
+        (["x.png"], {"x": "A dog."}, "Expected captions in a list, got a dict"),
+        (pd.DataFrame({"image": ["x.png"]}), ["A dog."], "Expected images in a list, got a DataFrame. Pass one of its"),
+        (pa.table({"image": ["x.png"]}), ["A dog."], "Expected images in a list, got a Table. Pass one of its"),
+        (datasets.Dataset.from_dict({"x": ["y"]}), ["A dog."], "Expected images in a list, got a Dataset. Pass one of"),
+        (Image.new("RGB", (8, 8)), ["A dog."], "Expected a list of images, got one Image. Put it in a list."),
+        (Path("x.png"), ["A dog."], "Expected a list of images, got one PosixPath. Put it in a list."),
+        (io.BytesIO(b"x"), ["A dog."], "Expected a list of images, got one BytesIO. Put it in a list."),
+        (b"x", ["A dog."], "Expected a list of images, got one bytes. Put it in a list."),
+        (["x.png"], "A dog.", "Expected a list of captions, got one string. Put it in a list."),
+        (np.zeros((8, 8, 3), np.uint8), ["A dog."], "got 8 images and 1 captions. Put a single image in a list."),
+        (iter(()), ["A dog."], "got 0 images and 1 captions. A generator can be read only once."),
+        (["x.png"], iter(()), "there are no captions. A generator can be read only once."),
+    ],
+)
+def test_what_has_no_order_or_is_a_single_item_is_refused(encoder, images, captions, message) -> None:
+    for use in (_scorer(encoder).score, _scorer(encoder).update, _scorer(encoder).fit):
+        with pytest.raises(InputError, match=message):
+            use(images, captions)
+
+
+def test_images_of_a_column_are_decoded_a_few_at_a_time(encoder, photographs) -> None:
+    class Column:
+        """A lazy sequence like a column of a data set; it counts the images that exist at once."""
+
+        def __init__(self) -> None:
+            self.opened: list[weakref.ref[Image.Image]] = []
+            self.most = 0
+
+        def __len__(self) -> int:
+            return COUNT
+
+        def __getitem__(self, position: int) -> Image.Image:
+            image = Image.open(photographs[position]).convert("RGB")
+            self.opened.append(weakref.ref(image))
+            self.most = max(self.most, sum(one() is not None for one in self.opened))
+            return image
+
+    column = Column()
+    scorer = _scorer(encoder, metrics="CLIPScore", batch_size=2, workers=1)
+    result = scorer.score(column, CAPTIONS)
+    expected = scorer.score(photographs, CAPTIONS)
+    np.testing.assert_allclose(result["CLIPScore"].values, expected["CLIPScore"].values, atol=1e-6)
+    scorer.similarity(column, CAPTIONS, metric="CLIPScore")
+    assert column.most < COUNT / 2
+
+
+@pytest.mark.parametrize(
+    ("caption", "reason"),
+    [
+        *((missing, "the caption is missing") for missing in (None, float("nan"), np.float32("nan"), pd.NA, pd.NaT)),
+        (3, "the caption is int, not a string"),
+        (["a dog", "a cat on a mat"], "Expected a caption, got a list. Pass each caption as an item of its own"),
+        (["a", "dog", "runs", "."], "Expected a caption, got a list of tokens. Join them with spaces."),
+    ],
+)
+def test_captions_that_are_no_texts_are_named_or_skipped(encoder, photographs, caption, reason) -> None:
+    given = photographs[:2], [CAPTIONS[0], caption]
+    with pytest.raises(InputError, match=f"été 1: {reason}"):
+        _scorer(encoder, metrics="CLIPScore").score(*given)
+    result = _scorer(encoder, metrics="CLIPScore", on_error="skip").score(*given)
+    assert result.n == 1
+    assert result.skipped[0].id == "été 1"
+    assert result.skipped[0].reason.startswith(reason)
+
+
+def test_missing_images_are_named_or_skipped(encoder, photographs) -> None:
+    images = pd.Series([photographs[0], None, float("nan")])
+    with pytest.raises(InputError, match="1: the image is missing\n2: the image is missing"):
+        _scorer(encoder, metrics="CLIPScore").score(images, CAPTIONS[:3])
+    assert _scorer(encoder, metrics="CLIPScore", on_error="skip").score(images, CAPTIONS[:3]).n == 1
+
+
+def test_only_tensors_and_arrays_are_embeddings() -> None:
+    class Detachable:
+        """Not a tensor, though it has the method of one."""
+
+        def detach(self) -> object:
+            raise AssertionError
+
+    x = np.eye(2, 4)
+    for y in (torch.eye(2, 4), torch.eye(2, 4, dtype=torch.bfloat16), torch.eye(2, 4, requires_grad=True)):
+        assert clip_score(x, y)["CLIPScore"].mean == 2.5
+    with pytest.raises(InputError, match="Expected a list of captions, got one Detachable"):
+        clip_score(x, Detachable())
+
+
+def test_references_are_texts_or_embeddings_but_not_both(encoder, photographs) -> None:
+    rows = [np.eye(2, 16, dtype=np.float32), torch.eye(2, 16)]
+    scorer = _scorer(encoder, metrics="RefCLIPScore")
+    assert scorer.score(photographs[:2], CAPTIONS[:2], rows).n == 2
+    with pytest.raises(InputError, match="all texts or all embeddings, got both"):
+        scorer.score(photographs[:2], CAPTIONS[:2], [["a dog"], rows[0]])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePath
@@ -16,6 +17,7 @@ from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import InputError
 from i0tscore.gap import normalize
 from i0tscore.samples import Skipped
+from i0tscore.samples.sample import are_tokens
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder, Fingerprint
@@ -27,6 +29,7 @@ Index = NDArray[np.int64]
 
 SKIP_HINT = "To score the rest, use on_error='skip' (--on-error skip)."
 
+_READ_ONCE = " A generator can be read only once."
 _STREAM = 512  # images of a generator in memory at once
 _LISTED = 20
 
@@ -200,12 +203,13 @@ class RunEncoder:
         """Return unit embeddings (n, d) of images or captions, or of embeddings as given.
 
         Raises:
-            InputError: An item cannot be encoded.
+            InputError: An item cannot be encoded, or the items have no order.
         """
         given = as_embeddings(items)
         if given is not None:
             return given
-        embedded = self.embed(list(items), kind)
+        items = ordered(items, f"{kind}s")
+        embedded = self.embed(items if hasattr(items, "__getitem__") else list(items), kind)
         if embedded.failures:
             raise InputError(listing([f"item {i}: {reason}" for i, reason in embedded.failures.items()]))
         vectors: Vectors = embedded.vectors[embedded.index]
@@ -233,11 +237,12 @@ class RunEncoder:
             InputError: Lengths differ, or a sample cannot be encoded and ``on_error`` is ``raise``.
         """
         given, text_vectors = as_embeddings(images), as_embeddings(captions)
-        texts = text_vectors if text_vectors is not None else strings(captions, "captions")
-        refs = None if references is None else list(references)
-        names = None if ids is None else [str(i) for i in ids]
+        texts = text_vectors if text_vectors is not None else list(ordered(captions, "captions"))
+        refs = None if references is None else [reference_list(own) for own in ordered(references, "references")]
+        names = None if ids is None else [str(i) for i in ordered(ids, "ids")]
         if not len(texts):
-            raise InputError("Nothing to score: there are no captions.")
+            hint = _READ_ONCE if isinstance(captions, Iterator) else ""
+            raise InputError(f"Nothing to score: there are no captions.{hint}")
         same_length(captions=texts, references=refs, ids=names)
         done = 0
         for part in [given] if given is not None else _parts(images):
@@ -249,10 +254,13 @@ class RunEncoder:
             yield self._encode(part, texts[rows], None if refs is None else refs[rows], part_names)
             del part  # before the next one is read
         if done != len(texts):
-            raise InputError(f"Expected as many images as captions, got {done} images and {len(texts)} captions.")
+            hint = _READ_ONCE if not done and isinstance(images, Iterator) else ""
+            if getattr(images, "ndim", 0) == 3:
+                hint = " Put a single image in a list."
+            raise InputError(f"Expected as many images as captions, got {done} images and {len(texts)} captions.{hint}")
 
     def _encode(self, images: Any, captions: Any, references: list[Any] | None, ids: Sequence[str]) -> EncodedRun:
-        bad = _find_problems(captions, references)
+        bad = _find_problems(images, captions, references)
         self._check(bad, ids)
         keep = [i for i in range(len(ids)) if i not in bad]
         x = self.embed(_take(images, keep) if bad else images, "image")
@@ -270,8 +278,10 @@ class RunEncoder:
         image_index = x.index[good]
         encoded_references = None
         if references is not None:
-            lists = [[own] if isinstance(own, str) else own for own in (references[i] for i in keep)]
+            lists = [references[i] for i in keep]
             flat = [text for own in lists for text in own]
+            if len({isinstance(text, str) for text in flat}) > 1:
+                raise InputError("Expected references to be all texts or all embeddings, got both.")
             z = self.embed(np.stack(flat) if flat and isinstance(flat[0], np.ndarray) else flat, "text")
             ends = np.cumsum([len(own) for own in lists], dtype=np.int64)
             encoded_references = EncodedReferences(z.vectors, tuple(np.split(z.index, ends[:-1]))[: len(lists)])
@@ -302,8 +312,7 @@ def as_embeddings(items: Any) -> Vectors | None:
     Raises:
         InputError: A value is not finite, or a row is zero.
     """
-    if hasattr(items, "detach"):
-        items = items.detach().cpu().float().numpy()
+    items = as_numpy(items)
     if not isinstance(items, np.ndarray) or items.ndim != 2 or not np.issubdtype(items.dtype, np.floating):
         return None
     if not np.isfinite(items).all():
@@ -315,15 +324,65 @@ def as_embeddings(items: Any) -> Vectors | None:
     return vectors
 
 
-def strings(texts: Iterable[Any], what: str) -> list[Any]:
-    """Return texts as a list.
+def as_numpy(items: Any) -> Any:
+    """Return a float tensor as a float32 array, and anything else as it is."""
+    torch = sys.modules.get("torch")  # there are no tensors before torch is imported
+    is_tensor = torch is not None and isinstance(items, torch.Tensor) and items.is_floating_point()
+    return items.detach().cpu().float().numpy() if is_tensor else items
+
+
+def ordered(items: Any, what: str) -> Any:
+    """Return items that are indexed or iterated by position; lazy sequences and iterators are not read.
+
+    Every list of images, captions, references, and ids that a caller passes goes through this function, because a
+    pandas Series is indexed by label, and mappings and sets have no positions.
+
+    Args:
+        items: A list, tuple, array, tensor, column (pandas, Arrow, datasets), any other sequence, or an iterator.
+        what: What the items are, for messages.
 
     Raises:
-        InputError: A single string was given, which would be split into characters.
+        InputError: The items have no order, or there is a single item.
+
+    Example:
+        >>> import pandas as pd
+        >>> ordered(pd.Series(["one", "two"], index=[1, 0]), "captions")
+        ['one', 'two']
     """
-    if isinstance(texts, str):
-        raise InputError(f"Expected {what} to be a list of strings, got one string. Put it in a list.")
-    return list(texts)
+    kind = type(items)
+    in_order = hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
+    if isinstance(items, str | bytes | PurePath) or hasattr(kind, "read") or not in_order:
+        single = "string" if isinstance(items, str) else kind.__name__
+        raise InputError(f"Expected a list of {what}, got one {single}. Put it in a list.")
+    if hasattr(kind, "columns") or hasattr(kind, "column_names"):
+        raise InputError(f"Expected {what} in a list, got a {kind.__name__}. Pass one of its columns.")
+    if isinstance(items, Mapping | set | frozenset):
+        raise InputError(f"Expected {what} in a list, got a {kind.__name__}, which has no positions. Pass a list.")
+    if hasattr(items, "to_pylist"):  # Arrow, whose items are not Python's
+        return items.to_pylist()
+    if hasattr(items, "iloc") or (isinstance(items, np.ndarray) and items.dtype.kind in "OUT"):
+        return list(items)
+    return items
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value stands for a missing one: None, NaN, or pandas' NA or NaT."""
+    if isinstance(value, float | np.floating):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def caption_problem(caption: Any) -> str | None:
+    """Return why a value is not a caption that can be scored; None if it is one."""
+    if isinstance(caption, str):
+        return None if caption.strip() else "the caption is empty"
+    if is_missing(caption):
+        return "the caption is missing"
+    if not isinstance(caption, list | tuple | np.ndarray):
+        return f"the caption is {type(caption).__name__}, not a string"
+    if are_tokens(caption):
+        return "Expected a caption, got a list of tokens. Join them with spaces."
+    return "Expected a caption, got a list. Pass each caption as an item of its own, and repeat its image."
 
 
 def same_length(*, captions: Any, **others: Any) -> None:
@@ -347,8 +406,7 @@ def listing(lines: Sequence[str]) -> str:
 
 def _parts(images: Iterable[Any]) -> Iterator[Any]:
     """Yield a sequence as it is, and anything else in lists that fit into memory."""
-    if isinstance(images, str | PurePath):
-        raise InputError("Expected a list of images, got one path. Put it in a list.")
+    images = ordered(images, "images")
     if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
         yield images
         return
@@ -358,23 +416,42 @@ def _parts(images: Iterable[Any]) -> Iterator[Any]:
         del part  # before the next one is read
 
 
-def _find_problems(captions: Any, references: list[Any] | None) -> dict[int, str]:
-    """Return what is wrong with captions or their references, by position; embeddings are valid texts."""
-    problems = {}
-    for i, caption in enumerate(() if isinstance(captions, np.ndarray) else captions):
-        if not isinstance(caption, str):
-            problems[i] = f"the caption is {type(caption).__name__}, not a string"
-        elif not caption.strip():
-            problems[i] = "the caption is empty"
-    for i, own in enumerate(references or ()):
-        texts = [own] if isinstance(own, str) else own
-        if own is None or not len(own):
-            problems[i] = "no references; give at least one"
-        elif wrong := [text for text in texts if not isinstance(text, str | np.ndarray)]:
-            problems[i] = f"a reference is {type(wrong[0]).__name__}, not a string"
-        elif any(isinstance(text, str) and not text.strip() for text in texts):
-            problems[i] = "a reference is empty"
-    return problems
+def reference_list(own: Any) -> Any:
+    """Return the references of a sample as a list; a value that cannot be a list of references stays as it is."""
+    if isinstance(own, str):
+        return [own]
+    if is_missing(own):
+        return []
+    try:
+        return list(ordered(as_numpy(own), "references"))
+    except InputError:
+        return own
+
+
+def _find_problems(images: Any, captions: Any, references: list[Any] | None) -> dict[int, str]:
+    """Return what is wrong with samples, by position; lazy sequences of images are not read, embeddings are valid."""
+    listed = images if isinstance(images, list | tuple) else ()
+    problems = {i: "the image is missing" for i, image in enumerate(listed) if is_missing(image)}
+    texts = () if isinstance(captions, np.ndarray) else captions
+    problems |= {i: problem for i, caption in enumerate(texts) if (problem := caption_problem(caption))}
+    return problems | {i: problem for i, own in enumerate(references or ()) if (problem := _reference_problem(own))}
+
+
+def _reference_problem(own: Any) -> str | None:
+    if not isinstance(own, list):
+        return f"the references are {type(own).__name__}, not a list of strings"
+    if not own:
+        return "no references; give at least one"
+    if are_tokens(own):
+        return "Expected references, got a list of tokens. Join them with spaces."
+    for i, text in enumerate(own):
+        if is_missing(text):
+            return f"reference {i} is missing"
+        if not isinstance(text, str | np.ndarray):
+            return f"reference {i} is {type(text).__name__}, not a string"
+        if isinstance(text, str) and not text.strip():
+            return f"reference {i} is empty"
+    return None
 
 
 def _default_ids(images: Any, start: int) -> list[str]:

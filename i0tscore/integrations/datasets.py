@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from i0tscore.encoders.encode import ordered
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import NothingToScoreError, StatisticsError, UsageError
 from i0tscore.integrations.huggingface import cached_scorer, from_cell, models_loaded, score_columns
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
+from i0tscore.samples.sample import are_tokens
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
@@ -97,18 +99,20 @@ def score_batch(
 
 
 def _column(batch: Mapping[str, Any], name: str) -> list[Any]:
-    if name not in batch:
+    names = list(getattr(batch, "column_names", batch))  # of an Arrow table, or the keys of a mapping
+    if name not in names:
         raise UsageError(
-            f"Expected a column {name!r}, got {', '.join(batch)}. Name the columns with image=, caption=, references=."
+            f"Expected a column {name!r}, got {', '.join(names)}. Name the columns with image=, caption=, references=."
         )
     column = batch[name]
     if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__len__"):
         raise UsageError(f"Column {name!r} holds a single row. Call map with batched=True.")
-    return list(column)
+    return list(ordered(column, name))
 
 
 def _is_list(cell: Any) -> bool:
-    return isinstance(cell, list | tuple | np.ndarray)
+    """Return whether a cell holds several captions; tokens of one caption are left for the scorer to refuse."""
+    return isinstance(cell, list | tuple | np.ndarray) and not are_tokens(cell)
 
 
 def _scorer(model: str | Encoder, **options: Any) -> I0TScorer:
@@ -143,7 +147,7 @@ def _score(
     images, captions, *rest = zip(*samples.values(), strict=True)
     references = rest[0] if rest else None
     try:
-        result = scorer.score([from_cell(cell) for cell in images], captions, references, ids=samples)
+        result = scorer.score([from_cell(cell) for cell in images], captions, references, ids=list(samples))
     except NothingToScoreError:
         if not skip:
             raise

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from i0tscore.encoders.base import Encoder
+from i0tscore.encoders.encode import ordered
 from i0tscore.encoders.loop import batches, check_positive
 from i0tscore.errors import InputError, StatisticsError
 from i0tscore.gap import Statistics
@@ -92,10 +93,11 @@ class I0TReward:
         """
         if not isinstance(images, torch.Tensor):
             raise InputError(f"Expected a tensor of embeddings, got {type(images).__name__}. Use embed(images).")
+        captions = list(ordered(captions, "captions"))
         single = all(isinstance(caption, str) for caption in captions)
         rows: list[Sequence[str]] = [[c] if isinstance(c, str) or c is None else c for c in captions]
         k = len(rows[0]) if rows else 1
-        if isinstance(captions, str) or len(rows) != len(images) or any(len(row) != k for row in rows):
+        if len(rows) != len(images) or any(len(row) != k for row in rows):
             raise InputError(f"Expected {len(images)} captions, or {len(images)} lists of k captions, one per image.")
         flat = [caption for row in rows for caption in row]
         if wrong := [type(caption).__name__ for caption in flat if not isinstance(caption, str)]:

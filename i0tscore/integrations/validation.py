@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn, no_grad
 
 from i0tscore.encoders.base import Encoder
-from i0tscore.encoders.encode import RunEncoder, strings
+from i0tscore.encoders.encode import RunEncoder, ordered
 from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Statistics
@@ -128,7 +128,7 @@ class Validation:
         self.prepare()
         assert self._scorer is not None  # noqa: S101  (set by prepare)
         with evaluating(model):
-            captions = strings(self._generate(model, self.images), "what generate gives")
+            captions = list(ordered(self._generate(model, self.images), "captions from generate"))
         if wrong := [type(caption).__name__ for caption in captions if not isinstance(caption, str)]:
             raise InputError(f"Expected generate to return strings, got {wrong[0]}. Return one string per image.")
         if len(captions) != len(self.images):

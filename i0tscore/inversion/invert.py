@@ -17,6 +17,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from i0tscore.encoders.base import Encoder, PseudoPatchEncoder, PseudoTokenEncoder, Tokens
+from i0tscore.encoders.encode import ordered
 from i0tscore.encoders.loop import batches, check_positive
 from i0tscore.errors import InputError, ModelError, UsageError
 from i0tscore.inversion.inverted import InversionConfig, Inverted, read_batches, save_batch
@@ -258,7 +259,7 @@ def _check_items(
     if len(bad):
         preview = ", ".join(map(str, bad[:_PREVIEW]))
         raise InputError(f"{len(bad)} embeddings are zero, infinite or NaN (rows {preview}). Encode them again.")
-    names = tuple(map(str, range(len(values)))) if ids is None else tuple(ids)
+    names = tuple(map(str, range(len(values)))) if ids is None else tuple(map(str, ordered(ids, "ids")))
     if len(names) != len(values):
         raise InputError(f"Expected {len(values)} ids, one per embedding, got {len(names)}.")
     repeated = [name for name, count in Counter(names).items() if count > 1]

@@ -81,15 +81,19 @@ class I0TScorer:
     def score(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> Result:
         """Score captions, each against the image at the same position.
 
+        Each argument is a list, tuple, array, generator, or column (pandas, Arrow, or datasets), and is always taken by
+        position, never by the labels of an index. A column of a data set is read a few images at a time.
+
         Args:
-            images: Paths, PIL images, uint8 arrays or tensors (H, W, 3) or (3, H, W), in a sequence or generator; or
-                embeddings, one float array (n, d). Repeated images are encoded once.
+            images: Paths, PIL images, uint8 arrays or tensors (H, W, 3) or (3, H, W); or embeddings, one float array
+                (n, d). Repeated images are encoded once.
             captions: Strings without prefix, or embeddings (n, d).
             references: For each caption a string or a list of strings.
             ids: Ids of the samples. Default: image stems or positions.
 
         Raises:
-            InputError: Lengths differ, an image cannot be read, or a caption is empty or not a string.
+            InputError: Lengths differ, an argument is a mapping, set, or table, an image cannot be read, or a caption
+                or reference is missing (None or NaN), empty, or not a string.
             NothingToScoreError: Every sample was skipped.
             StatisticsError: A metric needs statistics, and there are too few samples for per-run statistics.
         """

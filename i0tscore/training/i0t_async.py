@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from i0tscore.encoders import load_encoder
 from i0tscore.encoders.attention import attention_dropout, attention_layers
-from i0tscore.encoders.encode import as_embeddings
+from i0tscore.encoders.encode import as_embeddings, ordered
 from i0tscore.encoders.images import ImageInput, decode
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import InputError, UsageError
@@ -279,8 +279,8 @@ def fit_async(
     loading = {key: options.pop(key) for key in ("weights", "precision", "device", "offline") if key in options}
     if not embedded:
         encoder = load_encoder(model, **{"device": "auto", **loading}) if isinstance(model, str) else model
+        images, captions = ordered(images, "images"), list(ordered(captions, "captions"))
         images = images if hasattr(images, "__getitem__") else list(images)
-        captions = captions if isinstance(captions, Sequence) else list(captions)
         ids = map(str, range(len(captions)))
     run = I0TScorer(encoder or model, preset=preset, **options).encode(images, captions, ids=ids)
     if run.skipped:

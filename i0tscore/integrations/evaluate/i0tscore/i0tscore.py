@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from i0tscore.encoders.encode import listing, same_length, strings
+from i0tscore.encoders.encode import caption_problem, is_missing, listing, ordered, reference_list, same_length
 from i0tscore.errors import InputError
 from i0tscore.integrations.huggingface import cached_scorer, from_cell, score_columns, to_cell
 
@@ -88,14 +88,19 @@ class I0tscore(evaluate.Metric):  # type: ignore[misc]
         """
         if predictions is None or images is None:
             raise InputError("Expected predictions=, the captions, and images=, one per caption.")
-        captions, cells = strings(predictions, "predictions"), [to_cell(i) for i in strings(images, "images")]
-        wrong = [f"prediction {i} is {type(c).__name__}" for i, c in enumerate(captions) if not isinstance(c, str)]
+        # Missing values are stored, so that compute can skip them.
+        captions = [None if is_missing(caption) else caption for caption in ordered(predictions, "predictions")]
+        cells = [to_cell(image) for image in ordered(images, "images")]
+        wrong = [
+            f"prediction {i}: {caption_problem(caption)}"
+            for i, caption in enumerate(captions)
+            if not isinstance(caption, str | None)
+        ]
         if wrong:
-            raise InputError(f"Expected captions to be strings:\n{listing(wrong)}")
-        if references is None:
-            lists: list[list[str]] = [[] for _ in captions]
-        else:
-            lists = [[r] if isinstance(r, str) else list(r or ()) for r in references]
+            raise InputError(listing(wrong))
+        lists: list[Any] = [[] for _ in captions]
+        if references is not None:
+            lists = [reference_list(own) for own in ordered(references, "references")]
         same_length(captions=captions, images=cells, references=lists)
         super().add_batch(predictions=captions, images=cells, references=lists)
 
