@@ -16,11 +16,12 @@ from human_judgments.agreement import measure_ratings, render
 from human_judgments.rating_sets import KNOWN_SETS
 from human_judgments.report import Data
 from human_judgments.script import Arguments, script
-from i0tscore.samples.diagnostics import RENAME, Diagnostics, Record, Schema, fields_of
+from i0tscore.samples.diagnostics import Diagnostics, Record
 from i0tscore.samples.flickr8k import locate
 from i0tscore.samples.formats import read_records
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
+from i0tscore.samples.schema import RENAME, Schema, fields_of
 
 AGREEMENT = {"strongly agree": 1.0, "agree": 0.75, "neutral": 0.5, "disagree": 0.25, "strongly disagree": 0.0}
 """Ratings of the answers of Eye4B."""
@@ -68,7 +69,7 @@ def read_eye4b(
         "request": ("request",),
         "rater": ("rater",),
     }
-    schema = Schema(columns, {(name,): RENAME for name in ("image", "caption", "rating")}, columns["image"])
+    schema = Schema(columns, {(name,): RENAME for name in ("image", "caption", "rating")})
     records = read_records(path, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
     in_words = chosen.get("rating") == "accuracy"

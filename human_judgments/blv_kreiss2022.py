@@ -33,10 +33,11 @@ from human_judgments.script import Arguments, script
 from i0tscore.errors import InputError, UsageError
 from i0tscore.render.document import Table
 from i0tscore.results.correlation import CorrelationName, agreement
-from i0tscore.samples.diagnostics import RENAME, Diagnostics, Record, Schema
+from i0tscore.samples.diagnostics import Diagnostics, Record
 from i0tscore.samples.flickr8k import image_folder, locate
 from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
-from i0tscore.samples.text import read_table
+from i0tscore.samples.schema import RENAME, Schema
+from i0tscore.samples.source import Source, read_table
 
 HEADLINE: CorrelationName = "pearson"
 LENGTH = "number of words"
@@ -261,7 +262,7 @@ def _image_files(file: Path, diagnostics: Diagnostics) -> dict[str, str]:
 
 def _table(file: Path, diagnostics: Diagnostics, needed: tuple[str, ...]) -> list[Record]:
     schema = Schema({name: (name,) for name in needed}, {(name,): RENAME for name in needed})
-    return read_table(file, ",", diagnostics, lambda header: schema.check(header, diagnostics))
+    return read_table(Source(file, diagnostics, schema), ",")
 
 
 if __name__ == "__main__":

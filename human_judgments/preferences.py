@@ -16,7 +16,8 @@ from i0tscore.samples.diagnostics import Diagnostics, Location, UnusableError, c
 from i0tscore.samples.images import ImageFolder, without_suffix
 from i0tscore.samples.ratings import Labels, find_image
 from i0tscore.samples.sample import Sample
-from i0tscore.samples.text import BROKEN, read_json, read_json_lines, read_json_list
+from i0tscore.samples.source import Source, read_json_lines, read_json_list
+from i0tscore.samples.text import BROKEN
 
 Column = NDArray[np.float64]
 
@@ -205,10 +206,11 @@ def _samples(
 
 
 def _json_pairs(path: Path, diagnostics: Diagnostics) -> Iterator[_Pair]:
+    source = Source(path, diagnostics)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        yield from (_pair(record, location, None) for location, record in read_json_lines(path, diagnostics))
+        yield from (_pair(record, location, None) for location, record in read_json_lines(source))
         return
-    value = read_json(path, diagnostics)
+    value = source.document
     if isinstance(value, dict):
         position = 0
         for category, entries in value.items():
@@ -220,7 +222,7 @@ def _json_pairs(path: Path, diagnostics: Diagnostics) -> Iterator[_Pair]:
                 else:
                     diagnostics.row_error(location, 'Expected an object with "image", "captions" and "label".')
     elif value is not BROKEN:
-        yield from (_pair(record, location, None) for location, record in read_json_list(path, diagnostics))
+        yield from (_pair(record, location, None) for location, record in read_json_list(source))
 
 
 def _pair(record: Mapping[str, Any], location: Location, category: str | None) -> _Pair:
@@ -235,7 +237,7 @@ def _pair(record: Mapping[str, Any], location: Location, category: str | None) -
 
 
 def _foils(path: Path, captions: Path | None, diagnostics: Diagnostics) -> Iterator[_Pair]:
-    content = read_json(path, diagnostics)
+    content = Source(path, diagnostics).document
     if content is BROKEN:
         return
     try:
@@ -260,8 +262,9 @@ def _foils(path: Path, captions: Path | None, diagnostics: Diagnostics) -> Itera
 
 
 def _coco_captions(path: Path, diagnostics: Diagnostics) -> dict[Any, list[str]]:
-    content = read_json(path, diagnostics, f"{path.name}, ")
-    found: dict[Any, list[str]] = {}
+    source, found = Source(path, Diagnostics()), dict[Any, list[str]]()
+    content = source.document
+    diagnostics.adopt(source.diagnostics, path)
     try:
         for annotation in content["annotations"] if content is not BROKEN else []:
             found.setdefault(annotation["image_id"], []).append(annotation["caption"])

@@ -215,7 +215,7 @@ def test_unusable_results_are_refused(content, said, saved, tmp_path, capsys):
         (["captions.json"], "captions only or results only"),
         (["b.json", "images"], "For the image folder, use --images images"),
         (["b.json", "--resamples", "1"], "Expected at least 40 resamples for a confidence of 0.95, got 1"),
-        (["b.json", "--images", "."], "--images has no effect on results"),
+        (["b.json", "--images", "."], "--images: No effect on results"),
         (["b.json", "--output", "no/such.json"], "does not exist"),
     ],
 )

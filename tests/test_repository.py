@@ -33,6 +33,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = (
     "errors",
     "files",
+    "options",
     "samples",
     "gap",
     "encoders",

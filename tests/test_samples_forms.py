@@ -12,7 +12,9 @@ import pytest
 
 from i0tscore.errors import InputError, UsageError
 from i0tscore.samples import INPUT_FORMATS, ImageSource, Sample, read_samples
+from i0tscore.samples.diagnostics import Diagnostics
 from i0tscore.samples.formats import detect_format
+from i0tscore.samples.source import Source
 
 RECORDS = [
     {"id": "1", "image": "dog.jpg", "caption": "A dog.", "references": ["Dog", "A brown dog"]},
@@ -259,7 +261,7 @@ def test_a_large_mapping(tmp_path):
 def test_the_format_is_told_by_suffix_and_content(tmp_path, name, content, form):
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    assert detect_format(path).name == form
+    assert detect_format(Source(path, Diagnostics())).name == form
 
 
 def test_numbered_captions_are_read_with_their_images(tmp_path, images):
@@ -315,7 +317,7 @@ def test_files_and_folders_that_are_not_there(tmp_path, images):
         read_samples(path, images=tmp_path / "missing")
     with pytest.raises(InputError, match="Not a folder"):
         read_samples(path, images=path)
-    with pytest.raises(InputError, match="Cannot be read"):
+    with pytest.raises(InputError, match="No such file"):
         read_samples(path, images=images, references=tmp_path / "missing.json")
 
 

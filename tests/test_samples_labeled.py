@@ -101,7 +101,7 @@ def test_all_problems_of_a_table_are_listed(folder):
 
 def test_tables_without_anything_to_retrieve_are_refused(folder):
     (folder / "t.csv").write_text("name,kind\na,b\n")
-    with pytest.raises(SampleFileError, match="Expected one of the columns"):
+    with pytest.raises(SampleFileError, match="Expected a column such as"):
         read_labeled_table(folder / "t.csv", "kind")
     (folder / "t.csv").write_text("caption,kind\n")
     with pytest.raises(SampleFileError, match="no entries"):

@@ -63,7 +63,7 @@ def test_records(images, form, items):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    captions=st.dictionaries(st.sampled_from(NAMES), st.lists(TEXT, min_size=1, max_size=3), min_size=1),
+    captions=st.dictionaries(st.sampled_from(NAMES), st.lists(TEXT, min_size=1, max_size=2), min_size=1),
     references=st.fixed_dictionaries(dict.fromkeys(NAMES, REFERENCES)),
 )
 def test_mapping_with_references(images, captions, references):

@@ -308,7 +308,7 @@ def test_paths_without_shards_are_an_error(encoder, corpus, tmp_path):
 
 
 def test_errors_name_missing_columns(encoder, tmp_path):
-    parquet.write_table(pyarrow.table({"id": ["1"], "text": ["a"]}), tmp_path / "shard.parquet")
+    parquet.write_table(pyarrow.table({"id": ["1"], "what": ["a"]}), tmp_path / "shard.parquet")
     with pytest.raises(SampleFileError, match='"caption"'):
         shards.score(tmp_path / "shard.parquet", output=tmp_path / "out", model=encoder)
 

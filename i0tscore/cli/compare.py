@@ -11,19 +11,18 @@ from i0tscore.cli.options import (
     ModelOptions,
     OnError,
     OutputOptions,
-    annotations_option,
+    ReferencedReadingOptions,
     argument,
-    input_format_option,
     make_scorer,
     metric_option,
     on_error_option,
-    option,
     references_option,
     statistics_option,
     verb,
     write_report,
 )
 from i0tscore.errors import UsageError
+from i0tscore.options import option
 
 if TYPE_CHECKING:
     pass
@@ -40,8 +39,6 @@ class CompareOptions:
     files: tuple[Path, ...] = argument("FILE FILE...", nargs=-1)
     images: Path | None = option("Image folder of all systems.", path="FOLDER")
     references: Path | None = references_option()
-    annotations: Path | None = annotations_option()
-    input_format: str | None = input_format_option()
     on_error: OnError = on_error_option()
     baseline: str | None = option("System to compare the others with.", default_text="the first", metavar="NAME")
     statistics: str = statistics_option()
@@ -68,7 +65,13 @@ class CompareOptions:
 
 
 @verb("Compare captioning systems on the same images.")
-def compare(options: CompareOptions, intervals: IntervalOptions, output: OutputOptions, model: ModelOptions) -> None:
+def compare(
+    options: CompareOptions,
+    reading: ReferencedReadingOptions,
+    intervals: IntervalOptions,
+    output: OutputOptions,
+    model: ModelOptions,
+) -> None:
     """Test which of two or more captioning systems scores higher on the same images (paired bootstrap).
 
     Give one FILE per system. Its name without the suffix names the system.
@@ -85,9 +88,9 @@ def compare(options: CompareOptions, intervals: IntervalOptions, output: OutputO
     baseline = options.baseline or next(iter(options.systems))
     results = [name for name, file in options.systems.items() if is_result_file(file)]
     if len(results) == len(options.systems):
-        for name in ("images", "references", "annotations"):
-            if getattr(options, name) is not None:
-                raise UsageError(f"--{name} has no effect on results that are already scored. Remove it.")
+        given = [f"--{name}" for name in ("images", "references") if getattr(options, name) is not None]
+        if unused := [*given, *reading.changed]:
+            raise UsageError(f"{', '.join(unused)}: No effect on results that are already scored. Remove it.")
         metrics = [str(metric) for metric in parse_metrics(options.metric)]
         comparison = compare_results(options.systems, baseline, metrics=metrics, resampling=intervals.resampling)
     elif results:
@@ -101,9 +104,8 @@ def compare(options: CompareOptions, intervals: IntervalOptions, output: OutputO
                 file,
                 images=options.images,
                 references=options.references,
-                annotations=options.annotations,
-                input_format=options.input_format,
                 on_error=options.on_error,
+                **vars(reading),
             )
             for name, file in options.systems.items()
         }

@@ -17,12 +17,12 @@ from i0tscore.cli.options import (
     make_scorer,
     metric_option,
     on_error_option,
-    option,
     statistics_option,
     verb,
     write_report,
 )
 from i0tscore.errors import InputError, UsageError
+from i0tscore.options import option
 
 if TYPE_CHECKING:
     from i0tscore.samples.ratings import RatingScale, RatingSet

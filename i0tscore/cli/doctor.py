@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from i0tscore.cli.console import write_output
-from i0tscore.cli.options import format_option, option, verb
+from i0tscore.cli.options import format_option, verb
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import I0TScoreError
+from i0tscore.options import option
 
 PACKAGES = (
     "i0tscore",

@@ -11,14 +11,15 @@ from i0tscore.cli.console import check_output, say, write_output
 from i0tscore.cli.options import (
     InputOptions,
     ModelOptions,
+    ReadingOptions,
     format_option,
     make_scorer,
-    option,
     read_inputs,
     render,
     verb,
 )
 from i0tscore.errors import UsageError
+from i0tscore.options import option
 from i0tscore.render.document import RENDERERS, Paragraph
 
 
@@ -70,7 +71,9 @@ class AsyncOptions:
 
 
 @verb("Compute reference statistics from matched pairs.")
-def fit(inputs: InputOptions, options: FitOptions, training: AsyncOptions, model: ModelOptions) -> None:
+def fit(
+    inputs: InputOptions, reading: ReadingOptions, options: FitOptions, training: AsyncOptions, model: ModelOptions
+) -> None:
     """Compute reference statistics, the mean embedding of each modality, from matched pairs.
 
     Other commands read the file with --statistics.
@@ -85,7 +88,7 @@ def fit(inputs: InputOptions, options: FitOptions, training: AsyncOptions, model
 
     from i0tscore.render.report_views import statistics_document, summarize_statistics
 
-    found = read_inputs(inputs, model)
+    found = read_inputs(inputs, reading, model)
     skipped = found.skipped
     labels: dict[str, Any] = {"name": options.name or options.output.stem, "source": options.source}
     if options.method == "async":

@@ -12,14 +12,15 @@ from i0tscore.cli.options import (
     IntervalOptions,
     ModelOptions,
     OutputOptions,
+    ReadingOptions,
     make_encoder,
-    option,
     read_inputs,
     statistics_option,
     verb,
     write_report,
 )
 from i0tscore.errors import UsageError
+from i0tscore.options import option
 
 if TYPE_CHECKING:
     pass
@@ -55,7 +56,12 @@ class GapOptions:
 
 @verb("Measure the modality gap of a corpus, before and after each standardizer.")
 def gap(
-    inputs: InputOptions, options: GapOptions, intervals: IntervalOptions, output: OutputOptions, model: ModelOptions
+    inputs: InputOptions,
+    reading: ReadingOptions,
+    options: GapOptions,
+    intervals: IntervalOptions,
+    output: OutputOptions,
+    model: ModelOptions,
 ) -> None:
     """Measure how far apart an encoder places images and their captions.
 
@@ -70,7 +76,7 @@ def gap(
     from i0tscore.results.signature import SignatureFields
 
     standardizers = [Standardizer.parse(name) for name in options.standardizer]
-    found = read_inputs(inputs, model)
+    found = read_inputs(inputs, reading, model)
     encoder = make_encoder(model, inputs.on_error)
     run = EncodedRun.concat(list(encoder.runs(found.images, found.captions, None, found.ids)))
     metrics = [Metric.parse(f"I0TScore(std={standardizer})") for standardizer in standardizers or [POST]]

@@ -25,8 +25,10 @@ import click
 from i0tscore.cli.console import check_output, wants_color, write_output
 from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import UsageError
+from i0tscore.options import option
 from i0tscore.render.document import RENDERERS, TEXT_WIDTH
 from i0tscore.samples import INPUT_FORMATS
+from i0tscore.samples.schema import ReadOptions
 
 if TYPE_CHECKING:
     from i0tscore.encoders.encode import RunEncoder
@@ -42,18 +44,6 @@ OnError = Literal["raise", "skip"]
 PATH = click.Path(path_type=Path)
 _MIN_WIDTH = 80
 PRESETS = ("paper", "torchmetrics", "raw")
-
-
-def option(help_text: str, default: Any = None, **settings: Any) -> Any:
-    """Return a dataclass field that is an option of the command line.
-
-    Args:
-        help_text: Its line on the help page.
-        default: Its default; False makes it a flag.
-        settings: Arguments of ``click.option``; also ``choices``, ``minimum`` or ``path`` (its metavar) instead of a
-            type, ``names`` if they do not follow from the field, and ``default_text`` if None stands for a default.
-    """
-    return field(default=default, metadata={"help": help_text, **settings})
 
 
 def argument(metavar: str, **settings: Any) -> Any:
@@ -106,7 +96,7 @@ def _click_decorator(declared: Field[Any]) -> Decorator:
     if "argument" in settings:
         return click.argument(declared.name, metavar=settings.pop("argument"), **settings)
     if "choices" in settings:
-        settings["type"] = click.Choice(list(settings.pop("choices")))
+        settings["type"] = click.Choice([choice for choice in settings.pop("choices") if choice is not None])
     if "minimum" in settings:
         least = settings.pop("minimum")
         settings["type"] = (click.FloatRange if isinstance(least, float) else click.IntRange)(min=least)
@@ -137,13 +127,9 @@ on_error_option = functools.partial(
 )
 images_option = functools.partial(option, "Image folder, instead of the argument IMAGES.", path="FOLDER")
 references_option = functools.partial(
-    option, 'Reference captions as JSON: {"id": ["...", ...]}. Adds RefI0TScore and RefCLIPScore.', path="FILE"
-)
-annotations_option = functools.partial(
-    option, "COCO annotations with the file names of the images, for COCO results.", path="FILE"
-)
-input_format_option = functools.partial(
-    option, "Format of the captions.", default_text="detected from the content", choices=INPUT_FORMATS
+    option,
+    'References: JSON {"id": ["...", ...]}, or any caption file. Adds RefI0TScore and RefCLIPScore.',
+    path="FILE",
 )
 statistics_option = functools.partial(
     option,
@@ -176,8 +162,6 @@ class InputOptions:
     images: Path | None = images_option()
     references: Path | None = None
     references_json: Path | None = None
-    annotations: Path | None = annotations_option()
-    input_format: str | None = input_format_option()
     image_embeddings: Path | None = option(
         "Image embeddings with ids (.npy or .safetensors), instead of CAPTIONS and IMAGES.", path="FILE"
     )
@@ -208,13 +192,25 @@ class InputOptions:
             self.read_embeddings = functools.partial(pair_embeddings, self.image_embeddings, self.caption_embeddings)
         elif self.captions is None:
             raise UsageError("Expected a caption file and its image folder, or two files of embeddings.")
-        others = (self.images, self.references, self.annotations, self.input_format, any(files) and self.captions)
-        if self.read_embeddings is not None and any(others):
+        if self.read_embeddings is not None and (self.images or self.references or (any(files) and self.captions)):
             content = "Embedding files" if any(files) else f"{self.captions} holds embeddings, which"
-            raise UsageError(
-                f"{content} are read without caption files, images, references, annotations and input format. "
-                "Remove them."
-            )
+            raise UsageError(f"{content} are read without caption files, images, and references. Remove them.")
+
+
+@dataclass(frozen=True)
+class ReadingOptions(ReadOptions):
+    """How a caption file is read; each field of ``ReadOptions`` with a help text is an option."""
+
+    input_format: str | None = option(
+        "Format of the captions.", default_text="detected from the content", choices=(None, *INPUT_FORMATS)
+    )
+
+
+@dataclass(frozen=True)
+class ReferencedReadingOptions(ReadingOptions):
+    """The same with the column of the references."""
+
+    references_column: str | None = option("Column or key of the references.", metavar="NAME")
 
 
 @dataclass
@@ -317,11 +313,12 @@ class Inputs:
     notes: tuple[str, ...] = ()
 
 
-def read_inputs(inputs: InputOptions, model: ModelOptions | None = None) -> Inputs:
+def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions | None = None) -> Inputs:
     """Read a caption file, a folder of embeddings, or two files of embeddings.
 
     Args:
         inputs: What to read.
+        reading: How to read a caption file.
         model: Options of an encoder that embeddings would leave without effect; None to allow them.
 
     Raises:
@@ -329,6 +326,8 @@ def read_inputs(inputs: InputOptions, model: ModelOptions | None = None) -> Inpu
         UsageError: Embeddings are given together with options that have no effect on them.
     """
     if inputs.read_embeddings is not None:
+        if reading.changed:
+            raise UsageError(f"{', '.join(reading.changed)}: No effect on embeddings. Remove it.")
         if model is not None and (model.weights or model.precision != "fp32"):
             raise UsageError("--weights and --precision have no effect on embeddings. Remove them.")
         pairs = inputs.read_embeddings()
@@ -339,9 +338,8 @@ def read_inputs(inputs: InputOptions, model: ModelOptions | None = None) -> Inpu
         inputs.captions or "",
         images=inputs.images,
         references=inputs.references,
-        annotations=inputs.annotations,
-        input_format=inputs.input_format,
         on_error=inputs.on_error,
+        **vars(reading),
     )
     references = [sample.references for sample in found.samples]
     return Inputs(

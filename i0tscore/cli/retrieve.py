@@ -14,13 +14,14 @@ from i0tscore.cli.options import (
     IntervalOptions,
     ModelOptions,
     OutputOptions,
+    ReadingOptions,
     make_encoder,
-    option,
     read_inputs,
     verb,
     write_report,
 )
 from i0tscore.errors import UsageError
+from i0tscore.options import option
 
 if TYPE_CHECKING:
     from i0tscore.encoders.encode import RunEncoder
@@ -156,6 +157,7 @@ class RetrievalIntervalOptions(IntervalOptions):
 @verb("Measure image and text retrieval, with and without inversion.")
 def retrieve(
     inputs: InputOptions,
+    reading: ReadingOptions,
     searching: SearchOptions,
     inversion: InversionOptions,
     intervals: RetrievalIntervalOptions,
@@ -178,7 +180,7 @@ def retrieve(
     from i0tscore.results.signature import embeddings_fields
 
     standardizers = [Standardizer.parse(name) for name in searching.standardizer]
-    collections, skipped, notes = _read(inputs, searching, model if inversion.invert is None else None)
+    collections, skipped, notes = _read(inputs, reading, searching, model if inversion.invert is None else None)
     sides = list(zip(collections, TASKS[searching.task], strict=True))
     prompts = [collection.prompts for collection, kind in sides if kind == "text"]
     prefix = "" if prompts and all(prompts) else PRESETS[model.preset].prefix  # a prompt has no prefix
@@ -212,7 +214,7 @@ def retrieve(
 
 
 def _read(
-    inputs: InputOptions, searching: SearchOptions, model: ModelOptions | None
+    inputs: InputOptions, reading: ReadingOptions, searching: SearchOptions, model: ModelOptions | None
 ) -> tuple[tuple[Collection, Collection], list[Skipped], list[str]]:
     """Return the collections of queries and gallery, which may be the same, what was skipped, and notes."""
     from i0tscore.inversion.retrieval import Collection
@@ -220,9 +222,9 @@ def _read(
 
     label, paths = searching.label, [path for path in (inputs.captions, searching.gallery) if path is not None]
     folders = [is_label_folder(path) for path in paths]
-    _check_unused(inputs, searching, paths, folders)
+    _check_unused(inputs, reading, searching, paths, folders)
     if label is None and not any(folders):
-        found = read_inputs(inputs, model)
+        found = read_inputs(inputs, reading, model)
         skipped, notes = list(found.skipped), list(found.notes)
         collections = [Collection.of_pairs(found.images, found.captions, found.ids)]
     else:
@@ -239,17 +241,18 @@ def _read(
     return (collections[0], collections[-1]), skipped, notes
 
 
-def _check_unused(inputs: InputOptions, searching: SearchOptions, paths: list[Path], folders: list[bool]) -> None:
+def _check_unused(
+    inputs: InputOptions, reading: ReadingOptions, searching: SearchOptions, paths: list[Path], folders: list[bool]
+) -> None:
     """Check that every option has an effect."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError("--gallery is CAPTIONS itself, where each query would find itself. Remove it.")
     if searching.label is not None and all(folders):
         source = "a folder, whose subfolders are the labels" if folders else "embeddings"
         raise UsageError(f"--label is a column of a table and has no effect on {source}. Remove it.")
-    given = {"--annotations": inputs.annotations, "--input-format": inputs.input_format}
-    if folders and all(folders):
-        given |= {"--images": inputs.images}
-    unused = [name for name, value in given.items() if value is not None]
+    unused = reading.changed
+    if folders and all(folders) and inputs.images is not None:
+        unused.append("--images")
     if unused and (searching.label is not None or any(folders)):
         raise UsageError(f"{', '.join(unused)}: No effect on items with labels. Remove it.")
     if searching.gallery is not None and (inputs.captions is None or (searching.label is None and not all(folders))):

@@ -16,21 +16,23 @@ from i0tscore.cli.options import (
     IntervalOptions,
     ModelOptions,
     ReferencedInputOptions,
+    ReferencedReadingOptions,
     format_option,
     make_scorer,
     metric_option,
-    option,
     read_inputs,
     render,
     statistics_option,
     verb,
 )
 from i0tscore.errors import I0TScoreError, UsageError
+from i0tscore.options import option
 from i0tscore.render.document import RENDERERS
 
 if TYPE_CHECKING:
     from i0tscore.results import Resampling
     from i0tscore.results.result import MetricSummary
+    from i0tscore.samples.schema import ReadOptions
 
 MAX_SHOWN = 50
 """Up to this number of samples, text and Markdown show each of them by default."""
@@ -82,7 +84,11 @@ class ScoreOptions:
 
 @verb("Score captions against their images (the default command).")
 def score(
-    inputs: ReferencedInputOptions, options: ScoreOptions, intervals: IntervalOptions, model: ModelOptions
+    inputs: ReferencedInputOptions,
+    reading: ReferencedReadingOptions,
+    options: ScoreOptions,
+    intervals: IntervalOptions,
+    model: ModelOptions,
 ) -> int:
     """Score the captions in the file CAPTIONS against the images in the folder IMAGES.
 
@@ -90,16 +96,16 @@ def score(
     or a clip-retrieval folder of embeddings. Without IMAGES, images are looked up next to CAPTIONS.
     """
     if options.engine == "ray":
-        failures = _score_shards(inputs, options, intervals.resampling, model)
+        failures = _score_shards(inputs, reading, options, intervals.resampling, model)
     else:
-        failures = _score_samples(inputs, options, intervals.resampling, model)
+        failures = _score_samples(inputs, reading, options, intervals.resampling, model)
     for failure in failures:
         say("error", failure)
     return I0TScoreError.exit_code if failures else 0
 
 
 def _score_samples(
-    inputs: InputOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions
+    inputs: InputOptions, reading: ReadOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions
 ) -> list[str]:
     """Score samples and write the result; return messages for the means that are too low."""
     from i0tscore.render.score_view import per_instance_json, score_csv, score_document
@@ -111,7 +117,7 @@ def _score_samples(
     if options.per_sample is False and options.format in ("jsonl", "csv"):
         raise UsageError(f"--format {options.format} has one row per sample. Leave out --no-per-sample.")
 
-    found = read_inputs(inputs, model)
+    found = read_inputs(inputs, reading, model)
     scorer = make_scorer(
         model,
         inputs.on_error,
@@ -144,20 +150,18 @@ def _score_samples(
 
 
 def _score_shards(
-    inputs: InputOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions
+    inputs: InputOptions, reading: ReadOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions
 ) -> list[str]:
     """Score shards on a Ray cluster, with the summary on stdout; return messages for the means that are too low."""
     given = {
         "--image-embeddings": inputs.image_embeddings,
         "--references": inputs.references,
-        "--annotations": inputs.annotations,
-        "--input-format": inputs.input_format,
         "--cache-dir": model.cache_dir,
         "--per-sample": options.per_sample,
         "--save_per_instance": options.save_per_instance,
         f"--format {options.format}": None if options.format in (*RENDERERS, "json") else options.format,
     }
-    unused = [name for name, value in given.items() if value is not None]
+    unused = [*(name for name, value in given.items() if value is not None), *reading.changed]
     if unused:
         raise UsageError(
             f"--engine ray does not support {', '.join(unused)}. Shards hold captions and references; scores of "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from i0tscore.errors import UsageError
+from i0tscore.options import Options, option
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
@@ -18,13 +17,8 @@ DEFAULT_MODEL = "ViT-B-32-quickgelu/openai"
 LongCaptions: TypeAlias = Literal["truncate", "split", "error"]
 
 
-def _option(default: Any, help_text: str, **settings: Any) -> Any:
-    """Return a field with its help text and, in ``settings``, its ``choices``, ``minimum``, or kind of value."""
-    return field(default=default, metadata={"help": help_text, **settings})
-
-
 @dataclass(frozen=True)
-class EncodeOptions:
+class EncodeOptions(Options):
     """How images and captions are encoded.
 
     A field with a help text is also an option of the command line.
@@ -51,51 +45,26 @@ class EncodeOptions:
         'fp32'
     """
 
-    model: str | Encoder = _option(
-        DEFAULT_MODEL,
+    model: str | Encoder = option(
         "Encoder: lite, or an open_clip model as architecture/tag. Run i0tscore doctor --models to list them.",
+        DEFAULT_MODEL,
     )
-    weights: str | PathLike[str] | None = _option(None, "Load the weights from FILE, not from the hub.", path="FILE")
-    precision: str = _option("fp32", "Floating-point format of the encoder.", choices=("fp32", "bf16", "fp16"))
-    device: str = _option("auto", "Device: auto, cpu, cuda, cuda:1, mps.")
-    batch_size: int = _option(32, "Images or captions per encoder batch.", minimum=1)
-    workers: int = _option(2, "Threads that decode images.", minimum=1)
-    long_captions: LongCaptions = _option(
-        "truncate",
+    weights: str | PathLike[str] | None = option("Load the weights from FILE, not from the hub.", path="FILE")
+    precision: str = option("Floating-point format of the encoder.", "fp32", choices=("fp32", "bf16", "fp16"))
+    device: str = option("Device: auto, cpu, cuda, cuda:1, mps.", "auto")
+    batch_size: int = option("Images or captions per encoder batch.", 32, minimum=1)
+    workers: int = option("Threads that decode images.", 2, minimum=1)
+    long_captions: LongCaptions = option(
         "Captions over the context length: truncate, split into sentences and average, or stop.",
+        "truncate",
         choices=("truncate", "split", "error"),
     )
-    cache_dir: str | PathLike[str] | None = _option(
-        None, "Folder of the embedding cache. Run i0tscore doctor to see the default.", path="FOLDER"
+    cache_dir: str | PathLike[str] | None = option(
+        "Folder of the embedding cache. Run i0tscore doctor to see the default.", path="FOLDER"
     )
-    offline: bool = _option(False, "Do not use the network.")
+    offline: bool = option("Do not use the network.", False)
     on_error: str = field(default="raise", metadata={"choices": ("raise", "skip")})
     progress: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for declared in fields(EncodeOptions):
-            value, allowed = getattr(self, declared.name), declared.metadata
-            if "choices" in allowed and value not in allowed["choices"]:
-                raise UsageError(
-                    f"Expected {declared.name} to be one of {', '.join(allowed['choices'])}, got {value!r}."
-                )
-            if "minimum" in allowed and value < allowed["minimum"]:
-                raise UsageError(f"Expected {declared.name} to be at least {allowed['minimum']}, got {value}.")
-
-    @classmethod
-    def of(cls, model: str | Encoder, keywords: dict[str, Any]) -> Self:
-        """Return the options that a caller gave as keywords.
-
-        Raises:
-            TypeError: A keyword is unknown; the error names a similar one.
-        """
-        names = [declared.name for declared in fields(cls)]
-        for name in keywords:
-            if name not in names:
-                close = get_close_matches(name, names, n=1)
-                raise TypeError(f"Unknown option {name!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
-        return cls(model, **keywords)
 
 
 DEFAULT_OPTIONS = EncodeOptions()

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.results.report import dumps
 from i0tscore.samples import Sample
-from i0tscore.samples.diagnostics import CAPTIONS, Diagnostics, Source
-from i0tscore.samples.formats import FORMATS, SampleBuilder, detect_format
+from i0tscore.samples.diagnostics import Diagnostics
+from i0tscore.samples.formats import FORMATS, SampleBuilder, captions_of, detect_format
 from i0tscore.samples.images import ImageFolder
+from i0tscore.samples.source import Source
 
 SUFFIXES = tuple(suffix for form in FORMATS.values() if form.stream for suffix in form.suffixes)
 """Suffixes of the files in a folder that are shards."""
@@ -90,12 +91,14 @@ def read_entries(shard: Path, images: Path | None = None) -> Iterator[Entry]:
         SampleFileError: The shard cannot be read or lacks a column.
     """
     folder = ImageFolder(images or shard.parent)
-    form, diagnostics = detect_format(shard), Diagnostics()
-    for location, record in (form.stream or form.read)(Source(shard, CAPTIONS, diagnostics)):
-        captions = record.get("caption")
-        several = isinstance(captions, list) and len(captions) > 1
-        for number, caption in enumerate(captions if isinstance(captions, list) and captions else [captions], start=1):
-            label = f"{location.label}, caption {number}" if several else location.label
+    diagnostics = Diagnostics()
+    source = Source(shard, diagnostics)
+    form = detect_format(source)
+    for location, columns in (form.stream or form.read)(source):
+        record = source.schema.fields(columns)
+        captions = captions_of(record)
+        for number, caption in enumerate(captions, start=1):
+            label = f"{location.label}, caption {number}" if len(captions) > 1 else location.label
             found = Diagnostics()
             samples = SampleBuilder(folder, found, skip=True).build([(location, {**record, "caption": caption})])
             if samples:

@@ -124,7 +124,7 @@ class CaptionScores(Metric):  # type: ignore[misc]
             )
         self._from_batch = bool(needing) and statistics == "batch"
         self._per_sample = per_sample
-        self._encoder = _SharedEncoder(EncodeOptions.of(model, encoding))
+        self._encoder = _SharedEncoder(EncodeOptions.of({"model": model, **encoding}))
         self._scorer: I0TScorer | None = None
         self._scorer_options = {
             "statistics": statistics if needing else "batch",

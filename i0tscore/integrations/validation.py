@@ -78,7 +78,7 @@ class Validation:
                 '"builtin", a file from `i0tscore fit`, or "batch".'
             )
         self._encoding = {**encoding, "on_error": "skip"}
-        self._encoder = RunEncoder(EncodeOptions.of(model, self._encoding), PREFIX)
+        self._encoder = RunEncoder(EncodeOptions.of({"model": model, **self._encoding}), PREFIX)
         self._scoring: dict[str, Any] = {
             "statistics": statistics,
             "metrics": self._metrics,
@@ -163,7 +163,7 @@ def embed_images(encoder: Encoder, images: Any, **encoding: Any) -> Any:
     Raises:
         InputError: An image cannot be read.
     """
-    return RunEncoder(EncodeOptions.of(encoder, encoding), PREFIX).vectors(images, "image")
+    return RunEncoder(EncodeOptions.of({"model": encoder, **encoding}), PREFIX).vectors(images, "image")
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class I0TScorer:
         self._metrics = None if metrics is None else parse_metrics(metrics)
         self._statistics = statistics
         self._resampling, self._ranks = Resampling(confidence, resamples, seed), ranks
-        self._encoder = RunEncoder(EncodeOptions.of(model, encoding), self._preset.prefix)
+        self._encoder = RunEncoder(EncodeOptions.of({"model": model, **encoding}), self._preset.prefix)
         self._runs: list[EncodedRun] = []
 
     def score(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> Result:

@@ -27,7 +27,8 @@ from i0tscore.results.report import Part, Report, Signature
 from i0tscore.results.result import Result
 from i0tscore.samples import Skipped
 from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe, preview
-from i0tscore.samples.text import BROKEN, read_json, read_json_lines
+from i0tscore.samples.source import Source, read_json_lines
+from i0tscore.samples.text import BROKEN
 
 RUN_FIELDS = ("n", "skipped", "bs", "seed")
 """Signature fields in which compared runs may differ: the number of samples and the runs' own bootstrap."""
@@ -287,7 +288,9 @@ def read_scores(path: Path) -> RunScores:
     """
     diagnostics = Diagnostics()
     in_lines = path.suffix.lower() in (".jsonl", ".ndjson")
-    records, signatures = (read_json_lines(path, diagnostics), {}) if in_lines else _read_json_result(path, diagnostics)
+    records, signatures = (
+        (read_json_lines(Source(path, diagnostics)), {}) if in_lines else _read_json_result(path, diagnostics)
+    )
     if not records and not diagnostics.any:
         diagnostics.file_error("Expected samples, found none.")
     names = list(dict.fromkeys(name for _, record in records for name in _scores(record)))
@@ -361,7 +364,7 @@ def _means_by_id(ids: Sequence[str], values: NDArray[np.float64]) -> NDArray[np.
 
 
 def _read_json_result(path: Path, diagnostics: Diagnostics) -> tuple[list[Record], dict[str, Signature]]:
-    data = read_json(path, diagnostics)
+    data = Source(path, diagnostics).document
     if data is BROKEN:
         return [], {}
     if not isinstance(data, dict) or data.get("schema") != Result.SCHEMA:

@@ -12,19 +12,16 @@ from typing import Any
 
 from i0tscore.errors import SampleFileError, first_line
 from i0tscore.samples.diagnostics import (
-    ID_FIELDS,
     Diagnostics,
     Location,
     Malformed,
     Record,
-    Schema,
-    Source,
-    first_filled,
-    identify,
     preview,
 )
 from i0tscore.samples.images import IMAGE_SUFFIXES, MAX_BYTES
 from i0tscore.samples.sample import StoredImage
+from i0tscore.samples.schema import Schema
+from i0tscore.samples.source import Source
 
 SAVED = ("state.json", "dataset_dict.json")
 """``Dataset.save_to_disk`` writes one of these to its folder."""
@@ -61,17 +58,18 @@ def read_dataset(dataset: Any, schema: Schema, diagnostics: Diagnostics) -> list
     if not schema.check(dataset.column_names, diagnostics):
         return []
     columns = schema.select(dataset.column_names)
+    images = schema.find(columns, "image")
     table = dataset.select_columns(columns).with_format("arrow")
     records: list[Record] = []
     for batch in table.iter(batch_size=_BATCH_ROWS):
         cells = [
-            _image_cells(batch[name], name, len(records), table) if name in schema.images else batch[name].to_pylist()
+            _image_cells(batch[name], name, len(records), table) if name in images else batch[name].to_pylist()
             for name in columns
         ]
         for row in zip(*cells, strict=True):
             record = dict(zip(columns, row, strict=True))
             number = len(records) + 1
-            records.append((identify(Location(number, f"row {number}"), record), record))
+            records.append((schema.identify(Location(number, f"row {number}"), record), record))
     return records
 
 
@@ -128,9 +126,9 @@ def stream_parquet(source: Source) -> Iterator[Record]:
         for batch in file.iter_batches(_STREAM_ROWS, columns=schema.select(present)):
             for record in batch.to_pylist():
                 number += 1
-                for name in set(schema.images).intersection(record):
+                for name in schema.find(record, "image"):
                     record[name] = _stored_image(record[name], number)
-                yield identify(Location(number, f"row {number}"), record), record
+                yield schema.identify(Location(number, f"row {number}"), record), record
 
 
 @contextlib.contextmanager
@@ -176,12 +174,12 @@ def stream_tar(source: Source) -> Iterator[Record]:
                 key = str(name.with_name(stem))
                 if members and key != current:
                     number += 1
-                    yield _tar_record(number, current, members)
+                    yield _tar_record(source.schema, number, current, members)
                     members = {}
                 current = key
                 _read_member(archive, member, suffix.lower(), members)
             if members:
-                yield _tar_record(number + 1, current, members)
+                yield _tar_record(source.schema, number + 1, current, members)
     except (tarfile.TarError, OSError) as error:
         raise SampleFileError(source.path, [f"Not a readable tar archive ({error}). Write it again."]) from error
 
@@ -208,7 +206,7 @@ def _read_range(path: Path, start: int, size: int) -> bytes:
         return file.read(size)
 
 
-def _tar_record(number: int, key: str, members: dict[str, Any]) -> Record:
+def _tar_record(schema: Schema, number: int, key: str, members: dict[str, Any]) -> Record:
     record: dict[str, Any] = {}
     if "json" in members:
         fields = members["json"]
@@ -221,10 +219,10 @@ def _tar_record(number: int, key: str, members: dict[str, Any]) -> Record:
         else:
             malformed = isinstance(fields, Malformed)
             record["caption"] = fields if malformed else Malformed("Expected a JSON object, got another value.")
-    if first_filled(record, ID_FIELDS) is None:
+    if schema.value(record, "id") is None:
         record["id"] = key
     if "txt" in members:
         caption = members["txt"]
         record["caption"] = caption.strip("\r\n") if isinstance(caption, str) else caption
     record["image"] = members.get("image", Malformed("The archive has no image of this name. Add one."))
-    return identify(Location(number, f"sample {number}"), record), record
+    return schema.identify(Location(number, f"sample {number}"), record), record

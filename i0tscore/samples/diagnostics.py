@@ -1,20 +1,16 @@
-"""Records of files: their columns and locations, checks of single values, and the list of everything that is wrong."""
+"""Locations in files, checks of single values, and the list of everything that is wrong."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from i0tscore.errors import SampleFileError
 from i0tscore.samples.sample import Skipped
-
-ID_FIELDS = ("id", "image_id")
-IMAGE_FIELDS = ("image", "image_path", "file_name")
 
 _T = TypeVar("_T")
 
@@ -85,6 +81,12 @@ class Diagnostics:
         """Report a problem of the whole file, which cannot be skipped."""
         self.file_errors.append(message)
 
+    def adopt(self, other: Diagnostics, path: Path) -> None:
+        """Report the problems of a second file, without which the first cannot be used."""
+        self.notes += [f"{path.name}: {note}" for note in other.notes]
+        self.file_errors += [f"{path.name}: {message}" for message in other.file_errors]
+        self.file_errors += [f"{path.name}, {at.label}: {message}" for at, message in other.row_errors]
+
     def check(self, location: Location, check: Callable[..., _T], *arguments: Any) -> _T | None:
         """Return the result of a check; if it raises ``UnusableError``, report that and return None."""
         try:
@@ -113,83 +115,6 @@ class Diagnostics:
         for location, message in errors:
             messages.setdefault(location, []).append(message)
         return [Skipped(at.id or at.label, f"{at.label}: {' '.join(found)}") for at, found in messages.items()]
-
-
-RENAME: Final = "Rename or add it."
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """The columns of a table, or the keys of its objects.
-
-    Attributes:
-        columns: By field, the names its column may have; names that occur in no field are ignored.
-        required: Groups of fields of which at least one must be present, each with advice in case none is.
-        images: Columns that may hold images.
-        others: Whether columns of other names are read as well.
-    """
-
-    columns: Mapping[str, tuple[str, ...]]
-    required: Mapping[tuple[str, ...], str]
-    images: tuple[str, ...] = IMAGE_FIELDS
-    others: bool = False
-
-    def select(self, present: Iterable[str]) -> list[str]:
-        """Return the columns to read, once each."""
-        known = {name for names in self.columns.values() for name in names}
-        return [name for name in dict.fromkeys(present) if self.others or name in known]
-
-    def choose(self, present: Iterable[str]) -> dict[str, str]:
-        """Return the first column present of each field, by field."""
-        there = set(present)
-        chosen = {field: next((n for n in names if n in there), None) for field, names in self.columns.items()}
-        return {field: name for field, name in chosen.items() if name is not None}
-
-    def check(self, present: Sequence[str], diagnostics: Diagnostics, noun: str = "column") -> bool:
-        """Return whether the columns present suffice, and report it if not; the format calls a column ``noun``."""
-        missing: dict[str, list[str]] = {}
-        for fields, advice in self.required.items():
-            names = [name for field in fields for name in self.columns[field]]
-            if set(names).isdisjoint(present):
-                one_of = f"one of the {noun}s " if len(names) > 1 else f"a {noun} "
-                missing.setdefault(advice, []).append(one_of + ", ".join(map(quote, names)))
-        for advice, expected in missing.items():
-            found = preview(sorted(set(present)), 12) or "none"
-            diagnostics.file_error(f"Expected {' and '.join(expected)}, found {found}. {advice}")
-        known = {name for names in self.columns.values() for name in names}
-        counts = Counter(present)
-        repeated = [name for name, n in counts.items() if n > 1 and (self.others or name in known)]
-        if repeated:
-            diagnostics.file_error(f"line 1: The {noun} {preview(repeated)} occurs more than once. Keep one.")
-        return not missing and not repeated
-
-
-CAPTIONS: Final = Schema(
-    {"id": ID_FIELDS, "image": IMAGE_FIELDS, "caption": ("caption",), "references": ("references",)},
-    {("caption",): RENAME, ("id", "image"): RENAME},
-)
-"""The fields of captions."""
-
-
-class Source(NamedTuple):
-    """What a reader is given.
-
-    Attributes:
-        path: The file or folder.
-        schema: The columns to read, where the format has any.
-        diagnostics: Collects the problems.
-        annotations: The annotation file of COCO results.
-    """
-
-    path: Path
-    schema: Schema
-    diagnostics: Diagnostics
-    annotations: Path | None = None
-
-
-def fields_of(records: Iterable[Record]) -> list[str]:
-    """Return the fields that any record has, once each."""
-    return list(dict.fromkeys(field for _, record in records for field in record))
 
 
 def quote(value: object, limit: int = 60) -> str:
@@ -264,19 +189,3 @@ def check_references(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         return (check_text(value, "a reference"),)
     return tuple(check_text(text, f"text for reference {number}") for number, text in enumerate(value, start=1))
-
-
-def first_filled(record: Mapping[str, object], fields: Iterable[str]) -> object:
-    """Return the value of the first field that is not None; None if there is none."""
-    for name in fields:
-        if record.get(name) is not None:
-            return record[name]
-    return None
-
-
-def identify(location: Location, record: Mapping[str, object]) -> Location:
-    """Return the location of a record with its id added, if it has one."""
-    identifier = first_filled(record, ID_FIELDS)
-    if location.id or not isinstance(identifier, str | int):
-        return location
-    return Location(location.position, f"{location.label} (id {quote(identifier)})", str(identifier))

@@ -11,7 +11,8 @@ from i0tscore.errors import InputError
 from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe, quote
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
-from i0tscore.samples.text import BROKEN, read_columns, read_json
+from i0tscore.samples.source import Source, read_columns
+from i0tscore.samples.text import BROKEN
 
 IMAGE_FOLDERS = ("images_224", "Flicker8k_Dataset", "Flickr8k_Dataset", "images", "Images")
 CAPTIONS_FILE = "Flickr8k.token.txt"
@@ -123,7 +124,7 @@ def rated_pairs(
     for identifier, caption in captions.items():
         of_image.setdefault(identifier.rpartition("#")[0], []).append(caption)
     seen: dict[tuple[str, str], Location] = {}
-    for location, (image, identifier, *others) in read_columns(file, diagnostics, names):
+    for location, (image, identifier, *others) in read_columns(Source(file, diagnostics), names):
         before = seen.setdefault((image, identifier), location)
         if before is not location:
             diagnostics.row_error(location, f"This image and caption already occur at {before.label}. Remove one.")
@@ -139,7 +140,7 @@ def rated_pairs(
 def _read_captions(file: Path, diagnostics: Diagnostics) -> dict[str, str]:
     """Read ``image#number`` and caption, with single spaces, as in the published protocol."""
     found: dict[str, str] = {}
-    for location, (identifier, caption) in read_columns(file, diagnostics, ("caption id", "caption")):
+    for location, (identifier, caption) in read_columns(Source(file, diagnostics), ("caption id", "caption")):
         if identifier in found:
             diagnostics.row_error(location, f"The caption id {quote(identifier)} occurs more than once. Remove one.")
         elif not caption.strip():
@@ -151,7 +152,7 @@ def _read_captions(file: Path, diagnostics: Diagnostics) -> dict[str, str]:
 
 def clipscore_records(file: Path, diagnostics: Diagnostics) -> Iterator[Record]:
     """Yield the ratings of a file in the JSON format of CLIPScore; NaN stands for no rating and is dropped."""
-    value = read_json(file, diagnostics)
+    value = Source(file, diagnostics).document
     if value is BROKEN:
         return
     if not isinstance(value, dict):

@@ -12,64 +12,36 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from i0tscore.errors import InputError, UsageError
 from i0tscore.samples.datasets import SAVED, read_saved_dataset, stream_parquet, stream_tar
 from i0tscore.samples.diagnostics import (
-    CAPTIONS,
-    ID_FIELDS,
-    IMAGE_FIELDS,
     Diagnostics,
     Location,
     Malformed,
     Record,
-    Schema,
-    Source,
+    UnusableError,
     check_references,
     check_text,
     describe,
-    first_filled,
-    identify,
     preview,
     quote,
 )
 from i0tscore.samples.images import ImageFolder, nfc, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, SampleSet
-from i0tscore.samples.text import (
-    BROKEN,
-    RepeatedKeys,
-    parse_json,
-    read_columns,
-    read_json,
-    read_json_lines,
-    read_json_list,
-    read_table,
-)
+from i0tscore.samples.schema import CAPTIONS, RENAME, ReadOptions, Schema
+from i0tscore.samples.source import STDIN, Source, read_columns, read_json_lines, read_json_list, read_table
+from i0tscore.samples.text import BROKEN, RepeatedKeys, is_tokens, parse_json, parse_list
 
 METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """A folder of images contains one of these if it describes them."""
 
-_HEAD_BYTES: Final = 1 << 16
 _NUMBERED: Final = re.compile(r"[^\t\n]+#\d+\t")
 _OBJECT_PER_LINE: Final = re.compile(r"\{[^\n]*\}[ \t\r]*\n\s*\S")
-
-
-class Head(NamedTuple):
-    """What the format of a file is recognized by.
-
-    Attributes:
-        text: Its beginning.
-        line: Its first line.
-        suffix: Its suffix in lower case if some format has it, else empty.
-        annotations: Whether there is a COCO annotation file.
-    """
-
-    text: str
-    line: str
-    suffix: str
-    annotations: bool
+_ROLES: Final = ("gpt", "assistant", "model", "bot", "chatgpt")
+"""Names of the assistant in conversations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +51,7 @@ class Format:
     Attributes:
         name: Its name in ``--input-format``.
         read: The reader; its records have the fields of captions, or of any table if ``table`` is set.
-        suffixes: Suffixes of its files; several formats may share one.
+        suffixes: Suffixes of its files; of several formats, the last one is read if none recognizes the content.
         sniff: Tells whether a file with one of the suffixes, or with an unknown suffix, is of this format.
         magic: The first bytes of its files, if these tell.
         folder: Tells whether a folder is of this format.
@@ -90,26 +62,26 @@ class Format:
     name: str
     read: Callable[[Source], Iterable[Record]]
     suffixes: tuple[str, ...] = ()
-    sniff: Callable[[Head], bool] = lambda head: False
+    sniff: Callable[[Source], bool] = lambda source: False
     magic: bytes | None = None
     folder: Callable[[Path], bool] = lambda path: False
     table: bool = False
     stream: Callable[[Source], Iterator[Record]] | None = None
 
 
-def detect_format(path: Path, *, annotations: bool = False, table: bool = False) -> Format:
+def detect_format(source: Source, *, table: bool = False) -> Format:
     """Return the format of a file or folder, by its suffix and content.
 
     Args:
-        path: The file or folder.
-        annotations: Whether there is a COCO annotation file, so that a JSON list holds COCO results.
+        source: The file or folder.
         table: Whether only formats of tables count.
 
     Raises:
         InputError: The path does not exist.
         UsageError: The format is unknown; the message lists the choices.
     """
-    if not path.exists():
+    path = source.path
+    if path != STDIN and not path.exists():
         raise InputError(f"{path}: No such file. Check the path.")
     formats = [form for form in FORMATS.values() if form.table or not table]
     if path.is_dir():
@@ -120,14 +92,9 @@ def detect_format(path: Path, *, annotations: bool = False, table: bool = False)
                 f"or one with {' or '.join(METADATA)}."
             )
         return found
-    with path.open("rb") as file:
-        data = file.read(_HEAD_BYTES)
-    suffix = path.suffix.lower()
-    known = [form for form in formats if suffix in form.suffixes]
-    text = data.decode("utf-8-sig", errors="replace").lstrip()
-    head = Head(text, text.partition("\n")[0], suffix if known else "", annotations)
-    found = next((form for form in formats if form.magic is not None and data.startswith(form.magic)), None)
-    found = found or next((form for form in known or formats if form.sniff(head)), known[0] if known else None)
+    known = [form for form in formats if path.suffix.lower() in form.suffixes]
+    found = next((form for form in formats if form.magic is not None and source.head.startswith(form.magic)), None)
+    found = found or next((form for form in known or formats if form.sniff(source)), known[-1] if known else None)
     if found is None:
         suffixes = ", ".join(dict.fromkeys(suffix for form in formats for suffix in form.suffixes))
         hint = "" if table else f", or give input_format as one of {', '.join(INPUT_FORMATS)}"
@@ -135,28 +102,29 @@ def detect_format(path: Path, *, annotations: bool = False, table: bool = False)
     return found
 
 
-def _resolve_format(path: Path, input_format: str | None, annotations: Path | None) -> tuple[Path, Format]:
-    """Return the file to read, which is the metadata file in a folder of images, and its format.
+def _resolve_format(path: Path, options: ReadOptions, diagnostics: Diagnostics) -> tuple[Source, Format]:
+    """Return what to read, which is the metadata file in a folder of images, and its format.
 
     Raises:
         InputError: The path does not exist.
-        UsageError: The format is unknown, or the arguments contradict each other.
+        UsageError: The format is unknown, or the options contradict each other.
     """
-    if input_format is not None and input_format not in INPUT_FORMATS:
-        raise UsageError(f"Expected input_format to be one of {', '.join(INPUT_FORMATS)}, got {input_format!r}.")
+    named = options.input_format
+    if named is not None and named not in INPUT_FORMATS:
+        raise UsageError(f"Expected input_format to be one of {', '.join(INPUT_FORMATS)}, got {named!r}.")
     metadata = [path / name for name in METADATA if (path / name).is_file()]
     if len(metadata) > 1:
         names = " and ".join(file.name for file in metadata)
         raise UsageError(f"{path}: The folder has {names}. Give the path of the one to read.")
-    file = metadata[0] if metadata else path
-    form = FORMATS[input_format] if input_format else detect_format(file, annotations=annotations is not None)
-    if form.name == "coco" and annotations is None:
+    source = Source(metadata[0] if metadata else path, diagnostics, options.schema(), options)
+    form = FORMATS[named] if named else detect_format(source)
+    if form.name == "coco" and options.annotations is None:
         raise UsageError("COCO results need their annotation file, which has the file names. Give annotations.")
-    if form.name != "coco" and annotations is not None:
+    if form.name != "coco" and options.annotations is not None:
         raise UsageError(f"Expected COCO results with annotations, got {path} in the format {form.name}.")
-    if input_format and file.is_dir() and not form.folder(file):
+    if named and source.path.is_dir() and not form.folder(source.path):
         raise UsageError(f"{path} is a folder and not in the format {form.name}. Give a file.")
-    return file, form
+    return source, form
 
 
 def read_records(path: Path, schema: Schema, diagnostics: Diagnostics) -> list[Record]:
@@ -171,185 +139,284 @@ def read_records(path: Path, schema: Schema, diagnostics: Diagnostics) -> list[R
         InputError: The file cannot be read.
         UsageError: Its format is unknown.
     """
-    return list(detect_format(path, table=True).read(Source(path, schema, diagnostics)))
+    source = Source(path, diagnostics, schema)
+    return list(detect_format(source, table=True).read(source))
 
 
-def _read_objects(source: Source, read: Callable[[Path, Diagnostics], list[Record]]) -> list[Record]:
+def _read_objects(source: Source, records: Iterable[Record]) -> list[Record]:
     """Read objects in JSON whose keys are columns."""
-    records = []
-    for location, record in read(source.path, source.diagnostics):
-        location = identify(location, record)
+    kept, schema = [], source.schema
+    for location, record in records:
+        location = schema.identify(location, record)
         if isinstance(record, RepeatedKeys):
             keys = Counter(key for key, _ in record.pairs)
-            if repeated := [key for key in source.schema.select(keys) if keys[key] > 1]:
+            if repeated := [key for key in schema.select(keys) if keys[key] > 1]:
                 message = f"The key {preview(repeated)} occurs more than once. Keep one."
                 source.diagnostics.row_error(location, message)
                 continue
-        records.append((location, record))
-    present = [*dict.fromkeys(key for _, record in records for key in record)]
-    return records if not records or source.schema.check(present, source.diagnostics, "key") else []
+        kept.append((location, record))
+    present = [*dict.fromkeys(key for _, record in kept for key in record)]
+    return kept if not kept or schema.check(present, source.diagnostics, "key") else []
+
+
+def _read_json(source: Source) -> list[Record]:
+    """Read a list of objects, which may be inside an object; or one object, or one for each id."""
+    content = source.document
+    if not isinstance(content, dict):
+        return _read_objects(source, read_json_list(source))
+    lists = {key: value for key, value in content.items() if _has_objects(value)}
+    if _is_row(content, source.schema):
+        records: list[Record] = [(Location(1, "item 1"), content)]
+    elif len(lists) == 1:
+        ((key, rows),) = lists.items()
+        source.diagnostics.notes.append(f"captions are read from the list under {quote(key)}")
+        records = [(Location(number, f"{key}, item {number}"), row) for number, row in enumerate(rows, start=1)]
+    elif _is_rows(content, source.schema):
+        records = [
+            (Location(number, f"id {quote(key)}", key), {"id": key, **row})
+            for number, (key, row) in enumerate(content.items(), start=1)
+        ]
+    else:
+        source.diagnostics.file_error("Expected a list of objects, got an object. Choose another input format.")
+        return []
+    return _read_objects(source, records)
+
+
+def _has_objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _is_row(content: dict[str, Any], schema: Schema) -> bool:
+    """Return whether an object is one row, rather than a mapping of ids."""
+    return bool(schema.find(content, "caption") and (schema.find(content, "image") or schema.find(content, "id")))
+
+
+def _is_rows(content: object, schema: Schema) -> bool:
+    """Return whether JSON holds rows, and not captions by id."""
+    if not isinstance(content, dict):
+        return True
+    if _is_row(content, schema) or sum(_has_objects(value) for value in content.values()) == 1:
+        return True
+    return bool(content) and all(isinstance(value, dict) for value in content.values())
 
 
 def _read_delimited(source: Source, delimiter: str) -> list[Record]:
-    """Read CSV or TSV; references are a JSON list in the cell, or one reference."""
-    check = partial(source.schema.check, diagnostics=source.diagnostics)
-    records = read_table(source.path, delimiter, source.diagnostics, check)
+    """Read CSV or TSV; a cell of captions or references may hold a list."""
+    records = read_table(source, delimiter)
     for _, record in records:
-        for name in source.schema.columns.get("references", ()):
-            cell = record.get(name)
-            if cell is not None and cell.lstrip().startswith("["):
-                value, problems = parse_json(cell, in_line=True)
-                reason = 'Expected references as a JSON list such as ["one", "two"]'
-                record[name] = Malformed(f"{reason} ({problems[0]}).", cell) if problems else value
-    return [(identify(location, record), record) for location, record in records]
+        for name in (*source.schema.find(record, "caption"), *source.schema.find(record, "references")):
+            record[name] = _parse_cell(record[name])
+    return [(source.schema.identify(location, record), record) for location, record in records]
+
+
+def _parse_cell(cell: str | None) -> Any:
+    """Return the list that a cell holds, or else the cell; ``Malformed`` if it is meant to be a list and is none."""
+    text = (cell or "").strip()
+    found = parse_list(text)
+    if found is None and re.match(r"\[\s*[\"']|\[\s*\{", text):
+        problem = parse_json(text, in_line=True)[1][0]
+        return Malformed(f'Expected a list such as ["one", "two"] ({problem}). Correct it.', text)
+    return cell if found is None else found
 
 
 def _read_mapping(source: Source) -> Iterator[Record]:
     """Read CLIPScore's ``{"id": "caption"}``; a value may be a list of captions."""
-    entries = read_mapping(source.path, source.diagnostics, "captions")
-    for position, (identifier, caption) in enumerate(entries, start=1):
-        location = Location(position, f"id {quote(identifier)}", identifier)
-        if isinstance(caption, Malformed):
-            source.diagnostics.row_error(location, caption.reason)
-        else:
-            yield location, {"id": identifier, "caption": caption}
-
-
-def read_mapping(path: Path, diagnostics: Diagnostics, what: str, *, named: bool = False) -> Iterator[tuple[str, Any]]:
-    """Yield the keys of a JSON object once each, with their values; contradictory values are ``Malformed``.
-
-    Messages say ``what`` the values are, and name the file if it is not the main one (``named``).
-    """
-    value = read_json(path, diagnostics, f"{path.name}, " if named else "")
-    prefix = f"{path.name}: " if named else ""
+    value, diagnostics = source.document, source.diagnostics
     if value is BROKEN:
         return
     if not isinstance(value, dict):
-        diagnostics.file_error(f'{prefix}Expected an object {{"id": …}} of {what}, got {describe(value)}.')
-        return
-    if isinstance(images := value.get("images"), list) and images and isinstance(images[0], dict):
-        message = "This is a COCO annotation file. Give it as annotations, together with a results file."
-        diagnostics.file_error(prefix + message)
+        diagnostics.file_error(f'Expected an object {{"id": …}} of captions, got {describe(value)}.')
         return
     by_key: dict[str, list[Any]] = {}
     for key, item in value.pairs if isinstance(value, RepeatedKeys) else value.items():
         by_key.setdefault(key, []).append(item)
-    for key, items in by_key.items():
-        others = [item for item in items[1:] if item != items[0]]
-        if others:
+    for position, (key, items) in enumerate(by_key.items(), start=1):
+        location = Location(position, f"id {quote(key)}", key)
+        if others := [item for item in items[1:] if item != items[0]]:
             both = f"{quote(items[0])} and {quote(others[0])}"
-            yield key, Malformed(f"The id occurs more than once, with different {what} ({both}). Keep one.")
+            diagnostics.row_error(location, f"The id occurs more than once, with different texts ({both}). Keep one.")
             continue
         if len(items) > 1:
-            diagnostics.notes.append(f"{prefix}id {quote(key)} occurs {len(items)} times with the same value")
-        yield key, items[0]
+            diagnostics.notes.append(f"id {quote(key)} occurs {len(items)} times with the same value")
+        yield location, {"id": key, "caption": items[0]}
 
 
 def _read_numbered(source: Source) -> Iterator[Record]:
     """Read lines of ``image#number``, a tab and a caption, as in the captions of Flickr8k."""
-    for location, (name, caption) in read_columns(source.path, source.diagnostics, ("image#number", "caption")):
+    for location, (name, caption) in read_columns(source, ("image#number", "caption")):
         yield location, {"image": name.rpartition("#")[0] or name, "caption": caption}
 
 
-def _read_coco(source: Source) -> Iterator[Record]:
-    """Read ``[{"image_id": 42, "caption": "…"}]``; file names and references come from the annotations."""
-    diagnostics, annotations = source.diagnostics, source.annotations or Path()
-    records = _read_objects(source, read_json_list)
-    content = _read_annotations(annotations, diagnostics)
-    if content is None:
-        return
+def _is_karpathy(content: object) -> bool:
+    images = content.get("images") if isinstance(content, dict) else None
+    return _has_objects(images) and "sentences" in images[0]  # type: ignore[index]
+
+
+def _is_coco(content: object) -> bool:
+    return isinstance(content, dict) and isinstance(content.get("images"), list) and "annotations" in content
+
+
+def _read_karpathy(source: Source) -> Iterator[Record]:
+    """Read the images of a Karpathy split with their sentences."""
+    content = source.document
+    for number, image in enumerate(content["images"] if _is_karpathy(content) else (), start=1):
+        identifier = next((image[key] for key in ("cocoid", "imgid") if isinstance(image, dict) and key in image), None)
+        location = Location(number, f"images, item {number}", "" if identifier is None else str(identifier))
+        try:
+            name = str(PurePosixPath(image.get("filepath") or "", image["filename"]))
+            sentences = [sentence["raw"] for sentence in image["sentences"]]
+        except (AttributeError, KeyError, TypeError):
+            source.diagnostics.row_error(location, 'Expected "filename" and "sentences" with "raw". Correct the item.')
+            continue
+        yield location, {"id": identifier, "image": name, "caption": sentences, "split": image.get("split")}
+
+
+def _read_coco_annotations(source: Source) -> Iterator[Record]:
+    """Read the images of a COCO annotation file with their captions."""
     from pycocotools.coco import COCO
 
+    content = _check_coco(source)
+    if content is None:
+        return
     index = COCO()
     index.dataset = content
     with contextlib.redirect_stdout(io.StringIO()):  # createIndex prints its progress
         index.createIndex()
-    images = {str(identifier): image for identifier, image in index.imgs.items()}
-    references = {
-        str(identifier): [item["caption"] for item in items if "caption" in item]
-        for identifier, items in index.imgToAnns.items()
-    }
-    for location, record in records:
-        identifier = str(first_filled(record, ID_FIELDS))
-        if identifier not in images:
-            message = f"{annotations.name} has no image with image_id {quote(identifier)}. Remove the row."
-            diagnostics.row_error(location, message)
-            continue
-        own = references.get(identifier) or record.get("references")
-        yield location, {**record, "image": images[identifier]["file_name"], "references": own}
+    for number, (identifier, image) in enumerate(index.imgs.items(), start=1):
+        captions = [item["caption"] for item in index.imgToAnns[identifier] if "caption" in item]
+        location = Location(number, f"image id {quote(identifier)}", str(identifier))
+        yield location, {"id": identifier, "image": image["file_name"], "caption": captions}
 
 
-def _read_annotations(path: Path, diagnostics: Diagnostics) -> dict[str, list[dict[str, Any]]] | None:
-    """Read ``images`` and ``annotations`` of a COCO annotation file; report it if it cannot be used."""
-    name = path.name
-    content = read_json(path, diagnostics, f"{name}, ")
+def _check_coco(source: Source) -> dict[str, list[dict[str, Any]]] | None:
+    """Return ``images`` and ``annotations`` of a COCO annotation file; report it if it cannot be used."""
+    content = source.document
     if content is BROKEN:
         return None
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        diagnostics.file_error(f'{name}: Expected a list "images". Give the annotation file of COCO.')
+        source.diagnostics.file_error('Expected a list "images". Give the annotation file of COCO.')
         return None
     parts = {"images": content["images"], "annotations": content.get("annotations") or []}
     problems = []
     for part, fields in (("images", ("id", "file_name")), ("annotations", ("id", "image_id"))):
         if not isinstance(parts[part], list):
-            problems.append(f'{name}: Expected a list "{part}", got {describe(parts[part])}.')
+            problems.append(f'Expected a list "{part}", got {describe(parts[part])}.')
             continue
         expected = " and ".join(map(quote, fields))
         for number, item in enumerate(parts[part], start=1):
             if not (isinstance(item, dict) and all(isinstance(item.get(field), str | int) for field in fields)):
-                problems.append(f"{name}, {part} item {number}: Expected an object with {expected}.")
-    diagnostics.file_errors += problems
+                problems.append(f"{part} item {number}: Expected an object with {expected}.")
+    source.diagnostics.file_errors += problems
     return None if problems else parts
+
+
+def _read_captioned(source: Source) -> list[Record]:
+    """Read the captioned images of a corpus, without those that have no captions."""
+    corpus = list(_read_karpathy(source) if _is_karpathy(source.document) else _read_coco_annotations(source))
+    without = [str(record["image"]) for _, record in corpus if not record["caption"]]
+    if without:
+        source.diagnostics.notes.append(f"images without captions in the file: {len(without)} ({preview(without)})")
+    return [(location, record) for location, record in corpus if record["caption"]]
+
+
+def _read_coco_results(source: Source) -> Iterator[Record]:
+    """Read ``[{"image_id": 42, "caption": "…"}]``; file names and references come from the annotations."""
+    path = Path(source.options.annotations or "")
+    annotations = Source(path, Diagnostics())
+    records = _read_objects(source, read_json_list(source))
+    corpus = list(
+        _read_karpathy(annotations) if _is_karpathy(annotations.document) else _read_coco_annotations(annotations)
+    )
+    source.diagnostics.adopt(annotations.diagnostics, path)
+    if annotations.diagnostics.any:
+        return
+    images = {location.id: record for location, record in corpus}
+    for location, record in records:
+        identifier = str(source.schema.value(record, "id"))
+        if identifier not in images:
+            message = f"{path.name} has no image with image_id {quote(identifier)}. Remove the row."
+            source.diagnostics.row_error(location, message)
+            continue
+        image = images[identifier]
+        references = image["caption"] or record.get("references")
+        yield location, {**record, "image": image["image"], "references": references, "split": image.get("split")}
 
 
 def _reject_embeddings(source: Source) -> NoReturn:
     raise UsageError(f"{source.path}: Expected captions, got embeddings. Read them with read_clip_retrieval.")
 
 
-_JSON_SUFFIXES: Final = (".json", ".jsonl", ".ndjson")
+def _text(source: Source) -> str:
+    return source.head.decode("utf-8-sig", errors="replace").lstrip()
+
+
+def _first_line(source: Source) -> str:
+    return _text(source).partition("\n")[0]
+
+
+def _is_json(source: Source) -> bool:
+    """Return whether a file is one JSON document."""
+    return _text(source).startswith(("{", "[")) or source.path.suffix.lower() == ".json"
+
 
 FORMATS: Final = {
     form.name: form
     for form in (
         Format(
-            "clipscore",
-            _read_mapping,
-            (".json",),
-            lambda head: head.text.startswith("{") and not _OBJECT_PER_LINE.match(head.text),
-        ),
-        Format(
-            "json",
-            partial(_read_objects, read=read_json_list),
-            _JSON_SUFFIXES,
-            lambda head: (
-                not head.annotations
-                and (head.text.startswith("[") or (head.suffix == ".json" and not head.text.startswith("{")))
+            "jsonl",
+            lambda source: _read_objects(source, read_json_lines(source)),
+            (".jsonl", ".ndjson", ".json"),
+            lambda source: (
+                (source.path.suffix.lower() in (".jsonl", ".ndjson") and not _text(source).startswith("["))
+                or bool(_OBJECT_PER_LINE.match(_text(source)))
             ),
             table=True,
         ),
         Format(
-            "jsonl",
-            partial(_read_objects, read=read_json_lines),
-            _JSON_SUFFIXES,
-            lambda head: head.suffix in (".jsonl", ".ndjson") or bool(_OBJECT_PER_LINE.match(head.text)),
+            "coco",
+            _read_coco_results,
+            (".json", ".jsonl"),
+            lambda source: source.options.annotations is not None and _text(source).startswith("["),
+        ),
+        Format(
+            "karpathy", _read_captioned, (".json",), lambda source: _is_json(source) and _is_karpathy(source.document)
+        ),
+        Format(
+            "coco-annotations",
+            _read_captioned,
+            (".json",),
+            lambda source: _is_json(source) and _is_coco(source.document),
+        ),
+        Format(
+            "json",
+            _read_json,
+            (".json", ".jsonl", ".ndjson"),
+            lambda source: _is_json(source) and _is_rows(source.document, source.schema),
+            table=True,
+        ),
+        Format("clipscore", _read_mapping, (".json",), _is_json),
+        Format(
+            "tsv",
+            partial(_read_delimited, delimiter="\t"),
+            (".tsv", ".tab", ".csv"),
+            lambda source: (
+                "\t" in _first_line(source)
+                and (
+                    "," not in _first_line(source) if source.path.suffix == ".csv" else "caption" in _first_line(source)
+                )
+            ),
             table=True,
         ),
         Format(
             "csv",
             partial(_read_delimited, delimiter=","),
             (".csv",),
-            lambda head: "caption" in head.line and "," in head.line and "\t" not in head.line,
+            lambda source: (
+                "caption" in _first_line(source) and "," in _first_line(source) and "\t" not in _first_line(source)
+            ),
             table=True,
         ),
-        Format(
-            "tsv",
-            partial(_read_delimited, delimiter="\t"),
-            (".tsv", ".tab", ".csv"),
-            lambda head: "\t" in head.line and ("," not in head.line if head.suffix else "caption" in head.line),
-            table=True,
-        ),
-        Format("coco", _read_coco, _JSON_SUFFIXES, lambda head: head.annotations and head.text.startswith("[")),
-        Format("flickr8k", _read_numbered, sniff=lambda head: bool(_NUMBERED.match(head.text))),
+        Format("flickr8k", _read_numbered, sniff=lambda source: bool(_NUMBERED.match(_text(source)))),
         Format(
             "datasets",
             read_saved_dataset,
@@ -378,24 +445,22 @@ def read_samples(
     *,
     images: str | Path | None = None,
     references: str | Path | None = None,
-    annotations: str | Path | None = None,
-    input_format: str | None = None,
     on_error: Literal["raise", "skip"] = "raise",
+    **reading: Any,
 ) -> SampleSet:
     """Read captions with their images and references.
 
     The input formats are described in ``docs/caption-files.md``. Images are neither opened nor decoded.
 
     Args:
-        path: The caption file, or the folder of a Hugging Face dataset.
+        path: The caption file, ``-`` for standard input, or the folder of a Hugging Face dataset.
         images: The folder that contains all images; by default that of the caption file. No path in the
             caption file leads out of it.
-        references: A JSON file ``{"id": ["reference", …]}``; it takes precedence over references in the
-            caption file.
-        annotations: The annotation file of COCO results.
-        input_format: One of ``INPUT_FORMATS``; detected from suffix and content if None.
+        references: A file of references: a JSON object ``{"id": ["reference", …]}``, or a caption file whose
+            captions are references. It takes precedence over references in the caption file.
         on_error: ``"raise"``: any problem raises. ``"skip"``: entries with problems are listed in
             ``SampleSet.skipped``, and the others returned.
+        **reading: Fields of ``ReadOptions``, such as ``input_format``, ``caption_column``, and ``split``.
 
     Returns:
         The samples in the order of the file, skipped entries, and notes.
@@ -415,55 +480,126 @@ def read_samples(
     """
     if on_error not in ("raise", "skip"):
         raise UsageError(f'Expected on_error "raise" or "skip", got {on_error!r}.')
-    annotation_file = None if annotations is None else Path(annotations)
-    file, form = _resolve_format(Path(path), input_format, annotation_file)
+    diagnostics, options = Diagnostics(), ReadOptions.of(reading)
+    source, form = _resolve_format(Path(path), options, diagnostics)
+    file = source.path
     folder = ImageFolder(Path(images) if images is not None else file if file.is_dir() else file.parent)
-    diagnostics = Diagnostics()
-    records = list(form.read(Source(file, CAPTIONS, diagnostics, annotation_file)))
+    records = [(location, source.schema.fields(record)) for location, record in form.read(source)]
     skip = on_error == "skip"
-    builder = SampleBuilder(folder, diagnostics, skip=skip)
+    builder = SampleBuilder(folder, diagnostics, skip=skip, turn=options.turn)
     if references is not None:
         builder.read_references(Path(references))
-    samples = builder.build(records)
+    samples = builder.build(_choose_split(records, options.split, diagnostics))
     unused = folder.unused() if images is not None else []
     if unused:
         diagnostics.notes.append(f"images of {folder.root} without a caption: {len(unused)} ({preview(unused)})")
     return SampleSet(samples, diagnostics.finish(file, len(samples), skip=skip), diagnostics.notes)
 
 
+def _choose_split(records: list[Record], split: str | None, diagnostics: Diagnostics) -> list[Record]:
+    """Return the records of a split; all of them if no split is named, with a note if there are several."""
+    splits = list(dict.fromkeys(str(record["split"]) for _, record in records if record["split"] is not None))
+    if split is None:
+        if len(splits) > 1:
+            diagnostics.notes.append(f"all splits are read: {preview(splits, 8)}; choose one with --split")
+        return records
+    chosen = [(location, record) for location, record in records if record["split"] == split]
+    if records and not chosen:
+        found = preview(splits, 8) or "no splits"
+        diagnostics.file_error(f"Expected the split {quote(split)}, found {found}. Correct --split (split=).")
+    return chosen
+
+
+def captions_of(record: dict[str, Any], turn: int = -1) -> list[Any]:
+    """Return the captions of a record by field, unchecked: one text, a list of texts, or a turn of a conversation."""
+    written = record.get("caption")
+    if isinstance(written, dict) or (isinstance(written, list) and written and isinstance(written[0], dict)):
+        return [_choose_turn(written if isinstance(written, list) else [written], turn)]
+    if isinstance(written, list) and is_tokens(written):
+        reason = f"Expected captions, got a list of single words ({preview(written)}). Join the words of a caption."
+        return [Malformed(reason)]
+    if written == []:
+        return [Malformed("Expected captions, got an empty list. Add one or remove the row.")]
+    return written if isinstance(written, list) else [written]
+
+
+def _choose_turn(turns: list[Any], turn: int) -> Any:
+    """Return the text of a turn of the assistant, in the format of ShareGPT or of chat messages."""
+    answers = []
+    for one in turns:
+        if not isinstance(one, dict) or not {"from", "role"} & one.keys():
+            return Malformed('Expected a conversation whose turns have "from" and "value", or "role" and "content".')
+        if str(one.get("from", one.get("role"))).lower() in _ROLES:
+            text = one.get("value", one.get("content"))
+            parts = [part.get("text") for part in text if isinstance(part, dict)] if isinstance(text, list) else [text]
+            answers.append("\n".join(part for part in parts if isinstance(part, str)) or None)
+    position = turn - 1 if turn > 0 else turn
+    if not turn or not -len(answers) <= position < len(answers):
+        return Malformed(
+            f"Expected turn {turn} of the assistant, got {len(answers)} such turns. Correct --turn (turn=)."
+        )
+    return answers[position]
+
+
+def _image_names(path: str) -> tuple[str, str]:
+    """Return the file name of a path, with and without suffix."""
+    name = path.rpartition("/")[2]
+    return name, without_suffix(name)
+
+
+class _References(NamedTuple):
+    """References of one image or id of a file."""
+
+    name: str
+    of_image: bool
+    texts: list[Any]
+
+
+REFERENCES: Final = Schema(CAPTIONS.columns, {("references", "caption"): RENAME, ("id", "image"): RENAME})
+"""The fields of a file of references, whose captions are references if it has no others."""
+
+
 @dataclass
 class SampleBuilder:
-    """Builds samples from records and reports everything that is wrong with them.
+    """Builds samples from records by field, and reports everything that is wrong with them.
 
     Attributes:
         folder: The folder of the images.
         diagnostics: Collects the problems.
         skip: Whether records with problems will be skipped.
+        turn: The turn of a conversation that is the caption.
     """
 
     folder: ImageFolder
     diagnostics: Diagnostics
     skip: bool = False
+    turn: int = -1
     _reference_file: str = ""
-    _references: dict[str, Any] = field(default_factory=dict)
-    _keys: dict[str, str] = field(default_factory=dict)
+    _references: dict[str, _References] = field(default_factory=dict)
+    _keys: dict[str, set[str]] = field(default_factory=dict)
     _used: set[str] = field(default_factory=set)
     _without_image: list[str] = field(default_factory=list)
     _without_references: list[Location] = field(default_factory=list)
     _any_references: bool = False
 
     def read_references(self, path: Path) -> None:
-        """Read ``{"id": ["reference", …]}``, which takes precedence over the references of records.
-
-        A value may be a single string.
-        """
+        """Read the references in a file, which take precedence over those of records."""
         self._reference_file = path.name
-        for identifier, texts in read_mapping(path, self.diagnostics, "references", named=True):
+        source = Source(path, Diagnostics(), REFERENCES)
+        for location, record in detect_format(source).read(source):
+            own = source.schema.fields(record)
+            image, identifier = own["image"], own["id"]
+            name = str(identifier if image is None else image).replace("\\", "/")
+            texts = own["references"] if own["references"] is not None else own["caption"]
             if isinstance(texts, Malformed):
-                self.diagnostics.file_error(f"{path.name}, id {quote(identifier)}: {texts.reason}")
-            else:
-                self._references[identifier] = texts
-                self._keys[nfc(identifier)] = identifier
+                source.diagnostics.row_error(location, texts.reason)
+                continue
+            entry = self._references.setdefault(name, _References(name, image is not None, []))
+            entry.texts.extend(texts if isinstance(texts, list) else [texts])
+            for key in (name, identifier, *_image_names(name)):
+                if key is not None:
+                    self._keys.setdefault(nfc(str(key)), set()).add(name)
+        self.diagnostics.adopt(source.diagnostics, path)
 
     def build(self, records: list[Record]) -> list[Sample]:
         """Return the samples of all records without problems, in order."""
@@ -503,14 +639,14 @@ class SampleBuilder:
     def _samples(self, location: Location, record: dict[str, Any]) -> list[tuple[Location, Sample]]:
         """Return a sample for each caption of a record."""
         check = self.diagnostics.check
-        written_id, image = first_filled(record, ID_FIELDS), None
-        written_image = first_filled(record, (*IMAGE_FIELDS, "image_id", "id"))
+        written_id, image = record.get("id"), None
+        written_image = written_id if record.get("image") is None else record["image"]
         identifier = None if written_id is None else check(location, check_text, written_id, "an id", True)
         if written_image is None:
             self.diagnostics.row_error(location, "Expected an id or an image, got neither. Add one.")
         # A bad id that also names the image is one problem, not two.
         elif written_id is None or identifier is not None or written_image is not written_id:
-            image = check(location, self.folder.find, written_image)
+            image = check(location, self._find_image, written_image)
             if image is None:
                 self._without_image.append(str(written_image))
         if written_id is None:
@@ -520,32 +656,45 @@ class SampleBuilder:
                 identifier = location.label if image is None else without_suffix(image.name)
         written = record.get("references")
         if self._reference_file and identifier is not None:
-            written = self._find_references(identifier, image)
+            written = self._find_references(identifier, image, own_image=written_image is not written_id)
         references = () if written is None else check(location, check_references, written)
         if references == () and identifier is not None:
             self._without_references.append(location)
         self._any_references |= bool(references)
-        captions = self._captions(location, record.get("caption"))
+        captions = self._captions(location, record)
         if image is None or identifier is None or references is None:
             return []
         return [(at, Sample(identifier, image, caption, references)) for at, caption in captions]
 
-    def _find_references(self, identifier: str, image: ImageSource | None) -> Any:
-        """Return the references of an id in their file, or else of its image's name or stem."""
-        names = [identifier] if image is None else [identifier, image.name, without_suffix(image.name)]
-        key = next((self._keys[nfc(name)] for name in names if nfc(name) in self._keys), None)
-        if key is None:
-            return None
-        self._used.add(key)
-        return self._references[key]
+    def _find_image(self, written: Any) -> ImageSource:
+        if isinstance(written, list):
+            if len(written) != 1:
+                raise UnusableError(f"Expected one image, got {len(written)}. Give each image its own row.")
+            written = written[0]
+        return self.folder.find(written)
 
-    def _captions(self, location: Location, written: Any) -> list[tuple[Location, str]]:
-        several = isinstance(written, list)
-        if written == []:
-            self.diagnostics.row_error(location, "Expected captions, got an empty list. Add one or remove the row.")
-        found = []
-        for number, text in enumerate(written if several else [written], start=1):
-            label = f"{location.label}, caption {number}" if several else location.label
+    def _find_references(self, identifier: str, image: ImageSource | None, *, own_image: bool) -> Any:
+        """Return the references of an image or id; an image that the sample names counts more than its id."""
+        names: list[str] = []
+        if isinstance(image, Path):
+            names = [image.relative_to(self.folder.root).as_posix()]
+        if image is not None:
+            names += [image.name, without_suffix(image.name)]
+        for name in (*names, identifier) if own_image else (identifier, *names):
+            keys = self._keys.get(nfc(name), set())
+            keys = {key for key in keys if nfc(key) == nfc(name)} or keys
+            if len(keys) == 1:
+                found = self._references[next(iter(keys))]
+                if name == identifier and own_image and found.of_image and name not in names:
+                    continue  # an id of another file, whose images have other names
+                self._used.add(found.name)
+                return found.texts
+        return None
+
+    def _captions(self, location: Location, record: dict[str, Any]) -> list[tuple[Location, str]]:
+        found, written = [], captions_of(record, self.turn)
+        for number, text in enumerate(written, start=1):
+            label = f"{location.label}, caption {number}" if len(written) > 1 else location.label
             at = Location(location.position, label, location.id)
             caption = self.diagnostics.check(at, check_text, text, "a caption")
             if caption is not None:
@@ -570,7 +719,7 @@ class SampleBuilder:
             notes.append(f"references are read from {file}; those in the caption file are ignored")
         unused = [key for key in self._references if key not in self._used]
         if records and self._references and not self._used:
-            ids = preview(str(first_filled(record, ID_FIELDS)) for _, record in records)
+            ids = preview(str(record["id"] or record["image"]) for _, record in records)
             self.diagnostics.file_error(
                 f"Expected {file} to have the ids of the captions ({ids}), found {preview(unused)}. Use the same ids."
             )

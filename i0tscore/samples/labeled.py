@@ -7,19 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from i0tscore.errors import InputError
-from i0tscore.samples.diagnostics import (
-    ID_FIELDS,
-    IMAGE_FIELDS,
-    RENAME,
-    Diagnostics,
-    Schema,
-    check_text,
-    first_filled,
-    preview,
-)
+from i0tscore.samples.diagnostics import Diagnostics, check_text, preview
 from i0tscore.samples.formats import FORMATS, METADATA, read_records
 from i0tscore.samples.images import IMAGE_SUFFIXES, ImageFolder
 from i0tscore.samples.sample import ImageSource, Skipped
+from i0tscore.samples.schema import CAPTION_FIELDS, CAPTIONS, ID_FIELDS, IMAGE_FIELDS, RENAME, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +98,24 @@ def read_labeled_table(
     """
     diagnostics = Diagnostics()
     schema = Schema(
-        {"label": (label,), "id": ID_FIELDS, "image": IMAGE_FIELDS, "caption": ("caption",)},
+        {"label": (label,), "id": ID_FIELDS, "image": IMAGE_FIELDS, "caption": CAPTION_FIELDS},
         {("label",): "Name the column of labels.", ("image", "caption"): RENAME},
+        CAPTIONS.exclusive,
     )
-    records = read_records(path, schema, diagnostics)
-    with_image = any(first_filled(record, IMAGE_FIELDS) is not None for _, record in records)
+    read = read_records(path, schema, diagnostics)
+    records = [(location, schema.fields(record)) for location, record in read]
+    with_image = any(record["image"] is not None for _, record in records)
+    with_caption = any(schema.find(record, "caption") for _, record in read)
     folder = ImageFolder(images or (path if path.is_dir() else path.parent)) if with_image else None
     items = []
     for location, record in records:
-        name = diagnostics.check(location, check_text, record.get(label), "a label", True)
+        name = diagnostics.check(location, check_text, record["label"], "a label", True)
         image = caption = None
         if folder is not None:
-            image = diagnostics.check(location, folder.find, first_filled(record, IMAGE_FIELDS))
-        if "caption" in record:
+            image = diagnostics.check(location, folder.find, record["image"])
+        if with_caption:
             caption = diagnostics.check(location, check_text, record["caption"], "a caption")
-        if name is None or (folder is not None and image is None) or ("caption" in record and caption is None):
+        if name is None or (folder is not None and image is None) or (with_caption and caption is None):
             continue
         own = location.id or (image.name if image is not None else location.label)
         items.append(LabeledItem(own, image, caption, name.strip()))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,25 +13,23 @@ from numpy.typing import NDArray
 
 from i0tscore.samples.datasets import read_dataset
 from i0tscore.samples.diagnostics import (
-    IMAGE_FIELDS,
-    RENAME,
     Diagnostics,
     Location,
     Malformed,
     Record,
-    Schema,
     UnusableError,
     check_number,
     check_references,
     check_text,
     describe,
-    fields_of,
     preview,
     quote,
 )
 from i0tscore.samples.formats import read_records
 from i0tscore.samples.images import ImageFolder, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, StoredImage
+from i0tscore.samples.schema import IMAGE_FIELDS, RENAME, Schema, fields_of
+from i0tscore.samples.text import parse_list
 
 Labels = tuple[str, ...]
 _Cell = TypeVar("_Cell")
@@ -54,7 +50,6 @@ RATING_COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 """The names that each column of a table of ratings may have; the first one present counts."""
 
-_MAX_LITERAL = 100_000
 _LISTED_REASONS = 3
 
 
@@ -321,7 +316,7 @@ def read_rating_table(
         [4.0, 1.0]
     """
     file, diagnostics = Path(path), Diagnostics()
-    schema = Schema(columns, {(key,): RENAME for key in ("image", "caption", "rating")}, columns["image"])
+    schema = Schema(columns, {(key,): RENAME for key in ("image", "caption", "rating")})
     records = read_records(file, schema, diagnostics) if dataset is None else read_dataset(dataset, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
     if "rater" not in chosen and not allow_duplicates:
@@ -357,13 +352,8 @@ def _parse_list(cell: object) -> object:
     text = cell.text if isinstance(cell, Malformed) else cell
     if not isinstance(text, str) or not text.lstrip().startswith("["):
         return None if text == "" else text
-    if len(text) <= _MAX_LITERAL:
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                return parse(text.strip())
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                continue
-    return Malformed('Expected references as a list such as ["one", "two"]. Correct them.')
+    found = parse_list(text)
+    return Malformed('Expected references as a list such as ["one", "two"]. Correct them.') if found is None else found
 
 
 def read_score_table(
@@ -452,7 +442,7 @@ def _score_schema(named: Sequence[str], *, image: bool, clusters: bool, items: b
         required[("caption",)] = advice
         if image:
             required.setdefault(("image",), advice)
-    return Schema(columns | {"image": IMAGE_COLUMNS, "caption": ("caption",)}, required, IMAGE_COLUMNS)
+    return Schema(columns | {"image": IMAGE_COLUMNS, "caption": ("caption",)}, required)
 
 
 def read_scores_of(

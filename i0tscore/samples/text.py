@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import codecs
 import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from token import ENDMARKER, NEWLINE, NL, STRING
+from tokenize import TokenError, generate_tokens
 from typing import Any, Final
 
-from i0tscore.errors import InputError, SampleFileError
-from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe
+from i0tscore.errors import SampleFileError
+from i0tscore.samples.diagnostics import Diagnostics, Location
 
 BROKEN: Final = object()
 """Stands in for JSON that could not be parsed."""
+
+_MAX_LIST = 100_000
+_LAYOUT = (NEWLINE, NL, ENDMARKER)
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Thai, Lao, Burmese, Khmer, Japanese, and Chinese characters."""
 
 _OTHER_UNICODE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _TRAILING_COMMA = re.compile(r",\s*[}\]]")
@@ -34,21 +44,20 @@ class RepeatedKeys(dict[str, Any]):
     pairs: list[tuple[str, Any]]
 
 
-def read_text(path: Path) -> tuple[list[str], dict[int, str]]:
-    """Read UTF-8 text.
+def decode_lines(path: Path, data: bytes) -> tuple[list[str], dict[int, str]]:
+    """Decode UTF-8 text.
+
+    Args:
+        path: The file, for messages.
+        data: Its content.
 
     Returns:
         The lines with their endings and without a byte-order mark, and messages for lines that are not UTF-8, by
         line number from 1.
 
     Raises:
-        InputError: The file cannot be read.
         SampleFileError: It is UTF-16 or UTF-32.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: Cannot be read ({error.strerror}). Check the path.") from error
     if data.startswith(_OTHER_UNICODE) or b"\0" in data[:4]:
         raise SampleFileError(path, ["Expected UTF-8 text, got UTF-16 or UTF-32. Save the file as UTF-8."])
     lines: list[str] = []
@@ -63,58 +72,6 @@ def read_text(path: Path) -> tuple[list[str], dict[int, str]]:
                 "(Latin-1 or Windows-1252?). Save the file as UTF-8."
             )
     return lines, damaged
-
-
-def read_json(path: Path, diagnostics: Diagnostics, prefix: str = "") -> Any:
-    """Read a JSON file and report its problems.
-
-    ``prefix`` precedes each problem, to name a file other than the main one. The value is ``BROKEN`` if it could
-    not be parsed.
-    """
-    lines, damaged = read_text(path)
-    for number, message in damaged.items():
-        diagnostics.file_error(f"{prefix}line {number}: {message}")
-    value, problems = parse_json("".join(lines))
-    for problem in problems:
-        diagnostics.file_error(prefix + problem)
-    return value
-
-
-def read_json_list(path: Path, diagnostics: Diagnostics) -> list[Record]:
-    """Read a JSON list of objects."""
-    value = read_json(path, diagnostics)
-    if value is BROKEN:
-        return []
-    if not isinstance(value, list):
-        diagnostics.file_error(f"Expected a list of objects, got {describe(value)}. Choose another input format.")
-        return []
-    records = []
-    for number, item in enumerate(value, start=1):
-        location = Location(number, f"item {number}")
-        if isinstance(item, dict):
-            records.append((location, item))
-        else:
-            diagnostics.row_error(location, f"Expected an object {{…}}, got {describe(item)}.")
-    return records
-
-
-def read_json_lines(path: Path, diagnostics: Diagnostics) -> list[Record]:
-    """Read one JSON object per line; blank lines are ignored, and a bad line does not affect the others."""
-    lines, damaged = read_text(path)
-    records = []
-    for number, line in enumerate(lines, start=1):
-        location = Location(number, f"line {number}")
-        if number in damaged:
-            diagnostics.row_error(location, damaged[number])
-        elif line.strip():
-            value, problems = parse_json(line, in_line=True)
-            if not problems and not isinstance(value, dict):
-                problems = [f"Expected an object {{…}}, got {describe(value)}."]
-            for problem in problems:
-                diagnostics.row_error(location, problem)
-            if not problems:
-                records.append((location, value))
-    return records
 
 
 def parse_json(text: str, *, in_line: bool = False) -> tuple[Any, list[str]]:
@@ -180,43 +137,7 @@ def _json_problem(text: str, error: json.JSONDecodeError, *, trailing: bool) -> 
     return f"Invalid JSON ({error.msg}). Correct it."
 
 
-def read_table(
-    path: Path, delimiter: str, diagnostics: Diagnostics, check_header: Callable[[list[str]], bool]
-) -> list[Record]:
-    """Read delimited text with a header; empty cells are None, and a bad line does not affect the others.
-
-    ``check_header`` returns whether the columns suffice, and reports it if they do not.
-    """
-    lines, damaged = read_text(path)
-    header: list[str] = []
-    records: list[Record] = []
-    for location, last, fields in _rows(lines, diagnostics, delimiter):
-        bad = [line for line in range(location.position, last + 1) if line in damaged]
-        if not header:
-            header = [name.strip() for name in fields]
-            semicolons = len(header) == 1 and ";" in header[0]
-            if semicolons:
-                separator = "tabs" if delimiter == "\t" else "commas"
-                diagnostics.file_error(f"line 1: Expected columns separated by {separator}, got semicolons.")
-            if bad or semicolons or not check_header(header):
-                diagnostics.file_errors += [f"line {line}: {damaged[line]}" for line in bad]
-                return []
-            continue
-        for line in bad:
-            diagnostics.row_error(Location(line, f"line {line}"), damaged[line])
-        if len(fields) != len(header):
-            diagnostics.row_error(
-                location,
-                f"Expected {len(header)} fields as in the header, got {len(fields)}. Put fields that contain the "
-                "separator in double quotation marks.",
-            )
-        elif not bad:
-            cells = (cell if cell.strip() else None for cell in fields)
-            records.append((location, dict(zip(header, cells, strict=True))))
-    return records
-
-
-def _rows(lines: list[str], diagnostics: Diagnostics, delimiter: str) -> Iterator[tuple[Location, int, list[str]]]:
+def split_rows(lines: list[str], diagnostics: Diagnostics, delimiter: str) -> Iterator[tuple[Location, int, list[str]]]:
     """Yield the location, the last line and the fields of each row that is not blank."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     in_header = True
@@ -242,15 +163,37 @@ def _rows(lines: list[str], diagnostics: Diagnostics, delimiter: str) -> Iterato
             yield location, last, fields
 
 
-def read_columns(path: Path, diagnostics: Diagnostics, names: tuple[str, ...]) -> Iterator[tuple[Location, list[str]]]:
-    """Yield the fields of each line of tab-separated text without a header; ``names`` says what they hold."""
-    lines, damaged = read_text(path)
-    for number, line in enumerate(lines, start=1):
-        location = Location(number, f"{path.name}, line {number}")
-        fields = line.rstrip("\r\n").split("\t")
-        if number in damaged:
-            diagnostics.row_error(location, damaged[number])
-        elif len(fields) == len(names):
-            yield location, fields
-        elif line.strip():
-            diagnostics.row_error(location, f"Expected {len(names)} fields ({', '.join(names)}), got {len(fields)}.")
+def parse_list(cell: str) -> list[Any] | None:
+    """Return the list that a cell holds in the notation of JSON, Python, or NumPy (no commas); None if it holds none.
+
+    Example:
+        >>> parse_list("['A dog.', 'A cat, asleep.']")
+        ['A dog.', 'A cat, asleep.']
+    """
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")) or len(text) > _MAX_LIST:
+        return None
+    value, problems = parse_json(text, in_line=True)
+    if not problems:
+        return value if isinstance(value, list) else None
+    try:
+        tokens = [token for token in generate_tokens(io.StringIO(text).readline) if token.type not in _LAYOUT]
+        items = [ast.literal_eval(token.string) for token in tokens if token.type == STRING]
+    except (TokenError, SyntaxError, ValueError):
+        return None
+    # Adjacent strings are separate items, as NumPy prints them; Python would join them.
+    marks = "".join(token.string for token in tokens if token.type != STRING)
+    return items if items and re.fullmatch(r"\[,*\]", marks) else None
+
+
+def is_tokens(texts: Sequence[object]) -> bool:
+    """Return whether three or more texts are the words of one caption: none contains a space.
+
+    Captions in scripts without spaces, such as Chinese, Japanese, and Thai, are not taken for words.
+
+    Example:
+        >>> is_tokens(["a", "dog", "runs", "."]), is_tokens(["A dog runs.", "Dog", "Animal"])
+        (True, False)
+    """
+    words = [text for text in texts if isinstance(text, str)]
+    return 2 < len(words) == len(texts) and not any(re.search(r"\s", word) or _UNSPACED.search(word) for word in words)
