@@ -18,7 +18,9 @@ Each message says what is wrong, where (id, file, line), and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 class I0TScoreError(Exception):
@@ -88,6 +90,26 @@ class WeightsRefusedError(ModelError):
 
 class StatisticsError(I0TScoreError):
     """Reference statistics are missing, too small, or for another encoder."""
+
+
+def did_you_mean(word: str, choices: Iterable[str], n: int = 1) -> str:
+    """Return a question to append to a message, `` Did you mean …?``, or nothing if no choice is like the word.
+
+    Case and punctuation do not count, and the beginning of a choice is like it.
+
+    Args:
+        word: What was given.
+        choices: What is accepted.
+        n: Maximum number of choices to name.
+
+    Example:
+        >>> did_you_mean("clip_score", ["I0TScore", "CLIPScore"])
+        ' Did you mean CLIPScore?'
+    """
+    bare = {re.sub(r"[\W_]", "", choice).lower(): choice for choice in choices}
+    word = re.sub(r"[\W_]", "", word).lower()
+    near = get_close_matches(word, bare, n) or [choice for choice in bare if word and choice.startswith(word)][:n]
+    return f" Did you mean {' or '.join(bare[choice] for choice in near)}?" if near else ""
 
 
 class MissingExtraError(I0TScoreError, ImportError):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Self
 
-from i0tscore.errors import UsageError
+from i0tscore.errors import UsageError, did_you_mean
 
 
 def option(help_text: str, default: Any = None, **settings: Any) -> Any:
@@ -33,9 +32,9 @@ class Options:
         for declared in fields(self):
             value, allowed = getattr(self, declared.name), declared.metadata
             if "choices" in allowed and value not in allowed["choices"]:
-                raise UsageError(
-                    f"Expected {declared.name} to be one of {', '.join(allowed['choices'])}, got {value!r}."
-                )
+                names = [choice for choice in allowed["choices"] if choice is not None]
+                near = did_you_mean(str(value), names)
+                raise UsageError(f"Expected {declared.name} to be one of {', '.join(names)}, got {value!r}.{near}")
             if "minimum" in allowed and value < allowed["minimum"]:
                 raise UsageError(f"Expected {declared.name} to be at least {allowed['minimum']}, got {value}.")
 
@@ -54,6 +53,5 @@ class Options:
         names = [declared.name for declared in fields(cls)]
         for name in keywords:
             if name not in names:
-                close = get_close_matches(name, names, n=1)
-                raise TypeError(f"Unknown option {name!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
+                raise TypeError(f"Unknown option {name!r}.{did_you_mean(name, names)}")
         return cls(**keywords)

@@ -77,7 +77,7 @@ def test_without_arguments_the_help_is_on_stderr(capsys):
         (["captions.json", "--fail-below", "I0TScore=nan"], "Expected a metric and a number"),
         (["captions.json", "--output", "no-such-folder/x.json"], "does not exist"),
         (["captions.json", "--format", "csv", "--no-per-sample"], "has one row per sample"),
-        (["scoer"], "Did you mean 'score'"),
+        (["scoer"], "Did you mean score?"),
         (["fit", "captions.json"], "--output"),
     ],
 )

@@ -5,9 +5,9 @@ Exit codes: 0 success, 1 the data or the run failed, 2 wrong usage, 130 interrup
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,7 @@ from i0tscore.cli.fit import fit
 from i0tscore.cli.gap import gap
 from i0tscore.cli.retrieve import retrieve
 from i0tscore.cli.score import score
-from i0tscore.errors import I0TScoreError, UsageError
+from i0tscore.errors import I0TScoreError, UsageError, did_you_mean
 
 INTERRUPTED = 130
 _GROUP_OPTIONS = frozenset({"--help", "-h", "--version", "--cite"})
@@ -38,9 +38,11 @@ class VerbGroup(click.Group):
             click.echo(ctx.get_help(), err=True)
             ctx.exit(UsageError.exit_code)
         if args[0] not in self.commands and args[0] not in _GROUP_OPTIONS:
-            verbs = get_close_matches(args[0], self.commands, n=1)
-            if verbs and not Path(args[0]).exists():
-                raise click.UsageError(f"No command or file {args[0]!r}. Did you mean {verbs[0]!r}?")
+            near = did_you_mean(args[0], self.commands)
+            is_word = re.fullmatch(r"\w+", args[0])
+            if (near or is_word) and args[0][:1] != "-" and not Path(args[0]).exists():
+                near = near or f" The commands are {', '.join(self.commands)}."
+                raise click.UsageError(f"No command or file {args[0]!r}.{near} See {ctx.info_name} --help.")
             args = ["score", *args]
         return super().parse_args(ctx, args)
 

@@ -24,7 +24,7 @@ import click
 
 from i0tscore.cli.console import check_output, wants_color, write_output
 from i0tscore.encoders.options import EncodeOptions
-from i0tscore.errors import UsageError
+from i0tscore.errors import UsageError, did_you_mean
 from i0tscore.options import option
 from i0tscore.render.document import RENDERERS, TEXT_WIDTH
 from i0tscore.samples import INPUT_FORMATS
@@ -46,6 +46,57 @@ _MIN_WIDTH = 80
 PRESETS = ("paper", "torchmetrics", "raw")
 
 
+class Choice(click.Choice):  # type: ignore[type-arg]
+    """A choice whose error names the nearest one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the choice as it is declared."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            choices = [str(choice) for choice in self.choices]
+            near = did_you_mean(str(value), choices)
+            self.fail(f"Expected one of {', '.join(choices)}, got {value!r}.{near}", param, ctx)
+
+
+class Verb(click.Command):
+    """A command whose errors say what to type instead of unknown options and extra arguments."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments of the verb."""
+        given = list(args)
+        ctx.allow_extra_args = True  # to be refused here
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(self._unknown(error.option_name, given, ctx), ctx) from None
+        if not ctx.args or ctx.resilient_parsing:
+            return rest
+        extra = ctx.args[0]
+        before = given[given.index(extra) - 2 : given.index(extra)]
+        for one in self.params:
+            if isinstance(one, click.Option) and one.multiple and set(before[:1]) & set(one.opts):
+                option_name, value = before
+                hint = f"Repeat the option for each value: {option_name} {value} {option_name} {extra}."
+                break
+        else:
+            hint = "Give other files with the options that read them, and put paths that contain spaces in quotes."
+        expected = " ".join(one.make_metavar(ctx) for one in self.params if isinstance(one, click.Argument))
+        raise click.UsageError(f"Expected {expected or 'no arguments'}, got also {extra!r}. {hint}", ctx)
+
+    def _unknown(self, name: str, given: list[str], ctx: click.Context) -> str:
+        """Return a message on an unknown option."""
+        count = 1
+        if not name.startswith("--"):  # click splits -help into letters and reports one of them
+            count = 3
+            name = next(one for one in given if one[:1] == "-" != one[1:2] and name[1:] in one)
+        if ctx.parent is not None and any(name in one.opts for one in ctx.parent.command.params):
+            return f"No such option {name}. Give it without a command: {ctx.parent.info_name} {name}."
+        commands = [self, *([ctx.parent.command] if ctx.parent else [])]
+        known = [spelling for one in commands for param in one.get_params(ctx) for spelling in param.opts]
+        return f"No such option {name}.{did_you_mean(name, [one for one in known if one.startswith('--')], count)}"
+
+
 def argument(metavar: str, **settings: Any) -> Any:
     """Return a dataclass field that is a positional argument; settings are those of ``click.argument``."""
     return field(default=None, metadata={"argument": metavar, "type": PATH, "required": False} | settings)
@@ -59,7 +110,7 @@ def verb(short_help: str) -> Callable[[Callable[..., Any]], click.Command]:
         for name, group in reversed(get_type_hints(function).items()):
             if name != "return":
                 command = option_group(name, group)(command)
-        return click.command(short_help=short_help)(command)
+        return click.command(short_help=short_help, cls=Verb)(command)
 
     return decorate
 
@@ -96,10 +147,11 @@ def _click_decorator(declared: Field[Any]) -> Decorator:
     if "argument" in settings:
         return click.argument(declared.name, metavar=settings.pop("argument"), **settings)
     if "choices" in settings:
-        settings["type"] = click.Choice([choice for choice in settings.pop("choices") if choice is not None])
+        settings["type"] = Choice([choice for choice in settings.pop("choices") if choice is not None])
     if "minimum" in settings:
         least = settings.pop("minimum")
         settings["type"] = (click.FloatRange if isinstance(least, float) else click.IntRange)(min=least)
+        settings["type"].name = "number"  # instead of "integer range" in messages
         settings.setdefault("metavar", "N" if isinstance(least, int) else "X")
     if "path" in settings:
         settings |= {"type": PATH, "metavar": settings.pop("path")}
@@ -175,6 +227,11 @@ class InputOptions:
         from i0tscore.samples.formats import FORMATS
 
         self.images = choose_folder(self.image_folder, self.images)
+        if self.captions and self.images and self.captions.is_dir() and self.images.is_file():
+            raise UsageError(
+                f"Expected a caption file and then the image folder, got {self.captions} and then {self.images}. Try "
+                f"{self.images} {self.captions}."
+            )
         if self.references and self.references_json:
             raise UsageError("--references and --references_json are the same option. Give one.")
         self.references = self.references or self.references_json

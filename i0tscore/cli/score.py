@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,7 @@ def _score_samples(
     inputs: InputOptions, reading: ReadOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions
 ) -> list[str]:
     """Score samples and write the result; return messages for the means that are too low."""
+    from i0tscore.metrics.metric import PRESETS, parse_metrics
     from i0tscore.render.score_view import per_instance_json, score_csv, score_document
 
     if options.actors is not None:
@@ -118,12 +119,10 @@ def _score_samples(
         raise UsageError(f"--format {options.format} has one row per sample. Leave out --no-per-sample.")
 
     found = read_inputs(inputs, reading, model)
+    metrics = options.metric or PRESETS[model.preset].choose(found.references is not None)
+    _check_bounds(options.fail_below, [str(metric) for metric in parse_metrics(metrics)])
     scorer = make_scorer(
-        model,
-        inputs.on_error,
-        statistics=options.statistics,
-        metrics=options.metric or None,
-        **asdict(resampling),
+        model, inputs.on_error, statistics=options.statistics, metrics=options.metric or None, **asdict(resampling)
     )
     result = scorer.score(found.images, found.captions, found.references, found.ids)
     result = result.with_skipped(found.skipped, found.notes)
@@ -194,18 +193,25 @@ def _score_shards(
     return _failures(options.fail_below, summary.metrics)
 
 
-def _failures(fail_below: tuple[tuple[str, float], ...], result: Mapping[str, MetricSummary]) -> list[str]:
-    """Return a message for each mean below its bound.
+def _check_bounds(fail_below: tuple[tuple[str, float], ...], computed: Collection[str]) -> list[tuple[str, float]]:
+    """Return the bounds with the full names of their metrics.
 
     Raises:
-        UsageError: A metric was not computed.
+        UsageError: A metric is not computed.
     """
     from i0tscore.metrics.metric import Metric
 
+    bounds = [(str(Metric.parse(name)), bound) for name, bound in fail_below]
+    for name, _ in bounds:
+        if name not in computed:
+            raise UsageError(f"--fail-below {name}: Not computed. Choose from {', '.join(computed)}, or add --metric.")
+    return bounds
+
+
+def _failures(fail_below: tuple[tuple[str, float], ...], result: Mapping[str, MetricSummary]) -> list[str]:
+    """Return a message for each mean below its bound; raises as ``_check_bounds``."""
     failures = []
-    for name, bound in ((str(Metric.parse(name)), bound) for name, bound in fail_below):
-        if name not in result:
-            raise UsageError(f"--fail-below {name}: Not computed. Choose from {', '.join(result)}, or add --metric.")
+    for name, bound in _check_bounds(fail_below, result):
         mean = result[name].mean
         if mean is None or mean < bound:
             failures.append(f"{name} is {'undefined' if mean is None else f'{mean:.6g}'}, below {bound:g}")

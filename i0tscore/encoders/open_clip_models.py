@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import pickle
 import re
@@ -20,7 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from i0tscore.encoders.openclip import OpenClipEncoder, uses_quick_gelu
-from i0tscore.errors import ModelError, UsageError, WeightsRefusedError, WeightsUnavailableError, first_line
+from i0tscore.errors import (
+    ModelError,
+    UsageError,
+    WeightsRefusedError,
+    WeightsUnavailableError,
+    did_you_mean,
+    first_line,
+)
 
 Result = TypeVar("Result")
 
@@ -144,7 +150,7 @@ def resolve_model_name(model: str, weights: Path | None = None) -> ResolvedModel
         return ResolvedModel(model + suffix, model)
     architecture, _, tag = model.partition("/")
     if architecture not in known:
-        raise UsageError(f"Unknown model {model!r}. {_suggest_model(model, architecture, known)}")
+        raise UsageError(f"Unknown model {model!r}.{_suggest_model(model, architecture, known)}")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if not tag and weights is not None:
         return ResolvedModel(architecture + suffix, architecture)
@@ -163,7 +169,7 @@ def resolve_model_name(model: str, weights: Path | None = None) -> ResolvedModel
                 f"QuickGELU. Try {plain}/{tag}."
             )
         listed = f"Tags: {', '.join(tags)}." if tags else "It has none: pass a file with --weights."
-        raise UsageError(" ".join(filter(None, [f"{architecture} has no tag {tag!r}.", _suggest(tag, tags), listed])))
+        raise UsageError(f"{architecture} has no tag {tag!r}.{did_you_mean(tag, tags, n=3)} {listed}")
     pretrained = open_clip.get_pretrained_cfg(architecture, tag)
     built_in = open_clip.get_model_config(architecture).get("quick_gelu")
     needs_quick = bool(pretrained.get("quick_gelu")) and not built_in
@@ -370,18 +376,12 @@ def _other_activation(architecture: str) -> str:
 
 
 def _suggest_model(model: str, architecture: str, known: list[str]) -> str:
-    """Return what to give instead of an unknown model."""
-    if Path(model).is_dir():
-        return f"For a folder with open_clip_config.json and weights, use local-dir:{model}."
+    """Return what to give instead of an unknown model, to append to a message."""
+    if model and Path(model).is_dir():
+        return f" For a folder with open_clip_config.json and weights, use local-dir:{model}."
     if Path(model).is_file():
-        return "For a file of weights, name the architecture: --model ARCHITECTURE --weights FILE."
-    if close := _suggest(architecture, [*known, "lite"]):
+        return " For a file of weights, name the architecture: --model ARCHITECTURE --weights FILE."
+    if close := did_you_mean(architecture, [*known, "lite"], n=3):
         return close
-    hub = f"For a model on the hub with open_clip_config.json, use hf-hub:{model}. " if "/" in model else ""
-    return f"{hub}Run `i0tscore doctor --models` to list the models."
-
-
-def _suggest(word: str, choices: list[str]) -> str:
-    by_lower = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(word.lower(), list(by_lower), n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(by_lower[name] for name in close)}?" if close else ""
+    hub = f" For a model on the hub with open_clip_config.json, use hf-hub:{model}." if "/" in model else ""
+    return f"{hub} Run `i0tscore doctor --models` to list the models."

@@ -155,6 +155,11 @@ def choose_device(device: str) -> torch.device:
         gpu = "mps" if torch.backends.mps.is_available() else "cpu"
         device = "cuda" if torch.cuda.is_available() else gpu
     try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"Unknown device {device!r}. Try cpu or auto, or a GPU: cuda, cuda:1, mps.") from error
+    try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"Device {device!r} is not available here ({first_line(error)}). Try cpu or auto.") from error
+        reason = first_line(error).partition(". ")[0]  # lists of torch's backends may follow
+        raise UsageError(f"Device {device!r} is not available here ({reason}). Try cpu or auto.") from error

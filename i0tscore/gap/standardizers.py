@@ -38,7 +38,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.errors import StatisticsError, UsageError
+from i0tscore.errors import StatisticsError, UsageError, did_you_mean
 from i0tscore.gap.vectors import CELLS, ArrayT, Vectors, chunks, like, namespace, normalize
 
 Similarity = Literal["cos", "dot"]
@@ -418,7 +418,8 @@ class Standardizer:
         spec = STANDARDIZERS.get(self.name)
         if spec is None or (self.strength is None) != (not spec.symbol):
             names = ", ".join(f"{name}({s.symbol})" if s.symbol else name for name, s in STANDARDIZERS.items())
-            raise UsageError(f"Unknown standardizer {str(self)!r}. Choose one of {names}.")
+            near = did_you_mean(self.name, STANDARDIZERS) if spec is None else ""
+            raise UsageError(f"Unknown standardizer {str(self)!r}.{near} Choose one of {names}.")
         if self.strength is not None and not math.isfinite(self.strength):
             raise UsageError(f"Invalid standardizer {str(self)!r}. {spec.symbol} must be finite.")
         if spec.symbol == "t" and not (self.strength or 0.0) > 0:

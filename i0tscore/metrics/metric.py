@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from i0tscore.errors import UsageError
+from i0tscore.errors import UsageError, did_you_mean
 from i0tscore.gap.standardizers import NONE, POST, Standardizer, shortest
 from i0tscore.gap.vectors import ArrayT
 from i0tscore.metrics.functional import ReferenceRule, combine_references
@@ -65,8 +65,7 @@ class Metric:
             note = f"The metric {text!r} is now called {METRICS[name].base}. The old name works until the next release."
             warnings.warn(note, UserWarning, stacklevel=2)
         if match is None or name not in METRICS:
-            names = ", ".join(sorted(metric.base for metric in METRICS.values()))
-            raise UsageError(f"Unknown metric {text!r}. Choose one of {names}.")
+            raise UsageError(f"Unknown metric {text!r}.{_suggest(text)}")
         metric = METRICS[name]
         for setting in filter(None, map(str.strip, _OUTER_COMMA.split(match.group(2) or ""))):
             key, _, value = setting.partition("=")
@@ -158,6 +157,19 @@ METRICS: dict[str, Metric] = {
         Metric("AsyncI0TScore", Standardizer("async")),
     )
 }
+
+
+def _suggest(text: str) -> str:
+    """Return what to give instead of an unknown metric, to append to a message."""
+    from i0tscore.metrics.classic import CLASSIC_METRICS
+
+    several = [name.strip() for name in _OUTER_COMMA.split(text)]
+    if len(several) > 1:
+        return f" Give each metric by itself: {' '.join(f'--metric {name}' for name in several)}."
+    if did_you_mean(text, CLASSIC_METRICS):
+        return f" {', '.join(CLASSIC_METRICS)} use no images and are computed by `i0tscore correlate` only."
+    names = sorted(metric.base for metric in METRICS.values())
+    return f"{did_you_mean(text, names)} Choose one of {', '.join(names)}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,13 @@ from i0tscore.gap import Statistics
 from i0tscore.gap.standardizers import HubnessBank, Modality
 from i0tscore.metrics.evaluate import evaluate
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
-from i0tscore.metrics.statistics_choice import choose_statistics, fixed_statistics, run_statistics
+from i0tscore.metrics.statistics_choice import (
+    WORDS,
+    choose_statistics,
+    fixed_statistics,
+    load_statistics,
+    run_statistics,
+)
 from i0tscore.results import Resampling, Result
 from i0tscore.results.signature import SignatureFields
 
@@ -73,7 +79,8 @@ class I0TScorer:
             raise UsageError(f"Expected preset to be one of {', '.join(PRESETS)}, got {preset!r}.")
         self._preset = PRESETS[preset]
         self._metrics = None if metrics is None else parse_metrics(metrics)
-        self._statistics = statistics
+        # Read now: a wrong file should not be found out only after encoding.
+        self._statistics = statistics if statistics in WORDS else load_statistics(statistics)
         self._resampling, self._ranks = Resampling(confidence, resamples, seed), ranks
         self._encoder = RunEncoder(EncodeOptions.of({"model": model, **encoding}), self._preset.prefix)
         self._runs: list[EncodedRun] = []
@@ -97,6 +104,7 @@ class I0TScorer:
             NothingToScoreError: Every sample was skipped.
             StatisticsError: A metric needs statistics, and there are too few samples for per-run statistics.
         """
+        self._choose_metrics(references is not None)  # missing references are found before encoding
         return self.evaluate(self.encode(images, captions, references, ids))
 
     def encode(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> EncodedRun:
@@ -206,15 +214,27 @@ class I0TScorer:
         """Compute the metrics of samples from ``encode``; raises as ``score``."""
         if not run.n:
             raise NothingToScoreError("Nothing to score: every sample was skipped.")
-        metrics = self._metrics or parse_metrics(self._preset.choose(run.references is not None))
-        needing = [str(metric) for metric in metrics if metric.needs_references]
-        if needing and run.references is None:
-            raise InputError(f"{', '.join(needing)} needs references for every caption, but none were given.")
+        metrics = self._choose_metrics(run.references is not None)
         statistics, notes = choose_statistics(
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
         fields = SignatureFields(*self._encoder.signature_fields, self._resampling, self._ranks)
         return evaluate(run, metrics, statistics, fields, notes=notes)
+
+    def _choose_metrics(self, references: bool) -> tuple[Metric, ...]:
+        """Return the metrics for input with or without references.
+
+        Raises:
+            InputError: A metric needs references and there are none.
+        """
+        metrics = self._metrics or parse_metrics(self._preset.choose(references))
+        needing = [str(metric) for metric in metrics if metric.needs_references]
+        if needing and not references:
+            raise InputError(
+                f"{', '.join(needing)} needs references for every caption, but none were given. Give them with "
+                "--references FILE, or leave the metric out."
+            )
+        return metrics
 
 
 def i0t_score(

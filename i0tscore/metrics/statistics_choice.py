@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from i0tscore.encoders.encode import EncodedRun
-from i0tscore.errors import StatisticsError
+from i0tscore.errors import StatisticsError, did_you_mean
 from i0tscore.gap import Statistics
 from i0tscore.metrics.metric import Metric
 
@@ -25,6 +25,9 @@ AUTO_MINIMUM = 32
 """Minimum number of images for which ``auto`` uses per-run statistics."""
 
 Choice = str | Path | Statistics
+
+WORDS = ("auto", "builtin", "batch")
+"""Choices that are not statistics or a file of them."""
 
 _UNKNOWN = "embeddings of an unknown encoder"
 _HOW_TO_FIT = (
@@ -41,6 +44,19 @@ def builtin_statistics(fingerprint: Fingerprint) -> Statistics | None:
     with as_file(resource) as path:
         statistics = Statistics.load(path)
     return statistics if statistics.space == fingerprint.space else None
+
+
+def load_statistics(choice: Choice) -> Statistics:
+    """Return statistics, read from a file unless they are given.
+
+    Raises:
+        StatisticsError: The file does not exist, or cannot be read.
+    """
+    if isinstance(choice, Statistics):
+        return choice
+    if not Path(choice).exists() and (near := did_you_mean(str(choice), WORDS)):
+        raise StatisticsError(f"No statistics file {choice}.{near}")
+    return Statistics.load(choice)
 
 
 def fixed_statistics(choice: Choice, fingerprint: Fingerprint | None, prefix: str) -> Statistics | None:
@@ -62,8 +78,7 @@ def fixed_statistics(choice: Choice, fingerprint: Fingerprint | None, prefix: st
                 f"No statistics are shipped for {fingerprint.name if fingerprint else _UNKNOWN}. {_HOW_TO_FIT}"
             )
         choice = shipped
-    statistics = choice if isinstance(choice, Statistics) else Statistics.load(choice)
-    return statistics.require(name, space, prefix)
+    return load_statistics(choice).require(name, space, prefix)
 
 
 def checked_statistics(
