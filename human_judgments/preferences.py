@@ -169,6 +169,7 @@ def _assemble(
 ) -> PreferenceSet:
     folder = None if images is None else ImageFolder(images)
     read = [samples for pair in pairs if (samples := _samples(pair, folder, max_references, diagnostics)) is not None]
+    diagnostics.notes += [] if folder is None else folder.notes
     diagnostics.finish(path, len(read))
     categories = tuple(category for _, _, category in read)
     return PreferenceSet(

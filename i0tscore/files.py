@@ -1,9 +1,16 @@
-"""Atomic writes: a file is replaced as a whole or left unchanged."""
+"""The cache folder, and atomic writes: a file is replaced as a whole or left unchanged."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def default_cache_dir() -> Path:
+    """Return ``I0TSCORE_CACHE``, or else the cache folder of the user."""
+    import platformdirs
+
+    return Path(os.environ.get("I0TSCORE_CACHE") or platformdirs.user_cache_dir("i0tscore", appauthor=False))
 
 
 def replace_file(path: Path, data: bytes) -> None:

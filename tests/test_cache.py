@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tiny_models
 
-from i0tscore.encoders.cache import EmbeddingCache, default_cache_dir
+from i0tscore.encoders.cache import EmbeddingCache
 from i0tscore.encoders.loop import embed_captions
+from i0tscore.files import default_cache_dir
 
 
 @pytest.fixture(scope="module", autouse=True)

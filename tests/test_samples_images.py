@@ -7,13 +7,14 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from i0tscore.errors import SampleFileError
-from i0tscore.samples import read_samples
+from i0tscore.samples import images, read_samples
 from i0tscore.samples.diagnostics import UnusableError
-from i0tscore.samples.images import ImageFolder, without_suffix
+from i0tscore.samples.images import IMAGE_FORMATS, ImageFolder, without_suffix
 
-SUFFIXES = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "JPG", "Jpeg", "PNG", "TIFF"]
+SUFFIXES = ["jpg", "jpeg", "jfif", "png", "webp", "tif", "gif", "jp2", "avif", "heic", "ppm", "JPG", "Jpeg", "TIFF"]
 
 
 def filled(folder: Path, *names: str) -> ImageFolder:
@@ -130,9 +131,112 @@ def test_paths_inside_the_folder_may_be_written_in_any_way(tmp_path):
     assert folder.find("sub/../cat") == tmp_path / "cat.jpg"
 
 
-def test_web_addresses_are_not_fetched(tmp_path):
-    with pytest.raises(UnusableError, match="got the URL"):
-        filled(tmp_path).find("https://example.org/dog.jpg")
+def test_every_suffix_of_a_format_is_one_of_pillows():
+    Image.init()
+    for kind, suffixes in IMAGE_FORMATS.items():
+        known = {suffix[1:] for suffix, name in Image.EXTENSION.items() if name == kind}
+        assert kind in ("HEIF", "DIB") or known - {"pfm"} == set(suffixes)
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"), [("https://example.org/dog.jpg", "Use --download"), ("s3://dogs/dog.jpg", "Download the image")]
+)
+def test_web_addresses_are_not_fetched_unless_asked(tmp_path, url, advice):
+    with pytest.raises(UnusableError, match=f"got the URL .* {advice}"):
+        filled(tmp_path, "dog.jpg").find(url)
+
+
+def test_paths_of_other_systems(tmp_path):
+    folder = filled(tmp_path, "im/a photo.jpg", "im/b.jpg")
+    assert folder.find("im\\a photo.jpg") == folder.find("im\\a photo") == tmp_path / "im" / "a photo.jpg"
+    assert folder.find((tmp_path / "im" / "a photo.jpg").as_uri()) == tmp_path / "im" / "a photo.jpg"
+    assert folder.find("file://im/b.jpg") == tmp_path / "im" / "b.jpg"
+    assert folder.notes == []
+    (tmp_path / "im\\b.jpg").touch()
+    assert filled(tmp_path).find("im\\b.jpg") == tmp_path / "im\\b.jpg"
+
+
+def test_paths_whose_folder_is_not_there_are_matched_by_file_name(tmp_path):
+    folder = filled(tmp_path, "a.jpg", "val/b.png", "train/c.jpg", ".hidden/d.jpg")
+    paths = {
+        "/home/someone/images/a.jpg": "a.jpg",
+        "C:\\images\\val\\b.png": "val/b.png",
+        "file:///data/b": "val/b.png",
+        "../images/c.JPG": "train/c.jpg",
+    }
+    assert [folder.find(path) for path in ("a", "val/b")] == [tmp_path / "a.jpg", tmp_path / "val/b.png"]
+    assert folder.notes == []
+    for path, file in list(paths.items())[:2] + list(paths.items())[3:]:
+        assert folder.find(path) == tmp_path / file
+    assert len(folder.notes) == 1
+    assert "matched by file name" in folder.notes[0]
+    assert ': 3 ("/home/someone/images/a.jpg", "C:/images/val/b.png", ' in folder.notes[0]
+    assert filled(tmp_path).find("file:///data/b") == tmp_path / "val/b.png"
+    for path in ("images/d.jpg", "images/e.jpg"):
+        with pytest.raises(UnusableError, match="No image"):
+            folder.find(path)
+
+
+def test_the_folders_of_a_path_choose_between_equal_file_names(tmp_path):
+    folder = filled(tmp_path, "coco/val/1.jpg", "coco/train/1.jpg", "flickr/val/1.jpg")
+    assert folder.find("/data/coco/val/1.jpg") == tmp_path / "coco/val/1.jpg"
+    assert folder.find("/data/train/1.jpg") == tmp_path / "coco/train/1.jpg"
+    with pytest.raises(UnusableError, match=r'"coco/val/1.jpg", "flickr/val/1.jpg"'):
+        folder.find("/data/val/1.jpg")
+    with pytest.raises(UnusableError, match="its file name matches"):
+        folder.find("/data/1.jpg")
+
+
+def test_an_image_that_its_folder_lacks_is_not_taken_from_another(tmp_path):
+    folder = filled(tmp_path, "cats/1.jpg", "dogs/1.jpg", "dogs/2.jpg")
+    for path in ("cats/2.jpg", "/elsewhere/cats/2.jpg"):
+        with pytest.raises(UnusableError):
+            folder.find(path)
+    assert folder.notes == []
+
+
+def test_two_paths_do_not_match_one_image(tmp_path):
+    folder = filled(tmp_path, "1.jpg")
+    assert folder.find("cats/1.jpg") == folder.find("cats/1.jpg") == tmp_path / "1.jpg"
+    with pytest.raises(UnusableError, match=r'"dogs/1.jpg" and "cats/1.jpg" do not exist, and both have the file name'):
+        folder.find("dogs/1.jpg")
+
+
+def test_a_path_that_exists_elsewhere_is_not_matched(tmp_path):
+    folder = filled(tmp_path / "images", "dog.jpg")
+    filled(tmp_path, "originals/dog.jpg")
+    for path in ("../originals/dog.jpg", str(tmp_path / "originals" / "dog.jpg")):
+        with pytest.raises(UnusableError, match="outside"):
+            folder.find(path)
+
+
+def test_very_large_folders_are_not_searched(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_MAX_LISTED", 2)
+    folder = filled(tmp_path, "a.jpg", "b.jpg", "sub/c.jpg")
+    with pytest.raises(UnusableError, match="No image"):
+        folder.find("elsewhere/c.jpg")
+    assert folder.find("sub/c.jpg") == tmp_path / "sub/c.jpg"
+
+
+@pytest.mark.parametrize("file", ["000000000042.jpg", "COCO_val2014_000000000042.jpg"])
+def test_padded_numbers_are_hinted_at(tmp_path, file):
+    folder = filled(tmp_path, file, "000000000142.jpg", "dog.jpg")
+    for name in (42, "42", "0042", "42.jpg"):
+        with pytest.raises(UnusableError, match=f'There is "{file}": write the name in full'):
+            folder.find(name)
+    with pytest.raises(UnusableError, match="Add it or remove the row"):
+        folder.find("2")
+
+
+def test_matched_paths_are_noted_once(tmp_path):
+    filled(tmp_path / "images", "dog.jpg", "cat.jpg")
+    path = tmp_path / "captions.csv"
+    path.write_text("image,caption\nC:\\x\\dog.jpg,A dog.\nC:\\x\\cat.jpg,A cat.\nC:\\x\\dog.jpg,A brown dog.\n")
+    found = read_samples(path, images=tmp_path / "images")
+    assert [sample.id for sample in found.samples] == ["dog", "cat", "dog"]
+    assert len(found.notes) == 1
+    assert "matched by file name in" in found.notes[0]
+    assert found.notes[0].endswith('images: 2 ("C:/x/dog.jpg", "C:/x/cat.jpg")')
 
 
 @pytest.mark.parametrize("give_images", [True, False])

@@ -131,7 +131,7 @@ def _default_model() -> str:
 
 
 def _cache() -> str:
-    from i0tscore.encoders.cache import default_cache_dir
+    from i0tscore.files import default_cache_dir
 
     folder = default_cache_dir()
     files = list(folder.glob("*")) if folder.is_dir() else []

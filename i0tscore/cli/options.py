@@ -299,7 +299,7 @@ class ModelOptions(EncodeOptions):
 
     def encoding(self, on_error: str) -> dict[str, Any]:
         """Return the fields of ``EncodeOptions`` for a run of the command."""
-        from i0tscore.encoders.cache import default_cache_dir
+        from i0tscore.files import default_cache_dir
 
         return {
             **{one.name: getattr(self, one.name) for one in fields(EncodeOptions)},

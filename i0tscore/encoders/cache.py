@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.encoders.base import Encoder
+from i0tscore.files import default_cache_dir
 
 Result = TypeVar("Result")
 
@@ -33,13 +34,6 @@ _SET_UP = (
     "(kind TEXT, key TEXT, vector BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID",
     "SELECT kind, key, vector FROM embeddings LIMIT 1",
 )
-
-
-def default_cache_dir() -> Path:
-    """Return ``I0TSCORE_CACHE``, or else the cache folder of the user."""
-    import platformdirs
-
-    return Path(os.environ.get("I0TSCORE_CACHE") or platformdirs.user_cache_dir("i0tscore", appauthor=False))
 
 
 class EmbeddingCache:

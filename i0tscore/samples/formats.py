@@ -490,6 +490,7 @@ def read_samples(
     if references is not None:
         builder.read_references(Path(references))
     samples = builder.build(_choose_split(records, options.split, diagnostics))
+    diagnostics.notes += folder.notes
     unused = folder.unused() if images is not None else []
     if unused:
         diagnostics.notes.append(f"images of {folder.root} without a caption: {len(unused)} ({preview(unused)})")

@@ -119,6 +119,7 @@ def read_labeled_table(
             continue
         own = location.id or (image.name if image is not None else location.label)
         items.append(LabeledItem(own, image, caption, name.strip()))
+    diagnostics.notes += [] if folder is None else folder.notes
     skipped = diagnostics.finish(path, len(items), skip=on_error == "skip")
     return LabeledSet(items, skipped, diagnostics.notes)
 

@@ -234,6 +234,7 @@ def rating_set(
         used, items = np.unique([item for item, *_ in rows], return_inverse=True)
         samples, kept = [samples[item] for item in used], [record for *_, record in rows]
         diagnostics.notes.append(describe_skipped("rows", [one.reason for one in skipped]))
+    diagnostics.notes += [] if folder is None else folder.notes
     if folder is None and any(isinstance(sample.image, Path) for sample in samples):
         diagnostics.notes.append("images are named, but their files were not looked up")
     clusters = tuple(cluster for _, _, cluster, _ in rows)
@@ -268,18 +269,12 @@ def find_image(image: object, folder: ImageFolder | None) -> ImageSource:
     """Return the image of a path in a file of ratings, or an image source unchanged; else raise ``UnusableError``.
 
     Args:
-        image: The path; if it is not found as written, its last part is looked up.
+        image: The path.
         folder: The folder of the images; None to return the path without looking it up.
     """
     if folder is None:
         return image if isinstance(image, StoredImage) else Path(check_text(image, "an image", True))
-    try:
-        return folder.find(image)
-    except UnusableError:
-        last = _file_name(str(image))
-        if last in ("", str(image)):
-            raise
-        return folder.find(last)
+    return folder.find(image)
 
 
 def read_rating_table(
