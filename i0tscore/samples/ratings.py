@@ -234,9 +234,7 @@ def rating_set(
         used, items = np.unique([item for item, *_ in rows], return_inverse=True)
         samples, kept = [samples[item] for item in used], [record for *_, record in rows]
         diagnostics.notes.append(describe_skipped("rows", [one.reason for one in skipped]))
-    diagnostics.notes += [] if folder is None else folder.notes
-    if folder is None and any(isinstance(sample.image, Path) for sample in samples):
-        diagnostics.notes.append("images are named, but their files were not looked up")
+    diagnostics.notes += _image_notes(samples) if folder is None else folder.notes
     clusters = tuple(cluster for _, _, cluster, _ in rows)
     return RatingSet(
         name,
@@ -250,6 +248,11 @@ def rating_set(
         {**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len(set(clusters))},
         tuple(diagnostics.notes),
     )
+
+
+def _image_notes(samples: Iterable[Sample]) -> list[str]:
+    named = any(isinstance(sample.image, Path) for sample in samples)
+    return ["images are named, but their files were not looked up"] if named else []
 
 
 def describe_skipped(noun: str, reasons: Sequence[str]) -> str:
