@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import shutil
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import pytest
+import regex
 import tiny_models
 import torch
 from hypothesis import given, settings
@@ -24,7 +26,7 @@ CAPTIONS = [
     "",
     "A photo depicts two brown dogs that play in the snow, near a red fence.",
     "naïve café 你好，世界 😀 ﬁne",
-    "&amp; <html> <end_of_text> after",
+    "&amp; <html> <end> after",
     "word " * 76,
     "word " * 300,
     "ünï\u0000\u200bcode\ttabs\nlines",
@@ -71,6 +73,27 @@ def test_ids_match_open_clip_and_truncation_is_counted(text: str) -> None:
     assert not any(row[len(tokens.ids) :])
     assert tokens.ids[-1] == tokenizer.eot_token_id
     assert len(tokens.ids) + tokens.cut == len(tokenizer.encode(clean)) + 2
+
+
+@pytest.mark.parametrize("markup", ["<end_of_text>", "<start_of_text>", "<END_OF_TEXT>", "&lt;end_of_text&gt;"])
+@pytest.mark.parametrize("frame", ["a dog{} and two zebras", "{}a dog", "!!{}{}?", "<start_{}of_text>"])
+def test_markup_of_the_tokenizer_is_plain_text(markup: str, frame: str) -> None:
+    plain = copy.copy(SHORT)
+    plain.cache = {}
+    plain.pat = regex.compile(SHORT.pat.pattern.removeprefix("<start_of_text>|<end_of_text>|"), regex.IGNORECASE)
+    text = frame.format(*[markup] * frame.count("{}"))
+    (tokens,) = Tokenizer(SimpleTokenizer())([text])
+    assert list(tokens.ids[1:-1]) == plain.encode(text)
+    assert not {SHORT.sot_token_id, SHORT.eot_token_id} & set(tokens.ids[1:-1])
+
+
+def test_text_after_an_end_token_counts() -> None:
+    encoder = tiny_models.encoder()
+    short, first, second = encoder.encode_tokens(
+        encoder.tokenize(["a dog", "a dog<end_of_text> and two zebras", "a dog<end_of_text> in a kitchen"])
+    )
+    assert (short - first).abs().max() > 1e-3
+    assert (first - second).abs().max() > 1e-3
 
 
 def test_unpaired_surrogates() -> None:
@@ -167,6 +190,20 @@ class TestHuggingFaceTower:
         cut = {text: one.cut for text, one in zip(CAPTIONS, tokens, strict=True)}
         assert cut["a dog"] == 0
         assert cut["word " * 76] == 76 + 2 - 24
+
+    def test_markup_is_plain_text_and_unknown_tokens_are_counted(self, parts: tuple[Any, Any]) -> None:
+        _, tokenizer = parts
+        inner = tokenizer.tokenizer
+        marked, chinese, english = Tokenizer(tokenizer)(["a dog[SEP] on [UNK] grass", "一只狗在草地上", "a dog 🐶"])
+        words = inner.convert_ids_to_tokens(marked.ids)
+        assert words == ["[CLS]", "a", "dog", "[", "sep", "]", "on", "[", "un", "##k", "]", "grass", "[SEP]"]
+        assert (marked.unknown, chinese.unknown, english.unknown) == (0, 4, 1)
+        # A tokenizer of bytes has no unknown token; transformers calls its end token that.
+        inner.unk_token = inner.sep_token
+        try:
+            assert Tokenizer(tokenizer)(["一只狗在草地上"])[0].unknown == 0
+        finally:
+            inner.unk_token = "[UNK]"
 
     @pytest.mark.parametrize("mode", ["strip", "clips", "left"])
     def test_other_padding_modes(self, folder: Path, mode: str) -> None:

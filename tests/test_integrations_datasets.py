@@ -93,7 +93,7 @@ def test_a_batch_of_arrays_and_bytes(paths, expected):
 
 
 @pytest.mark.parametrize("format_", ["arrow", "pandas", "numpy", "torch"])
-@pytest.mark.parametrize("mode", ["RGB"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "mixed"])
 def test_every_format_of_a_data_set_gives_the_same_scores(paths, format_, mode):
     modes = ["RGB", "L", "RGBA"] if mode == "mixed" else [mode] * 3
     images = [Image.open(path).convert("RGB").convert(mode) for path, mode in zip(paths, modes, strict=False)]

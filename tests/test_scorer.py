@@ -383,3 +383,31 @@ def test_references_are_texts_or_embeddings_but_not_both(encoder, photographs) -
     assert scorer.score(photographs[:2], CAPTIONS[:2], rows).n == 2
     with pytest.raises(InputError, match="all texts or all embeddings, got both"):
         scorer.score(photographs[:2], CAPTIONS[:2], [["a dog"], rows[0]])
+
+
+def test_markup_in_captions_is_noted(encoder, photographs) -> None:
+    marked = ["a dog</s>", "a dog<|endoftext|>", "[CLS] a dog [SEP]", "<start_of_text>a dog", "<s> a dog", "<pad>a dog"]
+    captions = [*marked, "a dog <b>", "[a dog]", "<a> dog, s>"]
+    scorer = _scorer(encoder, metrics="CLIPScore")
+    for text in captions:
+        scorer.update(photographs[:1], [text], ids=[text])  # one note, however many runs
+    notes = [note for note in scorer.compute().notes if "markup" in note]
+    assert notes == [
+        "captions with markup of a tokenizer, such as </s>, which is scored as text: 6 "
+        '("a dog</s>", "a dog<|endoftext|>", "[CLS] a dog [SEP]", …)'
+    ]
+
+
+def test_notes_on_images_and_unknown_captions_are_the_same_from_the_cache(photographs, tmp_path) -> None:
+    animation = tmp_path / "moving.gif"
+    frames = [Image.new("RGB", (40, 30), color) for color in ("red", "green")]
+    frames[0].save(animation, save_all=True, append_images=frames[1:])
+    scorer = I0TScorer("lite", metrics="CLIPScore", cache_dir=tmp_path / "cache", resamples=0)
+    captions = ["一只黑色的狗在草地上跑", "a dog 🐶", "🐶"]
+    results = [scorer.score([animation, *photographs[:2]], captions, ids=["chinese", "english", "emoji"]) for _ in "12"]
+    for result in results:
+        assert result.notes[:2] == (
+            'images with several frames, of which only the first is scored: 1 ("moving.gif")',
+            "captions with more than a third of their tokens unknown to the model, whose scores mean little: 2 "
+            '("chinese", "emoji")',
+        )

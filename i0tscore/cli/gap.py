@@ -88,7 +88,7 @@ def gap(
         standardizers,
         settings=SignatureFields(*encoder.signature_fields, intervals.resampling),
         skipped=found.skipped,
-        notes=[*found.notes, *notes],
+        notes=[*found.notes, *run.notes, *notes],
     )
     if options.plot is not None:
         from i0tscore.render.gap_plot import plot_gap

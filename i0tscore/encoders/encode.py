@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import InputError
 from i0tscore.gap import normalize
 from i0tscore.samples import Skipped
+from i0tscore.samples.diagnostics import preview
 from i0tscore.samples.sample import are_tokens
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ SKIP_HINT = "To score the rest, use on_error='skip' (--on-error skip)."
 _READ_ONCE = " A generator can be read only once."
 _STREAM = 512  # images of a generator in memory at once
 _LISTED = 20
+_MARKUP = re.compile(
+    r"<\|?(start|end)_?of_?text\|?>|</?s>|<(bos|eos|pad|unk)>|\[(CLS|SEP|PAD|UNK|MASK)\]", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +68,8 @@ class EncodedRun:
         references: References of all samples, or None.
         tokens: Token counts (n,), or None.
         tokens_cut: Number of tokens that did not fit (n,), or None.
+        unknown: Whether more than a third of the tokens of each caption are unknown to the model (n,), or None.
+        image_notes: Notes on images.
         skipped: Samples left out.
     """
 
@@ -77,6 +84,8 @@ class EncodedRun:
     references: EncodedReferences | None = None
     tokens: Index | None = None
     tokens_cut: Index | None = None
+    unknown: NDArray[np.bool_] | None = None
+    image_notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
 
     @property
@@ -88,6 +97,18 @@ class EncodedRun:
     def pairs(self) -> tuple[Vectors, Vectors]:
         """Image and caption embeddings of the samples, float32 (n, d) each."""
         return self.images[self.image_index], self.texts[self.text_index]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on images and captions that may not be scored as they look."""
+        unknown = [] if self.unknown is None else [self.ids[i] for i in np.flatnonzero(self.unknown)]
+        marked = [name for name, text in zip(self.ids, self.captions, strict=False) if _MARKUP.search(text)]
+        findings = {
+            "captions with more than a third of their tokens unknown to the model, whose scores mean little": unknown,
+            "captions with markup of a tokenizer, such as </s>, which is scored as text": marked,
+        }
+        found = [f"{what}: {len(ids)} ({preview(dict.fromkeys(ids))})" for what, ids in findings.items() if ids]
+        return (*self.image_notes, *found)
 
     @classmethod
     def concat(cls, runs: Sequence[EncodedRun]) -> EncodedRun:
@@ -106,6 +127,7 @@ class EncodedRun:
             )
         tokens = [r.tokens for r in runs if r.tokens is not None]
         tokens_cut = [r.tokens_cut for r in runs if r.tokens_cut is not None]
+        unknown = [r.unknown for r in runs if r.unknown is not None]
         return cls(
             ids=tuple(i for r in runs for i in r.ids),
             captions=tuple(c for r in runs for c in r.captions),
@@ -118,6 +140,8 @@ class EncodedRun:
             references=references,
             tokens=np.concatenate(tokens) if len(tokens) == len(runs) else None,
             tokens_cut=np.concatenate(tokens_cut) if len(tokens_cut) == len(runs) else None,
+            unknown=np.concatenate(unknown) if len(unknown) == len(runs) else None,
+            image_notes=tuple(dict.fromkeys(note for r in runs for note in r.image_notes)),
             skipped=tuple(s for r in runs for s in r.skipped),
         )
 
@@ -297,6 +321,8 @@ class RunEncoder:
             references=encoded_references,
             tokens=None if y.token_counts is None else y.token_counts[y.index],
             tokens_cut=None if y.tokens_cut is None else y.tokens_cut[y.index],
+            unknown=None if y.unknown is None else y.unknown[y.index],
+            image_notes=x.notes,
             skipped=tuple(Skipped(ids[i], reason) for i, reason in sorted(bad.items())),
         )
 

@@ -42,6 +42,7 @@ class Embedded:
         failures: Reason for each input that failed, by position.
         token_counts: Captions only: number of tokens of each row, begin and end tokens included, int64 (m,).
         tokens_cut: Captions only: number of tokens of each row that did not fit, int64 (m,).
+        unknown: Captions only: whether more than a third of the tokens of each row are unknown to the model, (m,).
         notes: What a reader should know about the inputs, such as images of which only the first frame is scored.
     """
 
@@ -50,6 +51,7 @@ class Embedded:
     failures: dict[int, str]
     token_counts: NDArray[np.int64] | None = None
     tokens_cut: NDArray[np.int64] | None = None
+    unknown: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -161,7 +163,7 @@ def embed_captions(
     index = np.array(
         [-1 if i in failures else rows.setdefault(text, len(rows)) for i, text in enumerate(captions)], dtype=np.int64
     )
-    pieces, token_counts, tokens_cut = tokenize_captions(
+    pieces, token_counts, tokens_cut, unknown = tokenize_captions(
         encoder, list(rows), index, prefix=prefix, policy=options.long_captions
     )
     flat = [piece for own in pieces for piece in own]
@@ -182,7 +184,7 @@ def embed_captions(
         starts = np.cumsum([0, *(len(own) for own in pieces[:-1])])
         sums = np.add.reduceat(vectors, starts, axis=0)
         vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-    return Embedded(vectors, index, failures, token_counts, tokens_cut)
+    return Embedded(vectors, index, failures, token_counts, tokens_cut, unknown)
 
 
 def _group_inputs(images: Sequence[ImageInput]) -> list[list[int]]:

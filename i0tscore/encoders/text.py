@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from i0tscore.encoders.options import LongCaptions
 
 _LISTED = 20  # captions that an error message lists
+_UNKNOWN = 1 / 3  # share of unknown tokens above which a caption is said to be unknown
 
 # Where a text can be split, in order of preference: after sentences, between words, anywhere.
 _BREAKS = (
@@ -33,7 +36,8 @@ _BREAKS = (
 class Tokenizer:
     """A tokenizer of open_clip, which truncates silently, with a count of the truncated tokens.
 
-    Token ids are those of open_clip, without padding.
+    Token ids are those of open_clip, without padding, except that the tokenizer's own markup is read as plain text:
+    an end token in a caption would hide the rest of it.
 
     Args:
         tokenizer: A ``SimpleTokenizer`` or ``HFTokenizer`` of open_clip.
@@ -53,9 +57,19 @@ class Tokenizer:
                 f"Expected a SimpleTokenizer or HFTokenizer, got {type(tokenizer).__name__}. "
                 "Try open_clip.get_tokenizer."
             )
-        self._tokenizer = tokenizer
         self._is_simple = isinstance(tokenizer, SimpleTokenizer)
         self._ends_with_class = not self._is_simple and tokenizer.tokenizer_mode == "clips"
+        self._unknown_id: int | None = None
+        if self._is_simple:
+            markup = "|".join(re.escape(tokenizer.decoder[i]) for i in tokenizer.all_special_ids)
+            clean, tokenizer = tokenizer.clean_fn, copy.copy(tokenizer)
+            tokenizer.clean_fn = partial(_clean_markup, clean, re.compile(markup))
+        else:
+            inner = tokenizer.tokenizer
+            # Tokenizers that know every byte have no unknown token, or name the end token as one.
+            known = {inner.bos_token_id, inner.eos_token_id, inner.sep_token_id, inner.cls_token_id, inner.pad_token_id}
+            self._unknown_id = None if inner.unk_token_id in known else inner.unk_token_id
+        self._tokenizer = tokenizer
         self.context_length = int(tokenizer.context_length)
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
@@ -71,20 +85,29 @@ class Tokenizer:
             return []
         else:
             inner = self._tokenizer.tokenizer
-            texts = [self._tokenizer.clean_fn(text) for text in texts]
+            # verbose=False: transformers would log that a text is too long.
+            encode = partial(
+                inner, [self._tokenizer.clean_fn(t) for t in texts], split_special_tokens=True, verbose=False
+            )
             if not self._ends_with_class:
-                # verbose=False: transformers would log that a text is too long.
-                full = inner(texts, truncation=False, verbose=False).input_ids
-                kept = inner(texts, truncation=True, max_length=self.context_length).input_ids
+                full = encode(truncation=False).input_ids
+                kept = encode(truncation=True, max_length=self.context_length).input_ids
                 separator = inner.sep_token_id if self._tokenizer.strip_sep_token else None
                 return [
-                    Tokens(tuple(0 if i == separator else i for i in ids), len(every) - len(ids))
+                    Tokens(
+                        tuple(0 if i == separator else i for i in ids),
+                        len(every) - len(ids),
+                        ids.count(self._unknown_id),
+                    )
                     for ids, every in zip(kept, full, strict=True)
                 ]
-            bodies = inner(texts, add_special_tokens=False, truncation=False, verbose=False).input_ids
+            bodies = encode(add_special_tokens=False, truncation=False).input_ids
             begin, end = (inner.bos_token_id,), (inner.eos_token_id, inner.cls_token_id)
         most = self.context_length - len(begin) - len(end)
-        return [Tokens((*begin, *body[:most], *end), max(0, len(body) - most)) for body in bodies]
+        return [
+            Tokens((*begin, *body[:most], *end), max(0, len(body) - most), body[:most].count(self._unknown_id))
+            for body in bodies
+        ]
 
     def pad(self, tokens: Sequence[Tokens], length: int) -> torch.Tensor:
         """Join tokens into ids (n, length), int64, padded on the side that the tokenizer pads."""
@@ -100,6 +123,11 @@ class Tokenizer:
             else:
                 row[: len(ids)] = ids
         return rows
+
+
+def _clean_markup(clean: Callable[[str], str], markup: re.Pattern[str], text: str) -> str:
+    """Clean a text, and separate the first character of each special token, so that it is tokenized like other text."""
+    return markup.sub(lambda found: f"{found[0][0]} {found[0][1:]}", clean(text))
 
 
 class Padding(Enum):
@@ -176,7 +204,7 @@ def tokenize_captions(
     *,
     prefix: str,
     policy: LongCaptions,
-) -> tuple[list[list[Tokens]], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[list[list[Tokens]], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Tokenize distinct captions, with a policy for those over the context length.
 
     Args:
@@ -188,7 +216,8 @@ def tokenize_captions(
 
     Returns:
         The pieces of each caption, usually one; the number of tokens of each caption, begin and end tokens included,
-        int64 (m,); and how many of them are in no piece, int64 (m,).
+        int64 (m,); how many of them are in no piece, int64 (m,); and whether more than a third of the caption's own
+        tokens are unknown, (m,).
 
     Raises:
         CaptionTooLongError: Captions do not fit and ``policy`` is ``error``.
@@ -222,7 +251,9 @@ def tokenize_captions(
             stacklevel=3,
         )
     cut = np.array([sum(piece.cut for piece in own) for own in pieces], dtype=np.int64)
-    return pieces, counts, cut
+    common = len(encoder.tokenize([prefix])[0].ids)
+    unknown = np.array([one.unknown > _UNKNOWN * (len(one.ids) - common) for one in tokens], dtype=np.bool_)
+    return pieces, counts, cut, unknown
 
 
 def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:

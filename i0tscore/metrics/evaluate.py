@@ -75,7 +75,7 @@ def evaluate(
         breakdown=None if statistics is None else _breakdown(run, statistics),
         tokens=run.tokens,
         tokens_cut=run.tokens_cut,
-        notes=(*notes, *_notes(metrics, statistics, ranked)),
+        notes=(*notes, *run.notes, *_notes(metrics, statistics, ranked)),
         sample_notes={int(i): (NO_DIRECTION,) for i in np.flatnonzero(undefined)},
     )
 
