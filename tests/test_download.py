@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import ClassVar
 
+import commands
 import numpy as np
 import pytest
 import tiny_models
@@ -19,8 +20,8 @@ from PIL import Image
 
 from i0tscore.encoders.images import decode
 from i0tscore.encoders.loop import embed_images
-from i0tscore.errors import ImageError
-from i0tscore.samples import download
+from i0tscore.errors import ImageError, SampleFileError
+from i0tscore.samples import download, read_samples
 from i0tscore.samples.diagnostics import UnusableError
 from i0tscore.samples.download import Downloads, fetch
 from i0tscore.samples.images import ImageFolder
@@ -97,7 +98,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(socket_enabled: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server(socket_enabled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    monkeypatch.setenv("I0TSCORE_CACHE", str(tmp_path / "cache"))
     buffer = io.BytesIO()
     PHOTO.save(buffer, "PNG")
     monkeypatch.setattr(Handler, "file", buffer.getvalue())
@@ -176,6 +178,36 @@ def test_without_a_folder_to_keep_them(server: str, tmp_path: Path) -> None:
         image = Downloads(folder, private=True).find(f"{server}/photo.png")
         assert [image.read_bytes() == Handler.file for _ in range(2)] == [True, True]
     assert Handler.requests == {"/photo.png": 4}
+
+
+def test_caption_files_may_name_urls(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "captions.csv"
+    file.write_text(f"image,caption\n{server}/photo.png,Noise.\n{server}/photo.png,Static.\n")
+    with pytest.raises(SampleFileError, match=r"line 3.*got the URL .*use --download \(download=True\)"):
+        read_samples(file)
+    first, second = read_samples(file, download_private=True).samples
+    assert first.id == f"{server}/photo"
+    assert first.image is second.image
+    assert not Handler.requests
+    assert first.image.read_bytes() == Handler.file
+    monkeypatch.setenv("I0TSCORE_CACHE", str(tmp_path / "other"))
+    with pytest.raises(ImageError, match="needs --download-private"):
+        read_samples(file, download=True).samples[0].image.read_bytes()
+
+
+def test_the_command_scores_urls_and_skips_failures(server: str, tmp_path: Path) -> None:
+    file = tmp_path / "captions.csv"
+    file.write_text(f"id,image,caption\na,{server}/photo.png,Noise.\nb,{server}/none,Static.\n")
+    arguments = [str(file), "--model", "lite", "--resamples", "0", "--no-cache", "--download-private"]
+    run = commands.run(*arguments, "--on-error", "skip", "--format", "csv")
+    assert run.code == 0, run.err
+    assert [line.partition(",")[0] for line in run.out.splitlines()] == ["id", "a"]
+    failed = commands.run(*arguments)
+    assert failed.code == 1
+    assert f"b: {server}/none: cannot be downloaded (HTTP status 404" in failed.err
+    refused = commands.run(*arguments, "--offline")
+    assert refused.code == 2
+    assert "--download requires the network, which --offline excludes" in refused.err
 
 
 def test_failures_are_reported_for_each_image(server: str, tmp_path: Path) -> None:

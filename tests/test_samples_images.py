@@ -139,7 +139,11 @@ def test_every_suffix_of_a_format_is_one_of_pillows():
 
 
 @pytest.mark.parametrize(
-    ("url", "advice"), [("https://example.org/dog.jpg", "Use --download"), ("s3://dogs/dog.jpg", "Download the image")]
+    ("url", "advice"),
+    [
+        ("https://example.org/dog.jpg", "Download the image, or use --download"),
+        ("s3://dogs/dog.jpg", r"Download the image\."),
+    ],
 )
 def test_web_addresses_are_not_fetched_unless_asked(tmp_path, url, advice):
     with pytest.raises(UnusableError, match=f"got the URL .* {advice}"):

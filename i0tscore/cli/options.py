@@ -389,6 +389,8 @@ def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions 
             raise UsageError("--weights and --precision have no effect on embeddings. Remove them.")
         pairs = inputs.read_embeddings()
         return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts)
+    if (reading.download or reading.download_private) and model is not None and model.offline:
+        raise UsageError("--download requires the network, which --offline excludes. Remove one.")
     from i0tscore.samples import read_samples
 
     found = read_samples(

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from i0tscore.errors import InputError, UsageError
+from i0tscore.files import default_cache_dir
 from i0tscore.samples.datasets import SAVED, read_saved_dataset, stream_parquet, stream_tar
 from i0tscore.samples.diagnostics import (
     Diagnostics,
@@ -29,6 +30,7 @@ from i0tscore.samples.diagnostics import (
     preview,
     quote,
 )
+from i0tscore.samples.download import Downloads
 from i0tscore.samples.images import ImageFolder, nfc, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, SampleSet
 from i0tscore.samples.schema import CAPTIONS, RENAME, ReadOptions, Schema
@@ -483,7 +485,9 @@ def read_samples(
     diagnostics, options = Diagnostics(), ReadOptions.of(reading)
     source, form = _resolve_format(Path(path), options, diagnostics)
     file = source.path
-    folder = ImageFolder(Path(images) if images is not None else file if file.is_dir() else file.parent)
+    downloads = Downloads(default_cache_dir() / "images", private=options.download_private)
+    root = Path(images) if images is not None else file if file.is_dir() else file.parent
+    folder = ImageFolder(root, downloads if options.download or options.download_private else None)
     records = [(location, source.schema.fields(record)) for location, record in form.read(source)]
     skip = on_error == "skip"
     builder = SampleBuilder(folder, diagnostics, skip=skip, turn=options.turn)

@@ -195,7 +195,7 @@ class ImageFolder:
         web = url.lower().startswith(("http://", "https://"))
         if self._download and web:
             return self._download.find(url)
-        advice = "Use --download (download=True) to fetch images." if web else "Download the image."
+        advice = "Download the image" + (", or use --download (download=True) with caption files." if web else ".")
         raise UnusableError(f"Expected an image file, got the URL {quote(url)}. {advice}")
 
     def _listing(self, folder: str) -> _Listing:

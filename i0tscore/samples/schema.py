@@ -175,6 +175,8 @@ class ReadOptions(Options):
         references_column: The column or key of the references.
         split: Read only the rows of this split.
         turn: Which turn of the assistant in a conversation is the caption, from 1; from the end if negative.
+        download: Whether to fetch images that are given by URL.
+        download_private: Whether to fetch them, also from addresses that are not public.
 
     Raises:
         UsageError: A value is not allowed.
@@ -194,6 +196,8 @@ class ReadOptions(Options):
         -1,
         metavar="N",
     )
+    download: bool = option("Fetch images that are given by URL (http or https).", False)
+    download_private: bool = option("Like --download, but also from this machine and its network.", False)
 
     def schema(self) -> Schema:
         """Return the columns to read."""
