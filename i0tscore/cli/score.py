@@ -92,8 +92,9 @@ def score(
 ) -> int:
     """Score the captions in the file CAPTIONS against the images in the folder IMAGES.
 
-    CAPTIONS is CLIPScore's JSON, a JSON list, JSON lines, CSV, TSV, COCO results, a Hugging Face dataset
-    or a clip-retrieval folder of embeddings. Without IMAGES, images are looked up next to CAPTIONS.
+    CAPTIONS is a caption file in one of many formats: JSON, JSON lines, CSV, TSV, Karpathy splits, COCO
+    annotations or results, answers of language models, Hugging Face datasets, and clip-retrieval
+    embeddings; - is standard input. Without IMAGES, images are looked up next to CAPTIONS.
     """
     if options.engine == "ray":
         failures = _score_shards(inputs, reading, options, intervals.resampling, model)

@@ -29,6 +29,9 @@ CAPTION_FIELDS: Final = (
     "generated_caption",
     "output",
     "caption_str",
+    "sentence",
+    "comment",
+    "description",
     "conversations",
     "messages",
 )
