@@ -69,7 +69,7 @@ def read_eye4b(
         "request": ("request",),
         "rater": ("rater",),
     }
-    schema = Schema(columns, {(name,): RENAME for name in ("image", "caption", "rating")})
+    schema = Schema(columns, {(name,): RENAME for name in ("image", "caption", "rating")}, numbers=("rating",))
     records = read_records(path, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
     in_words = chosen.get("rating") == "accuracy"

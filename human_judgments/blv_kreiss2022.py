@@ -262,7 +262,7 @@ def _image_files(file: Path, diagnostics: Diagnostics) -> dict[str, str]:
 
 def _table(file: Path, diagnostics: Diagnostics, needed: tuple[str, ...]) -> list[Record]:
     schema = Schema({name: (name,) for name in needed}, {(name,): RENAME for name in needed})
-    return read_table(Source(file, diagnostics, schema), ",")
+    return read_table(Source(file, diagnostics, schema))
 
 
 if __name__ == "__main__":

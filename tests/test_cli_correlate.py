@@ -212,7 +212,7 @@ def test_all_that_is_wrong_is_listed_with_lines(tmp_path, capsys):
         ("image,rating,mine", ["--rater", "who"], 'Expected a column "who"'),
         ("image,rating,mine", ["--average-raters"], "--item-key COLUMN"),
         ("image,rating,mine,mine", [], "more than once"),
-        ("image;rating;mine", [], "semicolons"),
+        ("image;rating;mine", [], "Expected 3 fields as in the header, got 1"),
     ],
 )
 def test_missing_columns_are_named(header, options, said, tmp_path, capsys):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 from human_judgments.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_known_table, verify
@@ -16,6 +17,7 @@ from i0tscore.samples.ratings import (
     RatingScale,
     RatingSet,
     read_rating_table,
+    read_score_table,
     read_scores_of,
 )
 from i0tscore.samples.sample import Sample
@@ -121,7 +123,9 @@ def test_averages_are_refused_where_ratings_are_whole(tmp_path):
     [
         ("r.csv", "image,caption\na,b\n", 'Expected a column "rating", found'),
         ("r.csv", "image,caption,rating,rating\na,b,1,2\n", "occurs more than once"),
-        ("r.csv", "image;caption;rating\na;b;1\n", "separated by commas, got semicolons"),
+        ("r.csv", "image;caption;rating\na;b;1.234,5\n", 'got "1.234,5". Use a decimal point, and no separators'),
+        ("r.csv", 'image,caption,rating\na,b,"1,234"\na,c,"12,345"\n', 'line 2: Expected a rating, got "1,234"'),
+        ("r.csv", 'image,caption,rating\na,b,"3,5"\na,c,4.5\n', 'line 2: Expected a rating, got "3,5"'),
         ("r.json", '{"a": 1}', "Expected a list of objects"),
         (
             "r.json",
@@ -138,6 +142,26 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path, name, content, reason):
     file = tmp_path / name
     file.write_text(content)
     assert reason in problems(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_tables_of_a_german_spreadsheet(tmp_path, encoding):
+    frame = pandas.DataFrame({"image": ["a", "b"], "caption": ["Größe 3,5", "1,234"], "rating": [4.333, 2.0]})
+    frame.to_csv(tmp_path / "r.csv", sep=";", decimal=",", encoding=encoding, index=False)
+    found = read_rating_table(tmp_path / "r.csv")
+    assert found.rating.tolist() == [4.333, 2]
+    assert [sample.caption for sample in found.samples] == ["Größe 3,5", "1,234"]
+    assert "columns are separated by semicolons" in found.notes
+    assert 'columns with decimal commas: "rating"' in found.notes
+
+
+def test_decimal_commas_in_quoted_cells_and_scores(tmp_path):
+    (tmp_path / "r.csv").write_text('image,rating,mine\na,"3,5",",25"\nb,4,"-1,5"\n')
+    found = read_score_table(tmp_path / "r.csv", ["mine"])
+    assert (found.rating.tolist(), found.scores["mine"].tolist()) == ([3.5, 4], [0.25, -1.5])
+    (tmp_path / "s.tsv").write_text("image\tcaption\tmine\na\tx\t0,512\nb\ty\t1,234\n")
+    samples = [Sample("a", Path("a"), "x"), Sample("b", Path("b"), "y")]
+    assert read_scores_of(tmp_path / "s.tsv", samples)["mine"].tolist() == [0.512, 1.234]
 
 
 def test_what_is_no_table_is_refused(tmp_path):

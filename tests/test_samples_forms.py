@@ -128,6 +128,24 @@ def test_an_empty_cell_is_no_value_and_spaces_around_column_names_do_not_count(t
     ]
 
 
+def test_western_text_of_windows_is_read_with_a_note(tmp_path, images):
+    caption = "Le chien “fidèle” – 5°"
+    for name, content in (("captions.csv", f"id;caption\ndog;{caption}\n"), ("c.json", f'{{"dog": "{caption}"}}')):
+        (tmp_path / name).write_bytes(content.encode("cp1252"))
+        found = read_samples(tmp_path / name, images=images)
+        assert found.samples == [Sample("dog", images / "dog.jpg", caption)]
+        assert any("read as Windows-1252" in note for note in found.notes)
+
+
+def test_large_cells_are_read_and_the_limit_of_the_process_stays(tmp_path, images):
+    limit = csv.field_size_limit()
+    (tmp_path / "captions.csv").write_text(f"image,caption,image_base64\ndog.jpg,A dog.,{'x' * 140_000}\n")
+    assert read_samples(tmp_path / "captions.csv", images=images).samples == [
+        Sample("dog", images / "dog.jpg", "A dog.")
+    ]
+    assert csv.field_size_limit() == limit
+
+
 def test_a_cell_is_one_reference_or_a_json_list_and_is_never_run(tmp_path, images):
     path = tmp_path / "captions.csv"
     path.write_text('id,caption,references\ndog,x,"__import__(\'os\').abort()"\nowl,y,"[""a"", ""b""]"\n')
@@ -249,9 +267,9 @@ def test_a_large_mapping(tmp_path):
         ("a.JSONL", "[]", "json"),
         ("a.ndjson", "", "jsonl"),
         ("a.csv", "id,caption\n", "csv"),
-        ("a.csv", "id\tcaption\n", "tsv"),
-        ("a.tsv", "id\tcaption\n", "tsv"),
-        ("a.txt", "id\tcaption\n", "tsv"),
+        ("a.csv", "id\tcaption\n", "csv"),
+        ("a.tsv", "id\tcaption\n", "csv"),
+        ("a.txt", "id;caption\n", "csv"),
         ("a.txt", "id,caption\n", "csv"),
         ("a", '\ufeff{"dog": "x"}', "clipscore"),
         ("a.bin", "PAR1", "datasets"),

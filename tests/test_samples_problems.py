@@ -147,7 +147,7 @@ def test_json_of_another_form_than_given(folder):
 
 def test_bad_lines_of_jsonl_do_not_spoil_the_others(folder):
     content = (
-        b'{"id": "a", "caption": "x"}\n'
+        b'{"id": "a", "caption": "x", "by": "J\xc3\xbcrgen"}\n'
         b'{"id": "b", "caption": "x",}\n'
         b'{"id": "c", "caption": "caf\xe9"}\n'
         b"[1]\n"
@@ -179,14 +179,32 @@ def test_bad_lines_of_jsonl_do_not_spoil_the_others(folder):
 
 
 def test_encodings_other_than_utf8(folder):
-    text = '{"a": "café",\n "b": ""}'
-    found = problems(folder / "captions.json", text.encode("latin-1"))
+    text = b'{"a": "caf\xe9",\n "b": "", "\xc3\xa9": ""}'
+    found = problems(folder / "captions.json", text)
     assert found[0].startswith("line 1: Expected UTF-8, got 0xE9 at byte 11 of the line")
     assert "Save the file as UTF-8" in found[0]
     assert found[1].startswith('id "b": Expected a caption, got an empty string')
-    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
-        (line,) = problems(folder / "captions.json", text.encode(encoding), input_format="clipscore")
-        assert "Save the file as UTF-8" in line
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le"):
+        (line,) = problems(folder / "captions.json", '{"a": "x"}'.encode(encoding), input_format="clipscore")
+        assert "without a mark. Save it as UTF-8" in line
+    (line,) = problems(folder / "captions.json", '{"a": "x"}'.encode("utf-16")[:-1])
+    assert "Expected UTF-16, got damaged text" in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Собака бежит".encode("cp1251"),
+        "Pies śpi na łące".encode("cp1250"),
+        "Bir kedi oturuyor güneş ışığı".encode("cp1254"),
+        "Ein großer Hund läuft über".encode("mac-roman"),
+        "一只狗在跑".encode("gbk"),
+        "犬が走る".encode("shift-jis"),
+    ],
+)
+def test_encodings_that_cannot_be_told_are_refused_by_line(folder, text):
+    (found,) = problems(folder / "captions.csv", b"id,caption\na,a dog\nb," + text)
+    assert found.startswith("line 3: Expected UTF-8, got 0x")
 
 
 def test_half_a_character_is_refused(folder):
@@ -203,7 +221,7 @@ def test_messages_cannot_control_a_terminal(folder):
 def test_rows_of_a_table(folder):
     content = (
         b"id,caption,references\n"
-        b"a,one,r\n"
+        b"a,one,\xc3\xbc\n"
         b"b,two,three,four\n"
         b"b\n"
         b'c,"x" y,r\n'
@@ -239,7 +257,6 @@ def test_rows_of_a_table(folder):
     [
         ("id,what\na,x\n", 'Expected a column such as "caption", found "id", "what". Name it with --caption-column'),
         ("caption\nx\n", 'Expected a column such as "id" or "image", found "caption"'),
-        ("id;caption\na;x\n", "separated by commas, got semicolons"),
         ("id,caption,caption\na,x,y\n", 'The column "caption" occurs more than once'),
         ('id,caption\na,"x\nb,y\n', "line 2: A quotation mark opened here is never closed"),
         ('id,"caption"x\na,x\n', "line 1: Expected a quoted field to end"),

@@ -61,6 +61,31 @@ def test_records(images, form, items):
     assert found.samples == [Sample(name, images / f"{name}.jpg", text, refs) for name, text, refs in items]
 
 
+@settings(max_examples=80, deadline=None)
+@given(
+    items=sample_lists(),
+    suffix=st.sampled_from(["csv", "tsv"]),
+    delimiter=st.sampled_from(",;\t|"),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    told=st.booleans(),
+)
+def test_dialects_of_tables(images, items, suffix, delimiter, encoding, quoting, told):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"captions.{suffix}"
+        with path.open("w", encoding=encoding, newline="") as file:
+            if told:
+                file.write(f"sep={delimiter}\r\n")
+            writer = csv.writer(file, delimiter=delimiter, quoting=quoting)
+            writer.writerow(["ID", "Image Path", "Caption", "References (en; de, fr|it)", "references"])
+            writer.writerows([name, f"{name}.jpg", text, "", json.dumps(refs)] for name, text, refs in items)
+        found = read_samples(path, images=images)
+    assert found.samples == [Sample(name, images / f"{name}.jpg", text, refs) for name, text, refs in items]
+    usual = delimiter == ("," if suffix == "csv" else "\t")
+    assert any("columns are separated by" in note for note in found.notes) != usual
+    assert (f"text is read as {encoding.upper()}" in found.notes) == (encoding in ("utf-16", "utf-32"))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     captions=st.dictionaries(st.sampled_from(NAMES), st.lists(TEXT, min_size=1, max_size=2), min_size=1),

@@ -171,12 +171,17 @@ def check_number(value: object, what: str) -> float:
     """Return a finite number, also if it is written as text, else raise ``UnusableError``."""
     if value is None or (isinstance(value, str) and not value.strip()):
         raise UnusableError(f"Expected {what}, got nothing. Add it or remove the row.")
+    if isinstance(value, Malformed):
+        raise UnusableError(value.reason)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UnusableError(f"Expected {what}, got {describe(value)}. Write it as a number.")
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise UnusableError(f"Expected {what}, got {quote(value)}. Write it as a number.") from None
+        advice = (
+            "Use a decimal point, and no separators of thousands." if "," in str(value) else "Write it as a number."
+        )
+        raise UnusableError(f"Expected {what}, got {quote(value)}. {advice}") from None
     if not math.isfinite(number):
         raise UnusableError(f"Expected {what}, got {number}. Correct it or remove the row.")
     return number

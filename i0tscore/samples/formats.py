@@ -35,7 +35,7 @@ from i0tscore.samples.images import ImageFolder, nfc, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, SampleSet
 from i0tscore.samples.schema import CAPTIONS, RENAME, ReadOptions, Schema
 from i0tscore.samples.source import STDIN, Source, read_columns, read_json_lines, read_json_list, read_table
-from i0tscore.samples.text import BROKEN, RepeatedKeys, is_tokens, parse_json, parse_list
+from i0tscore.samples.text import BROKEN, RepeatedKeys, is_tokens, parse_json, parse_list, read_header
 
 METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """A folder of images contains one of these if it describes them."""
@@ -202,9 +202,15 @@ def _is_rows(content: object, schema: Schema) -> bool:
     return bool(content) and all(isinstance(value, dict) for value in content.values())
 
 
-def _read_delimited(source: Source, delimiter: str) -> list[Record]:
-    """Read CSV or TSV; a cell of captions or references may hold a list."""
-    records = read_table(source, delimiter)
+def _is_table(source: Source) -> bool:
+    """Return whether text has a header with columns of captions."""
+    _, header = read_header(source.start.splitlines(keepends=True), source.schema)
+    return len(source.schema.choose(header)) > 1
+
+
+def _read_cells(source: Source, read: Callable[[Source], list[Record]]) -> list[Record]:
+    """Read a table; a cell of captions or references may hold a list."""
+    records = read(source)
     for _, record in records:
         for name in (*source.schema.find(record, "caption"), *source.schema.find(record, "references")):
             record[name] = _parse_cell(record[name])
@@ -348,17 +354,9 @@ def _reject_embeddings(source: Source) -> NoReturn:
     raise UsageError(f"{source.path}: Expected captions, got embeddings. Read them with read_clip_retrieval.")
 
 
-def _text(source: Source) -> str:
-    return source.head.decode("utf-8-sig", errors="replace").lstrip()
-
-
-def _first_line(source: Source) -> str:
-    return _text(source).partition("\n")[0]
-
-
 def _is_json(source: Source) -> bool:
     """Return whether a file is one JSON document."""
-    return _text(source).startswith(("{", "[")) or source.path.suffix.lower() == ".json"
+    return source.start.startswith(("{", "[")) or source.path.suffix.lower() == ".json"
 
 
 FORMATS: Final = {
@@ -369,8 +367,8 @@ FORMATS: Final = {
             lambda source: _read_objects(source, read_json_lines(source)),
             (".jsonl", ".ndjson", ".json"),
             lambda source: (
-                (source.path.suffix.lower() in (".jsonl", ".ndjson") and not _text(source).startswith("["))
-                or bool(_OBJECT_PER_LINE.match(_text(source)))
+                (source.path.suffix.lower() in (".jsonl", ".ndjson") and not source.start.startswith("["))
+                or bool(_OBJECT_PER_LINE.match(source.start))
             ),
             table=True,
         ),
@@ -378,7 +376,7 @@ FORMATS: Final = {
             "coco",
             _read_coco_results,
             (".json", ".jsonl"),
-            lambda source: source.options.annotations is not None and _text(source).startswith("["),
+            lambda source: source.options.annotations is not None and source.start.startswith("["),
         ),
         Format(
             "karpathy", _read_captioned, (".json",), lambda source: _is_json(source) and _is_karpathy(source.document)
@@ -397,28 +395,9 @@ FORMATS: Final = {
             table=True,
         ),
         Format("clipscore", _read_mapping, (".json",), _is_json),
-        Format(
-            "tsv",
-            partial(_read_delimited, delimiter="\t"),
-            (".tsv", ".tab", ".csv"),
-            lambda source: (
-                "\t" in _first_line(source)
-                and (
-                    "," not in _first_line(source) if source.path.suffix == ".csv" else "caption" in _first_line(source)
-                )
-            ),
-            table=True,
-        ),
-        Format(
-            "csv",
-            partial(_read_delimited, delimiter=","),
-            (".csv",),
-            lambda source: (
-                "caption" in _first_line(source) and "," in _first_line(source) and "\t" not in _first_line(source)
-            ),
-            table=True,
-        ),
-        Format("flickr8k", _read_numbered, sniff=lambda source: bool(_NUMBERED.match(_text(source)))),
+        Format("csv", partial(_read_cells, read=read_table), (".csv", ".tsv", ".tab"), _is_table, table=True),
+        Format("tsv", partial(_read_cells, read=partial(read_table, delimiter="\t")), table=True),
+        Format("flickr8k", _read_numbered, sniff=lambda source: bool(_NUMBERED.match(source.start))),
         Format(
             "datasets",
             read_saved_dataset,

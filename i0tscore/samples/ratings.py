@@ -314,7 +314,7 @@ def read_rating_table(
         [4.0, 1.0]
     """
     file, diagnostics = Path(path), Diagnostics()
-    schema = Schema(columns, {(key,): RENAME for key in ("image", "caption", "rating")})
+    schema = Schema(columns, {(key,): RENAME for key in ("image", "caption", "rating")}, numbers=("rating",))
     records = read_records(file, schema, diagnostics) if dataset is None else read_dataset(dataset, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
     if "rater" not in chosen and not allow_duplicates:
@@ -398,7 +398,8 @@ def read_score_table(
     by_item = by_item or bool(item_key or rater)
     single = [name for name in (rating, group, rater) if name is not None]
     named, find_items = [*single, *scores, *item_key, *parts], by_item and not item_key
-    schema = _score_schema(named, image=group is None, clusters=not no_cluster, items=find_items)
+    numbers = (rating, *scores)
+    schema = _score_schema(named, numbers, image=group is None, clusters=not no_cluster, items=find_items)
     records = read_records(file, schema, diagnostics)
     if rater is None and not allow_duplicates:
         advice = "name the raters (--rater COLUMN), or allow equal ratings (--allow-duplicates)"
@@ -425,11 +426,11 @@ def read_score_table(
     )
 
 
-def _score_schema(named: Sequence[str], *, image: bool, clusters: bool, items: bool) -> Schema:
+def _score_schema(named: Sequence[str], numbers: Sequence[str], *, image: bool, clusters: bool, items: bool) -> Schema:
     """Return the columns of a table of ratings and scores: those named by the caller, and those to be found.
 
-    ``image``: no column was named for the image. ``clusters``: images are resampled. ``items``: items are identified
-    by image and caption.
+    ``numbers``: the named columns that hold numbers. ``image``: no column was named for the image. ``clusters``:
+    images are resampled. ``items``: items are identified by image and caption.
     """
     columns: dict[str, tuple[str, ...]] = {f"column {name}": (name,) for name in named}
     required: dict[tuple[str, ...], str] = {(key,): "Correct the name." for key in columns}
@@ -440,7 +441,8 @@ def _score_schema(named: Sequence[str], *, image: bool, clusters: bool, items: b
         required[("caption",)] = advice
         if image:
             required.setdefault(("image",), advice)
-    return Schema(columns | {"image": IMAGE_COLUMNS, "caption": ("caption",)}, required)
+    columns |= {"image": IMAGE_COLUMNS, "caption": ("caption",)}
+    return Schema(columns, required, numbers=tuple(f"column {name}" for name in numbers))
 
 
 def read_scores_of(
@@ -463,7 +465,9 @@ def read_scores_of(
     """
     file, diagnostics = Path(path), Diagnostics()
     columns = {name: (name,) for name in ("image", "caption", *names)}
-    records = read_records(file, Schema(columns, {(name,): RENAME for name in columns}, others=not names), diagnostics)
+    required: dict[tuple[str, ...], str] = {(name,): RENAME for name in columns}
+    schema = Schema(columns, required, others=not names, numbers=tuple(names))
+    records = read_records(file, schema, diagnostics)
     names = names or [name for name in fields_of(records) if name not in ("image", "caption")]
     if records and not names:
         diagnostics.file_error("Expected a column of scores next to image and caption. Add one.")

@@ -58,12 +58,14 @@ class Schema:
         required: Groups of fields of which at least one must be present, each with advice in case none is.
         exclusive: Names of which only one may be present, by field.
         others: Whether columns of other names are read as well.
+        numbers: Fields that are numbers, besides the other columns.
     """
 
     columns: Mapping[str, tuple[str, ...]]
     required: Mapping[tuple[str, ...], str]
     exclusive: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     others: bool = False
+    numbers: tuple[str, ...] = ()
 
     def find(self, present: Iterable[str], field: str) -> tuple[str, ...]:
         """Return the columns present that may hold a field, in the order in which they count."""
@@ -74,6 +76,12 @@ class Schema:
         there = list(dict.fromkeys(present))
         known = {name for field in self.columns for name in self.find(there, field)}
         return [name for name in there if self.others or name in known]
+
+    def numbers_in(self, present: Iterable[str]) -> list[str]:
+        """Return the columns that hold numbers, once each."""
+        there = list(present)
+        known = {name: field for field in self.columns for name in self.find(there, field)}
+        return [name for name in self.select(there) if name not in known or known[name] in self.numbers]
 
     def choose(self, present: Iterable[str]) -> dict[str, str]:
         """Return the first column present of each field, by field."""

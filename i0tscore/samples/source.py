@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,12 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from i0tscore.errors import InputError
-from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe
-from i0tscore.samples.schema import CAPTIONS, ReadOptions, Schema
-from i0tscore.samples.text import BROKEN, decode_lines, parse_json, split_rows
+from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe, preview
+from i0tscore.samples.schema import CAPTIONS, ReadOptions, Schema, fields_of
+from i0tscore.samples.text import BROKEN, decode_lines, encoding_of, parse_json, read_header, split_rows
 
 STDIN: Final = Path("-")
 _HEAD_BYTES: Final = 1 << 16
+_SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_COMMA: Final = re.compile(r"[+-]?\d*,\d+")
+_THOUSANDS: Final = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+"""Numbers with a comma that may separate thousands."""
 
 
 @dataclass
@@ -57,9 +62,14 @@ class Source:
             return file.read(_HEAD_BYTES)
 
     @cached_property
+    def start(self) -> str:
+        """The beginning of the text, without leading white space."""
+        return self.head.decode(encoding_of(self.head), errors="replace").lstrip()
+
+    @cached_property
     def lines(self) -> tuple[list[str], dict[int, str]]:
         """The lines of text with their endings, and messages for damaged lines by number; see ``decode_lines``."""
-        return decode_lines(self.path, self.data)
+        return decode_lines(self.path, self.data, self.diagnostics)
 
     @cached_property
     def document(self) -> Any:
@@ -108,20 +118,25 @@ def read_json_lines(source: Source) -> list[Record]:
     return records
 
 
-def read_table(source: Source, delimiter: str) -> list[Record]:
-    """Read delimited text with a header; empty cells are None, and a bad line does not affect the others."""
+def read_table(source: Source, delimiter: str | None = None) -> list[Record]:
+    """Read delimited text with a header; empty cells are None, and a bad line does not affect the others.
+
+    Args:
+        source: The file.
+        delimiter: What separates columns; detected from the header if None.
+    """
     (lines, damaged), diagnostics = source.lines, source.diagnostics
+    if delimiter is None:
+        delimiter, _ = read_header(lines, source.schema)
+        if delimiter != ("\t" if source.path.suffix.lower() in (".tsv", ".tab") else ","):
+            diagnostics.notes.append(f"columns are separated by {_SEPARATORS.get(delimiter, repr(delimiter))}")
     header: list[str] = []
     records: list[Record] = []
     for location, last, fields in split_rows(lines, diagnostics, delimiter):
         bad = [line for line in range(location.position, last + 1) if line in damaged]
         if not header:
             header = [name.strip() for name in fields]
-            semicolons = len(header) == 1 and ";" in header[0]
-            if semicolons:
-                separator = "tabs" if delimiter == "\t" else "commas"
-                diagnostics.file_error(f"line 1: Expected columns separated by {separator}, got semicolons.")
-            if bad or semicolons or not source.schema.check(header, diagnostics):
+            if bad or not source.schema.check(header, diagnostics):
                 diagnostics.file_errors += [f"line {line}: {damaged[line]}" for line in bad]
                 return []
             continue
@@ -136,7 +151,29 @@ def read_table(source: Source, delimiter: str) -> list[Record]:
         elif not bad:
             cells = (cell if cell.strip() else None for cell in fields)
             records.append((location, dict(zip(header, cells, strict=True))))
+    _read_decimal_commas(records, source, certain=delimiter == ";")
     return records
+
+
+def _read_decimal_commas(records: list[Record], source: Source, *, certain: bool) -> None:
+    """Write the decimal commas of columns of numbers as points.
+
+    A column whose commas may all separate thousands (``1,234``) is left as it is, unless ``certain`` says that
+    commas are decimal.
+    """
+    changed = []
+    for name in source.schema.numbers_in(fields_of(records)):
+        texts = [cell.strip() for _, record in records if isinstance(cell := record.get(name), str)]
+        commas = [text for text in texts if "," in text]
+        if not commas or any("." in text for text in texts) or not all(map(_COMMA.fullmatch, commas)):
+            continue
+        if certain or not all(map(_THOUSANDS.fullmatch, commas)):
+            changed.append(name)
+            for _, record in records:
+                if isinstance(record.get(name), str):
+                    record[name] = record[name].replace(",", ".")
+    if changed:
+        source.diagnostics.notes.append(f"columns with decimal commas: {preview(changed, len(changed))}")
 
 
 def read_columns(source: Source, names: tuple[str, ...]) -> Iterator[tuple[Location, list[str]]]:

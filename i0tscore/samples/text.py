@@ -1,4 +1,4 @@
-"""Decoding of UTF-8 text, JSON and delimited text, with the location of everything that is wrong."""
+"""Decoding of text, JSON and delimited text, with the location of everything that is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import csv
 import io
 import json
 import re
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from token import ENDMARKER, NEWLINE, NL, STRING
 from tokenize import TokenError, generate_tokens
@@ -16,6 +18,7 @@ from typing import Any, Final
 
 from i0tscore.errors import SampleFileError
 from i0tscore.samples.diagnostics import Diagnostics, Location
+from i0tscore.samples.schema import Schema
 
 BROKEN: Final = object()
 """Stands in for JSON that could not be parsed."""
@@ -27,7 +30,24 @@ _UNSPACED = re.compile(
 )
 """Thai, Lao, Burmese, Khmer, Japanese, and Chinese characters."""
 
-_OTHER_UNICODE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark is the beginning of this one
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_NOT_WESTERN = re.compile(
+    rb"[^\x00-\x7f\x80\x85\x91-\x97\x99\xa1\xa3\xab\xb0\xb4\xb7\xbb\xbf\xc0-\xcf\xd1-\xd6\xd8-\xdc\xdf-\xef\xf1-\xf6\xf8-\xfc\xff]"
+    rb"|[\x80-\xff]{4}"
+)
+"""Bytes that suggest another encoding than Windows-1252, such as Cyrillic words, and letters of Polish and Mac OS."""
+
+_DELIMITERS = ",;\t|"
+_SEPARATOR = re.compile(r'"?sep=([^"\r\n])"?\s*', re.IGNORECASE)
+"""The line by which Excel is told the separator."""
+
+_CELLS = threading.Lock()
+_MAX_CELL = 2**31 - 1
 _TRAILING_COMMA = re.compile(r",\s*[}\]]")
 _MAX_ERRORS = 2 * SampleFileError.LISTED
 
@@ -44,22 +64,47 @@ class RepeatedKeys(dict[str, Any]):
     pairs: list[tuple[str, Any]]
 
 
-def decode_lines(path: Path, data: bytes) -> tuple[list[str], dict[int, str]]:
-    """Decode UTF-8 text.
+def encoding_of(data: bytes) -> str:
+    """Return the encoding of Unicode text by its byte-order mark; UTF-8 if it has none.
+
+    Example:
+        >>> encoding_of("A dog.".encode("utf-16")), encoding_of(b"A dog.")
+        ('utf-16', 'utf-8-sig')
+    """
+    return next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8-sig")
+
+
+def decode_lines(path: Path, data: bytes, diagnostics: Diagnostics) -> tuple[list[str], dict[int, str]]:
+    """Decode text in UTF-8, in UTF-16 or UTF-32 with a byte-order mark, or in Windows-1252.
+
+    Windows-1252 is assumed only if no character is UTF-8 and all of them are common in Western European languages.
 
     Args:
         path: The file, for messages.
         data: Its content.
+        diagnostics: Takes a note on any encoding but UTF-8.
 
     Returns:
         The lines with their endings and without a byte-order mark, and messages for lines that are not UTF-8, by
         line number from 1.
 
     Raises:
-        SampleFileError: It is UTF-16 or UTF-32.
+        SampleFileError: It is damaged UTF-16 or UTF-32, or has no byte-order mark.
     """
-    if data.startswith(_OTHER_UNICODE) or b"\0" in data[:4]:
-        raise SampleFileError(path, ["Expected UTF-8 text, got UTF-16 or UTF-32. Save the file as UTF-8."])
+    encoding = encoding_of(data)
+    if encoding == "utf-8-sig" and _is_western(data):
+        encoding = "Windows-1252"
+        diagnostics.notes.append("text is read as Windows-1252, because it is not UTF-8; check accented letters")
+    elif encoding != "utf-8-sig":
+        diagnostics.notes.append(f"text is read as {encoding.upper()}")
+    elif b"\0" in data[:4]:
+        raise SampleFileError(path, ["Expected UTF-8 text, got UTF-16 or UTF-32 without a mark. Save it as UTF-8."])
+    if encoding != "utf-8-sig":
+        try:
+            data = data.decode(encoding).encode()
+        except UnicodeError as error:
+            message = f"Expected {encoding.upper()}, got damaged text ({error}). Save the file as UTF-8."
+            raise SampleFileError(path, [message]) from error
     lines: list[str] = []
     damaged: dict[int, str] = {}
     for number, line in enumerate(io.BytesIO(data.removeprefix(codecs.BOM_UTF8)), start=1):
@@ -68,10 +113,17 @@ def decode_lines(path: Path, data: bytes) -> tuple[list[str], dict[int, str]]:
         except UnicodeDecodeError as error:
             lines.append(line.decode(errors="replace"))
             damaged[number] = (
-                f"Expected UTF-8, got 0x{line[error.start]:02X} at byte {error.start + 1} of the line "
-                "(Latin-1 or Windows-1252?). Save the file as UTF-8."
+                f"Expected UTF-8, got 0x{line[error.start]:02X} at byte {error.start + 1} of the line. "
+                "Save the file as UTF-8."
             )
     return lines, damaged
+
+
+def _is_western(data: bytes) -> bool:
+    """Return whether text is Windows-1252 rather than UTF-8 or another encoding."""
+    if data.isascii() or _NOT_WESTERN.search(data):
+        return False
+    return data.decode(errors="ignore").isascii()
 
 
 def parse_json(text: str, *, in_line: bool = False) -> tuple[Any, list[str]]:
@@ -137,19 +189,39 @@ def _json_problem(text: str, error: json.JSONDecodeError, *, trailing: bool) -> 
     return f"Invalid JSON ({error.msg}). Correct it."
 
 
+def read_header(lines: list[str], schema: Schema) -> tuple[str, list[str]]:
+    r"""Return the separator of a table and its header.
+
+    The separator is the one that Excel is told, or else the one by which most columns to read are found.
+
+    Example:
+        >>> read_header(["image;score, mean\n"], Schema({"image": ("image",)}, {}))
+        (';', ['image', 'score, mean'])
+    """
+    told = _SEPARATOR.fullmatch(lines[0]) if lines else None
+    headers = {}
+    for delimiter in told[1] if told else _DELIMITERS:
+        first = next(split_rows(lines, Diagnostics(), delimiter), None)
+        headers[delimiter] = [name.strip() for name in first[2]] if first else [""]
+    return max(headers.items(), key=lambda item: (len(schema.choose(item[1])), len(item[1])))
+
+
 def split_rows(lines: list[str], diagnostics: Diagnostics, delimiter: str) -> Iterator[tuple[Location, int, list[str]]]:
     """Yield the location, the last line and the fields of each row that is not blank."""
+    if lines and _SEPARATOR.fullmatch(lines[0]):
+        lines = ["", *lines[1:]]
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     in_header = True
     while True:
         first = reader.line_num + 1
         fields, message = [], ""
         try:
-            fields = next(reader)
+            with _large_cells():
+                fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            fatal = "end of data" in str(error) or "field limit" in str(error)
+            fatal = "end of data" in str(error)
             message = _NOT_CLOSED if fatal else _LONE_RETURN if "new-line" in str(error) else _BAD_QUOTES
             if fatal or in_header:
                 diagnostics.file_error(f"line {first}: {message}")
@@ -161,6 +233,17 @@ def split_rows(lines: list[str], diagnostics: Diagnostics, delimiter: str) -> It
         elif any(field.strip() for field in fields):
             in_header = False
             yield location, last, fields
+
+
+@contextmanager
+def _large_cells() -> Iterator[None]:
+    """Lift the limit on the size of cells, which is one for the whole process."""
+    with _CELLS:
+        limit = csv.field_size_limit(_MAX_CELL)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(limit)
 
 
 def parse_list(cell: str) -> list[Any] | None:
