@@ -259,7 +259,10 @@ class ReadingOptions(ReadOptions):
     """How a caption file is read; each field of ``ReadOptions`` with a help text is an option."""
 
     input_format: str | None = option(
-        "Format of the captions.", default_text="detected from the content", choices=(None, *INPUT_FORMATS)
+        f"Format of the captions: {', '.join(INPUT_FORMATS)}.",
+        default_text="detected from the content",
+        choices=(None, *INPUT_FORMATS),
+        metavar="NAME",
     )
 
 
