@@ -334,6 +334,9 @@ def test_images_of_a_column_are_decoded_a_few_at_a_time(encoder, photographs) ->
     expected = scorer.score(photographs, CAPTIONS)
     np.testing.assert_allclose(result["CLIPScore"].values, expected["CLIPScore"].values, atol=1e-6)
     scorer.similarity(column, CAPTIONS, metric="CLIPScore")
+    skipping = _scorer(encoder, metrics="CLIPScore", batch_size=2, workers=1, on_error="skip")
+    found = skipping.score(column, [None, *CAPTIONS[1:]])
+    np.testing.assert_allclose(found["CLIPScore"].values, expected["CLIPScore"].values[1:], atol=1e-6)
     assert column.most < COUNT / 2
 
 
@@ -358,7 +361,7 @@ def test_captions_that_are_no_texts_are_named_or_skipped(encoder, photographs, c
 
 def test_missing_images_are_named_or_skipped(encoder, photographs) -> None:
     images = pd.Series([photographs[0], None, float("nan")])
-    with pytest.raises(InputError, match="1: the image is missing\n2: the image is missing"):
+    with pytest.raises(InputError, match="1, 2: the image is missing"):
         _scorer(encoder, metrics="CLIPScore").score(images, CAPTIONS[:3])
     assert _scorer(encoder, metrics="CLIPScore", on_error="skip").score(images, CAPTIONS[:3]).n == 1
 
@@ -380,7 +383,12 @@ def test_only_tensors_and_arrays_are_embeddings() -> None:
 def test_references_are_texts_or_embeddings_but_not_both(encoder, photographs) -> None:
     rows = [np.eye(2, 16, dtype=np.float32), torch.eye(2, 16)]
     scorer = _scorer(encoder, metrics="RefCLIPScore")
-    assert scorer.score(photographs[:2], CAPTIONS[:2], rows).n == 2
+    several = scorer.score(photographs[:2], CAPTIONS[:2], [row[:1] for row in rows])
+    one = scorer.score(photographs[:2], CAPTIONS[:2], torch.stack([torch.eye(2, 16)[0]] * 2))
+    np.testing.assert_array_equal(several["RefCLIPScore"].values, one["RefCLIPScore"].values)
+    for wrong in ([np.eye(1, 9), np.eye(1, 16)], np.ones((2, 9))):
+        with pytest.raises(InputError, match="Expected references with 16 dimensions like the images, got"):
+            scorer.score(photographs[:2], CAPTIONS[:2], wrong)
     with pytest.raises(InputError, match="all texts or all embeddings, got both"):
         scorer.score(photographs[:2], CAPTIONS[:2], [["a dog"], rows[0]])
 
@@ -411,3 +419,39 @@ def test_notes_on_images_and_unknown_captions_are_the_same_from_the_cache(photog
             "captions with more than a third of their tokens unknown to the model, whose scores mean little: 2 "
             '("chinese", "emoji")',
         )
+
+
+def test_a_problem_of_many_samples_is_one_line(encoder, photographs) -> None:
+    with pytest.raises(InputError) as error:
+        _scorer(encoder, metrics="CLIPScore").score(torch.rand(30, 3, 8, 8), CAPTIONS[:30])
+    first, second = str(error.value).splitlines()
+    assert first.startswith("0, 1, 2, and 27 more: image array: an image array must be uint8")
+    assert second.startswith("To score the rest")
+
+
+def test_swapped_arguments_and_lists_of_embeddings_get_a_hint(encoder, photographs) -> None:
+    score = _scorer(encoder, metrics="CLIPScore").score
+    pixels = np.zeros((2, 8, 8, 3), np.uint8)
+    for images in (photographs[:2], [Image.fromarray(one) for one in pixels], pixels, list(torch.tensor(pixels))):
+        with pytest.raises(InputError, match="not a string; images are the first argument, captions the second"):
+            score(CAPTIONS[:2], images)
+    vectors = list(np.eye(2, 16))
+    for pairs in ((vectors, CAPTIONS[:2]), (photographs[:2], vectors)):
+        with pytest.raises(InputError, match=r"stack embeddings into one array \(n, d\)"):
+            score(*pairs)
+
+
+def test_undecoded_columns_of_images_are_read(encoder, photographs) -> None:
+    content = [path.read_bytes() for path in photographs[:2]]
+    cells = [{"bytes": None, "path": str(photographs[0])}, {"bytes": content[1], "path": "no.png"}]
+    rows = datasets.Dataset.from_dict(
+        {"image": cells}, features=datasets.Features({"image": datasets.Image(decode=False)})
+    )
+    scorer = _scorer(encoder, metrics="CLIPScore")
+    expected = scorer.score(photographs[:2], CAPTIONS[:2])["CLIPScore"].values
+    for images in (cells, rows["image"], rows.data.column("image"), rows.to_pandas()["image"]):
+        np.testing.assert_allclose(scorer.score(images, CAPTIONS[:2])["CLIPScore"].values, expected, atol=1e-6)
+    with pytest.raises(InputError, match=r"0: gone\.png: there is no such file"):
+        scorer.score([{"bytes": None, "path": "gone.png"}], CAPTIONS[:1])
+    with pytest.raises(InputError, match="0: image array: dict is not an image"):
+        scorer.score([{"a": 1}], CAPTIONS[:1])

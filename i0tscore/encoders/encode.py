@@ -19,7 +19,7 @@ from i0tscore.errors import InputError
 from i0tscore.gap import normalize
 from i0tscore.samples import Skipped
 from i0tscore.samples.diagnostics import preview
-from i0tscore.samples.sample import are_tokens
+from i0tscore.samples.text import is_tokens
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder, Fingerprint
@@ -33,7 +33,7 @@ SKIP_HINT = "To score the rest, use on_error='skip' (--on-error skip)."
 
 _READ_ONCE = " A generator can be read only once."
 _STREAM = 512  # images of a generator in memory at once
-_LISTED = 20
+_LISTED, _NAMED = 20, 3
 _MARKUP = re.compile(
     r"<\|?(start|end)_?of_?text\|?>|</?s>|<(bos|eos|pad|unk)>|\[(CLS|SEP|PAD|UNK|MASK)\]", re.IGNORECASE
 )
@@ -300,15 +300,6 @@ class RunEncoder:
                 f"{x.vectors.shape[1]} and {y.vectors.shape[1]}."
             )
         image_index = x.index[good]
-        encoded_references = None
-        if references is not None:
-            lists = [references[i] for i in keep]
-            flat = [text for own in lists for text in own]
-            if len({isinstance(text, str) for text in flat}) > 1:
-                raise InputError("Expected references to be all texts or all embeddings, got both.")
-            z = self.embed(np.stack(flat) if flat and isinstance(flat[0], np.ndarray) else flat, "text")
-            ends = np.cumsum([len(own) for own in lists], dtype=np.int64)
-            encoded_references = EncodedReferences(z.vectors, tuple(np.split(z.index, ends[:-1]))[: len(lists)])
         return EncodedRun(
             ids=tuple(ids[i] for i in keep),
             captions=() if isinstance(captions, np.ndarray) else tuple(kept_captions),
@@ -318,7 +309,7 @@ class RunEncoder:
             texts=y.vectors,
             text_index=y.index,
             text_keys=_keys(captions, keep, y.index, len(y.vectors)),
-            references=encoded_references,
+            references=None if references is None else self._embed_references([references[i] for i in keep], x),
             tokens=None if y.token_counts is None else y.token_counts[y.index],
             tokens_cut=None if y.tokens_cut is None else y.tokens_cut[y.index],
             unknown=None if y.unknown is None else y.unknown[y.index],
@@ -326,10 +317,23 @@ class RunEncoder:
             skipped=tuple(Skipped(ids[i], reason) for i, reason in sorted(bad.items())),
         )
 
+    def _embed_references(self, lists: list[list[Any]], images: Embedded) -> EncodedReferences:
+        flat = [text for own in lists for text in own]
+        if len({isinstance(text, str) for text in flat}) > 1:
+            raise InputError("Expected references to be all texts or all embeddings, got both.")
+        dimension, found = images.vectors.shape[1], {len(own) for own in flat if isinstance(own, np.ndarray)}
+        if found - {dimension}:
+            raise InputError(f"Expected references with {dimension} dimensions like the images, got {sorted(found)}.")
+        embedded = self.embed(np.stack(flat) if found else flat, "text")
+        ends = np.cumsum([len(own) for own in lists], dtype=np.int64)
+        return EncodedReferences(embedded.vectors, tuple(np.split(embedded.index, ends[:-1]))[: len(lists)])
+
     def _check(self, bad: dict[int, str], ids: Sequence[str]) -> None:
         if bad and self.options.on_error != "skip":
-            lines = [f"{ids[i]}: {reason}" for i, reason in sorted(bad.items())]
-            raise InputError(f"{listing(lines)}\n{SKIP_HINT}")
+            same: dict[str, list[str]] = {}
+            for i, reason in sorted(bad.items()):
+                same.setdefault(reason, []).append(ids[i])
+            raise InputError(f"{listing([f'{_some(names)}: {reason}' for reason, names in same.items()])}\n{SKIP_HINT}")
 
 
 def as_embeddings(items: Any) -> Vectors | None:
@@ -404,11 +408,16 @@ def caption_problem(caption: Any) -> str | None:
         return None if caption.strip() else "the caption is empty"
     if is_missing(caption):
         return "the caption is missing"
-    if not isinstance(caption, list | tuple | np.ndarray):
-        return f"the caption is {type(caption).__name__}, not a string"
-    if are_tokens(caption):
-        return "Expected a caption, got a list of tokens. Join them with spaces."
-    return "Expected a caption, got a list. Pass each caption as an item of its own, and repeat its image."
+    if isinstance(caption, list | tuple) or (isinstance(caption, np.ndarray) and caption.dtype.kind in "OUT"):
+        if is_tokens(list(caption)):
+            return "Expected a caption, got a list of tokens. Join them with spaces."
+        return "Expected a caption, got a list. Pass each caption as an item of its own, and repeat its image."
+    hint = ""
+    if isinstance(caption, PurePath) or hasattr(caption, "getpixel") or getattr(caption, "ndim", 0) > 1:
+        hint = "; images are the first argument, captions the second"
+    elif getattr(caption, "ndim", 0) == 1:
+        hint = "; stack embeddings into one array (n, d)"
+    return f"the caption is {type(caption).__name__}, not a string{hint}"
 
 
 def same_length(*, captions: Any, **others: Any) -> None:
@@ -430,6 +439,12 @@ def listing(lines: Sequence[str]) -> str:
     return "\n".join([*lines[:_LISTED], *more])
 
 
+def _some(ids: Sequence[str]) -> str:
+    """Join up to three ids, and the number of the rest."""
+    rest = len(ids) - _NAMED
+    return ", ".join(ids[:_NAMED]) + (f", and {rest} more" if rest > 0 else "")
+
+
 def _parts(images: Iterable[Any]) -> Iterator[Any]:
     """Yield a sequence as it is, and anything else in lists that fit into memory."""
     images = ordered(images, "images")
@@ -448,8 +463,11 @@ def reference_list(own: Any) -> Any:
         return [own]
     if is_missing(own):
         return []
+    own = as_numpy(own)
+    if isinstance(own, np.ndarray) and own.ndim == 1 and own.dtype.kind == "f":  # one embedding
+        return [own]
     try:
-        return list(ordered(as_numpy(own), "references"))
+        return list(ordered(own, "references"))
     except InputError:
         return own
 
@@ -468,7 +486,7 @@ def _reference_problem(own: Any) -> str | None:
         return f"the references are {type(own).__name__}, not a list of strings"
     if not own:
         return "no references; give at least one"
-    if are_tokens(own):
+    if is_tokens(own):
         return "Expected references, got a list of tokens. Join them with spaces."
     for i, text in enumerate(own):
         if is_missing(text):
@@ -503,4 +521,20 @@ def _keys(items: Any, rows: Sequence[int], index: Index, count: int) -> tuple[An
 
 def _take(items: Any, keep: Sequence[int]) -> Any:
     """Return some items, as an array if they are its rows: a list of rows would not be seen as embeddings."""
-    return items[list(keep)] if isinstance(items, np.ndarray) else [items[i] for i in keep]
+    if isinstance(items, np.ndarray):
+        return items[list(keep)]
+    return [items[i] for i in keep] if isinstance(items, list | tuple) else _LazyRows(items, keep)
+
+
+@dataclass(frozen=True, slots=True)
+class _LazyRows:
+    """Some items of a lazy sequence, such as a column of images, which would not fit into memory."""
+
+    items: Any
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> Any:
+        return self.items[self.rows[position]]

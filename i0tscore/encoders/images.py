@@ -83,9 +83,9 @@ def decode(source: ImageInput) -> Image.Image:
     same appearance. Color profiles are applied to CMYK images only. Only the first of several frames is used.
 
     Args:
-        source: A path or any object with ``read_bytes()``, the bytes of a file, a file opened in binary mode, a PIL
-            image, or an array or tensor of uint8 or Boolean values with 1 (gray), 3 (RGB), or 4 (RGBA) channels:
-            (H, W), (H, W, C) or (C, H, W); (3, W, 3) is read as (H, W, 3).
+        source: A path or any object with ``read_bytes()``, the bytes of a file, a file opened in binary mode, an
+            undecoded cell of a datasets column, a PIL image, or an array or tensor of uint8 or Boolean values with 1
+            (gray), 3 (RGB), or 4 (RGBA) channels: (H, W), (H, W, C) or (C, H, W); (3, W, 3) is read as (H, W, 3).
 
     Raises:
         ImageError: The image cannot be read or decoded, or is larger than ``MAX_PIXELS``.
@@ -100,8 +100,16 @@ def decode(source: ImageInput) -> Image.Image:
         raise ImageError(f"{describe(source)}: {error}") from error
 
 
+def from_cell(source: Any) -> Any:
+    """Return the bytes or path in an undecoded cell of an image column of datasets, and any other image as it is."""
+    if isinstance(source, dict) and source.keys() == {"bytes", "path"}:
+        return source["path"] if source["bytes"] is None else source["bytes"]
+    return source
+
+
 def describe(source: ImageInput) -> str:
     """Return the name of an image for messages: its path, or the kind of value."""
+    source = from_cell(source)
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or "PIL image")
     if isinstance(source, str | os.PathLike | HasBytes):
@@ -117,6 +125,7 @@ def load(source: ImageInput) -> Loaded:
     Raises:
         ImageError: It cannot be read, or the value is not an image; the error only states the reason.
     """
+    source = from_cell(source)
     if isinstance(source, bytes):
         return _from_bytes(source)
     if isinstance(source, str | os.PathLike):
@@ -376,6 +385,8 @@ def _dtype_hint(array: npt.NDArray[Any]) -> str:
     """Return how to convert numbers to uint8."""
     if array.dtype == np.uint8 or array.dtype.kind not in "iuf" or not array.size:
         return ""
+    if array.ndim == 1:
+        return "; stack embeddings into one array (n, d)"
     if array.min() < 0:
         step = "undo the normalization to [0, 255]"
     elif array.max() > 255:

@@ -18,9 +18,9 @@ import numpy as np
 from i0tscore.encoders.encode import ordered
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import NothingToScoreError, StatisticsError, UsageError
-from i0tscore.integrations.huggingface import cached_scorer, from_cell, models_loaded, score_columns
+from i0tscore.integrations.huggingface import cached_scorer, models_loaded, score_columns
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
-from i0tscore.samples.sample import are_tokens
+from i0tscore.samples.text import is_tokens
 
 if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder
@@ -112,7 +112,7 @@ def _column(batch: Mapping[str, Any], name: str) -> list[Any]:
 
 def _is_list(cell: Any) -> bool:
     """Return whether a cell holds several captions; tokens of one caption are left for the scorer to refuse."""
-    return isinstance(cell, list | tuple | np.ndarray) and not are_tokens(cell)
+    return isinstance(cell, list | tuple | np.ndarray) and not is_tokens(list(cell))
 
 
 def _scorer(model: str | Encoder, **options: Any) -> I0TScorer:
@@ -147,7 +147,7 @@ def _score(
     images, captions, *rest = zip(*samples.values(), strict=True)
     references = rest[0] if rest else None
     try:
-        result = scorer.score([from_cell(cell) for cell in images], captions, references, ids=list(samples))
+        result = scorer.score(images, captions, references, ids=list(samples))
     except NothingToScoreError:
         if not skip:
             raise

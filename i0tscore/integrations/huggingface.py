@@ -57,13 +57,6 @@ def models_loaded() -> int:
     return _encoder.cache_info().misses
 
 
-def from_cell(cell: Any) -> Any:
-    """Return the bytes or path of an undecoded image in an image column, or any other cell as it is."""
-    if isinstance(cell, dict):
-        return cell["path"] if cell.get("bytes") is None else cell["bytes"]
-    return cell
-
-
 def to_cell(image: Any) -> dict[str, Any]:
     """Return an image as a cell of an image column, with the same pixels.
 
@@ -73,7 +66,7 @@ def to_cell(image: Any) -> dict[str, Any]:
     Raises:
         ImageError: The image is of no type that ``I0TScorer.score`` accepts.
     """
-    from i0tscore.encoders.images import decode
+    from i0tscore.encoders.images import decode, from_cell
 
     content = from_cell(image)
     if isinstance(content, str | PathLike):

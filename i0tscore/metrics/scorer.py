@@ -95,7 +95,7 @@ class I0TScorer:
             images: Paths, PIL images, uint8 arrays or tensors (H, W, 3) or (3, H, W); or embeddings, one float array
                 (n, d). Repeated images are encoded once.
             captions: Strings without prefix, or embeddings (n, d).
-            references: For each caption a string or a list of strings.
+            references: For each caption a string or a list of strings, or embeddings (k, d).
             ids: Ids of the samples. Default: image stems or positions.
 
         Raises:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
-
-_UNSPACED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
-"""Thai to Burmese, Khmer, kana, and Han: scripts without spaces between words."""
 
 
 @runtime_checkable
@@ -87,18 +83,3 @@ class SampleSet:
     samples: list[Sample]
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-
-def are_tokens(texts: Iterable[object]) -> bool:
-    """Return whether texts are the tokens of one text: several, and none of more than one word.
-
-    Scripts without spaces are excluded, because there a sentence looks like a word.
-
-    Example:
-        >>> are_tokens(["a", "dog", "runs"]), are_tokens(["a dog", "dogs"]), are_tokens(["一只狗在跑", "两只猫"])
-        (True, False, False)
-    """
-    words = list(texts)
-    return len(words) > 1 and all(
-        isinstance(word, str) and len(word.split()) == 1 and not _UNSPACED.search(word) for word in words
-    )

@@ -15,7 +15,7 @@ import evaluate
 
 from i0tscore.encoders.encode import caption_problem, is_missing, listing, ordered, reference_list, same_length
 from i0tscore.errors import InputError
-from i0tscore.integrations.huggingface import cached_scorer, from_cell, score_columns, to_cell
+from i0tscore.integrations.huggingface import cached_scorer, score_columns, to_cell
 
 _DESCRIPTION = """
 Scores how well captions fit images. I0TScore (An et al., ACL 2025) is the cosine similarity of an image and a caption
@@ -130,7 +130,7 @@ class I0tscore(evaluate.Metric):  # type: ignore[misc]
         per_sample = options.pop("per_sample", False)
         ids = [str(position) for position in range(len(predictions))]
         result = cached_scorer(**options).score(
-            [from_cell(cell) for cell in images],
+            images,
             predictions,
             references if any(references) else None,
             ids,
