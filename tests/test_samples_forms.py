@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 
 from i0tscore.errors import InputError, UsageError
@@ -49,7 +50,10 @@ def write_table(path: Path, delimiter: str) -> None:
 
 
 def write(path: Path) -> Path:
-    if path.suffix == ".csv":
+    if path.suffix == ".xlsx":
+        rows = [{**record, "references": json.dumps(record["references"])} for record in RECORDS]
+        pandas.DataFrame(rows).to_excel(path)
+    elif path.suffix == ".csv":
         write_table(path, ",")
     elif path.suffix == ".tsv":
         write_table(path, "\t")
@@ -60,7 +64,7 @@ def write(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", ["json", "jsonl", "csv", "tsv"])
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "csv", "tsv", "xlsx"])
 def test_the_same_samples_in_every_form(tmp_path, images, suffix):
     found = read_samples(write(tmp_path / f"captions.{suffix}"), images=images)
     assert found.samples == expected(images)
@@ -273,6 +277,7 @@ def test_a_large_mapping(tmp_path):
         ("a.txt", "id,caption\n", "csv"),
         ("a", '\ufeff{"dog": "x"}', "clipscore"),
         ("a.bin", "PAR1", "datasets"),
+        ("a.csv", "PK\x03\x04", "xlsx"),
         ("a.parquet", "", "datasets"),
     ],
 )

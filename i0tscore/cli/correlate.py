@@ -112,7 +112,7 @@ def correlate(
 ) -> None:
     """Measure how well scores agree with the human ratings in TABLE, which has one rating per row.
 
-    TABLE is CSV, TSV, JSON, JSON lines or parquet. The scores are its columns given by --score, or are in
+    TABLE is CSV, TSV, Excel, JSON, JSON lines or parquet. The scores are its columns given by --score, or are in
     the file --scores. Without either, --model and --metric score the images and captions in TABLE.
     Intervals come from resampling images.
     """

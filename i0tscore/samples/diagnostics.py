@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,6 +137,8 @@ def describe(value: object) -> str:
         return "NaN"
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"the number {str(value)[:20]}"
+    if isinstance(value, date | time):
+        return f"the date or time {value.isoformat()}"
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "a Boolean", type(None): "nothing"}
     return kinds.get(type(value), f"a value of type {type(value).__name__}")
 

@@ -35,6 +35,7 @@ from i0tscore.samples.images import ImageFolder, nfc, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, SampleSet
 from i0tscore.samples.schema import CAPTIONS, RENAME, ReadOptions, Schema
 from i0tscore.samples.source import STDIN, Source, read_columns, read_json_lines, read_json_list, read_table
+from i0tscore.samples.spreadsheets import read_workbook
 from i0tscore.samples.text import BROKEN, RepeatedKeys, is_tokens, parse_json, parse_list, read_header
 
 METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -55,7 +56,7 @@ class Format:
         read: The reader; its records have the fields of captions, or of any table if ``table`` is set.
         suffixes: Suffixes of its files; of several formats, the last one is read if none recognizes the content.
         sniff: Tells whether a file with one of the suffixes, or with an unknown suffix, is of this format.
-        magic: The first bytes of its files, if these tell.
+        magic: The first bytes that its files may have, if these tell.
         folder: Tells whether a folder is of this format.
         table: Whether the records may have any fields, so that ratings, scores and labels can be read.
         stream: Reads the records of a shard one by one, in bounded memory; ``read`` if None.
@@ -65,7 +66,7 @@ class Format:
     read: Callable[[Source], Iterable[Record]]
     suffixes: tuple[str, ...] = ()
     sniff: Callable[[Source], bool] = lambda source: False
-    magic: bytes | None = None
+    magic: tuple[bytes, ...] = ()
     folder: Callable[[Path], bool] = lambda path: False
     table: bool = False
     stream: Callable[[Source], Iterator[Record]] | None = None
@@ -95,7 +96,7 @@ def detect_format(source: Source, *, table: bool = False) -> Format:
             )
         return found
     known = [form for form in formats if path.suffix.lower() in form.suffixes]
-    found = next((form for form in formats if form.magic is not None and source.head.startswith(form.magic)), None)
+    found = next((form for form in formats if source.head.startswith(form.magic)), None)
     found = found or next((form for form in known or formats if form.sniff(source)), known[-1] if known else None)
     if found is None:
         suffixes = ", ".join(dict.fromkeys(suffix for form in formats for suffix in form.suffixes))
@@ -133,7 +134,8 @@ def read_records(path: Path, schema: Schema, diagnostics: Diagnostics) -> list[R
     """Read the records of a table, unchecked; none if its columns do not suffice.
 
     Args:
-        path: CSV, TSV, a JSON list, JSON lines, a parquet file, or a folder written by ``Dataset.save_to_disk``.
+        path: CSV, TSV, an Excel workbook, a JSON list, JSON lines, a parquet file, or a folder written by
+            ``Dataset.save_to_disk``.
         schema: The columns to read.
         diagnostics: Collects the problems.
 
@@ -217,9 +219,11 @@ def _read_cells(source: Source, read: Callable[[Source], list[Record]]) -> list[
     return [(source.schema.identify(location, record), record) for location, record in records]
 
 
-def _parse_cell(cell: str | None) -> Any:
+def _parse_cell(cell: Any) -> Any:
     """Return the list that a cell holds, or else the cell; ``Malformed`` if it is meant to be a list and is none."""
-    text = (cell or "").strip()
+    if not isinstance(cell, str):
+        return cell
+    text = cell.strip()
     found = parse_list(text)
     if found is None and re.match(r"\[\s*[\"']|\[\s*\{", text):
         problem = parse_json(text, in_line=True)[1][0]
@@ -397,12 +401,19 @@ FORMATS: Final = {
         Format("clipscore", _read_mapping, (".json",), _is_json),
         Format("csv", partial(_read_cells, read=read_table), (".csv", ".tsv", ".tab"), _is_table, table=True),
         Format("tsv", partial(_read_cells, read=partial(read_table, delimiter="\t")), table=True),
+        Format(
+            "xlsx",
+            partial(_read_cells, read=read_workbook),
+            (".xlsx", ".xlsm"),
+            magic=(b"PK\x03\x04", b"\xd0\xcf\x11\xe0"),  # ZIP archives, and older or encrypted files of Office
+            table=True,
+        ),
         Format("flickr8k", _read_numbered, sniff=lambda source: bool(_NUMBERED.match(source.start))),
         Format(
             "datasets",
             read_saved_dataset,
             (".parquet",),
-            magic=b"PAR1",
+            magic=(b"PAR1",),
             folder=lambda path: any((path / name).is_file() for name in SAVED),
             table=True,
             stream=stream_parquet,

@@ -322,7 +322,7 @@ def read_rating_table(
     rows: list[Record] = []
     for location, record in records:
         row = {key: record.get(column) for key, column in chosen.items()}
-        row |= {key: None if row.get(key) in (None, "") else str(row[key]) for key in ("rater", "category", "system")}
+        row |= {key: diagnostics.check(location, _read_label, row.get(key)) for key in ("rater", "category", "system")}
         references = row["references"] = _parse_list(row.get("references"))
         image = row.get("image")
         if isinstance(image, StoredImage) and not image.named:
@@ -347,7 +347,7 @@ def _report_copies(records: Iterable[Record], diagnostics: Diagnostics, advice: 
 
 def _parse_list(cell: object) -> object:
     """Parse a cell that holds a list as JSON or in Python's notation; return anything else unchanged."""
-    text = cell.text if isinstance(cell, Malformed) else cell
+    text = cell.text or cell if isinstance(cell, Malformed) else cell
     if not isinstance(text, str) or not text.lstrip().startswith("["):
         return None if text == "" else text
     found = parse_list(text)
@@ -500,6 +500,13 @@ def _read_scores(records: list[Record], diagnostics: Diagnostics, column: str, *
     return _read_column(records, diagnostics, column, read, math.nan)
 
 
+def _read_label(cell: object) -> str | None:
+    """Return a cell that tells rows apart as text, or None if it is empty."""
+    if isinstance(cell, Malformed):
+        raise UnusableError(cell.reason)
+    return None if cell in (None, "") else str(cell)
+
+
 def _read_labels(records: list[Record], diagnostics: Diagnostics, column: str) -> Labels:
     """Read cells that tell rows apart as text."""
 
@@ -510,9 +517,9 @@ def _read_labels(records: list[Record], diagnostics: Diagnostics, column: str) -
             return cell.name
         if cell is None or (isinstance(cell, str) and not cell.strip()):
             raise UnusableError(f"Expected a value in column {quote(column)}, got nothing. Add it or remove the row.")
-        if isinstance(cell, bool) or not isinstance(cell, str | int | float):
+        if isinstance(cell, bool) or not isinstance(cell, str | int | float | Malformed):
             raise UnusableError(f"Expected text or a number in column {quote(column)}, got {describe(cell)}.")
-        return str(cell)
+        return _read_label(cell) or ""
 
     return tuple(_read_column(records, diagnostics, column, read, ""))
 

@@ -151,11 +151,11 @@ def read_table(source: Source, delimiter: str | None = None) -> list[Record]:
         elif not bad:
             cells = (cell if cell.strip() else None for cell in fields)
             records.append((location, dict(zip(header, cells, strict=True))))
-    _read_decimal_commas(records, source, certain=delimiter == ";")
+    read_decimal_commas(records, source, certain=delimiter == ";")
     return records
 
 
-def _read_decimal_commas(records: list[Record], source: Source, *, certain: bool) -> None:
+def read_decimal_commas(records: list[Record], source: Source, *, certain: bool = False) -> None:
     """Write the decimal commas of columns of numbers as points.
 
     A column whose commas may all separate thousands (``1,234``) is left as it is, unless ``certain`` says that
