@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -269,14 +270,30 @@ def test_a_list_of_one_image(write, images):
 
 def test_objects_around_the_rows(write, images):
     assert scored(write("a.json", rows()[0]), images) == EXPECTED[:1]
+    assert scored(write("a.json", rows()[0] | {"id": 3, "split": None}), images)[0][0] == "3"
     found = read_samples(write("a.json", {"model": "m", "results": rows()}), images=images)
     assert found.notes == ['captions are read from the list under "results"']
+    assert len(found.samples) == 3
+    found = read_samples(write("a.json", {"images": [{"id": 1}], "results": rows()}), images=images)
     assert len(found.samples) == 3
     by_id = {name: {"caption": text, "score": 1} for name, text in CAPTIONS.items()}
     assert scored(write("a.json", by_id), images) == EXPECTED
     assert scored(write("a.json", CAPTIONS), images) == EXPECTED
     assert scored(write("a.json", {"image": "A dog.", "dog": "A cat."} | {"image": "x"}), images, on_error="skip") == [
         ("dog", "dog.jpg", "A cat.")
+    ]
+
+
+def test_json_that_pandas_writes(write, images):
+    frame = pandas.DataFrame(rows())
+    for orient in ("columns", "records", "index"):
+        assert [item[1:] for item in scored(write("a.json", frame.to_json(orient=orient)), images)] == [
+            item[1:] for item in EXPECTED
+        ]
+    assert scored(write("a.json", frame.to_dict("list")), images) == EXPECTED
+    assert scored(write("a.json", {"image": "dog.jpg", "captions": ["A dog.", "A cat."]}), images) == [
+        ("dog", "dog.jpg", "A dog."),
+        ("dog", "dog.jpg", "A cat."),
     ]
 
 

@@ -257,7 +257,12 @@ def require_same_ids(systems: Mapping[str, Iterable[str]]) -> None:
 
 
 def is_result_file(path: Path) -> bool:
-    """Return whether a file looks like a result, by its schema or by the scores in its first line."""
+    """Return whether a file looks like a result, by its schema or by the scores in its first line.
+
+    A pipe is none, because it can be read only once.
+    """
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace").lstrip()

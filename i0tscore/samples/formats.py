@@ -164,13 +164,14 @@ def _read_objects(source: Source, records: Iterable[Record]) -> list[Record]:
 
 
 def _read_json(source: Source) -> list[Record]:
-    """Read a list of objects, which may be inside an object; or one object, or one for each id."""
+    """Read a list of objects, which may be inside an object; one object; one for each id; or lists by column."""
     content = source.document
     if not isinstance(content, dict):
         return _read_objects(source, read_json_list(source))
-    lists = {key: value for key, value in content.items() if _has_objects(value)}
+    lists = _lists_of_objects(content, source.schema)
     if _is_row(content, source.schema):
-        records: list[Record] = [(Location(1, "item 1"), content)]
+        rows = _transpose(content, source.schema)
+        records: list[Record] = [(Location(number, f"item {number}"), row) for number, row in enumerate(rows, start=1)]
     elif len(lists) == 1:
         ((key, rows),) = lists.items()
         source.diagnostics.notes.append(f"captions are read from the list under {quote(key)}")
@@ -186,6 +187,24 @@ def _read_json(source: Source) -> list[Record]:
     return _read_objects(source, records)
 
 
+def _lists_of_objects(content: dict[str, Any], schema: Schema) -> dict[str, list[dict[str, Any]]]:
+    """Return the lists of objects in an object; of several, those whose first object has a caption."""
+    lists = {key: value for key, value in content.items() if _has_objects(value)}
+    return {key: value for key, value in lists.items() if len(lists) == 1 or schema.find(value[0], "caption")}
+
+
+def _transpose(content: dict[str, Any], schema: Schema) -> list[dict[str, Any]]:
+    """Return the rows of an object that holds columns, as pandas writes them; the object itself if it is one row."""
+    columns = {name: content[name] for name in schema.select(content)}
+    if all(isinstance(value, dict) for value in columns.values()):
+        columns = {name: list(value.values()) for name, value in columns.items()}
+    elif not all(isinstance(value, list) and len(value) > 1 for value in columns.values()):
+        return [content]
+    if len({len(value) for value in columns.values()}) > 1:
+        return [content]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def _has_objects(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
@@ -199,7 +218,7 @@ def _is_rows(content: object, schema: Schema) -> bool:
     """Return whether JSON holds rows, and not captions by id."""
     if not isinstance(content, dict):
         return True
-    if _is_row(content, schema) or sum(_has_objects(value) for value in content.values()) == 1:
+    if _is_row(content, schema) or len(_lists_of_objects(content, schema)) == 1:
         return True
     return bool(content) and all(isinstance(value, dict) for value in content.values())
 
