@@ -18,6 +18,7 @@ import jsonschema
 import numpy as np
 import pytest
 from examples_on_disk import ROOT, write_examples
+from PIL import Image
 
 from i0tscore import encoders
 from i0tscore.cli.main import main
@@ -364,3 +365,59 @@ def test_what_programs_read_is_utf_8_on_any_console(examples, tmp_path):
     assert json.loads(outputs[0])["samples"][1]["caption"] == texts["rocket"]
     assert [json.loads(line)["caption"] for line in outputs[1].splitlines()] == list(texts.values())
     assert [row["caption"] for row in csv.DictReader(io.StringIO(outputs[2]))] == list(texts.values())
+
+
+_INTERRUPT = """
+import functools, json, os, signal, sys
+from i0tscore import encoders
+from i0tscore.cli.main import main
+from i0tscore.encoders.cache import EmbeddingCache
+
+put = EmbeddingCache.put
+encoders.load_encoder = functools.cache(encoders.load_encoder)
+
+def put_and_interrupt(self, kind, vectors):
+    put(self, kind, vectors)
+    os.kill(os.getpid(), signal.SIGINT)
+
+EmbeddingCache.put = put_and_interrupt
+print(json.dumps([main(arguments) for arguments in json.loads(sys.argv[1])]))
+"""
+
+
+def test_an_interrupted_run_says_what_is_kept_and_continues(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    colors = np.random.default_rng(0).integers(0, 256, (200, 3), dtype=np.uint8)
+    for number, color in enumerate(colors):
+        Image.new("RGB", (8, 8), tuple(map(int, color))).save(f"images/{number}.png")
+    for name in ("a", "b"):
+        captions = {str(number): f"{name} {number}" for number in range(len(colors))}
+        (tmp_path / f"{name}.json").write_text(json.dumps(captions))
+    common = ["--model", "lite", "--batch-size", "64"]
+    verbs = {
+        "score": ["a.json", "images", "--resamples", "0"],
+        "fit": ["a.json", "images", "--output", "s.safetensors"],
+        "compare": ["a.json", "b.json", "--images", "images", "--resamples", "0"],
+        "retrieve": ["a.json", "images", "--resamples", "0"],
+    }
+    commands = [[verb, *arguments, *common, "--cache-dir", verb] for verb, arguments in verbs.items()]
+    given = json.dumps([*commands, ["score", *verbs["score"], *common, "--no-cache"]])
+    done = subprocess.run([sys.executable, "-c", _INTERRUPT, given], capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if line]
+    codes = json.loads(done.stdout.splitlines()[-1])
+    assert codes == [130, 130, 130, 130, 0], "without a cache nothing is put, so nothing interrupts"
+    for verb, line in zip(verbs, said, strict=False):
+        (cache,) = (tmp_path / verb).glob("*.sqlite")
+        kept = f"64 embeddings are cached in {verb}/{cache.name}."
+        assert line == f"error: interrupted; {kept} The same command continues from there."
+
+    encoded = []
+    encoder = encoders.load_encoder("lite")
+    encode = type(encoder).encode_pixels
+    count = lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels)  # noqa: E731
+    monkeypatch.setattr(type(encoder), "encode_pixels", count)
+    for command in commands:
+        encoded.clear()
+        assert call(*command).code == 0
+        assert sum(encoded) == len(colors) - 64, command

@@ -95,7 +95,9 @@ def main(args: Sequence[str] | None = None) -> int:
         except I0TScoreError as error:
             say("error", str(error))
             return error.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            say("error", "interrupted")
+        except (click.Abort, KeyboardInterrupt) as interrupt:
+            # Click raises Abort in place of the interrupt, whose notes say what is kept.
+            kept = getattr(interrupt.__context__ or interrupt, "__notes__", [])
+            say("error", "; ".join(["interrupted", *kept]))
             return INTERRUPTED
     return code if isinstance(code, int) else 0

@@ -48,12 +48,14 @@ class EmbeddingCache:
 
     Attributes:
         path: The SQLite file.
+        used: Number of embeddings that were read from it or written to it.
     """
 
     def __init__(self, encoder: Encoder, folder: str | os.PathLike[str] | None = None) -> None:
         name = f"v{FORMAT}.{encoder.fingerprint.space}.{encoder.fingerprint.precision}.sqlite"
         self.path = Path(folder or default_cache_dir()) / re.sub(r"[^\w.-]", "_", name)
         self._bytes = encoder.dimension * 4
+        self.used = 0
         self._database: sqlite3.Connection | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,12 +73,16 @@ class EmbeddingCache:
             return None
         vector = np.frombuffer(row[0], dtype="<f4").astype(np.float32)
         # All stored vectors have unit length: others were damaged on disk.
-        return vector if abs(float(np.linalg.norm(vector)) - 1) < 1e-3 else None
+        if not abs(float(np.linalg.norm(vector)) - 1) < 1e-3:  # also for NaN
+            return None
+        self.used += 1
+        return vector
 
     def put(self, kind: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Store embeddings (d,) by content hash."""
         rows = [(kind, key, np.asarray(vector, dtype="<f4").tobytes()) for key, vector in vectors.items()]
-        self._run(lambda database: database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows))
+        if self._run(lambda database: database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows)):
+            self.used += len(rows)
 
     def close(self) -> None:
         """Close the file."""

@@ -219,9 +219,17 @@ class RunEncoder:
             from i0tscore.encoders.cache import EmbeddingCache
 
             self._cache = EmbeddingCache(self.encoder, self.options.cache_dir)
-        if kind == "image":
-            return embed_images(self.encoder, items, self.options, cache=self._cache)
-        return embed_captions(self.encoder, items, self.options, prefix=self.prefix, cache=self._cache)
+        try:
+            if kind == "image":
+                return embed_images(self.encoder, items, self.options, cache=self._cache)
+            return embed_captions(self.encoder, items, self.options, prefix=self.prefix, cache=self._cache)
+        except KeyboardInterrupt as interrupt:
+            if self._cache is not None and self._cache.used:
+                interrupt.add_note(
+                    f"{self._cache.used} embeddings are cached in {self._cache.path}. The same command continues from "
+                    "there."
+                )
+            raise
 
     def vectors(self, items: Iterable[Any], kind: str) -> Vectors:
         """Return unit embeddings (n, d) of images or captions, or of embeddings as given.
