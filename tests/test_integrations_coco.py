@@ -140,6 +140,21 @@ def test_errors_list_everything_that_cannot_be_scored(coco, lite, tmp_path) -> N
     with_references = CocoScorer("RefCLIPScore", folder / "images", annotations, model=lite)
     with pytest.raises(InputError, match="no references; give at least one"):
         with_references.compute_score({first: []}, {first: ["a"]})
+    for own, reason in (
+        (None, "no references; give at least one"),
+        (float("nan"), "no references; give at least one"),
+        (["a thing", None], "reference 1 is missing"),
+        (3, "the references are int, not a list of strings"),
+    ):
+        with pytest.raises(InputError, match=f"{first}: {reason}"):
+            with_references.compute_score({first: own}, {first: ["a thing"]})
+    as_list, as_text = (with_references.compute_score({first: x}, {first: ["a"]}) for x in (["a thing"], "a thing"))
+    assert as_list[0] == as_text[0]
+    with pytest.raises(InputError, match=f"{first}: expected a list of one caption, got nan"):
+        scorer.compute_score({first: []}, {first: float("nan")})
+    for gts, res in (([["a"]], {first: ["a"]}), ({first: ["a"]}, [["a"]])):
+        with pytest.raises(InputError, match=r"by image id, as \{7: \[\.\.\.\]\}, got a list"):
+            scorer.compute_score(gts, res)
 
 
 @pytest.mark.filterwarnings("ignore:The statistics were computed from only")

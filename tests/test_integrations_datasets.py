@@ -183,6 +183,8 @@ def test_a_batch_needs_fixed_statistics(dataset, tmp_path, expected):
 def test_invalid_batches_are_an_error(dataset):
     with pytest.raises(UsageError, match="Expected a column 'text', got image, caption, references"):
         score_batch(dataset[:], model="lite", caption="text")
+    with pytest.raises(InputError, match="Expected as many caption as image, got 1 caption and 2 image"):
+        score_batch({"image": dataset["image"][:2], "caption": CAPTIONS[:1]}, model="lite")
     with pytest.raises(UsageError, match="batched=True"):
         dataset.map(score_batch, fn_kwargs={"model": "lite"})
     with pytest.raises(InputError, match=r"row 1: no\.png: there is no such file"):

@@ -181,6 +181,12 @@ def test_invalid_inputs_are_an_error(metric, images):
             "prediction 0: Expected a caption, got a list of tok",
         ),
         ({"predictions": [CAPTIONS[0], None, CAPTIONS[2]], "images": images}, "1: the caption is missing"),
+        ({"predictions": CAPTIONS, "images": images, "references": [["A cat."], 3, {"b"}]}, "reference 1: .* are int"),
+        (
+            {"predictions": CAPTIONS, "images": images, "references": [["A", None], ["b"], ["c"]]},
+            "0: reference 1 is mis",
+        ),
+        ({"predictions": CAPTIONS, "images": [None, *images[1:]]}, "0: the image is missing"),
         ({"predictions": "A cat.", "images": images[:1]}, "got one string"),
         ({"predictions": CAPTIONS, "images": images[0]}, "got one string"),
         ({"predictions": CAPTIONS, "images": [*images[:2], "no.png"]}, "2: no.png: there is no such file"),

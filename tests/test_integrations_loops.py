@@ -433,6 +433,36 @@ def test_the_reward_accepts_only_tensors_and_strings(lite, embeddings, captions,
         reward(embeddings[:2].numpy(), ["a dog", "a cat"])
 
 
+def test_validation_keeps_generators_for_every_epoch_and_takes_columns_by_position(lite, images):
+    def generate(model, given):
+        assert list(given) == list(images)
+        return pd.Series(GOOD, index=range(7)[::-1])
+
+    references = [[caption, "a thing"] for caption in GOOD]
+    options = {"model": lite, "metrics": "RefI0TScore", "resamples": 0}
+    expected = Validation(images, generate, references=references, **options)(nn.Identity())
+    column = pd.Series(images, index=range(7)[::-1])
+    for one in (
+        Validation(iter(images), generate, references=iter(references), ids=iter("abcdefg"), **options),
+        Validation(column, generate, references=pd.Series(references, index=range(7)[::-1]), **options),
+    ):
+        assert one(nn.Identity()) == one(nn.Identity()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        (lambda images: set(images), {}, "Expected images in a list, got a set"),
+        (lambda images: str(images[0]), {}, "Expected a list of images, got one string"),
+        (lambda images: images, {"references": [["a dog"]]}, "as many references as images, got 1 references and 7"),
+        (lambda images: images, {"ids": ["a"]}, "as many ids as images, got 1 ids and 7 images"),
+    ],
+)
+def test_validation_checks_its_columns_before_training(images, given, options, message):
+    with pytest.raises(InputError, match=message):
+        Validation(given(images), lambda model, images: GOOD, model="lite", **options)
+
+
 def test_validation_rejects_auto_statistics(embeddings):
     with pytest.raises(UsageError, match="epochs are not comparable"):
         Validation(embeddings, print, model="lite", statistics="auto")

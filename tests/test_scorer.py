@@ -455,3 +455,9 @@ def test_undecoded_columns_of_images_are_read(encoder, photographs) -> None:
         scorer.score([{"bytes": None, "path": "gone.png"}], CAPTIONS[:1])
     with pytest.raises(InputError, match="0: image array: dict is not an image"):
         scorer.score([{"a": 1}], CAPTIONS[:1])
+
+
+def test_fitting_warns_of_captions_that_the_model_cannot_read(photographs) -> None:
+    captions = [f"一只黑色的狗在草地上跑 {i}" for i in range(COUNT)]
+    with pytest.warns(UserWarning, match="more than a third of their tokens unknown to the model.*: 40 "):
+        I0TScorer("lite").fit(photographs, captions)

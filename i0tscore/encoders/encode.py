@@ -243,7 +243,7 @@ class RunEncoder:
         items = ordered(items, f"{kind}s")
         embedded = self.embed(items if hasattr(items, "__getitem__") else list(items), kind)
         if embedded.failures:
-            raise InputError(listing([f"item {i}: {reason}" for i, reason in embedded.failures.items()]))
+            raise InputError(listing((f"item {i}", reason) for i, reason in embedded.failures.items()))
         vectors: Vectors = embedded.vectors[embedded.index]
         return vectors
 
@@ -338,10 +338,7 @@ class RunEncoder:
 
     def _check(self, bad: dict[int, str], ids: Sequence[str]) -> None:
         if bad and self.options.on_error != "skip":
-            same: dict[str, list[str]] = {}
-            for i, reason in sorted(bad.items()):
-                same.setdefault(reason, []).append(ids[i])
-            raise InputError(f"{listing([f'{_some(names)}: {reason}' for reason, names in same.items()])}\n{SKIP_HINT}")
+            raise InputError(f"{listing((ids[i], reason) for i, reason in sorted(bad.items()))}\n{SKIP_HINT}")
 
 
 def as_embeddings(items: Any) -> Vectors | None:
@@ -387,6 +384,8 @@ def ordered(items: Any, what: str) -> Any:
         >>> ordered(pd.Series(["one", "two"], index=[1, 0]), "captions")
         ['one', 'two']
     """
+    if items is None:
+        raise InputError(f"Expected a list of {what}, got None.")
     kind = type(items)
     in_order = hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
     if isinstance(items, str | bytes | PurePath) or hasattr(kind, "read") or not in_order:
@@ -428,29 +427,38 @@ def caption_problem(caption: Any) -> str | None:
     return f"the caption is {type(caption).__name__}, not a string{hint}"
 
 
-def same_length(*, captions: Any, **others: Any) -> None:
-    """Check that columns are as long as the captions.
+def same_length(**columns: Any) -> None:
+    """Check that columns, by their names for messages, are as long as the first one; None stands for no column.
 
     Raises:
         InputError: A column has another length.
     """
-    for name, values in others.items():
-        if values is not None and len(values) != len(captions):
+    first, *others = columns
+    count = len(columns[first])
+    for name in others:
+        if columns[name] is not None and len(columns[name]) != count:
             raise InputError(
-                f"Expected as many {name} as captions, got {len(values)} {name} and {len(captions)} captions."
+                f"Expected as many {name} as {first}, got {len(columns[name])} {name} and {count} {first}."
             )
 
 
-def listing(lines: Sequence[str]) -> str:
-    """Join up to 20 lines, and the number of the rest."""
+def listing(problems: Iterable[tuple[object, str]]) -> str:
+    """List problems by id: one line for each reason, up to 20 lines, and the number of the rest.
+
+    Example:
+        >>> print(listing([("a", "no image"), ("b", "empty"), ("c", "no image")]))
+        a, c: no image
+        b: empty
+    """
+    owners: dict[str, list[str]] = {}
+    for owner, reason in problems:
+        owners.setdefault(reason, []).append(str(owner))
+    lines = []
+    for reason, ids in owners.items():
+        rest = f", and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+        lines.append(f"{', '.join(ids[:_NAMED])}{rest}: {reason}")
     more = [f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     return "\n".join([*lines[:_LISTED], *more])
-
-
-def _some(ids: Sequence[str]) -> str:
-    """Join up to three ids, and the number of the rest."""
-    rest = len(ids) - _NAMED
-    return ", ".join(ids[:_NAMED]) + (f", and {rest} more" if rest > 0 else "")
 
 
 def _parts(images: Iterable[Any]) -> Iterator[Any]:
@@ -486,10 +494,11 @@ def _find_problems(images: Any, captions: Any, references: list[Any] | None) -> 
     problems = {i: "the image is missing" for i, image in enumerate(listed) if is_missing(image)}
     texts = () if isinstance(captions, np.ndarray) else captions
     problems |= {i: problem for i, caption in enumerate(texts) if (problem := caption_problem(caption))}
-    return problems | {i: problem for i, own in enumerate(references or ()) if (problem := _reference_problem(own))}
+    return problems | {i: problem for i, own in enumerate(references or ()) if (problem := reference_problem(own))}
 
 
-def _reference_problem(own: Any) -> str | None:
+def reference_problem(own: Any) -> str | None:
+    """Return why a value from ``reference_list`` is not a list of references; None if it is one."""
     if not isinstance(own, list):
         return f"the references are {type(own).__name__}, not a list of strings"
     if not own:

@@ -102,10 +102,10 @@ class CocoScorer:
         captions, images = self._captions_and_images(gts, res)
         references = None
         if any(metric.needs_references for metric in self._metrics):
-            references = [[_text(item) for item in items] for items in gts.values()]
+            references = [[_text(item) for item in own] if _is_list(own) else own for own in gts.values()]
         run = self._scorer.encode(images, captions, references, [str(identifier) for identifier in gts])
         if run.skipped:
-            raise InputError(listing([f"{skipped.id}: {skipped.reason}" for skipped in run.skipped]))
+            raise InputError(listing(run.skipped))
         self.result = self._scorer.evaluate(run)
         means, scores = [], []
         for name, metric in self.result.items():
@@ -119,22 +119,25 @@ class CocoScorer:
 
     def _captions_and_images(self, gts: Captions, res: Captions) -> tuple[list[str], list[Any]]:
         """Return captions and images in the order of ``gts``."""
+        for name, given in (("references", gts), ("captions", res)):
+            if not isinstance(given, Mapping):
+                raise InputError(f"Expected {name} by image id, as {{7: [...]}}, got a {type(given).__name__}.")
         extra = [identifier for identifier in res if identifier not in gts]
         if extra and {str(identifier) for identifier in extra} <= {str(identifier) for identifier in gts}:
             types = [type(next(iter(ids))).__name__ for ids in (gts, extra)]
             raise InputError(f"Expected ids of captions to be {types[0]} like those of references, got {types[1]}.")
-        problems = [f"{identifier!r}: among the captions, but not among the references" for identifier in extra]
+        problems = [(repr(identifier), "among the captions, but not among the references") for identifier in extra]
         captions, images = [], []
         for identifier in gts:
             found = res.get(identifier, ())
-            if found is None or isinstance(found, str) or len(found) != 1:
-                problems.append(f"{identifier!r}: expected a list of one caption, got {found!r}")
+            if not _is_list(found) or len(found) != 1:
+                problems.append((repr(identifier), f"expected a list of one caption, got {found!r}"))
                 continue
             captions.append(_text(found[0]))
             try:
                 images.append(self._image(identifier))
             except UnusableError as error:
-                problems.append(f"{identifier!r}: {error}")
+                problems.append((repr(identifier), str(error)))
         if problems:
             raise InputError(f"{len(problems)} images cannot be scored:\n{listing(problems)}")
         return captions, images
@@ -148,6 +151,10 @@ class CocoScorer:
         if identifier not in self._images:
             raise UnusableError("no image with this id in the mapping")
         return self._images[identifier]
+
+
+def _is_list(items: Any) -> bool:
+    return isinstance(items, list | tuple | np.ndarray)
 
 
 def _text(item: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from i0tscore.encoders.encode import ordered
+from i0tscore.encoders.encode import ordered, same_length
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import NothingToScoreError, StatisticsError, UsageError
 from i0tscore.integrations.huggingface import cached_scorer, models_loaded, score_columns
@@ -70,7 +70,9 @@ def score_batch(
         >>> list(score_batch(rows, model="lite", metrics="CLIPScore", output="lite {metric}"))
         ['lite CLIPScore']
     """
-    rows = [_column(batch, name) for name in (image, caption, references) if name is not None]
+    columns = {name: _column(batch, name) for name in (image, caption, references) if name is not None}
+    same_length(**columns)
+    rows = list(columns.values())
     chosen = parse_metrics(metrics or PRESETS[options.get("preset", "paper")].choose(references is not None))
     scorer = _scorer(model, metrics=metrics, statistics=statistics, **options)
     needing = [str(metric) for metric in chosen if metric.needs_statistics]
@@ -88,14 +90,14 @@ def score_batch(
         for number, text in enumerate(cells[1] if _is_list(cells[1]) else [cells[1]])
     }
     scores = _score(scorer, samples, list(names), skip=options.get("on_error") == "skip")
-    columns = {}
+    scored = {}
     for metric, column in scores.items():
         values = iter(column)
-        columns[names[metric]] = [
+        scored[names[metric]] = [
             [next(values) for _ in cell] if _is_list(cell) else next(values)  # one list of scores per list of captions
             for cell in rows[1]
         ]
-    return columns
+    return scored
 
 
 def _column(batch: Mapping[str, Any], name: str) -> list[Any]:

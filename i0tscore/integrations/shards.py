@@ -204,7 +204,7 @@ def encode_part(encoder: RunEncoder, shard: Path, entries: list[Entry], *, refer
     Raises:
         InputError: An entry cannot be scored and ``on_error`` is ``raise``.
     """
-    bad = [f"{e.label}: {e.reason}" for e in entries if e.sample is None]
+    bad = [(e.label, e.reason) for e in entries if e.sample is None]
     if bad and encoder.options.on_error != "skip":
         raise InputError(f"{shard}: {listing(bad)}\n{SKIP_HINT}")
     reasons: list[str | None] = [None if e.sample is not None else e.reason for e in entries]

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn, no_grad
 
 from i0tscore.encoders.base import Encoder
-from i0tscore.encoders.encode import RunEncoder, ordered
+from i0tscore.encoders.encode import RunEncoder, ordered, same_length
 from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import Statistics
@@ -28,7 +28,7 @@ class Validation:
     """Scores a model's captions of validation images, which are encoded only once.
 
     Args:
-        images: As for ``I0TScorer.score``; passed to ``generate`` as they are.
+        images: As for ``I0TScorer.score``; passed to ``generate`` as they are, a generator as a list.
         generate: Called as ``generate(model, images)``, with the model in evaluation mode and without gradients;
             returns one caption per image, in order.
         references: For each image a list of strings, if a metric needs them.
@@ -39,6 +39,10 @@ class Validation:
         metrics: Names or values.
         resamples: Number of bootstrap resamples; 0 for no intervals.
         **encoding: Other fields of ``EncodeOptions``, such as ``cache_dir``; empty captions are always skipped.
+
+    Raises:
+        InputError: The images have no order, or there are not as many references or ids.
+        UsageError: The statistics are not fixed, or a metric or option is unknown.
 
     Attributes:
         images: As given.
@@ -66,11 +70,13 @@ class Validation:
         resamples: int = 1000,
         **encoding: Any,
     ) -> None:
-        self.images = images if hasattr(images, "__len__") else list(images)
+        listed = ordered(images, "images")
+        self.images = images if hasattr(images, "__len__") else list(listed)
         self.result: Result | None = None
         self._generate = generate
-        self._references = references
-        self._ids = ids
+        self._references = None if references is None else list(ordered(references, "references"))
+        self._ids = None if ids is None else list(ordered(ids, "ids"))
+        same_length(images=self.images, references=self._references, ids=self._ids)
         self._metrics = parse_metrics(metrics)
         if statistics == "auto" and any(metric.needs_statistics for metric in self._metrics):
             raise UsageError(

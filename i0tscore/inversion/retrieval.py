@@ -90,7 +90,7 @@ class Collection:
         found = embed(items.contents, kind)
         failed = [Skipped(items.ids[row], reason) for row, reason in found.failures.items()]
         if failed and (not skip or len(failed) == len(items)):
-            lines = listing([f"{item.id}: {item.reason}" for item in failed])
+            lines = listing(failed)
             raise InputError(f"{lines}\nSkip these items with --on-error skip (on_error).")
         rows = np.flatnonzero(found.index >= 0)
         return items.take(rows, found.vectors[found.index[rows]]), failed

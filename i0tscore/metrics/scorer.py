@@ -200,6 +200,8 @@ class I0TScorer:
         """
         if not run.n:
             raise NothingToScoreError("No samples to fit statistics to: every sample was skipped.")
+        for note in run.notes:
+            warnings.warn(note, UserWarning, stacklevel=2)
         statistics = run_statistics(run, self._encoder.used_fingerprint, self._preset.prefix, name=name, source=source)
         if bank_size:
             statistics = statistics.with_fitted(bank=HubnessBank.sample(run.images, run.texts, bank_size))
@@ -232,7 +234,7 @@ class I0TScorer:
         if needing and not references:
             raise InputError(
                 f"{', '.join(needing)} needs references for every caption, but none were given. Give them with "
-                "--references FILE, or leave the metric out."
+                "--references FILE (references=), or leave the metric out."
             )
         return metrics
 

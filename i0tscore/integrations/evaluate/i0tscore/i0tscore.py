@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from i0tscore.encoders.encode import caption_problem, is_missing, listing, ordered, reference_list, same_length
+from i0tscore.encoders import encode
 from i0tscore.errors import InputError
 from i0tscore.integrations.huggingface import cached_scorer, score_columns, to_cell
 
@@ -89,19 +89,27 @@ class I0tscore(evaluate.Metric):  # type: ignore[misc]
         if predictions is None or images is None:
             raise InputError("Expected predictions=, the captions, and images=, one per caption.")
         # Missing values are stored, so that compute can skip them.
-        captions = [None if is_missing(caption) else caption for caption in ordered(predictions, "predictions")]
-        cells = [to_cell(image) for image in ordered(images, "images")]
-        wrong = [
-            f"prediction {i}: {caption_problem(caption)}"
-            for i, caption in enumerate(captions)
-            if not isinstance(caption, str | None)
+        captions = [
+            None if encode.is_missing(caption) else caption for caption in encode.ordered(predictions, "predictions")
         ]
-        if wrong:
-            raise InputError(listing(wrong))
+        cells = [None if encode.is_missing(image) else to_cell(image) for image in encode.ordered(images, "images")]
         lists: list[Any] = [[] for _ in captions]
         if references is not None:
-            lists = [reference_list(own) for own in ordered(references, "references")]
-        same_length(captions=captions, images=cells, references=lists)
+            lists = [encode.reference_list(own) for own in encode.ordered(references, "references")]
+        wrong = [
+            (f"prediction {i}", encode.caption_problem(c))
+            for i, c in enumerate(captions)
+            if c is not None and not isinstance(c, str)
+        ]
+        wrong += [
+            (f"reference {i}", encode.reference_problem(own))
+            for i, own in enumerate(lists)
+            if not isinstance(own, list)
+        ]
+        if problems := [(owner, reason) for owner, reason in wrong if reason]:
+            raise InputError(encode.listing(problems))
+        lists = [[None if encode.is_missing(text) else text for text in own] for own in lists]
+        encode.same_length(captions=captions, images=cells, references=lists)
         super().add_batch(predictions=captions, images=cells, references=lists)
 
     def add(
