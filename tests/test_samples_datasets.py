@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
-import tarfile
 from pathlib import Path
 
 import datasets
@@ -147,28 +145,11 @@ def test_data_sets_that_cannot_be_read(dataset, tmp_path, capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_a_webdataset_archive_is_read_with_its_images_left_in_it(tmp_path):
-    members = {
-        "a/red.png": picture(COLOURS[0]),
-        "a/red.txt": b"Red.\n",
-        "green.json": json.dumps({"id": "g", "caption": "Green.", "image": "../secret.png"}).encode(),
-        "green.png": picture(COLOURS[1]),
-        "blue.txt": b"Blue.",
-    }
-    path = tmp_path / "captions.tar"
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    found = read_samples(path, on_error="skip")
-    assert [(sample.id, sample.caption) for sample in found.samples] == [("a/red", "Red."), ("g", "Green.")]
-    for sample, colour in zip(found.samples, COLOURS, strict=False):
-        with Image.open(io.BytesIO(pickle.loads(pickle.dumps(sample.image)).read_bytes())) as image:
-            assert image.getpixel((0, 0)) == colour
-    assert [skipped.reason for skipped in found.skipped] == [
-        'sample 3 (id "blue"): The archive has no image of this name. Add one.'
-    ]
-    path.write_bytes(b"no archive")
-    with pytest.raises(SampleFileError, match="Not a readable tar archive"):
-        read_samples(path)
+def test_a_folder_of_parquet_files_is_one_corpus(tmp_path):
+    for name, colors in (("b", COLOURS[2:]), ("a", COLOURS[:2])):
+        images = [{"bytes": picture(color), "path": f"{color}.png"} for color in colors]
+        pq.write_table(pa.table({"image": images, "caption": [str(c) for c in colors]}), tmp_path / f"{name}.parquet")
+    found = read_samples(tmp_path)
+    assert [sample.caption for sample in found.samples] == [str(color) for color in COLOURS]
+    assert [sample.image.read_bytes() for sample in found.samples] == [picture(color) for color in COLOURS]
+    assert 'files read as one: 2 ("a.parquet", "b.parquet")' in found.notes

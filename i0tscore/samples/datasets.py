@@ -1,24 +1,20 @@
-"""Hugging Face datasets, parquet files and WebDataset archives, with the images inside them."""
+"""Hugging Face datasets and parquet files, with the images inside them."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import tarfile
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from i0tscore.errors import SampleFileError, first_line
 from i0tscore.samples.diagnostics import (
     Diagnostics,
     Location,
-    Malformed,
     Record,
     preview,
 )
-from i0tscore.samples.images import IMAGE_SUFFIXES, MAX_BYTES
 from i0tscore.samples.sample import StoredImage
 from i0tscore.samples.schema import Schema
 from i0tscore.samples.source import Source
@@ -26,24 +22,26 @@ from i0tscore.samples.source import Source
 SAVED = ("state.json", "dataset_dict.json")
 """``Dataset.save_to_disk`` writes one of these to its folder."""
 
-MAX_TEXT_BYTES = 1_000_000
-"""Captions and JSON members of an archive that are longer are refused before they are read."""
-
 _BATCH_ROWS = 1000
 _STREAM_ROWS = 64
 
 
 def read_saved_dataset(source: Source) -> list[Record]:
-    """Read a parquet file or a folder written by ``Dataset.save_to_disk``.
+    """Read a parquet file, a folder of such files in their order, or a folder written by ``Dataset.save_to_disk``.
 
     Raises:
         SampleFileError: It cannot be read, or has several splits.
     """
     path = source.path
+    files = _parquet_files(path) if path.is_dir() else [path]
+    if len(files) > 1:
+        source.diagnostics.notes.append(f"files read as one: {len(files)} ({preview(file.name for file in files)})")
     with quiet_datasets() as datasets:
         try:
-            read = datasets.load_from_disk if path.is_dir() else datasets.Dataset.from_parquet
-            dataset = read(str(path))
+            if path.is_dir() and is_saved_dataset(path):
+                dataset = datasets.load_from_disk(str(path))
+            else:
+                dataset = datasets.Dataset.from_parquet([str(file) for file in files])
         except Exception as error:  # the library raises exceptions of many libraries
             message = f"The datasets library cannot read it ({first_line(error)}). Write it again."
             raise SampleFileError(path, [message]) from error
@@ -51,6 +49,20 @@ def read_saved_dataset(source: Source) -> list[Record]:
         splits = preview(sorted(dataset), 8)
         raise SampleFileError(path, [f"Expected one split, got several. Give the folder of one of them ({splits})."])
     return read_dataset(dataset, source.schema, source.diagnostics)
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Return whether ``Dataset.save_to_disk`` wrote a folder."""
+    return any((folder / name).is_file() for name in SAVED)
+
+
+def is_dataset_folder(folder: Path) -> bool:
+    """Return whether a folder holds a dataset."""
+    return is_saved_dataset(folder) or bool(_parquet_files(folder))
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.parquet") if p.is_file() and not p.name.startswith("."))
 
 
 def read_dataset(dataset: Any, schema: Schema, diagnostics: Diagnostics) -> list[Record]:
@@ -152,77 +164,3 @@ def _stored_image(cell: Any, number: int) -> Any:
     """Return an image inside a file as a source, a path unchanged."""
     path, content = (cell.get("path"), cell.get("bytes")) if isinstance(cell, dict) else (None, cell)
     return StoredImage(path or f"row {number}", content, bool(path)) if isinstance(content, bytes) else path or content
-
-
-def stream_tar(source: Source) -> Iterator[Record]:
-    """Yield the samples of an uncompressed WebDataset archive; nothing is written to disk.
-
-    Files that share a name up to the first dot are one sample: an image with a ``.txt`` caption or ``.json``
-    fields. The name is the id unless the JSON has one.
-
-    Raises:
-        SampleFileError: The archive cannot be read.
-    """
-    number, current, members = 0, "", dict[str, Any]()
-    try:
-        with tarfile.open(source.path, "r:") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name)
-                if not member.isfile() or member.issparse() or name.name.startswith("."):
-                    continue
-                stem, _, suffix = name.name.partition(".")
-                key = str(name.with_name(stem))
-                if members and key != current:
-                    number += 1
-                    yield _tar_record(source.schema, number, current, members)
-                    members = {}
-                current = key
-                _read_member(archive, member, suffix.lower(), members)
-            if members:
-                yield _tar_record(source.schema, number + 1, current, members)
-    except (tarfile.TarError, OSError) as error:
-        raise SampleFileError(source.path, [f"Not a readable tar archive ({error}). Write it again."]) from error
-
-
-def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, members: dict[str, Any]) -> None:
-    """Add a member of a kind that counts; images stay in the archive until they are read."""
-    kind = "image" if suffix in IMAGE_SUFFIXES else suffix
-    if kind not in ("image", "txt", "json"):
-        return
-    limit = MAX_BYTES if kind == "image" else MAX_TEXT_BYTES
-    if member.size > limit:
-        members[kind] = Malformed(f"{member.name}: Expected at most {limit:,} bytes, got {member.size:,}. Shorten it.")
-        return
-    read = partial(_read_range, Path(str(archive.name)), member.offset_data, member.size)
-    try:
-        members[kind] = StoredImage(member.name, read) if kind == "image" else read().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        members[kind] = Malformed("Expected UTF-8, got other bytes. Save it as UTF-8.")
-
-
-def _read_range(path: Path, start: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(size)
-
-
-def _tar_record(schema: Schema, number: int, key: str, members: dict[str, Any]) -> Record:
-    record: dict[str, Any] = {}
-    if "json" in members:
-        fields = members["json"]
-        try:
-            fields = json.loads(fields) if isinstance(fields, str) else fields
-        except (ValueError, RecursionError) as error:
-            fields = Malformed(f"Invalid JSON ({error}). Correct it.")
-        if isinstance(fields, dict):
-            record = fields
-        else:
-            malformed = isinstance(fields, Malformed)
-            record["caption"] = fields if malformed else Malformed("Expected a JSON object, got another value.")
-    if schema.value(record, "id") is None:
-        record["id"] = key
-    if "txt" in members:
-        caption = members["txt"]
-        record["caption"] = caption.strip("\r\n") if isinstance(caption, str) else caption
-    record["image"] = members.get("image", Malformed("The archive has no image of this name. Add one."))
-    return schema.identify(Location(number, f"sample {number}"), record), record

@@ -17,7 +17,8 @@ from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from i0tscore.errors import InputError, UsageError
 from i0tscore.files import default_cache_dir
-from i0tscore.samples.datasets import SAVED, read_saved_dataset, stream_parquet, stream_tar
+from i0tscore.samples.archives import has_archives, is_text_folder, read_archives, read_text_folder
+from i0tscore.samples.datasets import is_dataset_folder, read_saved_dataset, stream_parquet
 from i0tscore.samples.diagnostics import (
     Diagnostics,
     Location,
@@ -37,6 +38,9 @@ from i0tscore.samples.schema import CAPTIONS, RENAME, ReadOptions, Schema
 from i0tscore.samples.source import STDIN, Source, read_columns, read_json_lines, read_json_list, read_table
 from i0tscore.samples.spreadsheets import read_workbook
 from i0tscore.samples.text import BROKEN, RepeatedKeys, is_tokens, parse_json, parse_list, read_header
+
+_COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard"}
+"""Compression by the first bytes of a file."""
 
 METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """A folder of images contains one of these if it describes them."""
@@ -91,10 +95,13 @@ def detect_format(source: Source, *, table: bool = False) -> Format:
         found = next((form for form in formats if form.folder(path)), None)
         if found is None:
             raise UsageError(
-                f"{path}: The folder has no captions. Give a caption file, a folder written by Dataset.save_to_disk, "
-                f"or one with {' or '.join(METADATA)}."
+                f"{path}: The folder has no captions. Give a caption file, or a folder with {' or '.join(METADATA)}, "
+                "with text files beside the images, with .tar or .parquet files, or from Dataset.save_to_disk."
             )
         return found
+    compressed = next((name for magic, name in _COMPRESSED.items() if source.head.startswith(magic)), None)
+    if compressed:
+        raise UsageError(f"{path}: Expected an uncompressed file, got {compressed}. Decompress it first.")
     known = [form for form in formats if path.suffix.lower() in form.suffixes]
     found = next((form for form in formats if source.head.startswith(form.magic)), None)
     found = found or next((form for form in known or formats if form.sniff(source)), known[-1] if known else None)
@@ -428,16 +435,17 @@ FORMATS: Final = {
             table=True,
         ),
         Format("flickr8k", _read_numbered, sniff=lambda source: bool(_NUMBERED.match(source.start))),
+        Format("webdataset", read_archives, (".tar",), folder=has_archives, stream=read_archives),
+        Format("text", read_text_folder, folder=is_text_folder),
         Format(
             "datasets",
             read_saved_dataset,
             (".parquet",),
             magic=(b"PAR1",),
-            folder=lambda path: any((path / name).is_file() for name in SAVED),
+            folder=is_dataset_folder,
             table=True,
             stream=stream_parquet,
         ),
-        Format("webdataset", stream_tar, (".tar",), stream=stream_tar),
         Format(
             "clip-retrieval",
             _reject_embeddings,

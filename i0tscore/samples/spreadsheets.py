@@ -48,7 +48,7 @@ def _check_parts(source: Source) -> None:
     except zipfile.BadZipFile:
         parts = {}
     if "[Content_Types].xml" not in parts:
-        message = "Expected an Excel workbook (.xlsx), got an older, encrypted, or other one. Save it as .xlsx or CSV."
+        message = "Expected an Excel workbook (.xlsx), got an older, encrypted, or other file. Save it as .xlsx or CSV."
         raise SampleFileError(source.path, [message])
     if sum(parts.values()) > MAX_UNPACKED:
         message = f"Expected at most {MAX_UNPACKED:,} bytes unpacked, got {sum(parts.values()):,}. Save it as CSV."
