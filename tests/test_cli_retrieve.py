@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from commands import run
 from examples_on_disk import ROOT, write_examples
+from PIL import Image
 
 from i0tscore import encoders, fit
 from i0tscore.gap import POST, Statistics, normalize
@@ -310,3 +311,20 @@ def test_references_and_missing_labels_are_refused(tmp_path):
     assert (run.code, "No such option" in run.err) == (2, True)
     run = retrieve(table, "--label", "class")
     assert (run.code, 'Expected a column "class", found "caption", "topic"' in run.err) == (1, True)
+
+
+@lite
+def test_notes_name_images_and_texts_that_are_not_what_they_look_like(photographs):
+    frames = [Image.new("RGB", (40, 30), color) for color in ("red", "green")]
+    frames[0].save(photographs / "moving.gif", save_all=True, append_images=frames[1:])
+    (photographs / "labels.csv").write_text(
+        "image,caption,label\nmoving.gif,一只黑色的狗在草地上跑,a\nmoving.gif,A dog</s>,a\n", encoding="utf-8"
+    )
+    options = ["--images", photographs, "--label", "label", "--task", "image-text", "--model", "lite"]
+    found = data_of(photographs / "labels.csv", *options)
+    assert [note for note in found["notes"] if "images with" in note or "captions with" in note] == [
+        'images with several frames, of which only the first is scored: 1 ("moving.gif")',
+        "captions with more than a third of their tokens unknown to the model, whose scores mean little: 1 "
+        '("moving.gif (row 1)")',
+        'captions with markup of a tokenizer, such as </s>, which is scored as text: 1 ("moving.gif (row 2)")',
+    ]

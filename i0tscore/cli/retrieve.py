@@ -185,7 +185,7 @@ def retrieve(
     prompts = [collection.prompts for collection, kind in sides if kind == "text"]
     prefix = "" if prompts and all(prompts) else PRESETS[model.preset].prefix  # a prompt has no prefix
     encoder = make_encoder(model, inputs.on_error, prefix)
-    queries, gallery = _embed(sides, encoder, inputs.on_error == "skip", skipped)
+    queries, gallery = _embed(sides, encoder, inputs.on_error == "skip", skipped, notes)
     search = Search.of(searching.task, queries, gallery, count=searching.queries, seed=intervals.seed)
     # Given embeddings were not computed by the model, even if it inverts them.
     encoding = [field for part in encoder.signature_fields for field in part]
@@ -263,14 +263,19 @@ def _check_unused(
 
 
 def _embed(
-    sides: Sequence[tuple[Collection, Kind]], encoder: RunEncoder, skip: bool, skipped: list[Skipped]
+    sides: Sequence[tuple[Collection, Kind]],
+    encoder: RunEncoder,
+    skip: bool,
+    skipped: list[Skipped],
+    notes: list[str],
 ) -> list[Items]:
-    """Return the queries and the gallery, the same object if they are; add what cannot be embedded to ``skipped``."""
+    """Return the queries and the gallery, the same object if they are; add skipped items and notes to the lists."""
     embedded: dict[tuple[Collection, Kind], Items] = {}
     for collection, kind in sides:
         if (collection, kind) not in embedded:
-            embedded[collection, kind], failed = collection.embed(kind, encoder.embed, skip=skip)
+            embedded[collection, kind], failed, remarks = collection.embed(kind, encoder.embed, skip=skip)
             skipped += failed
+            notes += remarks
     return [embedded[side] for side in sides]
 
 

@@ -101,14 +101,7 @@ class EncodedRun:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on images and captions that may not be scored as they look."""
-        unknown = [] if self.unknown is None else [self.ids[i] for i in np.flatnonzero(self.unknown)]
-        marked = [name for name, text in zip(self.ids, self.captions, strict=False) if _MARKUP.search(text)]
-        findings = {
-            "captions with more than a third of their tokens unknown to the model, whose scores mean little": unknown,
-            "captions with markup of a tokenizer, such as </s>, which is scored as text": marked,
-        }
-        found = [f"{what}: {len(ids)} ({preview(dict.fromkeys(ids))})" for what, ids in findings.items() if ids]
-        return (*self.image_notes, *found)
+        return self.image_notes + caption_notes(self.ids, self.captions, self.unknown)
 
     @classmethod
     def concat(cls, runs: Sequence[EncodedRun]) -> EncodedRun:
@@ -407,6 +400,17 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, float | np.floating):
         return bool(np.isnan(value))
     return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def caption_notes(ids: Sequence[str], captions: Sequence[str], unknown: NDArray[np.bool_] | None) -> tuple[str, ...]:
+    """Count captions that may not be scored as they look, with the first ids; ``captions`` is empty for embeddings."""
+    foreign = [] if unknown is None else [name for name, is_unknown in zip(ids, unknown, strict=True) if is_unknown]
+    marked = [name for name, text in zip(ids, captions, strict=False) if _MARKUP.search(text)]
+    findings = {
+        "captions with more than a third of their tokens unknown to the model, whose scores mean little": foreign,
+        "captions with markup of a tokenizer, such as </s>, which is scored as text": marked,
+    }
+    return tuple(f"{what}: {len(found)} ({preview(dict.fromkeys(found))})" for what, found in findings.items() if found)
 
 
 def caption_problem(caption: Any) -> str | None:

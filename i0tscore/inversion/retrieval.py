@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders.encode import listing
+from i0tscore.encoders.encode import caption_notes, listing
 from i0tscore.encoders.loop import Embedded
 from i0tscore.errors import InputError, UsageError
 from i0tscore.gap import GapStatistics, Standardizer, Statistics
@@ -78,8 +78,8 @@ class Collection:
     texts: Items | None
     prompts: bool = False
 
-    def embed(self, kind: Kind, embed: Embed, *, skip: bool) -> tuple[Items, list[Skipped]]:
-        """Return the items of one kind that can be embedded, and those that cannot.
+    def embed(self, kind: Kind, embed: Embed, *, skip: bool) -> tuple[Items, list[Skipped], list[str]]:
+        """Return the items of one kind that can be embedded, those that cannot, and notes.
 
         Raises:
             InputError: There are none, none can be embedded, or some cannot and ``skip`` is False.
@@ -93,7 +93,10 @@ class Collection:
             lines = listing(failed)
             raise InputError(f"{lines}\nSkip these items with --on-error skip (on_error).")
         rows = np.flatnonzero(found.index >= 0)
-        return items.take(rows, found.vectors[found.index[rows]]), failed
+        kept, notes = items.take(rows, found.vectors[found.index[rows]]), found.notes
+        if found.unknown is not None:  # texts
+            notes += caption_notes(kept.ids, [items.contents[row] for row in rows], found.unknown[found.index[rows]])
+        return kept, failed, list(notes)
 
     @classmethod
     def of_pairs(cls, images: Any, captions: Any, ids: Sequence[str]) -> Self:

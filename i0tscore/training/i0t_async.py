@@ -285,6 +285,8 @@ def fit_async(
     run = I0TScorer(encoder or model, preset=preset, **options).encode(images, captions, ids=ids)
     if run.skipped:
         warnings.warn(f"Skipped {len(run.skipped)} samples.", UserWarning, stacklevel=2)
+    for note in run.notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
     prefix = PRESETS[preset].prefix
     cached = CachedPairs(*run.pairs, run.image_index)
     pairs: Pairs = cached
