@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jsonschema
 import numpy as np
 import pytest
+import tiny_models
 from examples_on_disk import ROOT, write_examples
 from PIL import Image
 
@@ -368,13 +369,14 @@ def test_what_programs_read_is_utf_8_on_any_console(examples, tmp_path):
 
 
 _INTERRUPT = """
-import functools, json, os, signal, sys
+import json, os, pathlib, signal, sys, tiny_models
 from i0tscore import encoders
 from i0tscore.cli.main import main
 from i0tscore.encoders.cache import EmbeddingCache
 
 put = EmbeddingCache.put
-encoders.load_encoder = functools.cache(encoders.load_encoder)
+tiny_models.register(pathlib.Path("configs"))
+encoders.load_encoder = lambda *_, tiny=tiny_models.encoder(), **__: tiny  # fast, with the same cache
 
 def put_and_interrupt(self, kind, vectors):
     put(self, kind, vectors)
@@ -388,6 +390,7 @@ print(json.dumps([main(arguments) for arguments in json.loads(sys.argv[1])]))
 def test_an_interrupted_run_says_what_is_kept_and_continues(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()
+    (tmp_path / "configs").mkdir()
     colors = np.random.default_rng(0).integers(0, 256, (200, 3), dtype=np.uint8)
     for number, color in enumerate(colors):
         Image.new("RGB", (8, 8), tuple(map(int, color))).save(f"images/{number}.png")
@@ -403,7 +406,8 @@ def test_an_interrupted_run_says_what_is_kept_and_continues(tmp_path, monkeypatc
     }
     commands = [[verb, *arguments, *common, "--cache-dir", verb] for verb, arguments in verbs.items()]
     given = json.dumps([*commands, ["score", *verbs["score"], *common, "--no-cache"]])
-    done = subprocess.run([sys.executable, "-c", _INTERRUPT, given], capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run([sys.executable, "-c", _INTERRUPT, given], capture_output=True, text=True, env=environment)
     said = [line for line in done.stderr.splitlines() if line]
     codes = json.loads(done.stdout.splitlines()[-1])
     assert codes == [130, 130, 130, 130, 0], "without a cache nothing is put, so nothing interrupts"
@@ -413,7 +417,9 @@ def test_an_interrupted_run_says_what_is_kept_and_continues(tmp_path, monkeypatc
         assert line == f"error: interrupted; {kept} The same command continues from there."
 
     encoded = []
-    encoder = encoders.load_encoder("lite")
+    tiny_models.register(tmp_path / "configs")
+    encoder = tiny_models.encoder()
+    monkeypatch.setattr(encoders, "load_encoder", lambda *_, **__: encoder)
     encode = type(encoder).encode_pixels
     count = lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels)  # noqa: E731
     monkeypatch.setattr(type(encoder), "encode_pixels", count)
