@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from i0tscore.errors import InputError
 from i0tscore.gap import POST, Moments, Statistics, centroid_distance, normalize
 from i0tscore.metrics import functional
 
@@ -117,3 +119,13 @@ def test_real_clip_pairs_lose_their_gap_and_need_the_right_means(data_dir) -> No
     direct = functional.i0t_score(images, texts, x.mean(0), y.mean(0))
     assert direct.mean() == pytest.approx(0.316, abs=5e-3)
     assert functional.i0t_score(images, texts, y.mean(0), x.mean(0)).mean() != pytest.approx(direct.mean(), abs=0.05)
+
+
+def test_only_two_arrays_or_two_tensors_are_accepted() -> None:
+    x = np.eye(3)
+    frame, rows = pd.DataFrame(x), x.tolist()
+    for images, captions in ((frame, frame), (rows, rows), (x, torch.eye(3)), (torch.eye(3), x)):
+        with pytest.raises(InputError, match="Expected images and captions as two numpy arrays or two torch tensors"):
+            functional.clip_score(images, captions)
+    trained = torch.nn.Parameter(torch.eye(3))
+    assert functional.clip_score(trained, torch.eye(3)).tolist() == [2.5] * 3

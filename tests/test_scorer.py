@@ -461,3 +461,12 @@ def test_fitting_warns_of_captions_that_the_model_cannot_read(photographs) -> No
     captions = [f"一只黑色的狗在草地上跑 {i}" for i in range(COUNT)]
     with pytest.warns(UserWarning, match="more than a third of their tokens unknown to the model.*: 40 "):
         I0TScorer("lite").fit(photographs, captions)
+
+
+def test_references_collated_by_a_data_loader_get_a_hint(encoder, photographs) -> None:
+    rows = [{"image": str(photographs[i]), "caption": CAPTIONS[i], "references": ["one", "a two"]} for i in range(3)]
+    (batch,) = torch.utils.data.DataLoader(rows, batch_size=3)
+    scorer = _scorer(encoder, metrics="RefCLIPScore")
+    with pytest.raises(InputError, match=r"each of 3 captions, got 2 lists of 3\. .* pass list\(zip\(\*references\)\)"):
+        scorer.score(batch["image"], batch["caption"], batch["references"])
+    assert scorer.score(batch["image"], batch["caption"], list(zip(*batch["references"], strict=True))).n == 3

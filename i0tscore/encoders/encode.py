@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import InputError
 from i0tscore.gap import normalize
+from i0tscore.gap.vectors import is_tensor
 from i0tscore.samples import Skipped
 from i0tscore.samples.diagnostics import preview
 from i0tscore.samples.text import is_tokens
@@ -268,6 +268,11 @@ class RunEncoder:
         if not len(texts):
             hint = _READ_ONCE if isinstance(captions, Iterator) else ""
             raise InputError(f"Nothing to score: there are no captions.{hint}")
+        if refs and len(refs) != len(texts) and {len(own) for own in refs if isinstance(own, list)} == {len(texts)}:
+            raise InputError(
+                f"Expected references for each of {len(texts)} captions, got {len(refs)} lists of {len(texts)}. "
+                "A torch DataLoader swaps the axes of lists of strings: pass list(zip(*references))."
+            )
         same_length(captions=texts, references=refs, ids=names)
         done = 0
         for part in [given] if given is not None else _parts(images):
@@ -354,9 +359,7 @@ def as_embeddings(items: Any) -> Vectors | None:
 
 def as_numpy(items: Any) -> Any:
     """Return a float tensor as a float32 array, and anything else as it is."""
-    torch = sys.modules.get("torch")  # there are no tensors before torch is imported
-    is_tensor = torch is not None and isinstance(items, torch.Tensor) and items.is_floating_point()
-    return items.detach().cpu().float().numpy() if is_tensor else items
+    return items.detach().cpu().float().numpy() if is_tensor(items) and items.is_floating_point() else items
 
 
 def ordered(items: Any, what: str) -> Any:

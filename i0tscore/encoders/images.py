@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError, features
 
 from i0tscore.errors import ImageError, first_line
+from i0tscore.gap.vectors import is_tensor
 from i0tscore.samples.images import IMAGE_FORMATS, MAX_BYTES
 
 if TYPE_CHECKING:
@@ -353,10 +353,9 @@ def _deep_to_gray(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
 
 
-def _array_image(source: object) -> Image.Image:
+def _array_image(source: Any) -> Image.Image:
     """Return an array or tensor as a PIL image in gray, RGB, or RGBA."""
-    torch = sys.modules.get("torch")  # without it, nothing is a tensor
-    if torch is not None and isinstance(source, torch.Tensor):
+    if is_tensor(source):
         tensor = source.detach().cpu()
         source = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     if not isinstance(source, np.ndarray):

@@ -33,6 +33,12 @@ def chunks(count: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
 
 
+def is_tensor(value: object) -> bool:
+    """Return whether a value is a torch tensor, without importing torch: before it is imported, nothing is one."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def namespace(array: Array) -> Any:
     """Return the module, numpy or torch, that has the functions for an array."""
     return np if isinstance(array, np.ndarray | np.generic) else sys.modules["torch"]

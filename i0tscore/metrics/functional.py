@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from i0tscore.errors import InputError
 from i0tscore.gap import POST, GapStatistics, Standardizer
-from i0tscore.gap.vectors import ArrayT, dot, like, namespace, normalize
+from i0tscore.gap.vectors import ArrayT, dot, is_tensor, like, namespace, normalize
 
 ReferenceRule = Literal["harmonic", "mean"]
 
@@ -225,7 +227,8 @@ def combine_references(similarity: ArrayT, nearest: ArrayT, rule: ReferenceRule)
 
 def _check(images: Any, captions: Any) -> None:
     """Check that both are arrays, or both tensors, of one shape."""
-    if type(images) is not type(captions) or not hasattr(images, "shape"):
+    both = images, captions
+    if not (all(isinstance(one, np.ndarray) for one in both) or all(is_tensor(one) for one in both)):
         types = f"{type(images).__name__} and {type(captions).__name__}"
         raise InputError(f"Expected images and captions as two numpy arrays or two torch tensors, got {types}.")
     if images.shape != captions.shape:
