@@ -155,6 +155,32 @@ def test_tables_of_a_german_spreadsheet(tmp_path, encoding):
     assert 'columns with decimal commas: "rating"' in found.notes
 
 
+def test_usual_names_of_columns(tmp_path):
+    (tmp_path / "r.csv").write_text("File Name;Answer;Rating;refs;mine\na.jpg;x;3,5;R;0,5\nb.jpg;y;4;S;1\n")
+    found = read_rating_table(tmp_path / "r.csv")
+    assert [(s.image.name, s.caption, s.references) for s in found.samples] == [
+        ("a.jpg", "x", ("R",)),
+        ("b.jpg", "y", ("S",)),
+    ]
+    assert not any("captions are read" in note for note in found.notes)
+    by_item = read_score_table(tmp_path / "r.csv", ["mine"], rating="Rating", by_item=True)
+    assert (by_item.item.tolist(), by_item.scores["mine"].tolist()) == ([0, 1], [0.5, 1])
+    (tmp_path / "s.csv").write_text("Image Path,text,mine\na.jpg,x,2\nb.jpg,y,3\n")
+    assert read_scores_of(tmp_path / "s.csv", found.samples)["mine"].tolist() == [2, 3]
+    (tmp_path / "r.csv").write_text("image,answer,prediction,rating\na.jpg,x,y,3\n")
+    assert (
+        'captions are read from the column "answer", not from "prediction"'
+        in read_rating_table(tmp_path / "r.csv").notes
+    )
+
+
+def test_a_misspelled_column_is_answered_with_the_nearest(tmp_path):
+    (tmp_path / "r.csv").write_text("image,captoin,rating,mine\na,b,1,2\n")
+    assert problems(tmp_path / "r.csv").endswith('Rename or add it. Did you mean "captoin"?')
+    with pytest.raises(SampleFileError, match=r'Expected a column "ratting", .* Did you mean "rating"\?$'):
+        read_score_table(tmp_path / "r.csv", ["mine"], rating="ratting")
+
+
 def test_decimal_commas_in_quoted_cells_and_scores(tmp_path):
     (tmp_path / "r.csv").write_text('image,rating,mine\na,"3,5",",25"\nb,4,"-1,5"\n')
     found = read_score_table(tmp_path / "r.csv", ["mine"])

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from i0tscore.errors import SampleFileError
+from i0tscore.integrations.shard_io import read_entries
 from i0tscore.samples import ImageSource, Sample, read_samples
 
 COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250)]
@@ -115,6 +116,19 @@ def test_parquet_that_other_tools_wrote(tmp_path):
 
     pq.write_table(pa.table({"image": ["blue.png"], "caption": ["x"]}), tmp_path / "paths.parquet")
     assert read_samples(tmp_path / "paths.parquet").samples == [Sample("blue", tmp_path / "blue.png", "x")]
+
+
+def test_a_cell_of_text_that_holds_a_list_is_a_list(tmp_path):
+    """As after ``pandas.read_csv`` and ``to_parquet``."""
+    (tmp_path / "blue.png").write_bytes(picture(COLOURS[2]))
+    columns = {"image": ["blue.png"], "caption": ['["A b.", "A c."]'], "references": ["['x y', 'z']"]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    samples = read_samples(tmp_path / "t.parquet").samples
+    assert [(sample.caption, sample.references) for sample in samples] == [
+        ("A b.", ("x y", "z")),
+        ("A c.", ("x y", "z")),
+    ]
+    assert [entry.sample.caption for entry in read_entries(tmp_path / "t.parquet")] == ["A b.", "A c."]
 
 
 def test_paths_inside_a_data_set_do_not_leave_the_folder(tmp_path):

@@ -236,13 +236,12 @@ def _is_table(source: Source) -> bool:
     return len(source.schema.choose(header)) > 1
 
 
-def _read_cells(source: Source, read: Callable[[Source], list[Record]]) -> list[Record]:
+def _read_cells(source: Source, read: Callable[[Source], Iterable[Record]]) -> Iterator[Record]:
     """Read a table; a cell of captions or references may hold a list."""
-    records = read(source)
-    for _, record in records:
+    for location, record in read(source):
         for name in (*source.schema.find(record, "caption"), *source.schema.find(record, "references")):
             record[name] = _parse_cell(record[name])
-    return [(source.schema.identify(location, record), record) for location, record in records]
+        yield source.schema.identify(location, record), record
 
 
 def _parse_cell(cell: Any) -> Any:
@@ -439,12 +438,12 @@ FORMATS: Final = {
         Format("text", read_text_folder, folder=is_text_folder),
         Format(
             "datasets",
-            read_saved_dataset,
+            partial(_read_cells, read=read_saved_dataset),
             (".parquet",),
             magic=(b"PAR1",),
             folder=is_dataset_folder,
             table=True,
-            stream=stream_parquet,
+            stream=partial(_read_cells, read=stream_parquet),
         ),
         Format(
             "clip-retrieval",

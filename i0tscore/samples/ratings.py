@@ -28,7 +28,7 @@ from i0tscore.samples.diagnostics import (
 from i0tscore.samples.formats import read_records
 from i0tscore.samples.images import ImageFolder, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, StoredImage
-from i0tscore.samples.schema import IMAGE_FIELDS, RENAME, Schema, fields_of
+from i0tscore.samples.schema import CAPTION_FIELDS, IMAGE_FIELDS, REFERENCE_FIELDS, RENAME, Schema, fields_of
 from i0tscore.samples.text import parse_list
 
 Labels = tuple[str, ...]
@@ -41,9 +41,9 @@ IMAGE_COLUMNS = (*IMAGE_FIELDS, "image_id")
 
 RATING_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": (*IMAGE_COLUMNS, "id"),
-    "caption": ("caption",),
+    "caption": CAPTION_FIELDS,
     "rating": ("rating",),
-    "references": ("references",),
+    "references": REFERENCE_FIELDS,
     "rater": ("rater",),
     "category": ("category",),
     "system": ("system",),
@@ -317,6 +317,7 @@ def read_rating_table(
     schema = Schema(columns, {(key,): RENAME for key in ("image", "caption", "rating")}, numbers=("rating",))
     records = read_records(file, schema, diagnostics) if dataset is None else read_dataset(dataset, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
+    _note_caption(schema, records, diagnostics)
     if "rater" not in chosen and not allow_duplicates:
         _report_copies(records, diagnostics, 'name the raters in a column "rater"')
     rows: list[Record] = []
@@ -334,6 +335,13 @@ def read_rating_table(
     stored = any(isinstance(row.get("image"), StoredImage) for _, row in rows)
     # Stored images may have no names to count.
     return replace(found, counts={"ratings": found.n}) if stored else found
+
+
+def _note_caption(schema: Schema, records: list[Record], diagnostics: Diagnostics) -> None:
+    """Note which of several columns is taken for the caption, unless it is the one of that name."""
+    first, *others = schema.find(fields_of(records), "caption") or ("caption",)
+    if others and schema.columns["caption"][0] == "caption" != first.lower():
+        diagnostics.notes.append(f"captions are read from the column {quote(first)}, not from {preview(others)}")
 
 
 def _report_copies(records: Iterable[Record], diagnostics: Diagnostics, advice: str) -> None:
@@ -406,13 +414,14 @@ def read_score_table(
         _report_copies(records, diagnostics, advice)
     ratings = _read_column(records, diagnostics, rating, scale.read, math.nan)
     values = {name: np.array(_read_scores(records, diagnostics, name)) for name in scores}
-    cluster = group or schema.choose(fields_of(records)).get("image")
+    chosen = schema.choose(fields_of(records))
+    cluster = group or chosen.get("image")
     over = None if no_cluster and group is None else cluster
     clusters = () if over is None else _read_labels(records, diagnostics, over)
     items = np.arange(len(records))
     if by_item and records:
         known: dict[Hashable, int] = {}
-        names = item_key or tuple(filter(None, (cluster, "caption")))
+        names = item_key or tuple(filter(None, (cluster, chosen.get("caption"))))
         keys = zip(*(_read_labels(records, diagnostics, name) for name in names), strict=True)
         items = np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
         if rater is not None:
@@ -441,7 +450,7 @@ def _score_schema(named: Sequence[str], numbers: Sequence[str], *, image: bool, 
         required[("caption",)] = advice
         if image:
             required.setdefault(("image",), advice)
-    columns |= {"image": IMAGE_COLUMNS, "caption": ("caption",)}
+    columns |= {"image": IMAGE_COLUMNS, "caption": CAPTION_FIELDS}
     return Schema(columns, required, numbers=tuple(f"column {name}" for name in numbers))
 
 
@@ -464,15 +473,17 @@ def read_scores_of(
         SampleFileError: Lists everything that is wrong with the file, and samples without a score.
     """
     file, diagnostics = Path(path), Diagnostics()
-    columns = {name: (name,) for name in ("image", "caption", *names)}
+    columns = {"image": IMAGE_COLUMNS, "caption": CAPTION_FIELDS} | {name: (name,) for name in names}
     required: dict[tuple[str, ...], str] = {(name,): RENAME for name in columns}
     schema = Schema(columns, required, others=not names, numbers=tuple(names))
     records = read_records(file, schema, diagnostics)
-    names = names or [name for name in fields_of(records) if name not in ("image", "caption")]
+    chosen = schema.choose(fields_of(records))
+    image, caption = chosen.get("image", "image"), chosen.get("caption", "caption")
+    names = names or [name for name in fields_of(records) if name not in (image, caption)]
     if records and not names:
         diagnostics.file_error("Expected a column of scores next to image and caption. Add one.")
-    images = _read_labels(records, diagnostics, "image")
-    captions = _read_labels(records, diagnostics, "caption")
+    images = _read_labels(records, diagnostics, image)
+    captions = _read_labels(records, diagnostics, caption)
     pairs = zip(map(_file_name, images), (" ".join(caption.split()) for caption in captions), strict=True)
     row_of = {pair: row for row, pair in enumerate(pairs)}
     scores = {name: _read_scores(records, diagnostics, name, gaps=gaps) for name in names}

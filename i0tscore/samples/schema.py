@@ -107,16 +107,19 @@ class Schema:
         """Return whether the columns present suffice, and report it if not; the format calls a column ``noun``."""
         read = self.select(present)
         missing: dict[str, list[str]] = {}
+        wanted: list[str] = []
         for fields, advice in self.required.items():
             if not any(self.find(present, field) for field in fields):
-                several = sum(len(self.columns[field]) for field in fields) > 1
-                names = " or ".join(quote(self.columns[field][0]) for field in fields)
-                missing.setdefault(advice, []).append(f"a {noun} {'such as ' if several else ''}{names}")
+                names = [name for field in fields for name in self.columns[field]]
+                wanted += names
+                listed = " or ".join(quote(self.columns[field][0]) for field in fields)
+                missing.setdefault(advice, []).append(f"a {noun} {'such as ' if len(names) > 1 else ''}{listed}")
         unread = [name for name in dict.fromkeys(present) if name not in read]
         similar = list(self._similar(unread))
         for advice, expected in missing.items():
             found = preview(sorted(set(present)), _LISTED) or "none"
-            hint = f" Did you mean {quote(similar[0][1])} by {quote(similar[0][0])}?" if similar else ""
+            near = next((name for name, known in similar if known in wanted), None)
+            hint = f" Did you mean {quote(near)}?" if near else ""
             diagnostics.file_error(f"Expected {' and '.join(expected)}, found {found}. {advice}{hint}")
         counts = Counter(present)
         repeated = [name for name in read if counts[name] > 1]
