@@ -1,9 +1,11 @@
-"""Typical mistakes on the command line, each answered with what to type instead."""
+"""Typical mistakes on the command line, each answered with what to type instead, and the page that explains them."""
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
+import re
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from commands import run
+from examples_on_disk import ROOT
 from PIL import Image
 
 from i0tscore import encoders
@@ -28,6 +31,11 @@ MISTAKES = (
     ("captions.json nowhere --model lite", 1, "nowhere: No such folder. Check the path of the images."),
     ("captions.json captions.json --model lite", 1, "captions.json: Not a folder. Check the path of the images."),
     ("nothing.json images --model lite", 1, "nothing.json: No such file. Check the path."),
+    ("caption.json images --model lite", 1, "caption.json: No such file. Check the path. Did you mean captions.json?"),
+    ("paper.pdf images --model lite", 2, "paper.pdf: Expected captions, got a PDF document. Export the captions"),
+    ("x.npy images --model lite", 2, "Give them with --image-embeddings and --caption-embeddings."),
+    ("images/red.png images --model lite", 2, "Give the caption file, and then the folder of images."),
+    ("captions.json empty --model lite", 1, "Found none of the images in empty: the captions name"),
     ("images --model lite", 2, "images: The folder has no captions. Give a caption file"),
     (f"{SCORE} --references of_others.json", 1, 'Expected of_others.json to have the ids of the captions ("blue"'),
     ("compare captions.json b.json images", 2, "For the image folder, use --images images."),
@@ -104,6 +112,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("mistakes")
     (folder / "images").mkdir()
+    (folder / "empty").mkdir()
+    (folder / "paper.pdf").write_bytes(b"%PDF-1.7\n")
     for color in ("blue", "red"):
         Image.new("RGB", (32, 32), color).save(folder / "images" / f"{color}.png")
     captions = {color: f"A {color} square." for color in ("blue", "red")}
@@ -159,3 +169,44 @@ def test_wrong_statistics_and_missing_references_are_found_before_encoding(folde
         i0tscore.i0t_score(images, captions, model=Unused(), statistics="mine.safetensors")
     with pytest.raises(i0tscore.errors.InputError, match="needs references"):
         i0tscore.I0TScorer(Unused(), metrics="RefCLIPScore").score(images, captions)
+
+
+def _fixed(message: str) -> list[str]:
+    """The parts of a message that are the same each time, without punctuation at their ends."""
+    return [part for part in (one.strip(" .,:;()'") for one in message.split("…")) if part]
+
+
+PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")
+EXPLAINED = [
+    message
+    for row in PAGE.splitlines()
+    if row.startswith("| `")
+    for message in re.findall(r"`([^`]+)`", row.split(" | ")[0])
+]
+
+
+def test_the_messages_on_the_page_exist() -> None:
+    constants: list[str] = []
+    for file in (ROOT / "i0tscore").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                constants.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                constants.append(
+                    "".join(str(one.value) if isinstance(one, ast.Constant) else "\0" for one in node.values)
+                )
+    source = "\n".join(constants)
+    assert len(EXPLAINED) > 60
+    missing = [message for message in EXPLAINED if not all(part in source for part in _fixed(message))]
+    assert not missing
+
+
+def test_typical_mistakes_are_explained_on_the_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(encoders, "load_encoder", _load_encoder)
+    monkeypatch.chdir(folder)
+    patterns = [".*".join(map(re.escape, _fixed(message))) for message in EXPLAINED]
+    for command, _, _ in MISTAKES:
+        said = " ".join(run(*shlex.split(command)).err.split())
+        if "Missing option" not in said and "Give a name ending in" not in said and "No ids found" not in said:
+            assert any(re.search(pattern, said) for pattern in patterns), said

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
-from i0tscore.errors import InputError, UsageError
+from i0tscore.errors import InputError, UsageError, did_you_mean
 from i0tscore.files import default_cache_dir
 from i0tscore.samples.archives import has_archives, is_text_folder, read_archives, read_text_folder
 from i0tscore.samples.datasets import is_dataset_folder, read_saved_dataset, stream_parquet
@@ -42,9 +43,19 @@ from i0tscore.samples.text import BROKEN, RepeatedKeys, is_tokens, parse_json, p
 _COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard"}
 """Compression by the first bytes of a file."""
 
+_FOREIGN: Final = {
+    b"%PDF": "a PDF document. Export the captions as CSV or JSON.",
+    b"\x93NUMPY": "embeddings. Give them with --image-embeddings and --caption-embeddings.",
+    **dict.fromkeys(
+        (b"\xff\xd8\xff", b"\x89PNG", b"GIF8"), "an image. Give the caption file, and then the folder of images."
+    ),
+}
+"""What other files hold and what to do instead, by their first bytes."""
+
 METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """A folder of images contains one of these if it describes them."""
 
+_NEIGHBORS: Final = 1000  # files of a folder among which a misspelled name is looked for
 _NUMBERED: Final = re.compile(r"[^\t\n]+#\d+\t")
 _OBJECT_PER_LINE: Final = re.compile(r"\{[^\n]*\}[ \t\r]*\n\s*\S")
 _ROLES: Final = ("gpt", "assistant", "model", "bot", "chatgpt")
@@ -89,7 +100,9 @@ def detect_format(source: Source, *, table: bool = False) -> Format:
     """
     path = source.path
     if path != STDIN and not path.exists():
-        raise InputError(f"{path}: No such file. Check the path.")
+        beside = islice(path.parent.iterdir(), _NEIGHBORS) if path.parent.is_dir() else ()
+        near = did_you_mean(path.name, [file.name for file in beside])
+        raise InputError(f"{path}: No such file. Check the path.{near}")
     formats = [form for form in FORMATS.values() if form.table or not table]
     if path.is_dir():
         found = next((form for form in formats if form.folder(path)), None)
@@ -102,6 +115,8 @@ def detect_format(source: Source, *, table: bool = False) -> Format:
     compressed = next((name for magic, name in _COMPRESSED.items() if source.head.startswith(magic)), None)
     if compressed:
         raise UsageError(f"{path}: Expected an uncompressed file, got {compressed}. Decompress it first.")
+    if foreign := next((what for magic, what in _FOREIGN.items() if source.head.startswith(magic)), None):
+        raise UsageError(f"{path}: Expected captions, got {foreign}")
     known = [form for form in formats if path.suffix.lower() in form.suffixes]
     found = next((form for form in formats if source.head.startswith(form.magic)), None)
     found = found or next((form for form in known or formats if form.sniff(source)), known[-1] if known else None)
