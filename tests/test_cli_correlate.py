@@ -12,6 +12,7 @@ from importlib.util import find_spec
 import datasets
 import jsonschema
 import numpy as np
+import pandas
 import pytest
 from examples_on_disk import ROOT, write_examples
 from scipy import stats
@@ -30,6 +31,7 @@ def rows():
     for i in range(60):
         quality = rng.normal()
         scores = {"good": quality + 0.5 * rng.normal(), "poor": quality + 3 * rng.normal()}
+        scores = {name: round(score, 9) for name, score in scores.items()}  # workbooks have 15 digits
         scores["clipped"] = max(scores["good"], 0.0)
         for rater in "abc":
             rating = int(np.clip(np.round(2.5 + quality + 0.5 * rng.normal()), 1, 4))
@@ -97,11 +99,15 @@ def test_json_follows_the_schema(table, capsys):
     validator.validate(found(capsys, table, "--score", "good", "--allow-duplicates", "--no-cluster", resamples=0))
 
 
-@pytest.mark.parametrize("form", ["tsv", "json", "jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["tsv", "json", "jsonl", "parquet", "xlsx", "csv"])
 def test_every_form_of_table_has_the_same_figures(form, table, rows, tmp_path, capsys):
     file = tmp_path / f"other.{form}"
     if form == "tsv":
         write_csv(file, rows, "\t")
+    elif form == "xlsx":
+        pandas.DataFrame(rows).to_excel(file)
+    elif form == "csv":
+        pandas.DataFrame(rows).to_csv(file, sep=";", decimal=",", encoding="utf-16", index=False)
     elif form == "parquet":
         datasets.Dataset.from_list(rows).to_parquet(str(file))
     else:

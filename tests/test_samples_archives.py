@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from i0tscore.errors import SampleFileError, UsageError
+from i0tscore.errors import I0TScoreError, SampleFileError, UsageError
 from i0tscore.samples import Sample, SampleSet, read_samples
 
 COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250)]
@@ -240,3 +241,16 @@ def test_commands_read_archives_and_folders(tmp_path, verb):
         assert done.code == 0, done.err
         shown.add(done.out)
     assert len(shown) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes=st.dictionaries(st.integers(0, 3000), st.integers(0, 255), min_size=1, max_size=20))
+def test_damaged_files_give_samples_or_an_error_of_ours(changes):
+    with TemporaryDirectory() as folder:
+        path = archive(Path(folder, "x.tar"), {"b.jpg": b"x", "b.txt": b"A dog."})
+        content = bytearray(path.read_bytes())
+        for place, value in changes.items():
+            content[place] = value
+        path.write_bytes(content)
+        with contextlib.suppress(I0TScoreError):
+            assert read_samples(path, on_error="skip").samples

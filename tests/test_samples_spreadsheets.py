@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sys
 import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import openpyxl
 import pandas
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from i0tscore.errors import MissingExtraError, SampleFileError
+from i0tscore.errors import I0TScoreError, MissingExtraError, SampleFileError
 from i0tscore.samples import Sample, read_samples, spreadsheets
 from i0tscore.samples.labeled import read_labeled_table
 from i0tscore.samples.ratings import read_rating_table, read_score_table
@@ -124,3 +128,16 @@ def test_without_openpyxl_the_message_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(MissingExtraError, match=r'pip install "i0tscore\[excel\]"'):
         read_samples(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes=st.dictionaries(st.integers(0, 3000), st.integers(0, 255), min_size=1, max_size=20))
+def test_damaged_files_give_samples_or_an_error_of_ours(changes):
+    with TemporaryDirectory() as folder:
+        path = workbook(Path(folder, "x.xlsx"), ["image", "caption"], ["b", "x"])
+        content = bytearray(path.read_bytes())
+        for place, value in changes.items():
+            content[-1 - place % len(content)] = value
+        path.write_bytes(content)
+        with contextlib.suppress(I0TScoreError):
+            assert read_samples(path, on_error="skip").samples

@@ -108,7 +108,7 @@ def detect_format(source: Source, *, table: bool = False) -> Format:
         found = next((form for form in formats if form.folder(path)), None)
         if found is None:
             raise UsageError(
-                f"{path}: The folder has no captions. Give a caption file, or a folder with {' or '.join(METADATA)}, "
+                f"{path}: The folder has no captions. Give a caption file, or a folder with {', '.join(METADATA)}, "
                 "with text files beside the images, with .tar or .parquet files, or from Dataset.save_to_disk."
             )
         return found

@@ -42,10 +42,11 @@ def read_workbook(source: Source) -> list[Record]:
 
 def _check_parts(source: Source) -> None:
     """Raise ``SampleFileError`` if a file is no workbook or would become too large."""
+    file = io.BytesIO(source.data)
     try:
-        with zipfile.ZipFile(io.BytesIO(source.data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             parts = {part.filename: part.file_size for part in archive.infolist()}
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):  # raised for damaged directories
         parts = {}
     if "[Content_Types].xml" not in parts:
         message = "Expected an Excel workbook (.xlsx), got an older, encrypted, or other file. Save it as .xlsx or CSV."
