@@ -92,7 +92,7 @@ def test_errors_of_workers_keep_their_class_and_message():
     problems = SampleFileError("shard.tar", ["row 1: empty", "row 2: empty"])
     missing = MissingExtraError("a package", "extra", "this")
     for error in (problems, missing, UsageError("no such thing")):
-        reply = pickle.loads(pickle.dumps(_catch(work, error)))
+        (reply,) = np.array([pickle.loads(pickle.dumps(_catch(work, error)))])  # Ray keeps replies in arrays
         with pytest.raises(type(error)) as raised:
             _unwrap(reply)
         assert str(raised.value) == str(error)

@@ -190,6 +190,8 @@ def test_a_folder_with_text_files_beside_images(tmp_path):
         "owl.txt": b"An owl.\nIt sleeps.\n",
         "bare.jpg": b"x",
         "README.txt": b"about",
+        "00000_stats.json": b"{}",
+        "owl.mask.png": b"x",
         ".hidden/a.txt": b"x",
         "._dog.v2.txt": b"x",
     }
@@ -202,7 +204,8 @@ def test_a_folder_with_text_files_beside_images(tmp_path):
     assert found.notes == [
         'text files with several lines, each read as one caption: 1 ("owl.txt")',
         'images without a text file: 1 ("bare.jpg")',
-        'text files without an image: 1 ("README.txt")',
+        'text files without an image: 2 ("00000_stats.json", "README.txt")',
+        'files not read, besides images and captions: 1 ("owl.mask.png")',
     ]
 
 

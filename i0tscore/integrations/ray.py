@@ -10,9 +10,10 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from i0tscore import errors
 from i0tscore.errors import I0TScoreError, MissingExtraError, UsageError
@@ -114,8 +115,12 @@ class RayEngine:
                 yield _unwrap(row["reply"])
 
 
-class _Failure(NamedTuple):
-    """An error as plain data: exceptions whose ``__init__`` composes the message cannot be unpickled."""
+@dataclass(frozen=True)
+class _Failure:
+    """An error as plain data: exceptions whose ``__init__`` composes the message cannot be unpickled.
+
+    It is no tuple, which Ray would take apart into the elements of an array.
+    """
 
     name: str
     message: str

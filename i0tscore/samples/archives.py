@@ -196,12 +196,12 @@ def read_text_folder(source: Source) -> Iterator[Record]:
         yield record
     if lines:
         notes.append(f"text files with several lines, each read as one caption: {len(lines)} ({preview(lines)})")
-    for kind, what in (("image", "images without a text file"), ("text", "text files without an image")):
-        alone = [
-            file.name for name, files in corpus.samples.items() if name not in samples for file in files.get(kind, ())
-        ]
+    without = [files for name, files in corpus.samples.items() if name not in samples]
+    for what, kinds in (("images without a text file", ["image"]), ("text files without an image", ["text", "json"])):
+        alone = [file.name for files in without for kind in kinds for file in files.get(kind, ())]
         if alone:
             notes.append(f"{what}: {len(alone)} ({preview(alone)})")
+    _note_others(source, corpus.others)
 
 
 def _is_separate(folder: Path) -> bool:
