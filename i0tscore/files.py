@@ -1,9 +1,12 @@
-"""The cache folder, and atomic writes: a file is replaced as a whole or left unchanged."""
+"""The cache folder, the names in a folder, and atomic writes: a file is replaced as a whole or left unchanged."""
 
 from __future__ import annotations
 
 import os
+from itertools import islice
 from pathlib import Path
+
+from i0tscore.errors import did_you_mean
 
 
 def default_cache_dir() -> Path:
@@ -28,3 +31,9 @@ def replace_file(path: Path, data: bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def similar_name(path: Path) -> str:
+    """Return a question that names the file or folder that may be meant by a missing path, to append to a message."""
+    beside = islice(path.parent.iterdir(), 1000) if path.parent.is_dir() else ()
+    return did_you_mean(path.name, [one.name for one in beside])

@@ -29,6 +29,7 @@ MISTAKES = (
     ("images captions.json", 2, "Try captions.json images."),
     (f"{SCORE} references.json", 2, "Expected [CAPTIONS] [IMAGES], got also 'references.json'. Give other files with"),
     ("captions.json nowhere --model lite", 1, "nowhere: No such folder. Check the path of the images."),
+    ("captions.json image --model lite", 1, "Check the path of the images. Did you mean images?"),
     ("captions.json captions.json --model lite", 1, "captions.json: Not a folder. Check the path of the images."),
     ("nothing.json images --model lite", 1, "nothing.json: No such file. Check the path."),
     ("caption.json images --model lite", 1, "caption.json: No such file. Check the path. Did you mean captions.json?"),

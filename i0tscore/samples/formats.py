@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
-from i0tscore.errors import InputError, UsageError, did_you_mean
-from i0tscore.files import default_cache_dir
+from i0tscore.errors import InputError, UsageError
+from i0tscore.files import default_cache_dir, similar_name
 from i0tscore.samples.archives import has_archives, is_text_folder, read_archives, read_text_folder
 from i0tscore.samples.datasets import is_dataset_folder, read_saved_dataset, stream_parquet
 from i0tscore.samples.diagnostics import (
@@ -55,7 +54,6 @@ _FOREIGN: Final = {
 METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """A folder of images contains one of these if it describes them."""
 
-_NEIGHBORS: Final = 1000  # files of a folder among which a misspelled name is looked for
 _NUMBERED: Final = re.compile(r"[^\t\n]+#\d+\t")
 _OBJECT_PER_LINE: Final = re.compile(r"\{[^\n]*\}[ \t\r]*\n\s*\S")
 _ROLES: Final = ("gpt", "assistant", "model", "bot", "chatgpt")
@@ -100,9 +98,7 @@ def detect_format(source: Source, *, table: bool = False) -> Format:
     """
     path = source.path
     if path != STDIN and not path.exists():
-        beside = islice(path.parent.iterdir(), _NEIGHBORS) if path.parent.is_dir() else ()
-        near = did_you_mean(path.name, [file.name for file in beside])
-        raise InputError(f"{path}: No such file. Check the path.{near}")
+        raise InputError(f"{path}: No such file. Check the path.{similar_name(path)}")
     formats = [form for form in FORMATS.values() if form.table or not table]
     if path.is_dir():
         found = next((form for form in formats if form.folder(path)), None)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from urllib.parse import unquote
 
 from i0tscore.errors import InputError
+from i0tscore.files import similar_name
 from i0tscore.samples.diagnostics import UnusableError, check_text, preview, quote
 from i0tscore.samples.download import Downloads
 from i0tscore.samples.sample import ImageSource
@@ -145,8 +146,8 @@ class ImageFolder:
 
     def __init__(self, root: Path, download: Downloads | None = None) -> None:
         if not root.is_dir():
-            problem = "Not a folder" if root.exists() else "No such folder"
-            raise InputError(f"{root}: {problem}. Check the path of the images.")
+            problem, near = ("Not a folder", "") if root.exists() else ("No such folder", similar_name(root))
+            raise InputError(f"{root}: {problem}. Check the path of the images.{near}")
         self.root = root
         self._download = download
         self._absolute = os.path.normpath(root.absolute())
