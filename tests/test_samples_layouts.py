@@ -312,6 +312,12 @@ def test_pipes_and_standard_input_are_read_once(write, images):
         assert subprocess.run(["bash", "-c", run], capture_output=True, text=True, check=True).stdout == "3\n"
 
 
+def test_caption_files_in_a_folder_are_suggested(write, images):
+    path = write("images/captions.csv", table(rows()))
+    with pytest.raises(UsageError, match=f"The folder has no captions. Give {path}, or a folder with"):
+        read_samples(images)
+
+
 def test_reading_options_have_no_effect_on_embeddings(tmp_path):
     with pytest.raises(UsageError, match="Expected input_format to be one of"):
         read_samples(tmp_path / "a.json", input_format="yaml")

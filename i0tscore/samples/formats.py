@@ -103,8 +103,11 @@ def detect_format(source: Source, *, table: bool = False) -> Format:
     if path.is_dir():
         found = next((form for form in formats if form.folder(path)), None)
         if found is None:
+            suffixes = {suffix for form in formats for suffix in form.suffixes}
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+            hint = " or ".join(map(str, files[:3])) or "a caption file"
             raise UsageError(
-                f"{path}: The folder has no captions. Give a caption file, or a folder with {', '.join(METADATA)}, "
+                f"{path}: The folder has no captions. Give {hint}, or a folder with {', '.join(METADATA)}, "
                 "with text files beside the images, with .tar or .parquet files, or from Dataset.save_to_disk."
             )
         return found
