@@ -115,9 +115,9 @@ def _score_by_model(scores: Scores, arguments: Arguments, names: Sequence[str]) 
         scores.values[name] = metric.values
         scores.signatures[name] = str(metric.signature)
         if undefined := int(np.isnan(metric.values).sum()):
-            scores.notes.append(f"{name} is undefined for {undefined} captions, which are left out of its row")
+            scores.notes.append(f"{name} is undefined for {undefined} captions, which are left out of its row.")
     if result.tokens_cut is not None and (cut := int((result.tokens_cut > 0).sum())):
-        scores.notes.append(f"{cut} captions exceed the model's context length and are truncated")
+        scores.notes.append(f"{cut} captions exceed the model's context length and are truncated.")
 
 
 def _score_classic(scores: Scores, names: Sequence[str]) -> None:

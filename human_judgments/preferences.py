@@ -67,7 +67,7 @@ class PreferenceSet:
             label=self.label[:pairs],
             clusters=self.clusters[:pairs],
             categories=None if self.categories is None else self.categories[:pairs],
-            notes=(*self.notes, f"only the first {min(pairs, self.n):,} of {self.n:,} pairs: not a result"),
+            notes=(*self.notes, f"Only the first {min(pairs, self.n):,} of {self.n:,} pairs are used: not a result."),
         )
 
 
@@ -118,7 +118,7 @@ def read_foil(
     pairs = list(_foils(path, captions, diagnostics))
     if not every_pair:
         pairs = list({str(pair.image): pair for pair in reversed(pairs)}.values())[::-1]
-        diagnostics.notes.append("one pair per image, the first in the file")
+        diagnostics.notes.append("Only the first pair of each image in the file is used.")
     return _assemble(path, "foil", pairs, diagnostics, images, None)
 
 

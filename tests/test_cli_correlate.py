@@ -387,9 +387,9 @@ def test_images_and_captions_are_scored_where_there_are_no_scores(tmp_path, monk
     assert [skipping["metrics"][name]["n"] for name in ("I0TScore", "CLIPScore")] == [20, 20]
     assert skipping["raters"]["n"] == 24
     rows, captions = (note for note in skipping["notes"] if "skipped" in note)
-    assert rows.startswith("rows skipped: 4 (")
+    assert rows.startswith("Rows were skipped: 4 (")
     assert "coins" in rows
-    assert captions.startswith("captions skipped: 2 (rocket: ")
+    assert captions.startswith("Captions were skipped: 2 (rocket: ")
     assert "; rocket (caption 2): " in captions
     assert "|skipped:2|" in skipping["signatures"]["I0TScore"]
 

@@ -150,7 +150,7 @@ def test_folders_of_images_by_label_are_searched_within_images(photographs, tmp_
         for name, change in way["differences"].items():
             native = found["ways"]["native"]["measures"][name]["value"]
             assert change["value"] == pytest.approx(way["measures"][name]["value"] - native, abs=1e-9)
-    assert "images outside subfolders, ignored: 1" in " ".join(found["notes"])
+    assert "Images outside subfolders are ignored: 1" in " ".join(found["notes"])
     for part in ("|m:lite|", "|inverted:query|inv:oti|", "|steps:4|", "|entry:a photo of {}|"):
         assert part in found["signature"]
     inverted = Inverted.load(saved)
@@ -322,9 +322,9 @@ def test_notes_name_images_and_texts_that_are_not_what_they_look_like(photograph
     )
     options = ["--images", photographs, "--label", "label", "--task", "image-text", "--model", "lite"]
     found = data_of(photographs / "labels.csv", *options)
-    assert [note for note in found["notes"] if "images with" in note or "captions with" in note] == [
-        'images with several frames, of which only the first is scored: 1 ("moving.gif")',
-        "captions with more than a third of their tokens unknown to the model, whose scores mean little: 1 "
-        '("moving.gif (row 1)")',
-        'captions with markup of a tokenizer, such as </s>, which is scored as text: 1 ("moving.gif (row 2)")',
+    assert [note for note in found["notes"] if "images with" in note or "captions" in note] == [
+        'Only the first frame of images with several frames is scored: 1 ("moving.gif").',
+        "The model does not know over a third of the tokens in some captions, whose scores mean little: 1 "
+        '("moving.gif (row 1)").',
+        'Tokenizer markup in captions, such as </s>, is scored as plain text: 1 ("moving.gif (row 2)").',
     ]

@@ -209,7 +209,7 @@ def test_notes_count_distinct_images_with_a_cold_and_a_warm_cache(
     for _ in range(2):
         embedded = embed_images(encoder, inputs, cache=cache)
         assert list(embedded.failures) == [7]
-        assert embedded.notes == (f'{SEVERAL_FRAMES}: 4 ("a.gif", "b.gif", "c.gif", …)',)
+        assert embedded.notes == (f'{SEVERAL_FRAMES}: 4 ("a.gif", "b.gif", "c.gif", …).',)
     assert embed_images(encoder, arrays).notes == ()
 
 

@@ -477,7 +477,7 @@ def test_a_model_scores_the_first_captions(data_dir, tmp_path):
     ]
     assert all(metric["n"] == 36 for metric in found["metrics"].values())
     assert "not zero-shot" in text
-    assert "only the first 12 of 5,664 items: not a result" in found["notes"]
+    assert "Only the first 12 of 5,664 items are used: not a result." in found["notes"]
     assert found["signatures"]["I0TScore"].startswith("I0TScore|m:lite|")
 
 

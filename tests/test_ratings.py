@@ -151,8 +151,8 @@ def test_tables_of_a_german_spreadsheet(tmp_path, encoding):
     found = read_rating_table(tmp_path / "r.csv")
     assert found.rating.tolist() == [4.333, 2]
     assert [sample.caption for sample in found.samples] == ["Größe 3,5", "1,234"]
-    assert "columns are separated by semicolons" in found.notes
-    assert 'columns with decimal commas: "rating"' in found.notes
+    assert "Columns are separated by semicolons." in found.notes
+    assert 'Commas are read as decimal points in these columns: "rating".' in found.notes
 
 
 def test_usual_names_of_columns(tmp_path):
@@ -162,14 +162,14 @@ def test_usual_names_of_columns(tmp_path):
         ("a.jpg", "x", ("R",)),
         ("b.jpg", "y", ("S",)),
     ]
-    assert not any("captions are read" in note for note in found.notes)
+    assert not any("Captions are read" in note for note in found.notes)
     by_item = read_score_table(tmp_path / "r.csv", ["mine"], rating="Rating", by_item=True)
     assert (by_item.item.tolist(), by_item.scores["mine"].tolist()) == ([0, 1], [0.5, 1])
     (tmp_path / "s.csv").write_text("Image Path,text,mine\na.jpg,x,2\nb.jpg,y,3\n")
     assert read_scores_of(tmp_path / "s.csv", found.samples)["mine"].tolist() == [2, 3]
     (tmp_path / "r.csv").write_text("image,answer,prediction,rating\na.jpg,x,y,3\n")
     assert (
-        'captions are read from the column "answer", not from "prediction"'
+        'Captions are read from the column "answer", not from "prediction".'
         in read_rating_table(tmp_path / "r.csv").notes
     )
 

@@ -115,7 +115,10 @@ def test_missing_files_and_images_say_where_to_get_them(flickr8k, tmp_path):
     (flickr8k / "images_224" / "two.jpg").unlink()
     with pytest.raises(SampleFileError, match=r'No image "two\.jpg"'):
         read_flickr8k_expert(flickr8k)
-    assert "images are named, but their files were not looked up" in read_flickr8k_expert(flickr8k, look_up=False).notes
+    assert (
+        "Images are identified by name; their files were not looked up."
+        in read_flickr8k_expert(flickr8k, look_up=False).notes
+    )
 
 
 def test_unrated_judgements_are_left_out_and_broken_ones_listed(tmp_path):
@@ -125,7 +128,7 @@ def test_unrated_judgements_are_left_out_and_broken_ones_listed(tmp_path):
     file.write_text(json.dumps(content))
     found = read_flickr8k_expert(file, look_up=False)
     assert found.n == 14
-    assert "judgments without a rating (NaN), dropped: 1" in found.notes
+    assert "Judgments without a rating (NaN) are excluded: 1." in found.notes
     content["two.jpg"]["human_judgement"][1] = "broken"
     content["three.jpg"] = []
     file.write_text(json.dumps(content))

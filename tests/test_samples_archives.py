@@ -104,7 +104,7 @@ def test_files_that_make_no_sample_have_a_reason(tmp_path):
     assert "Expected a caption, got nothing" in reasons["a"]
     assert "Expected an image, found no image of this name" in reasons["b"]
     assert 'Expected one image, found "c.jpg", "c.png"' in reasons["c"]
-    assert found.notes == ['files not read, besides images and captions: 2 ("README.md", "e.seg.png")']
+    assert found.notes == ['Additional files are ignored: 2 ("README.md", "e.seg.png").']
     with pytest.raises(SampleFileError):
         read_samples(path)
 
@@ -126,7 +126,7 @@ def test_every_file_is_in_a_sample_or_reported(names):
             return
     known = {sample.id for sample in found.samples} | {skipped.id for skipped in found.skipped}
     noted = " ".join(found.notes)
-    count = sum(int(note.split(": ")[1].split()[0]) for note in found.notes if note.startswith("files not read"))
+    count = sum(int(note.split(": ")[1].split()[0]) for note in found.notes if note.startswith("Additional files"))
     missing = [name for name in members if not known & set(prefixes(name))]
     assert len(missing) <= count, (missing, noted)
 
@@ -156,7 +156,7 @@ def test_names_that_shards_share_get_the_name_of_the_shard(tmp_path):
         archive(tmp_path / f"{name}.tar", {"0.jpg": b"x", "0.txt": name.encode()})
     found = read_samples(tmp_path)
     assert [(sample.id, sample.caption) for sample in found.samples] == [("a/0", "a"), ("b/0", "b")]
-    assert 'names that several archives have, so ids begin with the archive: 1 ("0")' in found.notes
+    assert 'Several archives share sample names, so ids begin with the archive: 1 ("0").' in found.notes
     archive(tmp_path / "b.tar", {"0.jpg": b"x"})
     with pytest.raises(SampleFileError) as error:
         read_samples(tmp_path)
@@ -169,7 +169,7 @@ def test_links_in_archives_are_noted(tmp_path):
         link = tarfile.TarInfo("b.txt")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    assert read_samples(path).notes == ['files not read, besides images and captions: 1 ("b.txt (link)")']
+    assert read_samples(path).notes == ['Additional files are ignored: 1 ("b.txt (link)").']
 
 
 def test_compressed_files_are_refused_with_advice(tmp_path):
@@ -202,10 +202,10 @@ def test_a_folder_with_text_files_beside_images(tmp_path):
         Sample("val/cat", tmp_path / "f" / "val" / "cat.PNG", "A cat."),
     ]
     assert found.notes == [
-        'text files with several lines, each read as one caption: 1 ("owl.txt")',
-        'images without a text file: 1 ("bare.jpg")',
-        'text files without an image: 2 ("00000_stats.json", "README.txt")',
-        'files not read, besides images and captions: 1 ("owl.mask.png")',
+        'Text files with several lines are read as one caption each: 1 ("owl.txt").',
+        'Images without a text file are ignored: 1 ("bare.jpg").',
+        'Text files without an image are ignored: 2 ("00000_stats.json", "README.txt").',
+        'Additional files are ignored: 1 ("owl.mask.png").',
     ]
 
 

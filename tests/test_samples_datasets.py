@@ -166,4 +166,4 @@ def test_a_folder_of_parquet_files_is_one_corpus(tmp_path):
     found = read_samples(tmp_path)
     assert [sample.caption for sample in found.samples] == [str(color) for color in COLOURS]
     assert [sample.image.read_bytes() for sample in found.samples] == [picture(color) for color in COLOURS]
-    assert 'files read as one: 2 ("a.parquet", "b.parquet")' in found.notes
+    assert 'Files are read in this order: "a.parquet", "b.parquet".' in found.notes

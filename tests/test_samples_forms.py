@@ -155,7 +155,7 @@ def test_a_cell_is_one_reference_or_a_json_list_and_is_never_run(tmp_path, image
     path.write_text('id,caption,references\ndog,x,"__import__(\'os\').abort()"\nowl,y,"[""a"", ""b""]"\n')
     found = read_samples(path, images=images)
     assert [sample.references for sample in found.samples] == [("__import__('os').abort()",), ("a", "b")]
-    assert "captions have 1 to 2 references each" in found.notes
+    assert "Captions have 1 to 2 references each." in found.notes
 
 
 def test_references_file_is_joined_by_id(tmp_path, images):
@@ -164,7 +164,7 @@ def test_references_file_is_joined_by_id(tmp_path, images):
     references.write_text('{"dog": ["one", "two"], "owl.JPEG": "three", "fox": ["four"]}')
     found = read_samples(captions, images=images, references=references)
     assert [sample.references for sample in found.samples] == [("three",), ("one", "two")]
-    assert 'ids of references.json without a caption: 1 ("fox")' in found.notes
+    assert 'Ids in references.json have no caption: 1 ("fox").' in found.notes
 
 
 def test_references_file_goes_before_references_beside_the_captions(tmp_path, images):
@@ -241,7 +241,7 @@ def test_images_without_caption_are_counted_not_listed(tmp_path):
     path = tmp_path / "captions.json"
     path.write_text('{"0000": "x"}')
     assert read_samples(path, images=images).notes == [
-        f'images of {images} without a caption: 999 ("0001.jpg", "0002.jpg", "0003.jpg", …)'
+        f'Images in {images} have no caption: 999 ("0001.jpg", "0002.jpg", "0003.jpg", …).'
     ]
 
 

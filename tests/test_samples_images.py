@@ -240,7 +240,7 @@ def test_matched_paths_are_noted_once(tmp_path):
     assert [sample.id for sample in found.samples] == ["dog", "cat", "dog"]
     assert len(found.notes) == 1
     assert "matched by file name in" in found.notes[0]
-    assert found.notes[0].endswith('images: 2 ("C:/x/dog.jpg", "C:/x/cat.jpg")')
+    assert found.notes[0].endswith('images: 2 ("C:/x/dog.jpg", "C:/x/cat.jpg").')
 
 
 @pytest.mark.parametrize("give_images", [True, False])

@@ -43,7 +43,7 @@ def test_sub_folders_are_labels(folder):
         ("dog/a.png", "dog"),
     ]
     assert found.items[0].image == folder / "cat" / "a.png"
-    assert found.notes == ['images outside subfolders, ignored: 1 ("c.png")']
+    assert found.notes == ['Images outside subfolders are ignored: 1 ("c.png").']
     assert is_label_folder(folder)
     (folder / "metadata.csv").write_text("file_name,caption\n")
     assert not is_label_folder(folder), "it describes its images itself"
@@ -58,7 +58,7 @@ def test_hidden_folders_are_no_labels_and_deeper_ones_are_told(folder):
         (folder / name).write_bytes(b"not decoded here")
     found = read_label_folder(folder)
     assert [item.id for item in found.items] == ["cat/a.png", "cat/b.JPG", "dog/a.png"]
-    assert 'folders in subfolders, ignored: 1 ("cat/tabby")' in found.notes
+    assert 'Folders in subfolders are ignored: 1 ("cat/tabby").' in found.notes
 
 
 def test_tables_have_images_captions_or_both(folder):

@@ -113,7 +113,10 @@ def test_two_usual_names_are_a_question(write, images, form):
 def test_columns_that_look_like_a_usual_name_are_noted(write, images):
     objects = [{**row, "caption_0": "A.", "refrences": "B.", "width": 7} for row in rows()]
     (note,) = read_samples(write("a.csv", table(objects)), images=images).notes
-    assert note == ('columns not read: "caption_0" (did you mean "caption"?), "refrences" (did you mean "references"?)')
+    assert (
+        note
+        == 'These columns are ignored: "caption_0" (did you mean "caption"?), "refrences" (did you mean "references"?).'
+    )
 
 
 def test_a_single_reference_column_is_read(write, images):
@@ -179,7 +182,7 @@ def test_karpathy_splits(write, images):
     path = write("dataset.json", karpathy())
     found = read_samples(path, images=images)
     assert len(found.samples) == 6
-    assert 'all splits are read: "train", "test"; choose one with --split' in found.notes
+    assert 'All splits are read: "train", "test". To read one, use --split (split=).' in found.notes
     assert [item[2] for item in scored(path, images, split="test")][::2] == list(CAPTIONS.values())[1:]
     with pytest.raises(SampleFileError, match='Expected the split "val", found "train", "test"'):
         read_samples(path, images=images, split="val")
@@ -209,7 +212,7 @@ def test_coco_annotations_are_captions(write, images):
     assert [(sample.id, sample.caption) for sample in found.samples] == [
         (str(7 + number), text) for number, text in enumerate(CAPTIONS.values())
     ]
-    assert 'images without captions in the file: 1 ("owl.jpg")' in found.notes
+    assert 'Images without captions in the file are ignored: 1 ("owl.jpg").' in found.notes
 
 
 def test_coco_annotations_are_references_of_image_names(write, images):
@@ -272,7 +275,7 @@ def test_objects_around_the_rows(write, images):
     assert scored(write("a.json", rows()[0]), images) == EXPECTED[:1]
     assert scored(write("a.json", rows()[0] | {"id": 3, "split": None}), images)[0][0] == "3"
     found = read_samples(write("a.json", {"model": "m", "results": rows()}), images=images)
-    assert found.notes == ['captions are read from the list under "results"']
+    assert found.notes == ['Captions are read from the list under the key "results".']
     assert len(found.samples) == 3
     found = read_samples(write("a.json", {"images": [{"id": 1}], "results": rows()}), images=images)
     assert len(found.samples) == 3

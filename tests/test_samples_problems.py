@@ -88,7 +88,7 @@ def test_equal_repetitions_of_a_key_are_a_note(folder):
     found = skipping(folder / "captions.json", '{"a": "one", "a": "one"}')
     assert len(found.samples) == 1
     assert found.skipped == []
-    assert any('id "a" occurs 2 times' in note for note in found.notes)
+    assert any('The id "a" occurs 2 times' in note for note in found.notes)
 
 
 def test_twenty_problems_are_listed_and_the_rest_counted(folder):

@@ -82,8 +82,8 @@ def test_dialects_of_tables(images, items, suffix, delimiter, encoding, quoting,
         found = read_samples(path, images=images)
     assert found.samples == [Sample(name, images / f"{name}.jpg", text, refs) for name, text, refs in items]
     usual = delimiter == ("," if suffix == "csv" else "\t")
-    assert any("columns are separated by" in note for note in found.notes) != usual
-    assert (f"text is read as {encoding.upper()}" in found.notes) == (encoding in ("utf-16", "utf-32"))
+    assert any("Columns are separated by" in note for note in found.notes) != usual
+    assert (f"Text is read as {encoding.upper()}." in found.notes) == (encoding in ("utf-16", "utf-32"))
 
 
 @settings(max_examples=60, deadline=None)

@@ -53,7 +53,7 @@ def test_the_first_sheet_is_read_with_a_note(folder):
             pandas.DataFrame({"image": ["b"], "caption": [caption]}).to_excel(writer, sheet_name=sheet)
     found = read_samples(folder / "captions.xlsx")
     assert [sample.caption for sample in found.samples] == ["A dog."]
-    assert 'only the first sheet is read, "Captions"; not "Old"' in found.notes
+    assert 'Only the first sheet is read ("Captions"), not "Old".' in found.notes
 
 
 def test_cells_without_a_usable_value_are_reported_by_row(folder):

@@ -401,8 +401,8 @@ def test_markup_in_captions_is_noted(encoder, photographs) -> None:
         scorer.update(photographs[:1], [text], ids=[text])  # one note, however many runs
     notes = [note for note in scorer.compute().notes if "markup" in note]
     assert notes == [
-        "captions with markup of a tokenizer, such as </s>, which is scored as text: 6 "
-        '("a dog</s>", "a dog<|endoftext|>", "[CLS] a dog [SEP]", …)'
+        "Tokenizer markup in captions, such as </s>, is scored as plain text: 6 "
+        '("a dog</s>", "a dog<|endoftext|>", "[CLS] a dog [SEP]", …).'
     ]
 
 
@@ -415,9 +415,9 @@ def test_notes_on_images_and_unknown_captions_are_the_same_from_the_cache(photog
     results = [scorer.score([animation, *photographs[:2]], captions, ids=["chinese", "english", "emoji"]) for _ in "12"]
     for result in results:
         assert result.notes[:2] == (
-            'images with several frames, of which only the first is scored: 1 ("moving.gif")',
-            "captions with more than a third of their tokens unknown to the model, whose scores mean little: 2 "
-            '("chinese", "emoji")',
+            'Only the first frame of images with several frames is scored: 1 ("moving.gif").',
+            "The model does not know over a third of the tokens in some captions, whose scores mean little: 2 "
+            '("chinese", "emoji").',
         )
 
 
@@ -459,7 +459,7 @@ def test_undecoded_columns_of_images_are_read(encoder, photographs) -> None:
 
 def test_fitting_warns_of_captions_that_the_model_cannot_read(photographs) -> None:
     captions = [f"一只黑色的狗在草地上跑 {i}" for i in range(COUNT)]
-    with pytest.warns(UserWarning, match="more than a third of their tokens unknown to the model.*: 40 "):
+    with pytest.warns(UserWarning, match="does not know over a third of the tokens.*: 40 "):
         I0TScorer("lite").fit(photographs, captions)
 
 

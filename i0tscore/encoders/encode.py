@@ -410,10 +410,12 @@ def caption_notes(ids: Sequence[str], captions: Sequence[str], unknown: NDArray[
     foreign = [] if unknown is None else [name for name, is_unknown in zip(ids, unknown, strict=True) if is_unknown]
     marked = [name for name, text in zip(ids, captions, strict=False) if _MARKUP.search(text)]
     findings = {
-        "captions with more than a third of their tokens unknown to the model, whose scores mean little": foreign,
-        "captions with markup of a tokenizer, such as </s>, which is scored as text": marked,
+        "The model does not know over a third of the tokens in some captions, whose scores mean little": foreign,
+        "Tokenizer markup in captions, such as </s>, is scored as plain text": marked,
     }
-    return tuple(f"{what}: {len(found)} ({preview(dict.fromkeys(found))})" for what, found in findings.items() if found)
+    return tuple(
+        f"{what}: {len(found)} ({preview(dict.fromkeys(found))})." for what, found in findings.items() if found
+    )
 
 
 def caption_problem(caption: Any) -> str | None:

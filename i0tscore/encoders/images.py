@@ -45,9 +45,9 @@ MAX_ASPECT = 100
 
 _TOO_LARGE = f"the file is larger than {MAX_BYTES // 10**6} MB; store a smaller one"
 
-SEVERAL_FRAMES = "images with several frames, of which only the first is scored"
-UNREADABLE_EXIF = "images whose EXIF metadata cannot be read, which are not rotated"
-NO_PROFILE = "CMYK images without a valid color profile, whose colors are approximate"
+SEVERAL_FRAMES = "Only the first frame of images with several frames is scored"
+UNREADABLE_EXIF = "Images whose EXIF metadata cannot be read are not rotated"
+NO_PROFILE = "Colors of CMYK images without a valid color profile are approximate"
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

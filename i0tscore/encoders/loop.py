@@ -126,7 +126,7 @@ def _describe_notes(
         for note in notes if row >= 0 else ():
             first.setdefault(note, {}).setdefault(row, position)
     return tuple(
-        f"{note}: {len(rows)} ({preview(PurePath(describe(images[i])).name for i in islice(rows.values(), 4))})"
+        f"{note}: {len(rows)} ({preview(PurePath(describe(images[i])).name for i in islice(rows.values(), 4))})."
         for note, rows in sorted(first.items())
     )
 

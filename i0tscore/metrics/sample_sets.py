@@ -86,7 +86,7 @@ def rate(
         signatures = {name: str(metric.signature) for name, metric in result.items()}
         notes = result.notes
         if result.skipped:
-            notes = [*notes, describe_skipped("captions", [f"{one.id}: {one.reason}" for one in result.skipped])]
+            notes = [*notes, describe_skipped("Captions", [f"{one.id}: {one.reason}" for one in result.skipped])]
     if classic:
         found = classic_scores([s.caption for s in samples], [s.references for s in samples], classic)
         if found.unavailable:

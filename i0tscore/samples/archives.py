@@ -140,7 +140,9 @@ def read_archives(source: Source) -> Iterator[Record]:
             yield _record(source.schema, location, identifier, files, image)
     if repeated:
         listed = f"{len(repeated)} ({preview(repeated)})"
-        source.diagnostics.notes.append(f"names that several archives have, so ids begin with the archive: {listed}")
+        source.diagnostics.notes.append(
+            f"Several archives share sample names, so ids begin with the archive: {listed}."
+        )
     _note_others(source, [name for corpus in corpora for name in corpus.others])
 
 
@@ -195,12 +197,12 @@ def read_text_folder(source: Source) -> Iterator[Record]:
             lines.append(location.label)
         yield record
     if lines:
-        notes.append(f"text files with several lines, each read as one caption: {len(lines)} ({preview(lines)})")
+        notes.append(f"Text files with several lines are read as one caption each: {len(lines)} ({preview(lines)}).")
     without = [files for name, files in corpus.samples.items() if name not in samples]
-    for what, kinds in (("images without a text file", ["image"]), ("text files without an image", ["text", "json"])):
+    for what, kinds in (("Images without a text file", ["image"]), ("Text files without an image", ["text", "json"])):
         alone = [file.name for files in without for kind in kinds for file in files.get(kind, ())]
         if alone:
-            notes.append(f"{what}: {len(alone)} ({preview(alone)})")
+            notes.append(f"{what} are ignored: {len(alone)} ({preview(alone)}).")
     _note_others(source, corpus.others)
 
 
@@ -275,4 +277,4 @@ def _record(schema: Schema, location: Location, name: str, files: _Files, image:
 
 def _note_others(source: Source, names: list[str]) -> None:
     if names:
-        source.diagnostics.notes.append(f"files not read, besides images and captions: {len(names)} ({preview(names)})")
+        source.diagnostics.notes.append(f"Additional files are ignored: {len(names)} ({preview(names)}).")

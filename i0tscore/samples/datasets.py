@@ -35,7 +35,7 @@ def read_saved_dataset(source: Source) -> list[Record]:
     path = source.path
     files = _parquet_files(path) if path.is_dir() else [path]
     if len(files) > 1:
-        source.diagnostics.notes.append(f"files read as one: {len(files)} ({preview(file.name for file in files)})")
+        source.diagnostics.notes.append(f"Files are read in this order: {preview((file.name for file in files), 8)}.")
     with quiet_datasets() as datasets:
         try:
             if path.is_dir() and is_saved_dataset(path):

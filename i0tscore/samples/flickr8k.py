@@ -92,7 +92,7 @@ def read_flickr8k_expert(
     dropped = len(pairs) - len(kept_pairs)
     counts = {"pairs dropped": dropped, "pairs": len(pairs)} if file.suffix != ".json" else {}
     if dropped:
-        diagnostics.notes.append(f"pairs dropped because the caption is one of its image's own references: {dropped}")
+        diagnostics.notes.append(f"Pairs whose caption is a reference of the same image are excluded: {dropped}.")
     folder = image_folder(images, file, IMAGE_FOLDERS, look_up=look_up)
     scale = RatingScale(1, 4, whole=True)
     return rating_set(file, "flickr8k_expert", kept, diagnostics, folder=folder, scale=scale, counts=counts, skip=skip)
@@ -186,7 +186,7 @@ def clipscore_records(file: Path, diagnostics: Diagnostics) -> Iterator[Record]:
                     },
                 )
     if unrated:
-        diagnostics.notes.append(f"judgments without a rating (NaN), dropped: {unrated}")
+        diagnostics.notes.append(f"Judgments without a rating (NaN) are excluded: {unrated}.")
 
 
 def _single_spaced(text: object) -> object:

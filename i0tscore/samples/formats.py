@@ -195,7 +195,7 @@ def _read_json(source: Source) -> list[Record]:
         records: list[Record] = [(Location(number, f"item {number}"), row) for number, row in enumerate(rows, start=1)]
     elif len(lists) == 1:
         ((key, rows),) = lists.items()
-        source.diagnostics.notes.append(f"captions are read from the list under {quote(key)}")
+        source.diagnostics.notes.append(f"Captions are read from the list under the key {quote(key)}.")
         records = [(Location(number, f"{key}, item {number}"), row) for number, row in enumerate(rows, start=1)]
     elif _is_rows(content, source.schema):
         records = [
@@ -288,7 +288,7 @@ def _read_mapping(source: Source) -> Iterator[Record]:
             diagnostics.row_error(location, f"The id occurs more than once, with different texts ({both}). Keep one.")
             continue
         if len(items) > 1:
-            diagnostics.notes.append(f"id {quote(key)} occurs {len(items)} times with the same value")
+            diagnostics.notes.append(f"The id {quote(key)} occurs {len(items)} times with the same value.")
         yield location, {"id": key, "caption": items[0]}
 
 
@@ -366,7 +366,9 @@ def _read_captioned(source: Source) -> list[Record]:
     corpus = list(_read_karpathy(source) if _is_karpathy(source.document) else _read_coco_annotations(source))
     without = [str(record["image"]) for _, record in corpus if not record["caption"]]
     if without:
-        source.diagnostics.notes.append(f"images without captions in the file: {len(without)} ({preview(without)})")
+        source.diagnostics.notes.append(
+            f"Images without captions in the file are ignored: {len(without)} ({preview(without)})."
+        )
     return [(location, record) for location, record in corpus if record["caption"]]
 
 
@@ -527,7 +529,7 @@ def read_samples(
     diagnostics.notes += folder.notes
     unused = folder.unused() if images is not None else []
     if unused:
-        diagnostics.notes.append(f"images of {folder.root} without a caption: {len(unused)} ({preview(unused)})")
+        diagnostics.notes.append(f"Images in {folder.root} have no caption: {len(unused)} ({preview(unused)}).")
     return SampleSet(samples, diagnostics.finish(file, len(samples), skip=skip), diagnostics.notes)
 
 
@@ -536,7 +538,7 @@ def _choose_split(records: list[Record], split: str | None, diagnostics: Diagnos
     splits = list(dict.fromkeys(str(record["split"]) for _, record in records if record["split"] is not None))
     if split is None:
         if len(splits) > 1:
-            diagnostics.notes.append(f"all splits are read: {preview(splits, 8)}; choose one with --split")
+            diagnostics.notes.append(f"All splits are read: {preview(splits, 8)}. To read one, use --split (split=).")
         return records
     chosen = [(location, record) for location, record in records if record["split"] == split]
     if records and not chosen:
@@ -655,7 +657,7 @@ class SampleBuilder:
                 kept.append((location, sample))
         numbers = {len(sample.references) for _, sample in kept} - {0}
         if len(numbers) > 1:
-            self.diagnostics.notes.append(f"captions have {min(numbers)} to {max(numbers)} references each")
+            self.diagnostics.notes.append(f"Captions have {min(numbers)} to {max(numbers)} references each.")
         if self._reference_file:
             self._note_references(records)
         # Records that are skipped do not decide whether there are references.
@@ -666,8 +668,8 @@ class SampleBuilder:
         repeated = [identifier for (identifier, _), count in counts.items() if count > 1]
         if repeated:
             self.diagnostics.notes.append(
-                f"captions that occur more than once for their id and are scored each time: {len(repeated)} "
-                f"({preview(repeated)})"
+                f"Captions that occur more than once for an id are scored each time: {len(repeated)} "
+                f"({preview(repeated)})."
             )
         return samples
 
@@ -751,7 +753,7 @@ class SampleBuilder:
     def _note_references(self, records: list[Record]) -> None:
         notes, file = self.diagnostics.notes, self._reference_file
         if any(record.get("references") for _, record in records):
-            notes.append(f"references are read from {file}; those in the caption file are ignored")
+            notes.append(f"References are read from {file}, and those in the caption file are ignored.")
         unused = [key for key in self._references if key not in self._used]
         if records and self._references and not self._used:
             ids = preview(str(record["id"] or record["image"]) for _, record in records)
@@ -759,7 +761,7 @@ class SampleBuilder:
                 f"Expected {file} to have the ids of the captions ({ids}), found {preview(unused)}. Use the same ids."
             )
         elif unused:
-            notes.append(f"ids of {file} without a caption: {len(unused)} ({preview(unused)})")
+            notes.append(f"Ids in {file} have no caption: {len(unused)} ({preview(unused)}).")
 
     def _drop_unreferenced(self, located: list[tuple[Location, Sample]]) -> list[tuple[Location, Sample]]:
         """Drop samples without references because others have some."""

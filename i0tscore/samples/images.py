@@ -165,7 +165,7 @@ class ImageFolder:
         if not self._matched:
             return []
         paths = f"{len(self._matched)} ({preview(self._matched.values())})"
-        return [f"images whose folder was not found, matched by file name in {self.root}: {paths}"]
+        return [f"Image paths whose folder does not exist are matched by file name in {self.root}: {paths}."]
 
     def find(self, image: object) -> ImageSource:
         """Return the path of the image with a name, or an image source unchanged.

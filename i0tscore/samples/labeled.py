@@ -76,8 +76,8 @@ def read_label_folder(folder: Path) -> LabeledSet:
         )
     loose = [file.name for file in _images(folder)]
     deeper = [f"{label.name}/{inner.name}" for label in labels for inner in _folders(label)]
-    notes = [f"images outside subfolders, ignored: {len(loose)} ({preview(loose)})"] if loose else []
-    notes += [f"folders in subfolders, ignored: {len(deeper)} ({preview(deeper)})"] if deeper else []
+    notes = [f"Images outside subfolders are ignored: {len(loose)} ({preview(loose)})."] if loose else []
+    notes += [f"Folders in subfolders are ignored: {len(deeper)} ({preview(deeper)})."] if deeper else []
     return LabeledSet(items, [], notes)
 
 

@@ -34,7 +34,7 @@ from i0tscore.samples.text import parse_list
 Labels = tuple[str, ...]
 _Cell = TypeVar("_Cell")
 
-AVERAGED = "the ratings of each item are averaged, which the published figures do not do"
+AVERAGED = "The ratings of each item are averaged, unlike in the published figures."
 
 IMAGE_COLUMNS = (*IMAGE_FIELDS, "image_id")
 """Columns that identify the image of a row; the first one present counts."""
@@ -151,7 +151,9 @@ class RatingSet:
 
     def limited(self, items: int) -> RatingSet:
         """Return the ratings of the first ``items`` items, with a note on it."""
-        note = f"only the first {min(items, len(self.samples)):,} of {len(self.samples):,} items: not a result"
+        note = (
+            f"Only the first {min(items, len(self.samples)):,} of {len(self.samples):,} items are used: not a result."
+        )
         return replace(self.only(self.item < items), notes=(*self.notes, note))
 
     def only(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> RatingSet:
@@ -233,7 +235,7 @@ def rating_set(
         rows = [row for row in rows if row[-1][0] not in wrong]
         used, items = np.unique([item for item, *_ in rows], return_inverse=True)
         samples, kept = [samples[item] for item in used], [record for *_, record in rows]
-        diagnostics.notes.append(describe_skipped("rows", [one.reason for one in skipped]))
+        diagnostics.notes.append(describe_skipped("Rows", [one.reason for one in skipped]))
     diagnostics.notes += _image_notes(samples) if folder is None else folder.notes
     clusters = tuple(cluster for _, _, cluster, _ in rows)
     return RatingSet(
@@ -252,13 +254,13 @@ def rating_set(
 
 def _image_notes(samples: Iterable[Sample]) -> list[str]:
     named = any(isinstance(sample.image, Path) for sample in samples)
-    return ["images are named, but their files were not looked up"] if named else []
+    return ["Images are identified by name; their files were not looked up."] if named else []
 
 
 def describe_skipped(noun: str, reasons: Sequence[str]) -> str:
     """Return a note on what was skipped, with the first few reasons."""
     listed = [*reasons[:_LISTED_REASONS], *["…"] * (len(reasons) > _LISTED_REASONS)]
-    return f"{noun} skipped: {len(reasons)} ({'; '.join(listed)})"
+    return f"{noun} were skipped: {len(reasons)} ({'; '.join(listed)})."
 
 
 def _labels(records: Iterable[Record], key: str) -> Labels | None:
@@ -341,7 +343,7 @@ def _note_caption(schema: Schema, records: list[Record], diagnostics: Diagnostic
     """Note which of several columns is taken for the caption, unless it is the one of that name."""
     first, *others = schema.find(fields_of(records), "caption") or ("caption",)
     if others and schema.columns["caption"][0] == "caption" != first.lower():
-        diagnostics.notes.append(f"captions are read from the column {quote(first)}, not from {preview(others)}")
+        diagnostics.notes.append(f"Captions are read from the column {quote(first)}, not from {preview(others)}.")
 
 
 def _report_copies(records: Iterable[Record], diagnostics: Diagnostics, advice: str) -> None:

@@ -135,7 +135,7 @@ class Schema:
             )
         if similar and not missing:
             listed = ", ".join(f"{quote(name)} (did you mean {quote(known)}?)" for name, known in similar)
-            diagnostics.notes.append(f"{noun}s not read: {listed}")
+            diagnostics.notes.append(f"These {noun}s are ignored: {listed}.")
         return not missing and not repeated and not exclusive
 
     def _similar(self, unread: Iterable[str]) -> Iterator[tuple[str, str]]:

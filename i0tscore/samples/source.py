@@ -17,7 +17,7 @@ from i0tscore.samples.text import BROKEN, decode_lines, encoding_of, parse_json,
 
 STDIN: Final = Path("-")
 _HEAD_BYTES: Final = 1 << 16
-_SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _COMMA: Final = re.compile(r"[+-]?\d*,\d+")
 _THOUSANDS: Final = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 """Numbers with a comma that may separate thousands."""
@@ -129,7 +129,7 @@ def read_table(source: Source, delimiter: str | None = None) -> list[Record]:
     if delimiter is None:
         delimiter, _ = read_header(lines, source.schema)
         if delimiter != ("\t" if source.path.suffix.lower() in (".tsv", ".tab") else ","):
-            diagnostics.notes.append(f"columns are separated by {_SEPARATORS.get(delimiter, repr(delimiter))}")
+            diagnostics.notes.append(f"Columns are separated by {_SEPARATORS.get(delimiter, repr(delimiter))}.")
     header: list[str] = []
     records: list[Record] = []
     for location, last, fields in split_rows(lines, diagnostics, delimiter):
@@ -173,7 +173,9 @@ def read_decimal_commas(records: list[Record], source: Source, *, certain: bool 
                 if isinstance(record.get(name), str):
                     record[name] = record[name].replace(",", ".")
     if changed:
-        source.diagnostics.notes.append(f"columns with decimal commas: {preview(changed, len(changed))}")
+        source.diagnostics.notes.append(
+            f"Commas are read as decimal points in these columns: {preview(changed, len(changed))}."
+        )
 
 
 def read_columns(source: Source, names: tuple[str, ...]) -> Iterator[tuple[Location, list[str]]]:

@@ -89,7 +89,7 @@ def _open_sheet(source: Source, *, formulas: bool) -> Any:
     sheets = load_workbook(io.BytesIO(source.data), read_only=True, data_only=not formulas).worksheets
     if len(sheets) > 1 and not formulas:
         others = preview(sheet.title for sheet in sheets[1:])
-        source.diagnostics.notes.append(f"only the first sheet is read, {preview([sheets[0].title])}; not {others}")
+        source.diagnostics.notes.append(f"Only the first sheet is read ({preview([sheets[0].title])}), not {others}.")
     sheets[0].reset_dimensions()  # the size that a file states may be wrong
     return sheets[0]
 

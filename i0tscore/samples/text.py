@@ -94,9 +94,9 @@ def decode_lines(path: Path, data: bytes, diagnostics: Diagnostics) -> tuple[lis
     encoding = encoding_of(data)
     if encoding == "utf-8-sig" and _is_western(data):
         encoding = "Windows-1252"
-        diagnostics.notes.append("text is read as Windows-1252, because it is not UTF-8; check accented letters")
+        diagnostics.notes.append("Text is read as Windows-1252, because it is not UTF-8. Check accented letters.")
     elif encoding != "utf-8-sig":
-        diagnostics.notes.append(f"text is read as {encoding.upper()}")
+        diagnostics.notes.append(f"Text is read as {encoding.upper()}.")
     elif b"\0" in data[:4]:
         raise SampleFileError(path, ["Expected UTF-8 text, got UTF-16 or UTF-32 without a mark. Save it as UTF-8."])
     if encoding != "utf-8-sig":
