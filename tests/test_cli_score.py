@@ -414,7 +414,7 @@ def test_an_interrupted_run_says_what_is_kept_and_continues(tmp_path, monkeypatc
     for verb, line in zip(verbs, said, strict=False):
         (cache,) = (tmp_path / verb).glob("*.sqlite")
         kept = f"64 embeddings are cached in {verb}/{cache.name}."
-        assert line == f"error: interrupted; {kept} The same command continues from there."
+        assert line == f"error: interrupted; {kept} Run the same command to continue."
 
     encoded = []
     tiny_models.register(tmp_path / "configs")

@@ -27,7 +27,7 @@ SCORE = "captions.json images --model lite --resamples 0"
 MISTAKES = (
     # the wrong files
     ("images captions.json", 2, "Try captions.json images."),
-    (f"{SCORE} references.json", 2, "Expected [CAPTIONS] [IMAGES], got also 'references.json'. Give other files with"),
+    (f"{SCORE} references.json", 2, "Expected [CAPTIONS] [IMAGES], also got 'references.json'. Use options to"),
     ("captions.json nowhere --model lite", 1, "nowhere: No such folder. Check the path of the images."),
     ("captions.json image --model lite", 1, "Check the path of the images. Did you mean images?"),
     ("captions.json captions.json --model lite", 1, "captions.json: Not a folder. Check the path of the images."),
@@ -49,7 +49,7 @@ MISTAKES = (
     ("captions.json images -m lite", 2, "No such option -m. Did you mean --metric or --model?"),
     ("-help", 2, "No such option -help. Did you mean --help?"),
     ("--vresion", 2, "No such option --vresion. Did you mean --version?"),
-    ("captions.json --version", 2, "Give it without a command: i0tscore --version."),
+    ("captions.json --version", 2, "Use it without a command: i0tscore --version."),
     (
         f"{SCORE} --format jason",
         2,
@@ -59,7 +59,11 @@ MISTAKES = (
     (f"{SCORE} --on-error ignore", 2, "Expected one of raise, skip, got 'ignore'."),
     (f"{SCORE} --metric clip_scores", 2, "Unknown metric 'clip_scores'. Did you mean CLIPScore?"),
     (f"{SCORE} --metric CIDEr", 2, "use no images and are computed by `i0tscore correlate` only."),
-    (f"{SCORE} --metric CLIPScore,I0TScore", 2, "Give each metric by itself: --metric CLIPScore --metric I0TScore."),
+    (
+        f"{SCORE} --metric CLIPScore,I0TScore",
+        2,
+        "Repeat the option for each metric: --metric CLIPScore --metric I0TScore.",
+    ),
     (
         f"{SCORE} --metric CLIPScore DNScore",
         2,

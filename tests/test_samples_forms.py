@@ -321,7 +321,7 @@ def test_options_that_contradict_each_other(tmp_path, images, annotations):
     path.write_text('{"dog": "x"}')
     with pytest.raises(UsageError, match="Expected COCO results with annotations"):
         read_samples(path, images=images, annotations=annotations)
-    with pytest.raises(UsageError, match="need their annotation file"):
+    with pytest.raises(UsageError, match="need an annotation file"):
         read_samples(path, images=images, input_format="coco")
     with pytest.raises(UsageError, match="is a folder"):
         read_samples(images, input_format="coco", annotations=annotations)

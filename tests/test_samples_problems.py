@@ -292,7 +292,7 @@ def test_not_one_image_found_is_said_first(folder):
     assert found[0].startswith("Found none of the images")
     assert '"a.jpg"' in found[0]
     found = problems(folder / "captions.json", '[{"image_id": 1, "caption": "x"}, {"image_id": 2, "caption": "x"}]')
-    assert "If these are COCO results, give their annotation file" in found[0]
+    assert "If these are COCO results, use --annotations" in found[0]
 
 
 def test_some_with_references_and_some_without(folder):

@@ -345,7 +345,7 @@ def test_images_of_a_column_are_decoded_a_few_at_a_time(encoder, photographs) ->
     [
         *((missing, "the caption is missing") for missing in (None, float("nan"), np.float32("nan"), pd.NA, pd.NaT)),
         (3, "the caption is int, not a string"),
-        (["a dog", "a cat on a mat"], "Expected a caption, got a list. Pass each caption as an item of its own"),
+        (["a dog", "a cat on a mat"], "Expected a caption, got a list. Pass each caption as a separate item"),
         (["a", "dog", "runs", "."], "Expected a caption, got a list of tokens. Join them with spaces."),
     ],
 )

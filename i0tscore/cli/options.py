@@ -60,7 +60,7 @@ class Choice(click.Choice):  # type: ignore[type-arg]
 
 
 class Verb(click.Command):
-    """A command whose errors say what to type instead of unknown options and extra arguments."""
+    """A command whose errors suggest what to type instead of unknown options and extra arguments."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments of the verb."""
@@ -80,9 +80,9 @@ class Verb(click.Command):
                 hint = f"Repeat the option for each value: {option_name} {value} {option_name} {extra}."
                 break
         else:
-            hint = "Give other files with the options that read them, and put paths that contain spaces in quotes."
+            hint = "Use options to specify other files, and quote paths that contain spaces."
         expected = " ".join(one.make_metavar(ctx) for one in self.params if isinstance(one, click.Argument))
-        raise click.UsageError(f"Expected {expected or 'no arguments'}, got also {extra!r}. {hint}", ctx)
+        raise click.UsageError(f"Expected {expected or 'no arguments'}, also got {extra!r}. {hint}", ctx)
 
     def _unknown(self, name: str, given: list[str], ctx: click.Context) -> str:
         """Return a message on an unknown option."""
@@ -91,7 +91,7 @@ class Verb(click.Command):
             count = 3
             name = next(one for one in given if one[:1] == "-" != one[1:2] and name[1:] in one)
         if ctx.parent is not None and any(name in one.opts for one in ctx.parent.command.params):
-            return f"No such option {name}. Give it without a command: {ctx.parent.info_name} {name}."
+            return f"No such option {name}. Use it without a command: {ctx.parent.info_name} {name}."
         commands = [self, *([ctx.parent.command] if ctx.parent else [])]
         known = [spelling for one in commands for param in one.get_params(ctx) for spelling in param.opts]
         return f"No such option {name}.{did_you_mean(name, [one for one in known if one.startswith('--')], count)}"
@@ -393,7 +393,7 @@ def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions 
         pairs = inputs.read_embeddings()
         return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts)
     if (reading.download or reading.download_private) and model is not None and model.offline:
-        raise UsageError("--download requires the network, which --offline excludes. Remove one.")
+        raise UsageError("--download requires the network, which --offline does not allow. Remove one of them.")
     from i0tscore.samples import read_samples
 
     found = read_samples(

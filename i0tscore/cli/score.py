@@ -92,9 +92,9 @@ def score(
 ) -> int:
     """Score the captions in the file CAPTIONS against the images in the folder IMAGES.
 
-    CAPTIONS is a caption file in one of many formats: JSON, JSON lines, CSV, TSV, Karpathy splits, COCO
-    annotations or results, answers of language models, Hugging Face datasets, and clip-retrieval
-    embeddings; - is standard input. Without IMAGES, images are looked up next to CAPTIONS.
+    CAPTIONS is a caption file, or - for standard input. Formats are JSON, JSON lines, CSV, TSV, Excel, Karpathy
+    splits, COCO annotations and results, answers of vision-language models, Hugging Face datasets, WebDataset
+    archives, and clip-retrieval embeddings. Without IMAGES, images are looked up next to CAPTIONS.
     """
     if options.engine == "ray":
         failures = _score_shards(inputs, reading, options, intervals.resampling, model)

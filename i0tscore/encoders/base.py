@@ -42,7 +42,7 @@ class Tokens:
     Attributes:
         ids: Ids without padding, begin and end tokens included, at most the context length.
         cut: Number of tokens that did not fit; the end token is always kept.
-        unknown: Number of ids that stand for text that the tokenizer does not know.
+        unknown: Number of ids of unknown tokens.
     """
 
     ids: tuple[int, ...]

@@ -219,8 +219,7 @@ class RunEncoder:
         except KeyboardInterrupt as interrupt:
             if self._cache is not None and self._cache.used:
                 interrupt.add_note(
-                    f"{self._cache.used} embeddings are cached in {self._cache.path}. The same command continues from "
-                    "there."
+                    f"{self._cache.used} embeddings are cached in {self._cache.path}. Run the same command to continue."
                 )
             raise
 
@@ -399,7 +398,7 @@ def ordered(items: Any, what: str) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value stands for a missing one: None, NaN, or pandas' NA or NaT."""
+    """Return whether a value is missing: None, NaN, or pandas' NA or NaT."""
     if isinstance(value, float | np.floating):
         return bool(np.isnan(value))
     return value is None or type(value).__name__ in ("NAType", "NaTType")
@@ -427,7 +426,7 @@ def caption_problem(caption: Any) -> str | None:
     if isinstance(caption, list | tuple) or (isinstance(caption, np.ndarray) and caption.dtype.kind in "OUT"):
         if is_tokens(list(caption)):
             return "Expected a caption, got a list of tokens. Join them with spaces."
-        return "Expected a caption, got a list. Pass each caption as an item of its own, and repeat its image."
+        return "Expected a caption, got a list. Pass each caption as a separate item, and repeat its image."
     hint = ""
     if isinstance(caption, PurePath) or hasattr(caption, "getpixel") or getattr(caption, "ndim", 0) > 1:
         hint = "; images are the first argument, captions the second"

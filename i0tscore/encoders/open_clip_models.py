@@ -311,7 +311,7 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if len(set(names.values())) < len(names):
         twice = next(name for name, count in Counter(names.values()).items() if count > 1)
         found = ", ".join(str(key) for key, name in names.items() if name == twice)
-        raise WeightsRefusedError(f"{path} holds several models ({found}). Save model.state_dict() of one.")
+        raise WeightsRefusedError(f"{path} contains several models ({found}). Save model.state_dict() of one of them.")
     return {names[key]: torch.as_tensor(value) for key, value in content.items()}
 
 

@@ -165,7 +165,7 @@ def _suggest(text: str) -> str:
 
     several = [name.strip() for name in _OUTER_COMMA.split(text)]
     if len(several) > 1:
-        return f" Give each metric by itself: {' '.join(f'--metric {name}' for name in several)}."
+        return f" Repeat the option for each metric: {' '.join(f'--metric {name}' for name in several)}."
     if did_you_mean(text, CLASSIC_METRICS):
         return f" {', '.join(CLASSIC_METRICS)} use no images and are computed by `i0tscore correlate` only."
     names = sorted(metric.base for metric in METRICS.values())

@@ -181,9 +181,7 @@ def check_number(value: object, what: str) -> float:
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        advice = (
-            "Use a decimal point, and no separators of thousands." if "," in str(value) else "Write it as a number."
-        )
+        advice = "Use a decimal point and no thousands separators." if "," in str(value) else "Write it as a number."
         raise UnusableError(f"Expected {what}, got {quote(value)}. {advice}") from None
     if not math.isfinite(number):
         raise UnusableError(f"Expected {what}, got {number}. Correct it or remove the row.")

@@ -143,7 +143,7 @@ def _resolve_format(path: Path, options: ReadOptions, diagnostics: Diagnostics) 
     source = Source(metadata[0] if metadata else path, diagnostics, options.schema(), options)
     form = FORMATS[named] if named else detect_format(source)
     if form.name == "coco" and options.annotations is None:
-        raise UsageError("COCO results need their annotation file, which has the file names. Give annotations.")
+        raise UsageError("COCO results need an annotation file with the file names. Use --annotations (annotations=).")
     if form.name != "coco" and options.annotations is not None:
         raise UsageError(f"Expected COCO results with annotations, got {path} in the format {form.name}.")
     if named and source.path.is_dir() and not form.folder(source.path):
@@ -744,7 +744,7 @@ class SampleBuilder:
         contents = f"the folder has {preview(images)}" if images else "the folder has no images"
         hint = ""
         if all(name.isdigit() for name in self._without_image):
-            hint = " If these are COCO results, give their annotation file (annotations)."
+            hint = " If these are COCO results, use --annotations (annotations=)."
         self.diagnostics.file_error(
             f"Found none of the images in {self.folder.root}: the captions name {preview(self._without_image)}, and "
             f"{contents}. Check the folder.{hint}"

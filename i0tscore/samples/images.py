@@ -173,7 +173,7 @@ class ImageFolder:
         Args:
             image: A file name, or a path that is relative to the folder or inside it, with or without suffix; or
                 an image source. Slashes, backslashes, and ``file://`` are accepted. A path whose folder does not
-                exist stands for the one image of the same name in the folder or its subfolders.
+                exist is matched by file name in the folder and its subfolders.
 
         Raises:
             UnusableError: There is no such image, or more than one, or the path leads out of the folder.

@@ -182,15 +182,15 @@ class ReadOptions(Options):
 
     Attributes:
         input_format: One of ``INPUT_FORMATS``; detected from suffix and content if None.
-        annotations: A file with the images of COCO results: COCO annotations or a Karpathy split.
+        annotations: COCO annotations or a Karpathy split with the images of COCO results.
         caption_column: The column or key of the captions; the usual names are tried if None.
         image_column: The column or key of the images.
         id_column: The column or key of the ids.
         references_column: The column or key of the references.
         split: Read only the rows of this split.
-        turn: Which turn of the assistant in a conversation is the caption, from 1; from the end if negative.
-        download: Whether to fetch images that are given by URL.
-        download_private: Whether to fetch them, also from addresses that are not public.
+        turn: The assistant turn that is the caption of a conversation, from 1; from the end if negative.
+        download: Whether to download images given by URL.
+        download_private: Whether to download images, also from private addresses.
 
     Raises:
         UsageError: A value is not allowed.
@@ -198,20 +198,20 @@ class ReadOptions(Options):
 
     input_format: str | None = option("Format of the captions.", default_text="detected from the content")
     annotations: str | PathLike[str] | None = option(
-        "File with the images of COCO results: COCO annotations or a Karpathy split.", path="FILE"
+        "COCO annotations or a Karpathy split with the images of COCO results.", path="FILE"
     )
     caption_column: str | None = option("Column or key of the captions.", metavar="NAME")
     image_column: str | None = option("Column or key of the images.", metavar="NAME")
     id_column: str | None = option("Column or key of the ids.", metavar="NAME")
     references_column: str | None = None
-    split: str | None = option("Read only this split of a file with splits.", metavar="NAME")
+    split: str | None = option("Read only this split.", metavar="NAME")
     turn: int = option(
-        "Turn of the assistant that is the caption of a conversation: 1 for the first, -1 for the last.",
+        "Assistant turn to use as the caption of a conversation: 1 is the first, -1 the last.",
         -1,
         metavar="N",
     )
-    download: bool = option("Fetch images that are given by URL (http or https).", False)
-    download_private: bool = option("Like --download, but also from this machine and its network.", False)
+    download: bool = option("Download images given by URL (http or https).", False)
+    download_private: bool = option("Like --download, but allow private addresses, such as localhost.", False)
 
     def schema(self) -> Schema:
         """Return the columns to read."""
