@@ -120,9 +120,9 @@ def detect_format(source: Source, *, table: bool = False) -> Format:
     found = next((form for form in formats if source.head.startswith(form.magic)), None)
     found = found or next((form for form in known or formats if form.sniff(source)), known[-1] if known else None)
     if found is None:
-        suffixes = ", ".join(dict.fromkeys(suffix for form in formats for suffix in form.suffixes))
+        listed = ", ".join(dict.fromkeys(suffix for form in formats for suffix in form.suffixes))
         hint = "" if table else f", or give input_format as one of {', '.join(INPUT_FORMATS)}"
-        raise UsageError(f"{path}: Unknown format. Rename the file to end in one of {suffixes}{hint}.")
+        raise UsageError(f"{path}: Unknown format. Rename the file to end in one of {listed}{hint}.")
     return found
 
 
