@@ -195,7 +195,7 @@ def test_similarity_puts_all_kinds_on_one_scale() -> None:
         (np.full((3, 4), np.nan), np.ones((3, 4)), "NaN"),
         (np.zeros((3, 4)), np.ones((3, 4)), "Embedding 0 is all zeros"),
         (np.ones((1, 4)), "a dog", "one string"),
-        ("photo.jpg", ["a dog"], "one path"),
+        ("photo.jpg", ["a dog"], "list of images, got one string"),
     ],
 )
 def test_bad_input_is_named(images, captions, message: str) -> None:

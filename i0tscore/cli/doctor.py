@@ -32,6 +32,8 @@ PACKAGES = (
 EXTRAS = {
     "plot": "matplotlib",
     "classic": "pycocoevalcap",
+    "excel": "openpyxl",
+    "heic": "pillow-heif",
     "torchmetrics": "torchmetrics",
     "lightning": "lightning",
     "transformers": "accelerate",
