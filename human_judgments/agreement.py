@@ -25,11 +25,11 @@ from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_si
 from i0tscore.metrics.metric import parse_metrics
 from i0tscore.metrics.sample_sets import score_with
 from i0tscore.render.document import UNDEFINED, Table
-from i0tscore.render.report_views import RATERS, SYMBOLS
 from i0tscore.results import Signature
 from i0tscore.results.correlation import CorrelationName, CorrelationReport, correlation_report
 from i0tscore.samples.ratings import RatingSet, read_scores_of
 from i0tscore.samples.sample import Sample
+from i0tscore.views.report_views import RATERS, SYMBOLS
 
 Column = NDArray[np.float64]
 Block = str | Table

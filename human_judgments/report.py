@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from i0tscore.errors import I0TScoreError
 from i0tscore.files import replace_file
-from i0tscore.render.cells import describe_intervals
 from i0tscore.render.document import UNDEFINED, Table, escape_markdown, markdown_table
 from i0tscore.results import Resampling
 from i0tscore.results.intervals import Estimate
 from i0tscore.results.report import dumps
+from i0tscore.views.cells import describe_intervals
 
 OURS, OTHERS = "#1b6ca8", "#777777"
 """Colors of measured and of published figures."""

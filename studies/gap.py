@@ -40,9 +40,7 @@ from i0tscore.gap import (
 from i0tscore.gap.measures import expected_residual_gap, severity
 from i0tscore.gap.standardizers import NEAREST, HubnessBank, all_standardizers
 from i0tscore.metrics.metric import PREFIX
-from i0tscore.render.cells import format_estimate
 from i0tscore.render.document import UNDEFINED, Table
-from i0tscore.render.report_views import GAP_LEGEND, HEADINGS
 from i0tscore.results import Resampling
 from i0tscore.results.comparison import compare_means
 from i0tscore.results.correlation import Agreement, agreement, agreement_differences
@@ -51,6 +49,8 @@ from i0tscore.results.intervals import Difference
 from i0tscore.results.retrieval import DEPTHS, CrossModalRanks, cross_modal_ranks
 from i0tscore.samples.ratings import RatingSet
 from i0tscore.training.i0t_async import AsyncRecipe, AsyncTrainer, CachedPairs
+from i0tscore.views.cells import format_estimate
+from i0tscore.views.report_views import GAP_LEGEND, HEADINGS
 from studies.async_ablation import TRAINED, VARIANTS
 from studies.classification import Classification, class_vectors, classify
 from studies.embedder import Embedder, open_embedder, rows

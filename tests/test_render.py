@@ -14,7 +14,6 @@ from wcwidth import wcswidth
 
 from i0tscore import I0TScorer
 from i0tscore.gap import Moments, Statistics
-from i0tscore.render.cells import format_number
 from i0tscore.render.document import (
     RENDERERS,
     Document,
@@ -30,10 +29,11 @@ from i0tscore.render.document import (
     render_text,
     shorten,
 )
-from i0tscore.render.report_views import statistics_document, summarize_statistics
-from i0tscore.render.score_view import per_instance_json, score_csv, score_document
 from i0tscore.results import MetricResult, Result, Signature
 from i0tscore.samples import Skipped
+from i0tscore.views.cells import format_number
+from i0tscore.views.report_views import statistics_document, summarize_statistics
+from i0tscore.views.score_view import per_instance_json, score_csv, score_document
 
 HOSTILE = 'A <b>bold</b> | cat\x1b[31m\nwith "quotes", *stars* and `ticks`'
 

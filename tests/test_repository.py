@@ -37,13 +37,14 @@ PACKAGES = (
     "samples",
     "gap",
     "encoders",
+    "render",
     "results",
     "metrics",
     "explain",
     "training",
     "inversion",
     "integrations",
-    "render",
+    "views",
     "cli",
 )
 TOP_LEVEL = ("__init__", "__main__")

@@ -81,9 +81,9 @@ def compare(
     """
     from i0tscore.metrics.metric import parse_metrics
     from i0tscore.metrics.sample_sets import score_and_compare
-    from i0tscore.render.report_views import comparison_csv, comparison_document
     from i0tscore.results.comparison import compare_results, is_result_file
     from i0tscore.samples import read_samples
+    from i0tscore.views.report_views import comparison_csv, comparison_document
 
     baseline = options.baseline or next(iter(options.systems))
     results = [name for name, file in options.systems.items() if is_result_file(file)]

@@ -116,8 +116,8 @@ def correlate(
     the file --scores. Without either, --model and --metric score the images and captions in TABLE.
     Intervals come from resampling images.
     """
-    from i0tscore.render.report_views import correlation_csv, correlation_document
     from i0tscore.results.correlation import correlation_report
+    from i0tscore.views.report_views import correlation_csv, correlation_document
 
     rated = _read_rated(options, model)
     if options.baseline is not None and options.baseline not in rated.scores:

@@ -86,7 +86,7 @@ def fit(
         names = [f"--{'no-' if value is False else ''}{name.replace('_', '-')}" for name, value in recipe.items()]
         raise UsageError(f"{', '.join(names)}: Only with --method async. Leave out, or add --method async.")
 
-    from i0tscore.render.report_views import statistics_document, summarize_statistics
+    from i0tscore.views.report_views import statistics_document, summarize_statistics
 
     found = read_inputs(inputs, reading, model)
     skipped = found.skipped

@@ -71,9 +71,9 @@ def gap(
     from i0tscore.gap import NONE, POST, Standardizer
     from i0tscore.metrics.metric import PRESETS, Metric
     from i0tscore.metrics.statistics_choice import choose_statistics
-    from i0tscore.render.report_views import gap_csv, gap_document
     from i0tscore.results.gap import gap_panels, report_gap
     from i0tscore.results.signature import SignatureFields
+    from i0tscore.views.report_views import gap_csv, gap_document
 
     standardizers = [Standardizer.parse(name) for name in options.standardizer]
     found = read_inputs(inputs, reading, model)

@@ -176,8 +176,8 @@ def retrieve(
     from i0tscore.inversion.retrieval import TASKS, Search, report_retrieval
     from i0tscore.metrics.metric import PRESETS
     from i0tscore.metrics.statistics_choice import checked_statistics
-    from i0tscore.render.report_views import retrieval_csv, retrieval_document
     from i0tscore.results.signature import embeddings_fields
+    from i0tscore.views.report_views import retrieval_csv, retrieval_document
 
     standardizers = [Standardizer.parse(name) for name in searching.standardizer]
     collections, skipped, notes = _read(inputs, reading, searching, model if inversion.invert is None else None)

@@ -110,7 +110,7 @@ def _score_samples(
 ) -> list[str]:
     """Score samples and write the result; return messages for the means that are too low."""
     from i0tscore.metrics.metric import PRESETS, parse_metrics
-    from i0tscore.render.score_view import per_instance_json, score_csv, score_document
+    from i0tscore.views.score_view import per_instance_json, score_csv, score_document
 
     if options.actors is not None:
         raise UsageError("--actors requires --engine ray.")
@@ -169,8 +169,8 @@ def _score_shards(
         )
 
     from i0tscore.integrations.ray import score as score_shards
-    from i0tscore.render.score_view import corpus_document
     from i0tscore.results.report import dumps
+    from i0tscore.views.score_view import corpus_document
 
     captions = inputs.captions or Path()
     encoding = model.encoding(inputs.on_error) | {"cache_dir": None}

@@ -1,1 +1,1 @@
-"""Views of reports: documents of tables and notes in several formats, CSV, and plots."""
+"""One document model, its renderers, pages, and plots."""

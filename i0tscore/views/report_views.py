@@ -9,7 +9,11 @@ import numpy as np
 
 from i0tscore.gap import POST, Statistics, centroid_distance
 from i0tscore.gap.measures import TRAINED_SHARE, expected_residual_gap
-from i0tscore.render.cells import (
+from i0tscore.render.document import UNDEFINED, Document, Notes, Paragraph, Signatures, Table
+from i0tscore.results.gap import MEASURES
+from i0tscore.results.intervals import Estimate
+from i0tscore.results.retrieval import LABEL_MEASURES
+from i0tscore.views.cells import (
     csv_text,
     describe_intervals,
     difference_cells,
@@ -18,10 +22,6 @@ from i0tscore.render.cells import (
     format_number,
     skipped_table,
 )
-from i0tscore.render.document import UNDEFINED, Document, Notes, Paragraph, Signatures, Table
-from i0tscore.results.gap import MEASURES
-from i0tscore.results.intervals import Estimate
-from i0tscore.results.retrieval import LABEL_MEASURES
 
 if TYPE_CHECKING:
     from i0tscore.results.comparison import Comparison, MetricComparison
