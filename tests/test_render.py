@@ -14,8 +14,8 @@ from wcwidth import wcswidth
 
 from i0tscore import I0TScorer
 from i0tscore.gap import Moments, Statistics
+from i0tscore.render import RENDERERS
 from i0tscore.render.document import (
-    RENDERERS,
     Document,
     Notes,
     Paragraph,
@@ -23,6 +23,7 @@ from i0tscore.render.document import (
     Table,
     escape_latex,
     escape_markdown,
+    format_number,
     one_line,
     render_latex,
     render_markdown,
@@ -31,7 +32,6 @@ from i0tscore.render.document import (
 )
 from i0tscore.results import MetricResult, Result, Signature
 from i0tscore.samples import Skipped
-from i0tscore.views.cells import format_number
 from i0tscore.views.report_views import statistics_document, summarize_statistics
 from i0tscore.views.score_view import per_instance_json, score_csv, score_document
 

@@ -20,7 +20,8 @@ from i0tscore.cli.options import (
 )
 from i0tscore.errors import UsageError
 from i0tscore.options import option
-from i0tscore.render.document import RENDERERS, Paragraph
+from i0tscore.render import RENDERERS
+from i0tscore.render.document import Paragraph
 
 
 @dataclass

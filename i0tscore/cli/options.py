@@ -26,7 +26,8 @@ from i0tscore.cli.console import check_output, wants_color, write_output
 from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import UsageError, did_you_mean
 from i0tscore.options import option
-from i0tscore.render.document import RENDERERS, TEXT_WIDTH
+from i0tscore.render import RENDERERS
+from i0tscore.render.document import TEXT_WIDTH
 from i0tscore.samples import INPUT_FORMATS
 from i0tscore.samples.schema import ReadOptions
 

@@ -13,6 +13,7 @@ from i0tscore.cli.console import check_output, say, write_output
 from i0tscore.cli.options import (
     PATH,
     InputOptions,
+    Inputs,
     IntervalOptions,
     ModelOptions,
     ReferencedInputOptions,
@@ -27,10 +28,10 @@ from i0tscore.cli.options import (
 )
 from i0tscore.errors import I0TScoreError, UsageError
 from i0tscore.options import option
-from i0tscore.render.document import RENDERERS
+from i0tscore.render import RENDERERS
 
 if TYPE_CHECKING:
-    from i0tscore.results import Resampling
+    from i0tscore.results import Resampling, Result
     from i0tscore.results.result import MetricSummary
     from i0tscore.samples.schema import ReadOptions
 
@@ -69,6 +70,11 @@ class ScoreOptions:
         "Show every sample.",
         default_text=f"up to {MAX_SHOWN} samples; always for json",
         names="--per-sample/--no-per-sample",
+    )
+    report_samples: int = option(
+        "Samples with a thumbnail in the page of --format html: the lowest and highest scores, and some at random.",
+        500,
+        minimum=0,
     )
     save_per_instance: Path | None = option("", type=PATH, hidden=True, names="--save_per_instance")
     fail_below: tuple[tuple[str, float], ...] = option(
@@ -110,14 +116,14 @@ def _score_samples(
 ) -> list[str]:
     """Score samples and write the result; return messages for the means that are too low."""
     from i0tscore.metrics.metric import PRESETS, parse_metrics
-    from i0tscore.views.score_view import per_instance_json, score_csv, score_document
+    from i0tscore.views.score_view import per_instance_json
 
     if options.actors is not None:
         raise UsageError("--actors requires --engine ray.")
     check_output(options.output)
     check_output(options.save_per_instance)
-    if options.per_sample is False and options.format in ("jsonl", "csv"):
-        raise UsageError(f"--format {options.format} has one row per sample. Leave out --no-per-sample.")
+    if options.per_sample is False and options.format in ("jsonl", "csv", "html"):
+        raise UsageError(f"--format {options.format} lists the samples. Leave out --no-per-sample.")
 
     found = read_inputs(inputs, reading, model)
     metrics = options.metric or PRESETS[model.preset].choose(found.references is not None)
@@ -132,21 +138,30 @@ def _score_samples(
     failures = _failures(options.fail_below, result)
     if options.save_per_instance is not None:
         write_output(per_instance_json(result), options.save_per_instance)
-    if options.format == "json":
-        text = result.to_json(per_sample=options.per_sample is not False) + "\n"
-    elif options.format == "jsonl":
-        text = result.to_jsonl()
-    elif options.format == "csv":
-        text = score_csv(result)
-    else:
-        per_sample = result.n <= MAX_SHOWN if options.per_sample is None else options.per_sample
-        document = score_document(result, per_sample=per_sample)
-        text = render(document, options.format, options.output)
-    write_output(text, options.output)
+    write_output(_formatted(result, options, None if inputs.read_embeddings else found), options.output)
     if options.format in ("jsonl", "csv") and not model.quiet:  # these formats do not list skipped samples
         for skipped in result.skipped:
             say("warning", f"skipped {skipped.id}: {skipped.reason}")
     return failures
+
+
+def _formatted(result: Result, options: ScoreOptions, found: Inputs | None) -> str:
+    """Return a result in the format of the options; ``found`` holds the images, None for embeddings."""
+    from i0tscore.views.score_view import score_csv, score_document
+
+    if options.format == "json":
+        return result.to_json(per_sample=options.per_sample is not False) + "\n"
+    if options.format == "jsonl":
+        return result.to_jsonl()
+    if options.format == "csv":
+        return score_csv(result)
+    if options.format == "html":
+        images = None if found is None else found.images
+        if found is not None and len(found.images) != result.n:  # samples were skipped
+            images = dict(zip(found.ids, found.images, strict=True))
+        return result.to_html(images=images, thumbnails=options.report_samples)
+    per_sample = result.n <= MAX_SHOWN if options.per_sample is None else options.per_sample
+    return render(score_document(result, per_sample=per_sample), options.format, options.output)
 
 
 def _score_shards(

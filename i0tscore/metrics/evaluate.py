@@ -112,12 +112,13 @@ def _metric_result(
         nearest = np.concatenate(similarities, dtype=np.float64)
     values = metric.value(similarity, nearest)
     defined = values[~np.isnan(values)]
-    percentile_matched = percentile_mismatched = p_match = scale = None
+    percentile_matched = percentile_mismatched = p_match = scale = quantiles = None
     if statistics is not None and references is None and str(metric.standardizer) in statistics.reference:
         distribution = statistics.reference[str(metric.standardizer)]
         percentile_matched, percentile_mismatched = distribution.percentiles(similarity)
         p_match = distribution.p_match(similarity)
         matched, mismatched = (tuple(metric.value(np.array(q)).tolist()) for q in distribution.quartiles())
+        quantiles = metric.value(distribution.matched), metric.value(distribution.mismatched)
         scale = ReferenceQuartiles(matched, mismatched, statistics.source or statistics.name)
     return MetricResult(
         name=str(metric),
@@ -133,6 +134,7 @@ def _metric_result(
         rank_of=len(run.texts),
         zeros=float((defined == 0).mean()) if len(defined) else 0.0,
         scale=scale,
+        reference=quantiles,
     )
 
 

@@ -1,7 +1,7 @@
 """Documents of tables, notes and signatures, and their renderers: text, Markdown and LaTeX.
 
 Documents hold plain text; each renderer escapes what is markup in its format. To add an output format, write a
-renderer and add it to ``RENDERERS``: every verb then offers it.
+renderer and add it to ``RENDERERS`` of the package: every verb then offers it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 UNDEFINED = "–"
@@ -162,8 +162,16 @@ def render_latex(document: Document, *, width: int = TEXT_WIDTH, color: bool = F
     return "\n\n".join(parts) + "\n"
 
 
-RENDERERS: dict[str, Callable[..., str]] = {"text": render_text, "md": render_markdown, "latex": render_latex}
-"""Renderers by output format, each called as ``renderer(document, width=…, color=…)``."""
+def format_number(value: float | None, digits: int = 3) -> str:
+    """Format a number with fixed digits; a dash where it is undefined.
+
+    Example:
+        >>> format_number(0.12345), format_number(None), format_number(-0.0001)
+        ('0.123', '–', '0.000')
+    """
+    if value is None or value != value:
+        return UNDEFINED
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def markdown_table(table: Table) -> str:

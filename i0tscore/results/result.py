@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.files import replace_file
 from i0tscore.gap import Quartiles
+from i0tscore.render.score_page import THUMBNAILS, Images, score_page
 from i0tscore.results.report import Part, Report, Signature, dumps, plain
 from i0tscore.samples.sample import Skipped
 
@@ -68,6 +71,8 @@ class MetricResult(MetricSummary):
         rank: Rank of each caption among all distinct captions of the run for its image (n,), from 1;
             0 where undefined.
         rank_of: Number of distinct captions of the run.
+        reference: Quantiles 0, 0.1, …, 100 % (1001,) of the scores of matched and of mismatched reference pairs, behind
+            ``scale``; not part of the JSON.
     """
 
     name: str
@@ -77,6 +82,7 @@ class MetricResult(MetricSummary):
     p_match: Column | None
     rank: NDArray[np.int64]
     rank_of: int
+    reference: tuple[Column, Column] | None = None
 
 
 class SampleScore(NamedTuple):
@@ -204,6 +210,35 @@ class Result(Mapping[str, MetricResult], Report):
     def to_jsonl(self) -> str:
         """Return one line of JSON per sample."""
         return "".join(dumps(sample.to_dict()) + "\n" for sample in self.samples)
+
+    def to_html(
+        self, path: str | Path | None = None, images: Images | None = None, *, thumbnails: int = THUMBNAILS
+    ) -> str:
+        """Return the result as a page that explains the scores and lists the samples, worst first.
+
+        The page is one file that loads nothing from elsewhere.
+
+        Args:
+            path: File to write the page to; None to only return it.
+            images: One image per sample, as for ``I0TScorer.score``, or a dict of images by sample id if samples were
+                skipped; None for a page without images.
+            thumbnails: Maximum number of samples with a thumbnail.
+
+        Raises:
+            InputError: The number of images is not that of the samples.
+            MissingExtraError: Jinja2 is not installed.
+
+        Example:
+            >>> from i0tscore import clip_score
+            >>> page = clip_score(np.eye(2), np.eye(2)).to_html()
+            >>> "The mean CLIPScore of 2 captions is 2.500" in page
+            True
+        """
+        reference = {name: metric.reference for name, metric in self.items() if metric.reference is not None}
+        page = score_page(self.to_dict(), reference=reference, images=images, thumbnails=thumbnails)
+        if path is not None:
+            replace_file(Path(path), page.encode("utf-8", "backslashreplace"))
+        return page
 
 
 class SampleSequence(Sequence[SampleResult]):

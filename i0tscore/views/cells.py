@@ -7,21 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from i0tscore.render.document import UNDEFINED, Table
+from i0tscore.render.document import Table, format_number
 from i0tscore.results.intervals import Difference, Estimate, Resampling
 from i0tscore.samples import Skipped
-
-
-def format_number(value: float | None, digits: int = 3) -> str:
-    """Format a number with fixed digits; a dash where it is undefined.
-
-    Example:
-        >>> format_number(0.12345), format_number(None), format_number(-0.0001)
-        ('0.123', '–', '0.000')
-    """
-    if value is None or value != value:
-        return UNDEFINED
-    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def format_estimate(estimate: Estimate, *, signed: bool = False) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from i0tscore.gap import POST, Statistics, centroid_distance
 from i0tscore.gap.measures import TRAINED_SHARE, expected_residual_gap
-from i0tscore.render.document import UNDEFINED, Document, Notes, Paragraph, Signatures, Table
+from i0tscore.render.document import UNDEFINED, Document, Notes, Paragraph, Signatures, Table, format_number
 from i0tscore.results.gap import MEASURES
 from i0tscore.results.intervals import Estimate
 from i0tscore.results.retrieval import LABEL_MEASURES
@@ -19,7 +19,6 @@ from i0tscore.views.cells import (
     difference_cells,
     difference_row,
     format_estimate,
-    format_number,
     skipped_table,
 )
 

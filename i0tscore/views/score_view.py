@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from i0tscore.render.document import UNDEFINED, Document, Notes, Signatures, Table
+from i0tscore.render.document import UNDEFINED, Document, Notes, Signatures, Table, format_number
 from i0tscore.results import Result
-from i0tscore.views.cells import csv_text, format_number, skipped_table
+from i0tscore.views.cells import csv_text, skipped_table
 
 if TYPE_CHECKING:
     from i0tscore.integrations.shard_summary import CorpusSummary
