@@ -59,6 +59,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert "i0tscore/py.typed" in names
     assert any(name.startswith("i0tscore/encoders/data/") for name in names)
     shipped = {str(path.relative_to(ROOT)) for path in (ROOT / "i0tscore").rglob("*.py")}
+    shipped |= {str(path.relative_to(ROOT)) for path in (ROOT / "i0tscore" / "render" / "templates").iterdir()}
     space = "i0tscore/integrations/evaluate/i0tscore"
     assert shipped | {f"{space}/README.md", f"{space}/requirements.txt"} <= set(names)
     assert wheel.stat().st_size < 10e6

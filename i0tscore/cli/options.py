@@ -28,6 +28,7 @@ from i0tscore.errors import UsageError, did_you_mean
 from i0tscore.options import option
 from i0tscore.render import RENDERERS
 from i0tscore.render.document import TEXT_WIDTH
+from i0tscore.render.page import require_jinja2
 from i0tscore.samples import INPUT_FORMATS
 from i0tscore.samples.schema import ReadOptions
 
@@ -168,7 +169,14 @@ def _click_decorator(declared: Field[Any]) -> Decorator:
 
 def format_option(*formats: str) -> Any:
     """Return the option ``--format``, with the first format by default."""
-    return option("Output format.", formats[0], choices=formats, names="--format")
+    return option("Output format.", formats[0], choices=formats, names="--format", callback=_check_format)
+
+
+def _check_format(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Return the output format, after checking before any work that it can be written."""
+    if value == "html":
+        require_jinja2()
+    return value
 
 
 # Options of several verbs.

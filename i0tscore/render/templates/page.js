@@ -96,7 +96,7 @@
       form.elements.group.focus({ preventScroll: true });
     });
   }
-  form.addEventListener("input", filter);
+  for (const type of ["input", "change"]) form.addEventListener(type, filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(filter));
   body.addEventListener("change", report);
