@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
+from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from wcwidth import wcswidth
 
-from i0tscore import I0TScorer
+from i0tscore import I0TScorer, clip_score, fit
+from i0tscore.errors import InputError, MissingExtraError
 from i0tscore.gap import Moments, Statistics
-from i0tscore.render import RENDERERS
+from i0tscore.render import RENDERERS, page
+from i0tscore.render.charts import histogram
 from i0tscore.render.document import (
     Document,
     Notes,
@@ -270,3 +276,141 @@ def test_escaped_text_has_no_bare_markup(text):
     for pair in ("\\\\", "\\|", "\\*", "\\_", "\\`", "\\[", "\\]", "\\~", "\\#"):
         bare = bare.replace(pair, "")
     assert not set(bare) & set("<>|*_`[]~#\\")
+
+
+class PageParser(HTMLParser):
+    """The parts of a page: how often each tag opens, rows, images, and the data of the script."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.images, self.alts, self.data, self.path = {}, [], [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.path.append((tag, dict(attributes).get("id")))
+        if tag == "img":
+            self.images.append(dict(attributes)["src"])
+            self.alts.append(dict(attributes)["alt"])
+
+    def handle_data(self, text):
+        if self.path and self.path[-1] == ("script", "data"):
+            self.data += text
+
+    @property
+    def rows(self):
+        """The rows as dicts, in the order of the page."""
+        data = json.loads(self.data)
+        return [dict(zip(data["columns"], row, strict=True)) for row in data["rows"]]
+
+
+def scored(n, *, captions=True, **changes):
+    """Return a result of n samples with reference pairs; every fourth caption is of another image."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(200 + n, 8))
+    x, y = (shared + 0.5 * rng.normal(size=shared.shape) + shift for shift in (2, -2))
+    y[200::4] = rng.normal(size=(len(y[200::4]), 8)) - 2
+    scorer = I0TScorer(statistics=fit(x[:200], y[:200], name="toy", source="200 pairs"), resamples=50, ranks=False)
+    texts = tuple(f"Caption {i}." for i in range(n)) if captions else ()
+    return replace(scorer.score(x[200:], y[200:]), captions=texts, **changes)
+
+
+def test_a_page_of_scores_says_how_to_read_them():
+    result = scored(40)
+    text = result.to_html()
+    metric = result["I0TScore"]
+    low, _, high = metric.scale.matched
+    fits = int((metric.p_match >= 0.5).sum())
+    for sentence in (
+        f"The mean I0TScore of 40 captions is {metric.mean:.3f} (95% interval",
+        f"their own captions score {low:.3f} to {high:.3f} in the reference data",
+        f"{fits} of the 40 captions are more like matched pairs, and {40 - fits} more like mismatched pairs.",
+        "Reference pairs: 200 pairs.",
+        str(metric.signature),
+    ):
+        assert sentence in text
+    assert "There are no reference pairs on this scale." in clip_score(np.eye(9), np.eye(9)).to_html()
+
+
+def test_a_page_lists_samples_from_the_lowest_score(result):
+    parsed = PageParser(result.to_html())
+    assert [row["id"] for row in parsed.rows] == ["two", "one", "three"]
+    assert [row["I0TScore"] for row in parsed.rows] == [-1e-05, 0.5, None]
+    assert parsed.rows[1]["caption"] == HOSTILE
+    assert parsed.tags["tr"] == 3 + 1 + (1 + 2) + (1 + 1)  # samples, metrics, skipped, with their headers
+    assert "no direction" in result.to_html()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(), min_size=2, max_size=2))
+def test_a_page_escapes_every_text(texts):
+    result = clip_score(np.eye(3), np.eye(3))
+    plain = PageParser(replace(result, captions=("text",) * 3).to_html())
+    changed = replace(result, ids=(texts[0], *result.ids[1:]), captions=(texts[1], "text", "text"))
+    changed = replace(changed, skipped=(Skipped(*texts),), notes=tuple(texts))
+    parsed = PageParser(changed.to_html())
+    assert (texts[0], texts[1]) in [(row["id"], row["caption"]) for row in parsed.rows]
+    assert parsed.tags["script"] == plain.tags["script"] == 2
+    assert parsed.tags["td"] >= plain.tags["td"]
+    assert set(parsed.tags) <= {*plain.tags, "a"}
+
+
+def test_thumbnails_are_of_the_lowest_the_highest_and_random_samples():
+    result = scored(40)
+    order = np.argsort(result["I0TScore"].values)
+    images = [Image.new("RGB", (300 + i, 200), (i, 0, 0)) for i in range(40)]
+    images[0].info["comment"] = b"secret"
+    parsed = PageParser(result.to_html(images=images))
+    assert len(parsed.images) == 40
+    sizes = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in parsed.images]
+    assert {max(image.size) for image in sizes} == {160}
+    assert not any(image.info.get("comment") for image in sizes)
+    assert parsed.alts[0] == f"Image with the caption: Caption {order[0]}."
+    few = PageParser(result.to_html(images=images, thumbnails=8))
+    assert few.images[:4] == parsed.images[:4]
+    assert few.images[-2:] == parsed.images[-2:]
+    assert len(few.images) == 8
+    assert "8 of 40 samples have a thumbnail" in result.to_html(images=images, thumbnails=8)
+
+
+def test_a_page_says_why_an_image_is_missing(tmp_path):
+    result = scored(40)
+    images = {name: Image.new("RGB", (20, 20)) for name in result.ids[2:]}
+    text = result.to_html(tmp_path / "page.html", {**images, result.ids[0]: tmp_path / "vanished.png"})
+    assert (tmp_path / "page.html").read_text() == text
+    assert len(PageParser(text).images) == 38
+    assert "vanished.png: there is no such file" in text
+    assert "no image was given" in text
+    assert "the samples are embeddings" in result.to_html()
+    assert "no images were given" in replace(result, tokens=np.full(40, 9)).to_html()
+    with pytest.raises(InputError, match="one image for each of the 40 samples, got 38"):
+        result.to_html(images=list(images.values()))
+
+
+def test_pages_of_many_samples_are_small():
+    result = scored(5100)
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((320, 240)) for _ in range(10)]
+    text = result.to_html(images=images * 510)
+    parsed = PageParser(text)
+    assert len(text) < 15e6
+    assert len(parsed.images) == 500
+    assert len(parsed.rows) == 5000
+    assert "The 5,000 lowest of 5,100 scores are listed." in text
+
+
+def test_pages_need_jinja2(monkeypatch):
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'an HTML page needs jinja2: pip install "i0tscore\[report\]"'):
+        page.render_html(Document([Paragraph(["text"])]))
+
+
+@given(st.lists(st.floats(-1e6, 1e6), max_size=50))
+def test_histograms_show_every_value(values):
+    chart = histogram(np.array(values), None)
+    room = chart.base - 34
+    shares = [height / room for _, _, _, height in chart.bars]
+    assert len(chart.bars) <= len(values)
+    assert all(x >= 0 and x + width <= chart.width for x, _, width, _ in chart.bars)
+    assert 1 <= len(chart.ticks) <= 8
+    assert max(shares, default=1.0) == pytest.approx(1.0, abs=0.01)
