@@ -27,6 +27,8 @@ _INTEGER = re.compile(r"-?\d+")
 _MASKS = (
     (re.compile(r"\|v:[^|\s\"]+"), "|v:VERSION"),
     (re.compile(r"\|lib:[^|\s\"]+"), "|lib:VERSION"),
+    (re.compile(r"<style>.*?</style>", re.DOTALL), "<style></style>"),
+    (re.compile(r"'sha256-[^']+'"), "'sha256-HASH'"),
 )
 _DIGESTS = (
     (r"\b({names})(?:-[0-9a-f]{{4,8}})+(?=[|:]|$)", r"\1-HASH"),
@@ -60,7 +62,7 @@ def check(name: str, form: str, text: str) -> None:
 
     Args:
         name: Of the file, without suffix.
-        form: ``text``, ``md``, ``json``, ``jsonl`` or ``csv``; says how it is compared.
+        form: ``text``, ``md``, ``html``, ``json``, ``jsonl`` or ``csv``; says how it is compared.
         text: What was printed, masked.
     """
     if form in ("json", "jsonl"):

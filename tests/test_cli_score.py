@@ -159,6 +159,22 @@ def test_markdown_has_both_tables(score):
     assert "| chelsea " in shown
 
 
+def test_html_shows_the_images(score, examples, tmp_path):
+    file = tmp_path / "report.html"
+    run = score("captions.json", "--format", "html", "--output", file, "--report-samples", 5)
+    page = file.read_text(encoding="utf-8")
+    assert (run.code, run.out) == (0, "")
+    assert page.count('<img src="data:image/jpeg;base64,') == 5
+    assert "The mean I0TScore of 7 captions is" in page
+    assert "cannot be shown" not in page
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps({"chelsea": "A cat.", "rocket": "A rocket.", "nowhere": "Nothing."}))
+    page = score(broken, "--format", "html", "--on-error", "skip").out
+    assert page.count('<img src="data:image/jpeg;base64,') == 2
+    assert "Skipped: 1" in page
+    assert score("captions.json", "--format", "html", "--no-per-sample").code == 2
+
+
 def test_metrics_and_presets(score):
     run = score("captions.json", "--metric", "DNScore", "--metric", "CLIPScore(clip=no,weight=1)", "--format", "json")
     assert list(json.loads(run.out)["scores"]) == ["DNScore", "CLIPScore(clip=no,weight=1)"]
