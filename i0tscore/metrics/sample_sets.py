@@ -134,6 +134,7 @@ def score_and_compare(
             tuple(scored[i][1] for i in own),
             {name: metric.values[own] for name, metric in result.items()},
             {name: metric.signature for name, metric in result.items()},
+            tuple(result.captions[i] for i in own if result.captions),
         )
     notes = [f"{name}: {note}" for name, found in systems.items() for note in found.notes]
     skipped, notes = [*skipped, *result.skipped], [*notes, *result.notes]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from i0tscore.errors import MissingExtraError
-from i0tscore.render.document import TEXT_WIDTH, Document, format_number, one_line, shorten
+from i0tscore.render.document import TEXT_WIDTH, Block, Document, format_number, one_line, shorten
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -30,7 +30,12 @@ def render_html(document: Document, *, width: int = TEXT_WIDTH, color: bool = Fa
     Raises:
         MissingExtraError: Jinja2 is not installed.
     """
-    return render_page("document.html", blocks=[(type(block).__name__, block) for block in document.filled])
+    return render_page("document.html", blocks=document_blocks(document))
+
+
+def document_blocks(document: Document) -> list[tuple[str, Block]]:
+    """Return the blocks of a document with their kinds, as templates show them."""
+    return [(type(block).__name__, block) for block in document.filled]
 
 
 def render_page(template: str, **content: Any) -> str:

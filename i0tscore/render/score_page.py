@@ -326,10 +326,11 @@ def _thumbnails(
         i = order[row]
         sources[row] = images.get(samples[i]["id"]) if isinstance(images, Mapping) else images[i]
     with ThreadPoolExecutor() as pool:
-        return dict(zip(sources, pool.map(_thumbnail, sources.values()), strict=True))
+        return dict(zip(sources, pool.map(thumbnail, sources.values()), strict=True))
 
 
-def _thumbnail(source: ImageInput | None) -> tuple[str, str]:
+def thumbnail(source: ImageInput | None) -> tuple[str, str]:
+    """Return a small copy of an image as a data URL, or else an empty URL and the reason."""
     if source is None:
         return "", "no image was given"
     try:

@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from i0tscore.results.intervals import (
     cluster_weights,
     paired_differences,
 )
-from i0tscore.results.report import Part, Report, Signature
+from i0tscore.results.report import NOT_IN_JSON, Part, Report, Signature
 from i0tscore.results.result import Result
 from i0tscore.samples import Skipped
 from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe, preview
@@ -74,6 +74,23 @@ class MetricComparison(Part):
     signature: Signature | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedSamples:
+    """The samples behind a comparison.
+
+    Attributes:
+        ids: Ids (n).
+        images: Image of each id (n).
+        captions: Captions (n) by system, several of one id in lines; without the systems whose captions are not known.
+        values: Scores (n,) by metric and system, float64; NaN where undefined.
+    """
+
+    ids: tuple[str, ...]
+    images: tuple[str, ...]
+    captions: dict[str, tuple[str, ...]]
+    values: dict[str, dict[str, NDArray[np.float64]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison(Report):
     """Comparison of two or more systems under one or more metrics.
@@ -82,6 +99,7 @@ class Comparison(Report):
         systems: Names of the systems in the order given.
         baseline: System that the others are compared with.
         metrics: Comparison by metric.
+        samples: The samples behind it; not part of the JSON.
     """
 
     SCHEMA = "i0tscore.comparison/1"
@@ -92,6 +110,7 @@ class Comparison(Report):
     metrics: dict[str, MetricComparison]
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    samples: PairedSamples | None = field(default=None, repr=False, compare=False, metadata=NOT_IN_JSON)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as in ``docs/comparison.schema.json``; undefined values are None."""
@@ -106,11 +125,13 @@ class RunScores:
         ids: Sample ids (n).
         values: Scores (n,) by metric, float64; NaN where undefined.
         signatures: Signatures by metric; empty if they are not known, as for JSON lines.
+        captions: Captions (n); empty if they are not known.
     """
 
     ids: tuple[str, ...]
     values: dict[str, NDArray[np.float64]]
     signatures: dict[str, Signature]
+    captions: tuple[str, ...] = ()
 
 
 def compare_systems(
@@ -152,7 +173,8 @@ def compare_systems(
         raise InputError(f"Expected a metric that all systems have, got {listed}. Score them with the same metrics.")
     signatures = _common_signatures(systems, names)
     ids = sorted(set(systems[baseline].ids))
-    clusters = np.array([image if images is None else images[image] for image in ids])
+    shown = [name if images is None else images[name] for name in ids]
+    clusters = np.array(shown)
     notes = [*notes]
     for system, run in systems.items():
         if len(run.ids) > len(ids):
@@ -160,16 +182,18 @@ def compare_systems(
                 f"{system} has {len(run.ids)} captions for {len(ids)} ids. The scores of each id are averaged before "
                 "the systems are paired."
             )
-    metrics = {}
+    metrics, paired = {}, {}
     for name in names:
-        values = {system: _means_by_id(run.ids, run.values[name]) for system, run in systems.items()}
+        paired[name] = values = {system: _means_by_id(run.ids, run.values[name]) for system, run in systems.items()}
         metrics[name] = metric = _compare_metric(values, clusters, baseline, signatures.get(name), settings)
         if metric.n < len(ids):
             count = len(ids) - metric.n
             notes.append(f"{name} is undefined for {count} ids in some system. They are left out of all systems.")
     if others := dict.fromkeys(m for run in systems.values() for m in run.values if m not in names):
         notes.append(f"Left out because not every system has them: {', '.join(others)}.")
-    return Comparison(tuple(systems), baseline, settings, metrics, tuple(skipped), tuple(notes))
+    captions = {system: _captions_by_id(run, ids) for system, run in systems.items() if run.captions}
+    samples = PairedSamples(tuple(ids), tuple(shown), captions, paired)
+    return Comparison(tuple(systems), baseline, settings, metrics, tuple(skipped), tuple(notes), samples)
 
 
 def compare_results(
@@ -308,7 +332,9 @@ def read_scores(path: Path) -> RunScores:
             columns[name].append(_score_value(_scores(record).get(name), location, name, diagnostics))
     diagnostics.finish(path, len(records))
     values = {name: np.array(column) for name, column in columns.items()}
-    return RunScores(tuple(record["id"] for _, record in records), values, signatures)
+    captions = tuple(text for _, record in records if isinstance(text := record.get("caption"), str))
+    known = len(captions) == len(records)  # not for embeddings
+    return RunScores(tuple(record["id"] for _, record in records), values, signatures, captions if known else ())
 
 
 def _common_signatures(systems: Mapping[str, RunScores], names: Iterable[str]) -> dict[str, Signature]:
@@ -366,6 +392,13 @@ def _means_by_id(ids: Sequence[str], values: NDArray[np.float64]) -> NDArray[np.
     sums = np.bincount(labels[defined], values[defined], minlength=labels.max() + 1)
     means: NDArray[np.float64] = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     return means
+
+
+def _captions_by_id(run: RunScores, ids: Sequence[str]) -> tuple[str, ...]:
+    captions: dict[str, list[str]] = {}
+    for name, caption in zip(run.ids, run.captions, strict=True):
+        captions.setdefault(name, []).append(caption)
+    return tuple("\n".join(captions[name]) for name in ids)
 
 
 def _read_json_result(path: Path, diagnostics: Diagnostics) -> tuple[list[Record], dict[str, Signature]]:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar
 
+NOT_IN_JSON = {"json": False}
+"""Metadata of fields of reports that are not part of their JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -49,13 +52,17 @@ class Signature:
 
 
 class Part:
-    """A dataclass that converts to plain data, field by field; undefined values are None."""
+    """A dataclass that converts to plain data, field by field; undefined values are None.
+
+    Fields with the metadata ``NOT_IN_JSON`` are left out.
+    """
 
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        shown = [field for field in fields(self) if field.metadata.get("json", True)]  # type: ignore[arg-type]
+        return {field.name: plain(getattr(self, field.name)) for field in shown}
 
 
 class Report(Part):
