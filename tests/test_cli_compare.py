@@ -304,10 +304,12 @@ def test_the_page_shows_where_systems_differ(tmp_path):
     higher, lower = (page.index(f"<h3>{name} scores higher</h3>") for name in "ba")
     assert page[higher:lower].count("+0.100") == 8
     assert page[lower:].count("-0.200") == 4
-    for title in ("mean score of both systems", "words in the caption of a"):
-        table = plain[plain.index(title) : plain.index(title) + 400]
-        counts = re.findall(r"\|(?:[\d.]+ to )?[\d.]+\|+(\d+)\|+[+-]\d\.\d+\|", table)
-        assert sum(map(int, counts[:4])) == 12
+    buckets = re.findall(
+        r'<th scope="row">([-.\d to]+)</th>\s*<td class="n">(\d+)</td>\s*<td class="n">(.*?)</td>', page
+    )
+    assert buckets[0] == ("-0.100 to 0.100", "3", "-0.100")  # by the mean score of both
+    assert buckets[3] == ("0.450 to 0.600", "3", "+0.100")
+    assert buckets[4:] == [(f"{low} to {low + 2}", "3", "0.000") for low in (3, 6, 9, 12)]  # by words of a
 
 
 def test_the_page_needs_no_captions(tmp_path):
