@@ -34,13 +34,8 @@ _SHOWN_METRICS = 3
 _LONG_CAPTION = 300
 _NOT_MATCHED = 0.5
 _SHARE, _MOST = 0.05, 20
-_PARTS = {
-    "semantic": "semantic",
-    "image_bias": "image bias",
-    "caption_bias": "caption bias",
-    "offset": "offset",
-    "cosine": "cosine",
-}
+_SUMMANDS = {"semantic": "semantic", "image_bias": "image bias", "caption_bias": "caption bias", "offset": "offset"}
+_PARTS = {**_SUMMANDS, "cosine": "cosine"}
 
 
 class Group(NamedTuple):
@@ -97,9 +92,9 @@ def score_page(
     }
     chosen = _with_thumbnail(len(order), thumbnails) if images is not None else set()
     pictures = _thumbnails(images, order, samples, chosen) if images is not None else {}
-    largest = max((abs(v) for s in listed for v in (s["breakdown"] or {}).values() if v is not None), default=1.0)
+    parts = [abs(_cell(sample, part) or 0.0) for sample in listed for part in _SUMMANDS]
     rows = [
-        _row(sample, leading, axes, largest, pictures.get(row), (explanations or {}).get(i))
+        _row(sample, leading, axes, max(parts), pictures.get(row), (explanations or {}).get(i))
         for row, (i, sample) in enumerate(zip(order, listed, strict=True))
     ]
     return render_page(
