@@ -173,6 +173,7 @@ def test_html_shows_the_images(score, examples, tmp_path):
     assert page.count('<img src="data:image/jpeg;base64,') == 2
     assert "Skipped: 1" in page
     assert score("captions.json", "--format", "html", "--no-per-sample").code == 2
+    assert score("captions.json", "--format", "json", "--report-samples", 5).code == 2
 
 
 def test_metrics_and_presets(score):

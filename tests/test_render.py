@@ -396,7 +396,7 @@ def test_pages_of_many_samples_are_small():
     assert len(text) < 15e6
     assert len(parsed.images) == 500
     assert len(parsed.rows) == 5000
-    assert "The 5,000 lowest of 5,100 scores are listed." in text
+    assert "The 5,000 lowest of 5,100 scores are listed" in text
 
 
 def test_pages_need_jinja2(monkeypatch):

@@ -60,7 +60,11 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]
 
 @dataclass
 class ScoreOptions:
-    """What is computed, where, and how it is shown."""
+    """What is computed, where, and how it is shown.
+
+    Raises:
+        UsageError: An option has no effect on the format.
+    """
 
     statistics: str = statistics_option()
     metric: tuple[str, ...] = metric_option()
@@ -71,9 +75,9 @@ class ScoreOptions:
         default_text=f"up to {MAX_SHOWN} samples; always for json",
         names="--per-sample/--no-per-sample",
     )
-    report_samples: int = option(
+    report_samples: int | None = option(
         "Samples with a thumbnail in the page of --format html: the lowest and highest scores, and some at random.",
-        500,
+        default_text="500",
         minimum=0,
     )
     save_per_instance: Path | None = option("", type=PATH, hidden=True, names="--save_per_instance")
@@ -86,6 +90,11 @@ class ScoreOptions:
         choices=("local", "ray"),
     )
     actors: int | None = option("Ray actors.", default_text="as many as the cluster has resources for", minimum=1)
+
+    def __post_init__(self) -> None:
+        """Check that the options make sense together."""
+        if self.report_samples is not None and (self.format != "html" or self.engine == "ray"):
+            raise UsageError("--report-samples sets the images of --format html, without --engine ray. Leave it out.")
 
 
 @verb("Score captions against their images (the default command).")

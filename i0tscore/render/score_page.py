@@ -57,7 +57,7 @@ def score_page(
     *,
     reference: Mapping[str, Reference] | None = None,
     images: Images | None = None,
-    thumbnails: int = THUMBNAILS,
+    thumbnails: int | None = None,
     explanations: Mapping[int, str] | None = None,
 ) -> str:
     """Return a page of scores as HTML.
@@ -66,8 +66,8 @@ def score_page(
         result: The data of a result with samples, as in ``docs/result.schema.json``.
         reference: Scores of matched and of mismatched reference pairs, or their quantiles, by metric.
         images: One image per sample, or images by sample id; None for a page without images.
-        thumbnails: Maximum number of thumbnails: half for the lowest scores, a quarter for the highest, and a quarter
-            for samples in between, chosen at random.
+        thumbnails: Maximum number of thumbnails, 500 if None: half for the lowest scores, a quarter for the highest,
+            and a quarter for samples in between, chosen at random.
         explanations: HTML by sample position, shown as it is with the sample. The content security policy allows
             ``data:`` images and SVG, but neither scripts nor ``style`` attributes.
 
@@ -90,7 +90,9 @@ def score_page(
         name: Axis.around(_defined(samples, name), (reference or {}).get(name, ()))
         for name in list(metrics)[:_SHOWN_METRICS]
     }
-    chosen = _with_thumbnail(len(order), thumbnails) if images is not None else set()
+    chosen = (
+        _with_thumbnail(len(order), THUMBNAILS if thumbnails is None else thumbnails) if images is not None else set()
+    )
     pictures = _thumbnails(images, order, samples, chosen) if images is not None else {}
     parts = [abs(_cell(sample, part) or 0.0) for sample in listed for part in _SUMMANDS]
     rows = [

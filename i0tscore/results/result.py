@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from i0tscore.files import replace_file
 from i0tscore.gap import Quartiles
-from i0tscore.render.score_page import THUMBNAILS, Images, score_page
+from i0tscore.render.score_page import Images, score_page
 from i0tscore.results.report import Part, Report, Signature, dumps, plain
 from i0tscore.samples.sample import Skipped
 
@@ -212,7 +212,7 @@ class Result(Mapping[str, MetricResult], Report):
         return "".join(dumps(sample.to_dict()) + "\n" for sample in self.samples)
 
     def to_html(
-        self, path: str | Path | None = None, images: Images | None = None, *, thumbnails: int = THUMBNAILS
+        self, path: str | Path | None = None, images: Images | None = None, *, thumbnails: int | None = None
     ) -> str:
         """Return the result as a page that explains the scores and lists the samples, worst first.
 
@@ -222,7 +222,7 @@ class Result(Mapping[str, MetricResult], Report):
             path: File to write the page to; None to only return it.
             images: One image per sample, as for ``I0TScorer.score``, or a dict of images by sample id if samples were
                 skipped; None for a page without images.
-            thumbnails: Maximum number of samples with a thumbnail.
+            thumbnails: Maximum number of samples with a thumbnail; 500 if None.
 
         Raises:
             InputError: The number of images is not that of the samples.
