@@ -332,6 +332,19 @@ def test_a_page_of_scores_says_how_to_read_them():
     assert "There are no reference pairs on this scale." in clip_score(np.eye(9), np.eye(9)).to_html()
 
 
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
+def test_a_page_explains_a_metric_that_is_defined():
+    rng = np.random.default_rng(0)
+    same = np.tile(rng.normal(size=8), (40, 1))
+    result = I0TScorer(statistics="batch", resamples=50).score(rng.normal(size=(40, 8)), same)
+    text = result.to_html()
+    assert result["I0TScore"].mean is None
+    assert "The mean CLIPScore of 40 captions is" in text
+    assert "Without a score: 40" in text
+    scores = [row["CLIPScore"] for row in PageParser(text).rows]
+    assert scores == sorted(scores)
+
+
 def test_a_page_lists_samples_from_the_lowest_score(result):
     parsed = PageParser(result.to_html())
     assert [row["id"] for row in parsed.rows] == ["two", "one", "three"]

@@ -82,7 +82,7 @@ def score_page(
             "id if samples were skipped."
         )
     metrics = result["scores"]
-    leading = next((name for name, metric in metrics.items() if metric["scale"]), next(iter(metrics)))
+    leading = min(metrics, key=lambda name: (metrics[name]["mean"] is None, metrics[name]["scale"] is None))
     order = sorted(range(len(samples)), key=lambda i: _ascending(samples[i]["scores"][leading]["value"]))[:MAX_ROWS]
     listed = [samples[i] for i in order]
     columns = _columns(listed, list(metrics), leading)
@@ -131,11 +131,13 @@ def _defined(samples: Iterable[Mapping[str, Any]], metric: str) -> NDArray[np.fl
 
 def _summary(metrics: Mapping[str, Any]) -> Table:
     confidence = next(iter(metrics.values()))["confidence"]
-    header = ["metric", "mean", f"{100 * confidence:g}% interval", "matched pairs", "mismatched pairs", "clipped to 0"]
+    scaled = any(metric["scale"] for metric in metrics.values())
+    header = ["metric", "mean", f"{100 * confidence:g}% interval"]
+    header += ["matched pairs", "mismatched pairs"] * scaled + ["clipped to 0"]
     rows = []
     for name, metric in metrics.items():
         scale = metric["scale"] or {"matched": (), "mismatched": ()}
-        spans = [_span(scale[kind][::2]) for kind in ("matched", "mismatched")]
+        spans = [_span(scale[kind][::2]) for kind in ("matched", "mismatched") if scaled]
         rows.append([name, format_number(metric["mean"]), _span(metric["interval"]), *spans, f"{metric['zeros']:.0%}"])
     return Table(header, rows)
 
@@ -234,7 +236,8 @@ def _groups(samples: Sequence[Mapping[str, Any]], leading: str) -> list[Group]:
         worst = [i for i, p in enumerate(probabilities) if p is not None and p < _NOT_MATCHED]
         why = "More like mismatched than matched pairs: p(match) is below 0.5."
     else:
-        worst, why = list(few), "The lowest scores of the run."
+        defined = [i for i in few if samples[i]["scores"][leading]["value"] is not None]
+        worst, why = defined, "The lowest scores of the run."
     biased = sorted(
         (i for i, sample in enumerate(samples) if _cell(sample, "caption_bias") is not None),
         key=lambda i: -_cell(samples[i], "caption_bias"),

@@ -16,7 +16,7 @@
 
   function compare(a, b) {
     if (a === null || b === null) return (a === null) - (b === null);
-    return typeof a === "number" ? a - b : a.localeCompare(b);
+    return typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
   }
 
   function filter() {
