@@ -29,6 +29,7 @@ _MASKS = (
     (re.compile(r"\|lib:[^|\s\"]+"), "|lib:VERSION"),
     (re.compile(r"<style>.*?</style>", re.DOTALL), "<style></style>"),
     (re.compile(r"'sha256-[^']+'"), "'sha256-HASH'"),
+    (re.compile(r"base64,[^\"]+"), "base64,DATA"),
 )
 _DIGESTS = (
     (r"\b({names})(?:-[0-9a-f]{{4,8}})+(?=[|:]|$)", r"\1-HASH"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import functools
 import io
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,6 +48,13 @@ def pairs(tmp_path):
     y = normalize(np.repeat(shared, 2, axis=0) + rng.normal(size=(280, 12)) - 1)
     options = write_pairs(tmp_path, x, y, [f"photo {i}" for i in range(140)])
     return x, y, [*options, "--resamples", "100"]
+
+
+@drawing
+def test_pages_show_the_plot(pairs, tmp_path):
+    page = gap(*pairs[2], "--format", "html", "--plot", tmp_path / "gap.svg").out
+    (plot,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert base64.b64decode(plot) == (tmp_path / "gap.svg").read_bytes()
 
 
 def test_json_follows_the_schema_and_gives_the_measures(pairs):

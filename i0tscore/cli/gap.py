@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ class GapOptions:
     )
     statistics: str = statistics_option()
     plot: Path | None = option(
-        "Also plot embeddings and cosines before and after. Requires the extra plot.",
+        "Also plot embeddings and cosines before and after, as pages do. Requires the extra plot.",
         path="FILE.svg|FILE.png",
     )
 
@@ -71,6 +72,7 @@ def gap(
     from i0tscore.gap import NONE, POST, Standardizer
     from i0tscore.metrics.metric import PRESETS, Metric
     from i0tscore.metrics.statistics_choice import choose_statistics
+    from i0tscore.render.gap_plot import plot_gap
     from i0tscore.results.gap import gap_panels, report_gap
     from i0tscore.results.signature import SignatureFields
     from i0tscore.views.report_views import gap_csv, gap_document
@@ -90,9 +92,9 @@ def gap(
         skipped=found.skipped,
         notes=[*found.notes, *run.notes, *notes],
     )
+    inline = output.format == "html" and find_spec("matplotlib") is not None
+    panels = gap_panels(run, statistics, [NONE, *(standardizers or [POST])]) if options.plot or inline else {}
     if options.plot is not None:
-        from i0tscore.render.gap_plot import plot_gap
-
-        panels = gap_panels(run, statistics, [NONE, *(standardizers or [POST])])
         write_file(plot_gap(panels, options.plot.suffix[1:]), options.plot)
-    write_report(report, output, gap_document, gap_csv)
+    plot = plot_gap(panels, "svg") if inline else b""
+    write_report(report, output, lambda report: gap_document(report)._replace(plot=plot), gap_csv)

@@ -96,9 +96,11 @@ class Document(NamedTuple):
 
     Attributes:
         blocks: Tables and lines in order; empty ones are not rendered.
+        plot: A plot as SVG, which pages show below the blocks and other formats leave out.
     """
 
     blocks: Sequence[Block | None]
+    plot: bytes = b""
 
     @property
     def filled(self) -> list[Block]:

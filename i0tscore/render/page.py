@@ -30,7 +30,8 @@ def render_html(document: Document, *, width: int = TEXT_WIDTH, color: bool = Fa
     Raises:
         MissingExtraError: Jinja2 is not installed.
     """
-    return render_page("document.html", blocks=document_blocks(document))
+    plot = base64.b64encode(document.plot).decode()
+    return render_page("document.html", blocks=document_blocks(document), plot=plot)
 
 
 def document_blocks(document: Document) -> list[tuple[str, Block]]:
