@@ -90,13 +90,11 @@ def score_page(
         name: Axis.around(_defined(samples, name), (reference or {}).get(name, ()))
         for name in list(metrics)[:_SHOWN_METRICS]
     }
-    chosen = (
-        _with_thumbnail(len(order), THUMBNAILS if thumbnails is None else thumbnails) if images is not None else set()
-    )
-    pictures = _thumbnails(images, order, samples, chosen) if images is not None else {}
-    parts = [abs(_cell(sample, part) or 0.0) for sample in listed for part in _SUMMANDS]
+    limit = THUMBNAILS if thumbnails is None else thumbnails
+    pictures = {} if images is None else _thumbnails(images, order, samples, limit)
+    largest = max((abs(_cell(sample, part) or 0.0) for sample in listed for part in _SUMMANDS), default=0.0)
     rows = [
-        _row(sample, leading, axes, max(parts), pictures.get(row), (explanations or {}).get(i))
+        _row(sample, leading, axes, largest, pictures.get(row), (explanations or {}).get(i))
         for row, (i, sample) in enumerate(zip(order, listed, strict=True))
     ]
     return render_page(
@@ -114,7 +112,7 @@ def score_page(
         data=_table_data(listed, columns, groups := _groups(listed, leading)),
         groups=groups,
         illustrated=images is not None,
-        pictures=_about_pictures(images, samples, len(chosen), len(order)),
+        pictures=_about_pictures(images, samples, len(pictures), len(order)),
         notes=_notes(result),
     )
 
@@ -318,11 +316,11 @@ def _with_thumbnail(rows: int, limit: int) -> set[int]:
 
 
 def _thumbnails(
-    images: Images, order: Sequence[int], samples: Sequence[Mapping[str, Any]], chosen: set[int]
+    images: Images, order: Sequence[int], samples: Sequence[Mapping[str, Any]], limit: int
 ) -> dict[int, tuple[str, str]]:
     """Return a data URL, or else the reason why there is none, by row."""
     sources = {}
-    for row in sorted(chosen):
+    for row in sorted(_with_thumbnail(len(order), limit)):
         i = order[row]
         sources[row] = images.get(samples[i]["id"]) if isinstance(images, Mapping) else images[i]
     with ThreadPoolExecutor() as pool:
