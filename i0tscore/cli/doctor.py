@@ -32,8 +32,6 @@ PACKAGES = (
 EXTRAS = {
     "plot": "matplotlib",
     "report": "jinja2",
-    "excel": "openpyxl",
-    "heic": "pillow-heif",
     "classic": "pycocoevalcap",
     "excel": "openpyxl",
     "heic": "pillow-heif",
