@@ -45,11 +45,10 @@ from i0tscore.results import Resampling
 from i0tscore.results.comparison import compare_means
 from i0tscore.results.correlation import Agreement, agreement, agreement_differences
 from i0tscore.results.gap import GapMeasures, measure_gap
-from i0tscore.results.intervals import Difference
+from i0tscore.results.intervals import Difference, format_estimate
 from i0tscore.results.retrieval import DEPTHS, CrossModalRanks, cross_modal_ranks
 from i0tscore.samples.ratings import RatingSet
 from i0tscore.training.i0t_async import AsyncRecipe, AsyncTrainer, CachedPairs
-from i0tscore.views.cells import format_estimate
 from i0tscore.views.report_views import GAP_LEGEND, HEADINGS
 from studies.async_ablation import TRAINED, VARIANTS
 from studies.classification import Classification, class_vectors, classify

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.results import ReferenceQuartiles, Resampling
-from i0tscore.results.intervals import percentile_interval
+from i0tscore.results.intervals import format_estimate, percentile_interval
 from i0tscore.results.report import Report
 from i0tscore.results.result import MetricSummary, Result
 from i0tscore.samples import Skipped
@@ -219,7 +219,7 @@ class CorpusMetric(MetricSummary):
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CorpusSummary(Report):
     """Figures of a corpus; the scores of its samples are in the output shards.
 
@@ -240,6 +240,11 @@ class CorpusSummary(Report):
     gap: dict[str, float | None]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+
+    def figures(self) -> dict[str, str]:
+        """Return the number of samples, and the mean of each metric."""
+        means = {name: format_estimate(metric.estimate) for name, metric in self.metrics.items()}
+        return {"n": str(self.n), **means, "skipped": str(self.n_skipped)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, schema ``i0tscore.result/1`` without samples."""

@@ -66,6 +66,24 @@ class Histogram(NamedTuple):
     base: int = BASE
 
 
+def distribution(
+    values: NDArray[np.float64], reference: Mapping[str, NDArray[np.float64]]
+) -> tuple[Axis, NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Return an axis, and the shares of values and of reference values in equal bins along it, (bins,) each.
+
+    Args:
+        values: Defined values (n,), n ≥ 0.
+        reference: Reference values, or quantiles at equal steps, by name; their shares are smoothed a little.
+    """
+    axis = Axis.around(values, reference.values())
+    edges = np.linspace(axis.low, axis.high, _BINS + 1)
+    others = {}
+    for name, one in reference.items():
+        shares = np.pad(np.histogram(one, edges)[0] / len(one), 1, mode="edge")
+        others[name] = np.convolve(shares, (0.25, 0.5, 0.25), mode="valid")  # as smooth as the bars
+    return axis, np.histogram(values, edges)[0] / max(len(values), 1), others
+
+
 def histogram(
     values: NDArray[np.float64], mean: float | None, reference: Mapping[str, NDArray[np.float64]] | None = None
 ) -> Histogram:
@@ -76,11 +94,7 @@ def histogram(
         mean: Their mean.
         reference: Reference values, or quantiles at equal steps, by name.
     """
-    reference = reference or {}
-    axis = Axis.around(values, reference.values())
-    edges = np.linspace(axis.low, axis.high, _BINS + 1)
-    own = np.histogram(values, edges)[0] / max(len(values), 1)
-    others = {name: np.histogram(one, edges)[0] / len(one) for name, one in reference.items()}
+    axis, own, others = distribution(values, reference or {})
     top = max(float(shares.max()) for shares in (own, *others.values())) or 1.0
     step, room = WIDTH / _BINS, BASE - 34
     bars = [
@@ -89,8 +103,7 @@ def histogram(
         if height
     ]
     curves = []
-    for name, shares in others.items():
-        heights = np.convolve(np.pad(shares, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")  # as smooth as the bars
+    for name, heights in others.items():
         points = [f"{(i + 0.5) * step:.1f} {BASE - room * height / top:.1f}" for i, height in enumerate(heights)]
         peak = int(heights.argmax())
         label = (round((peak + 0.5) * step, 1), round(BASE - room * heights[peak] / top - 8, 1))

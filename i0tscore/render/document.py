@@ -9,13 +9,16 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 UNDEFINED = "–"
 
 TEXT_WIDTH = 120
 """Columns of text output that does not go to a terminal."""
+
+_FRAGMENT_CELL = 80
+"""Largest width of shortened cells in notebooks."""
 
 _GAP = 2
 """Spaces between two columns of a text table."""
@@ -164,6 +167,20 @@ def render_latex(document: Document, *, width: int = TEXT_WIDTH, color: bool = F
     return "\n\n".join(parts) + "\n"
 
 
+def render_fragment(document: Document) -> str:
+    """Render a document as HTML for the output of a notebook's cell, which needs no stylesheet and no script."""
+    parts = []
+    for block in document.filled:
+        if isinstance(block, Table):
+            parts += [f"<p>{html.escape(one_line(block.title))}</p>"] if block.title else []
+            rows = ["".join(_fragment_cells(block, "td", row)) for row in block.rows]
+            lines = [f"<tr>{row}</tr>" for row in ("".join(_fragment_cells(block, "th", block.header)), *rows)]
+            parts.append("\n".join(["<table>", *lines, "</table>"]))
+        else:
+            parts += [f"<p>{html.escape(one_line(line))}</p>" for line in block]
+    return "\n".join(parts)
+
+
 def format_number(value: float | None, digits: int = 3) -> str:
     """Format a number with fixed digits; a dash where it is undefined.
 
@@ -228,6 +245,15 @@ def shorten(text: str, width: int) -> str:
     from wcwidth import clip, wcswidth
 
     return text if wcswidth(text) <= width else clip(text, 0, width - 1).rstrip() + "…"
+
+
+def _fragment_cells(table: Table, tag: str, cells: Sequence[str]) -> Iterator[str]:
+    for i, (name, cell) in enumerate(zip(table.header, cells, strict=True)):
+        line = one_line(cell)
+        if name in table.shorten:
+            line = shorten(line, table.shorten[name] or _FRAGMENT_CELL)
+        side = "left" if i < table.left else "right"
+        yield f'<{tag} style="text-align: {side}">{html.escape(line)}</{tag}>'
 
 
 def _text_table(table: Table, width: int, color: bool) -> str:

@@ -19,10 +19,10 @@ _COLORS = {"matched": "#2a7f3f", "mismatched": "#777777", "image_image": _IMAGES
 _NAMES = {"image_image": "image–image", "caption_caption": "text–text"}
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(purpose: str = "a plot of the modality gap") -> None:
     """Raise MissingExtraError, which shows how to install matplotlib, if it is not installed."""
     if find_spec("matplotlib") is None:
-        raise MissingExtraError("matplotlib", "plot", "a plot of the modality gap")
+        raise MissingExtraError("matplotlib", "plot", purpose)
 
 
 def plot_gap(panels: Mapping[str, Panel], file_format: str) -> bytes:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import InputError, SampleFileError, UsageError
+from i0tscore.render.document import UNDEFINED, Table
+from i0tscore.render.score_plot import plot_differences
 from i0tscore.results.intervals import (
     Difference,
     Estimate,
@@ -21,10 +23,12 @@ from i0tscore.results.intervals import (
     bootstrap_mean,
     cluster_labels,
     cluster_weights,
+    difference_row,
+    format_estimate,
     paired_differences,
 )
-from i0tscore.results.report import NOT_IN_JSON, Part, Report, Signature
-from i0tscore.results.result import Result
+from i0tscore.results.report import NOT_IN_JSON, Part, Report, SampleColumns, Signature, require_name
+from i0tscore.results.result import Result, cells
 from i0tscore.samples import Skipped
 from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe, preview
 from i0tscore.samples.source import Source, read_json_lines
@@ -90,10 +94,16 @@ class PairedSamples:
     captions: dict[str, tuple[str, ...]]
     values: dict[str, dict[str, NDArray[np.float64]]]
 
+    def common(self, metric: str) -> NDArray[np.int64]:
+        """Return the positions of the ids that every system has a score of."""
+        return np.flatnonzero(~np.isnan(np.stack(list(self.values[metric].values()))).any(axis=0))
 
-@dataclass(frozen=True, slots=True)
-class Comparison(Report):
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(SampleColumns, Report):
     """Comparison of two or more systems under one or more metrics.
+
+    Notebooks show the means and the differences.
 
     Attributes:
         systems: Names of the systems in the order given.
@@ -108,9 +118,83 @@ class Comparison(Report):
     baseline: str
     resampling: Resampling
     metrics: dict[str, MetricComparison]
+    samples: PairedSamples = field(repr=False, compare=False, metadata=NOT_IN_JSON)
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
-    samples: PairedSamples | None = field(default=None, repr=False, compare=False, metadata=NOT_IN_JSON)
+
+    def figures(self) -> dict[str, str]:
+        """Return the number of ids, and the differences of each metric."""
+        found = {
+            f"{name}({system} − {self.baseline})": format_estimate(compared.difference.estimate, signed=True)
+            for name, metric in self.metrics.items()
+            for system, compared in metric.systems.items()
+            if compared.difference is not None
+        }
+        skipped = {"skipped": str(len(self.skipped))} if self.skipped else {}
+        return {"ids": str(len(self.samples.ids)), **found, **skipped}
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return columns of text and numbers by name, with one value per id; None where undefined.
+
+        The columns are ``id``, ``image``, ``caption.<system>`` where known, and ``<metric>.<system>``. Several scores of
+        one id are averaged.
+
+        Example:
+            >>> import numpy as np
+            >>> one = RunScores(("x", "y"), {"CLIPScore": np.array([1.0, 0.0])}, {})
+            >>> two = RunScores(("y", "x"), {"CLIPScore": np.array([1.0, 1.0])}, {})
+            >>> compare_systems({"a": one, "b": two}, "a").to_pandas()
+              id image  CLIPScore.a  CLIPScore.b
+            0  x     x          1.0          1.0
+            1  y     y          0.0          1.0
+        """
+        captions = {f"caption.{system}": texts for system, texts in self.samples.captions.items()}
+        scores = {
+            f"{name}.{system}": cells(column, len(column))
+            for name, systems in self.samples.values.items()
+            for system, column in systems.items()
+        }
+        return {"id": self.samples.ids, "image": self.samples.images, **captions, **scores}
+
+    def tables(self) -> list[Table]:
+        """Return one table per metric: means, differences from the baseline, wins and losses."""
+        header = ["system", "mean", "difference", "p", "Holm's p", "higher", "equal", "lower"]
+        tables = []
+        for name, metric in self.metrics.items():
+            rows = []
+            for system, compared in metric.systems.items():
+                row = ["baseline", *[UNDEFINED] * 5]
+                if compared.difference is not None:
+                    outcomes = (compared.wins, compared.ties, compared.losses)
+                    row = [*difference_row(compared.difference), *map(str, outcomes)]
+                rows.append([system, format_estimate(compared.mean), *row])
+            tables.append(Table(header, rows, f"{name}, {metric.n} ids, {metric.groups} images"))
+        return tables
+
+    def plot(self, metric: str | None = None, system: str | None = None, ax: Any = None) -> Any:
+        """Plot the distribution of a system's differences from the baseline, over the ids that all systems score.
+
+        Args:
+            metric: Name of the metric; the first one if None.
+            system: Name of the system; the first one other than the baseline if None.
+            ax: Axes of matplotlib to draw on; new ones if None.
+
+        Returns:
+            The axes.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+            UsageError: There is no such metric or system.
+        """
+        others = [name for name in self.systems if name != self.baseline]
+        metric, system = metric or next(iter(self.metrics)), system or others[0]
+        require_name("metric", metric, self.metrics)
+        require_name("system", system, others)
+        values, rows = self.samples.values[metric], self.samples.common(metric)
+        difference = self.metrics[metric].systems[system].difference
+        gains = (values[system] - values[self.baseline])[rows]
+        interval = None if difference is None else difference.estimate.interval
+        return plot_differences(metric, (system, self.baseline), gains, interval, ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as in ``docs/comparison.schema.json``; undefined values are None."""
@@ -193,7 +277,7 @@ def compare_systems(
         notes.append(f"Left out because not every system has them: {', '.join(others)}.")
     captions = {system: _captions_by_id(run, ids) for system, run in systems.items() if run.captions}
     samples = PairedSamples(tuple(ids), tuple(shown), captions, paired)
-    return Comparison(tuple(systems), baseline, settings, metrics, tuple(skipped), tuple(notes), samples)
+    return Comparison(tuple(systems), baseline, settings, metrics, samples, tuple(skipped), tuple(notes))
 
 
 def compare_results(

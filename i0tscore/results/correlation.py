@@ -25,6 +25,7 @@ from i0tscore.results.intervals import (
     Resampling,
     cluster_labels,
     cluster_weights,
+    format_estimate,
     paired_differences,
     percentile_interval,
 )
@@ -244,7 +245,7 @@ def tied_pairs(scores: NDArray[Any], ratings: NDArray[Any]) -> float:
     return (equal_pairs(scores) - equal_pairs(scores, ratings)) / comparable if comparable else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CorrelationReport(Report):
     """Agreement of scores with ratings.
 
@@ -271,6 +272,13 @@ class CorrelationReport(Report):
     resampling: Resampling
     notes: tuple[str, ...]
     signatures: dict[str, str]
+
+    def figures(self) -> dict[str, str]:
+        """Return the headline correlation by metric."""
+        found = {
+            name: format_estimate(agreement.estimates[self.headline]) for name, agreement in self.agreement.items()
+        }
+        return {"correlation": self.headline, **found}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as in ``docs/agreement.schema.json``; undefined values are None."""

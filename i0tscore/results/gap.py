@@ -27,7 +27,14 @@ from i0tscore.gap.measures import (
 )
 from i0tscore.gap.standardizers import all_standardizers
 from i0tscore.gap.vectors import dot, normalize
-from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean, cluster_weights, percentile_interval
+from i0tscore.results.intervals import (
+    Estimate,
+    Resampling,
+    bootstrap_mean,
+    cluster_weights,
+    format_estimate,
+    percentile_interval,
+)
 from i0tscore.results.report import Part, Report, Signature, plain
 from i0tscore.results.signature import SignatureFields, sign
 from i0tscore.samples import Skipped
@@ -189,7 +196,7 @@ def _from_means(
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class GapReport(Report):
     """Measures of the gap of a corpus under several standardizers.
 
@@ -209,6 +216,11 @@ class GapReport(Report):
     resampling: Resampling
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+
+    def figures(self) -> dict[str, str]:
+        """Return the centroid distance by standardizer."""
+        distances = {name: format_estimate(found["centroid_distance"]) for name, found in self.measures.items()}
+        return {"measure": "centroid_distance", **distances}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as in ``docs/gap.schema.json``; undefined values are None."""

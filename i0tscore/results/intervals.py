@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import UsageError
+from i0tscore.render.document import format_number
 from i0tscore.results.report import Part
 
 
@@ -73,6 +74,32 @@ class Difference:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {"from": self.second, **self.estimate.to_dict(), "p": self.p_value, "p_holm": self.p_holm}
+
+
+def format_estimate(estimate: Estimate, *, signed: bool = False) -> str:
+    """Format an estimate with its interval.
+
+    Example:
+        >>> format_estimate(Estimate(0.5, (0.4, 0.61))), format_estimate(Estimate(0.5, None), signed=True)
+        ('0.500 (0.400 to 0.610)', '+0.500')
+    """
+    values = [
+        f"+{format_number(value)}" if signed and value is not None and round(value, 3) > 0 else format_number(value)
+        for value in (estimate.value, *(estimate.interval or ()))
+    ]
+    return values[0] if estimate.interval is None else "{} ({} to {})".format(*values)
+
+
+def difference_row(difference: Difference) -> list[str]:
+    """Return the cells of a difference: its estimate, p-value and Holm's p-value.
+
+    Example:
+        >>> difference_row(Difference("b", "a", Estimate(0.2, None), 0.0421, 0.0001))
+        ['+0.200', '0.042', '<0.001']
+    """
+    p_values = (difference.p_value, difference.p_holm)
+    cells = ["<0.001" if p is not None and p < 0.0005 else format_number(p) for p in p_values]
+    return [format_estimate(difference.estimate, signed=True), *cells]
 
 
 def expanded_tail(confidence: float, groups: int) -> float:

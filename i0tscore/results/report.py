@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar
 
+from i0tscore.errors import UsageError, did_you_mean
+from i0tscore.render.document import Document, Notes, Table, render_fragment
+
 NOT_IN_JSON = {"json": False}
 """Metadata of fields of reports that are not part of their JSON."""
+
+_TEXT = ("id", "caption", "notes")
+"""Names of columns of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,37 @@ class Part:
         return {field.name: plain(getattr(self, field.name)) for field in shown}
 
 
+class SampleColumns:
+    """A report with values of samples, which converts to a table."""
+
+    __slots__ = ()
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return columns of text and numbers by name, with one value per sample; None where undefined."""
+        raise NotImplementedError
+
+    def to_arrow(self) -> Any:
+        r"""Return ``columns`` as a ``pyarrow.Table``; undefined values are null.
+
+        Unpaired surrogates, which Arrow cannot store, are written as ``\udc80``.
+        """
+        import pyarrow  # type: ignore[import-untyped]
+
+        columns = {}
+        for name, values in self.columns().items():
+            if any(isinstance(value, str) for value in values):
+                values = [value and value.encode("utf-8", "backslashreplace").decode() for value in values]
+            column = pyarrow.array(values)
+            if pyarrow.types.is_null(column.type):  # such as captions of embeddings, and percentiles
+                column = column.cast(pyarrow.string() if name in _TEXT else pyarrow.float64())
+            columns[name] = column
+        return pyarrow.table(columns)
+
+    def to_pandas(self) -> Any:
+        """Return ``columns`` as a ``pandas.DataFrame``; undefined numbers are NaN."""
+        return self.to_arrow().to_pandas()
+
+
 class Report(Part):
     """A result that a verb returns; ``to_dict`` is described in ``docs/*.schema.json``.
 
@@ -78,6 +115,23 @@ class Report(Part):
     __slots__ = ()
 
     SCHEMA: ClassVar[str]
+
+    notes: tuple[str, ...]
+
+    def figures(self) -> dict[str, str]:
+        """Return the main figures by name, as ``repr`` shows them."""
+        raise NotImplementedError
+
+    def tables(self) -> list[Table]:
+        """Return the tables that a notebook shows."""
+        return [Table(["figure", "value"], [list(item) for item in self.figures().items()])]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={figure}' for name, figure in self.figures().items())})"
+
+    def _repr_html_(self) -> str:
+        """Return HTML for notebooks."""
+        return render_fragment(Document([*self.tables(), Notes(self.notes)]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -101,6 +155,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def require_name(what: str, name: str, names: Iterable[str]) -> None:
+    """Raise UsageError, which lists the names, unless a name is one of them."""
+    if name not in (listed := list(names)):
+        raise UsageError(
+            f"Expected a {what} of the report ({', '.join(listed)}), got {name!r}.{did_you_mean(name, listed)}"
+        )
 
 
 def dumps(data: object, indent: int | None = None) -> str:

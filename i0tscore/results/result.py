@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 
 from i0tscore.files import replace_file
 from i0tscore.gap import Quartiles
+from i0tscore.render.document import UNDEFINED, Table, format_number
 from i0tscore.render.score_page import Images, score_page
-from i0tscore.results.report import Part, Report, Signature, dumps, plain
+from i0tscore.render.score_plot import plot_scores
+from i0tscore.results.intervals import Estimate, format_estimate
+from i0tscore.results.report import Part, Report, SampleColumns, Signature, dumps, plain, require_name
 from i0tscore.samples.sample import Skipped
 
 Column = NDArray[np.float64]
+
+_BREAKDOWN = ("semantic", "image_bias", "caption_bias")
+"""Parts of the breakdown that differ between samples, in the order shown."""
+
+_LONGEST_ID = 24
+_LOWEST = 5
 
 
 class ReferenceQuartiles(NamedTuple):
@@ -53,12 +62,17 @@ class MetricSummary(Part):
     scale: ReferenceQuartiles | None = None
     signature: Signature
 
+    @property
+    def estimate(self) -> Estimate:
+        """The mean with its interval."""
+        return Estimate(self.mean, self.interval)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, without what subclasses add."""
         return {field.name: plain(getattr(self, field.name)) for field in fields(MetricSummary)}
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class MetricResult(MetricSummary):
     """One metric over all samples of a run.
 
@@ -83,6 +97,9 @@ class MetricResult(MetricSummary):
     rank: NDArray[np.int64]
     rank_of: int
     reference: tuple[Column, Column] | None = None
+
+    def __repr__(self) -> str:
+        return f"MetricResult({self.name}={format_estimate(self.estimate)}, n={len(self.values)})"
 
 
 class SampleScore(NamedTuple):
@@ -128,9 +145,11 @@ class SampleResult:
         return data if self.notes else {name: value for name, value in data.items() if name != "notes"}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Result(Mapping[str, MetricResult], Report):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Result(Mapping[str, MetricResult], SampleColumns, Report):
     """Scores of a run: ``result["I0TScore"].mean``, ``result.samples[0].breakdown``.
+
+    Notebooks show the means and the samples with the lowest scores.
 
     Attributes:
         ids: Sample ids (n).
@@ -173,6 +192,11 @@ class Result(Mapping[str, MetricResult], Report):
         return len(self.ids)
 
     @property
+    def leading(self) -> MetricResult:
+        """The first metric with reference pairs, or else the first one; one with a mean if there is any."""
+        return min(self.values(), key=lambda metric: (metric.mean is None, metric.p_match is None))
+
+    @property
     def samples(self) -> SampleSequence:
         """The samples one by one, computed on access."""
         return SampleSequence(self)
@@ -190,6 +214,112 @@ class Result(Mapping[str, MetricResult], Report):
             for name, metric in self.metrics.items()
         }
         return replace(self, metrics=metrics, skipped=skipped, notes=(*notes, *self.notes))
+
+    def figures(self) -> dict[str, str]:
+        """Return the number of samples, and the mean of each metric."""
+        skipped = {"skipped": str(len(self.skipped))} if self.skipped else {}
+        return {"n": str(self.n), **{name: format_estimate(m.estimate) for name, m in self.items()}, **skipped}
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return columns of text and numbers by name, with one value per sample; None where undefined.
+
+        The columns are ``id``, ``caption``, ``tokens``, ``tokens_cut``; for each metric its name and
+        ``<metric>.percentile_matched``, ``.percentile_mismatched``, ``.p_match``, ``.rank``, ``.rank_of``; the parts of
+        the breakdown; and ``notes``.
+
+        Example:
+            >>> from i0tscore import clip_score
+            >>> result = clip_score(np.eye(2), np.eye(2), ids=["dog", "cat"])
+            >>> result.to_pandas()[["id", "CLIPScore", "CLIPScore.rank"]]
+                id  CLIPScore  CLIPScore.rank
+            0  dog        2.5               1
+            1  cat        2.5               1
+        """
+        table: dict[str, Sequence[Any]] = {
+            "id": self.ids,
+            "caption": self.captions or [None] * self.n,
+            "tokens": cells(self.tokens, self.n),
+            "tokens_cut": cells(self.tokens_cut, self.n),
+        }
+        for name, metric in self.items():
+            table[name] = cells(metric.values, self.n)
+            for field_name in ("percentile_matched", "percentile_mismatched", "p_match"):
+                table[f"{name}.{field_name}"] = cells(getattr(metric, field_name), self.n)
+            table[f"{name}.rank"] = [rank or None for rank in metric.rank.tolist()]
+            table[f"{name}.rank_of"] = [metric.rank_of if rank else None for rank in metric.rank]
+        table |= {part: cells(column, self.n) for part, column in (self.breakdown or {}).items()}
+        return {**table, "notes": ["; ".join(self.sample_notes.get(i, ())) for i in range(self.n)]}
+
+    def tables(self) -> list[Table]:
+        """Return the summary, and the samples with the lowest scores."""
+        lowest = np.argsort(self.leading.values, kind="stable")[:_LOWEST].tolist()  # undefined ones come last
+        samples = self.sample_table(lowest)._replace(title=f"Lowest {self.leading.name}")
+        return [self.summary_table(), *([samples] if self.n else [])]
+
+    def summary_table(self) -> Table:
+        """Return one row per metric: mean, interval, number of scores, and where known the reference quartiles."""
+        clipped, scaled = any(m.zeros for m in self.values()), any(m.scale is not None for m in self.values())
+        header = ["metric", "mean", f"{100 * self.leading.confidence:g}% interval", "n"]
+        header += ["clipped to 0"] * clipped + ["matched pairs", "mismatched pairs"] * scaled
+        rows = []
+        for name, metric in self.items():
+            count = np.count_nonzero(~np.isnan(metric.values))
+            quartiles = (None, None) if metric.scale is None else metric.scale[:2]
+            interval = " to ".join(map(format_number, metric.interval or ())) or UNDEFINED
+            row = [name, format_number(metric.mean), interval, str(count)]
+            row += [f"{metric.zeros:.0%}"] * clipped
+            if scaled:
+                row += [UNDEFINED if qs is None else " ".join(format_number(q, 2) for q in qs) for qs in quartiles]
+            rows.append(row)
+        return Table(header, rows, wrap=False)
+
+    def sample_table(self, positions: Sequence[int] | None = None) -> Table:
+        """Return one row per sample: id, caption, every metric, and for the leading one p(match) and rank.
+
+        Columns that would be empty are left out.
+
+        Args:
+            positions: Positions of the samples to list; None for all.
+        """
+        metrics, leading = list(self.values()), self.leading
+        parts = {} if self.breakdown is None else {part: self.breakdown[part] for part in _BREAKDOWN}
+        captioned = bool(self.captions)
+        header = ["id", *["caption"] * captioned, *self]
+        header += ["p(match)"] * (leading.p_match is not None) + ["rank", *(part.replace("_", " ") for part in parts)]
+        rows = []
+        for i in range(self.n) if positions is None else positions:
+            row = [self.ids[i], *self.captions[i : i + 1], *(format_number(metric.values[i]) for metric in metrics)]
+            if leading.p_match is not None:
+                row.append(format_number(leading.p_match[i], 2))
+            row.append(f"{leading.rank[i]}/{leading.rank_of}" if leading.rank[i] else UNDEFINED)
+            rows.append([*row, *(format_number(column[i]) for column in parts.values())])
+        widths = {"id": _LONGEST_ID, **({"caption": None} if captioned else {})}
+        return Table(header, rows, left=1 + captioned, details=True, shorten=widths)
+
+    def plot(self, metric: str | None = None, ax: Any = None) -> Any:
+        """Plot the distribution of a metric's scores, over those of matched and mismatched reference pairs.
+
+        Args:
+            metric: Name of the metric; the first one with reference pairs if None, or else the first one.
+            ax: Axes of matplotlib to draw on; new ones if None.
+
+        Returns:
+            The axes.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+            UsageError: There is no such metric.
+
+        Example:
+            >>> from i0tscore import clip_score
+            >>> ax = clip_score(np.eye(2), np.eye(2)).plot()
+            >>> ax.get_xlabel()
+            'CLIPScore'
+        """
+        if metric is not None:
+            require_name("metric", metric, self.metrics)
+        found = self.leading if metric is None else self[metric]
+        return plot_scores(found.name, found.values, found.mean, found.reference, ax)
 
     def to_dict(self, *, per_sample: bool = True) -> dict[str, Any]:
         """Return plain data, as in ``docs/result.schema.json``; undefined values are None."""
@@ -279,6 +409,11 @@ class SampleSequence(Sequence[SampleResult]):
             scores=scores,
             notes=r.sample_notes.get(i, ()),
         )
+
+
+def cells(column: NDArray[Any] | None, n: int) -> list[Any]:
+    """Return the numbers of a column (n,), with None for NaN, or for all of them without a column."""
+    return [None] * n if column is None else [None if value != value else value for value in column.tolist()]
 
 
 def at(column: Column | None, i: int) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean
+from i0tscore.results.intervals import Estimate, Resampling, bootstrap_mean, format_estimate
 from i0tscore.results.report import Part, Report, Signature, plain
 from i0tscore.samples import Skipped
 
@@ -40,7 +40,7 @@ class Method(Part):
     differences: dict[str, Estimate]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RetrievalReport(Report):
     """Measures of retrieval by several methods.
 
@@ -72,6 +72,12 @@ class RetrievalReport(Report):
     resampling: Resampling
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+
+    def figures(self) -> dict[str, str]:
+        """Return the number of queries, and the mean average precision by method."""
+        methods = {"baseline": self.baseline, **self.methods}
+        found = {f"mAP({name})": format_estimate(method.measures["mAP"]) for name, method in methods.items()}
+        return {"task": self.task, "queries": str(self.queries), **found}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as in ``docs/retrieval.schema.json``; undefined values are None."""

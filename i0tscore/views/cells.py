@@ -1,4 +1,4 @@
-"""Cells of tables and CSV: numbers, estimates with intervals, differences, p-values."""
+"""Parts of documents and of CSV that several reports share."""
 
 from __future__ import annotations
 
@@ -7,23 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from i0tscore.render.document import Table, format_number
+from i0tscore.render.document import Table
 from i0tscore.results.intervals import Difference, Estimate, Resampling
 from i0tscore.samples import Skipped
-
-
-def format_estimate(estimate: Estimate, *, signed: bool = False) -> str:
-    """Format an estimate with its interval.
-
-    Example:
-        >>> format_estimate(Estimate(0.5, (0.4, 0.61))), format_estimate(Estimate(0.5, None), signed=True)
-        ('0.500 (0.400 to 0.610)', '+0.500')
-    """
-    values = [
-        f"+{format_number(value)}" if signed and value is not None and round(value, 3) > 0 else format_number(value)
-        for value in (estimate.value, *(estimate.interval or ()))
-    ]
-    return values[0] if estimate.interval is None else "{} ({} to {})".format(*values)
 
 
 def describe_intervals(resampling: Resampling, over: str, method: str = "bootstrap") -> str:
@@ -42,18 +28,6 @@ def describe_intervals(resampling: Resampling, over: str, method: str = "bootstr
 def skipped_table(skipped: Sequence[Skipped]) -> Table | None:
     """Return a table with one row per skipped sample; None if there are none."""
     return Table(["skipped", "reason"], skipped, left=2) if skipped else None
-
-
-def difference_row(difference: Difference) -> list[str]:
-    """Return the cells of a difference: its estimate, p-value and Holm's p-value.
-
-    Example:
-        >>> difference_row(Difference("b", "a", Estimate(0.2, None), 0.0421, 0.0001))
-        ['+0.200', '0.042', '<0.001']
-    """
-    p_values = (difference.p_value, difference.p_holm)
-    cells = ["<0.001" if p is not None and p < 0.0005 else format_number(p) for p in p_values]
-    return [format_estimate(difference.estimate, signed=True), *cells]
 
 
 def difference_cells(difference: Difference | None) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from i0tscore.render.document import Table, format_number
 from i0tscore.render.page import document_blocks, render_page
 from i0tscore.render.score_page import thumbnail
 from i0tscore.results.comparison import Comparison, PairedSamples, compare_means
-from i0tscore.results.intervals import Estimate
-from i0tscore.views.cells import difference_row, format_estimate
+from i0tscore.results.intervals import Estimate, difference_row, format_estimate
 from i0tscore.views.report_views import comparison_document
 
 _EXAMPLES = 10
@@ -37,13 +36,13 @@ def comparison_page(comparison: Comparison, images: Mapping[str, ImageInput] | N
         images: Images by id, for the examples; None for a page without images.
 
     Raises:
-        InputError: The comparison has no samples, or no id with a score in every system.
+        InputError: No id has a score in every system.
         MissingExtraError: Jinja2 is not installed.
     """
     samples, base = comparison.samples, comparison.baseline
     metric = next(iter(comparison.metrics))
-    if samples is None or not comparison.metrics[metric].n:
-        raise InputError("Expected a comparison with samples that every system has a score of, got none.")
+    if not comparison.metrics[metric].n:
+        raise InputError("Expected samples that every system has a score of, got none.")
     document = comparison_document(comparison)
     systems = [_details(comparison, samples, metric, name, images) for name in comparison.systems if name != base]
     return render_page(
@@ -60,7 +59,7 @@ def _details(
 ) -> dict[str, Any]:
     """Return what the page shows of one system against the baseline, over the ids that all systems have scores of."""
     base, values = comparison.baseline, samples.values[metric]
-    rows = np.flatnonzero(~np.isnan(np.stack(list(values.values()))).any(axis=0))
+    rows = samples.common(metric)
     gains = (values[system] - values[base])[rows]
     texts = {name: [samples.captions[name][i] for i in rows] for name in samples.captions}
     clusters = [samples.images[i] for i in rows]

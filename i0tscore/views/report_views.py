@@ -9,21 +9,14 @@ import numpy as np
 
 from i0tscore.gap import POST, Statistics, centroid_distance
 from i0tscore.gap.measures import TRAINED_SHARE, expected_residual_gap
-from i0tscore.render.document import UNDEFINED, Document, Notes, Paragraph, Signatures, Table, format_number
+from i0tscore.render.document import Document, Notes, Paragraph, Signatures, Table, format_number
 from i0tscore.results.gap import MEASURES
-from i0tscore.results.intervals import Estimate
+from i0tscore.results.intervals import Estimate, difference_row, format_estimate
 from i0tscore.results.retrieval import LABEL_MEASURES
-from i0tscore.views.cells import (
-    csv_text,
-    describe_intervals,
-    difference_cells,
-    difference_row,
-    format_estimate,
-    skipped_table,
-)
+from i0tscore.views.cells import csv_text, describe_intervals, difference_cells, skipped_table
 
 if TYPE_CHECKING:
-    from i0tscore.results.comparison import Comparison, MetricComparison
+    from i0tscore.results.comparison import Comparison
     from i0tscore.results.correlation import CorrelationReport
     from i0tscore.results.gap import GapReport
     from i0tscore.results.retrieval import RetrievalReport
@@ -66,23 +59,12 @@ def comparison_document(comparison: Comparison) -> Document:
         notes.append("p is two-sided; Holm's p is corrected for all systems in a table.")
     return Document(
         [
-            *(_comparison_table(name, metric) for name, metric in comparison.metrics.items()),
+            *comparison.tables(),
             skipped_table(comparison.skipped),
             Notes([*notes, *comparison.notes]),
             Signatures(str(m.signature) for m in comparison.metrics.values() if m.signature is not None),
         ]
     )
-
-
-def _comparison_table(name: str, metric: MetricComparison) -> Table:
-    rows = []
-    for system, compared in metric.systems.items():
-        cells = ["baseline", *[UNDEFINED] * 5]
-        if compared.difference is not None:
-            cells = [*difference_row(compared.difference), *map(str, (compared.wins, compared.ties, compared.losses))]
-        rows.append([system, format_estimate(compared.mean), *cells])
-    header = ["system", "mean", "difference", "p", "Holm's p", "higher", "equal", "lower"]
-    return Table(header, rows, f"{name}, {metric.n} ids, {metric.groups} images")
 
 
 def comparison_csv(comparison: Comparison) -> str:

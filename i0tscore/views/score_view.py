@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from i0tscore.render.document import UNDEFINED, Document, Notes, Signatures, Table, format_number
 from i0tscore.results import Result
 from i0tscore.views.cells import csv_text, skipped_table
@@ -15,10 +13,6 @@ from i0tscore.views.cells import csv_text, skipped_table
 if TYPE_CHECKING:
     from i0tscore.integrations.shard_summary import CorpusSummary
 
-_BREAKDOWN = ("semantic", "image_bias", "caption_bias")
-"""Parts of the breakdown that differ between samples, in the order shown."""
-
-_LONGEST_ID = 24
 _QUOTED_IDS = 3
 
 
@@ -31,8 +25,8 @@ def score_document(result: Result, *, per_sample: bool = True) -> Document:
     """
     return Document(
         [
-            _summary_table(result),
-            _sample_table(result) if per_sample and result.n else None,
+            result.summary_table(),
+            result.sample_table() if per_sample and result.n else None,
             Notes(_notes(result)),
             skipped_table(result.skipped),
             Signatures(str(metric.signature) for metric in result.metrics.values()),
@@ -67,27 +61,12 @@ def corpus_document(summary: CorpusSummary) -> Document:
 def score_csv(result: Result) -> str:
     """Return CSV with one row per sample; undefined values are empty cells.
 
-    Columns: ``id``, ``caption``, ``tokens``, ``tokens_cut``; for each metric its name and
-    ``<metric>.percentile_matched``, ``.percentile_mismatched``, ``.p_match``, ``.rank``, ``.rank_of``;
-    the parts of the breakdown; ``notes``. Numbers are written in full.
+    The columns are those of ``Result.columns``. Numbers are written in full.
     """
-    fields = ("", ".percentile_matched", ".percentile_mismatched", ".p_match", ".rank", ".rank_of")
-    scores = [name + field for name in result for field in fields]
-    rows = []
-    for sample in result.samples:
-        cells = [cell for score in sample.scores.values() for cell in (*score[:-1], *(score.rank or (None, None)))]
-        rows.append(
-            {
-                "id": sample.id,
-                "caption": sample.caption,
-                "tokens": sample.tokens,
-                "tokens_cut": sample.tokens_cut,
-                **dict(zip(scores, cells, strict=True)),
-                **(sample.breakdown or {}),
-                "notes": "; ".join(sample.notes),
-            }
-        )
-    return csv_text(rows, ["id", "caption", "tokens", "tokens_cut", *scores, *(result.breakdown or {}), "notes"])
+    columns = result.columns()
+    return csv_text(
+        [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], list(columns)
+    )
 
 
 def per_instance_json(result: Result) -> str:
@@ -101,47 +80,6 @@ def per_instance_json(result: Result) -> str:
         by_id.setdefault(sample.id, []).append(values)
     data = {name: values[0] if len(values) == 1 else values for name, values in by_id.items()}
     return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-
-
-def _summary_table(result: Result) -> Table:
-    """One row per metric: mean, interval, number of scores, and where known the reference quartiles."""
-    metrics = result.metrics.values()
-    clipped, scaled = any(m.zeros for m in metrics), any(m.scale is not None for m in metrics)
-    header = ["metric", "mean", f"{100 * next(iter(metrics)).confidence:g}% interval", "n"]
-    header += ["clipped to 0"] * clipped + ["matched pairs", "mismatched pairs"] * scaled
-    rows = []
-    for name, metric in result.metrics.items():
-        count = np.count_nonzero(~np.isnan(metric.values))
-        quartiles = (None, None) if metric.scale is None else metric.scale[:2]
-        interval = " to ".join(map(format_number, metric.interval or ())) or UNDEFINED
-        row = [name, format_number(metric.mean), interval, str(count)]
-        row += [f"{metric.zeros:.0%}"] * clipped
-        if scaled:
-            row += [UNDEFINED if qs is None else " ".join(format_number(q, 2) for q in qs) for qs in quartiles]
-        rows.append(row)
-    return Table(header, rows, wrap=False)
-
-
-def _sample_table(result: Result) -> Table:
-    """One row per sample: id, caption, every metric, and for the first calibrated one p(match) and rank.
-
-    Columns that would be empty are left out.
-    """
-    metrics = list(result.metrics.values())
-    leading = next((m for m in metrics if m.p_match is not None), metrics[0])
-    parts = {} if result.breakdown is None else {part: result.breakdown[part] for part in _BREAKDOWN}
-    captioned = bool(result.captions)
-    header = ["id", *["caption"] * captioned, *result.metrics]
-    header += ["p(match)"] * (leading.p_match is not None) + ["rank", *(part.replace("_", " ") for part in parts)]
-    rows = []
-    for i, name in enumerate(result.ids):
-        row = [name, *result.captions[i : i + 1], *(format_number(metric.values[i]) for metric in metrics)]
-        if leading.p_match is not None:
-            row.append(format_number(leading.p_match[i], 2))
-        row.append(f"{leading.rank[i]}/{leading.rank_of}" if leading.rank[i] else UNDEFINED)
-        rows.append([*row, *(format_number(column[i]) for column in parts.values())])
-    widths = {"id": _LONGEST_ID, **({"caption": None} if captioned else {})}
-    return Table(header, rows, left=1 + captioned, details=True, shorten=widths)
 
 
 def _notes(result: Result) -> Iterator[str]:
