@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from i0tscore.results.comparison import compare_means
+from i0tscore.errors import UsageError
+from i0tscore.results.comparison import RunScores, compare_means, compare_systems
 from i0tscore.results.intervals import Resampling
 
 # The documented larger run: I0TSCORE_TRIALS=2000 python -m pytest tests/test_comparison.py
@@ -82,3 +83,46 @@ def test_samples_undefined_in_one_system_are_left_out_of_all() -> None:
     nothing = compare_means({"a": np.array([np.nan]), "b": np.array([1.0])}, None, "a")[0]
     assert (nothing.estimate.value, nothing.estimate.interval, nothing.p_value) == (None, None, None)
     assert compare_means(values, None, "a", resampling=Resampling(resamples=0))[0].p_value is None
+
+
+@pytest.fixture
+def comparison():
+    ids = ("x", "y", "z", "w")
+    runs = {
+        "base": RunScores(ids, {"CLIPScore": np.array([1.0, 2.0, 3.0, np.nan])}, {}, ("a", "b", "c", "d")),
+        "new": RunScores((*ids, "x"), {"CLIPScore": np.array([1.5, 2.0, 2.0, 9.0, 2.5])}, {}),
+    }
+    images = {"x": "1.jpg", "y": "1.jpg", "z": "2.jpg", "w": "3.jpg"}
+    return compare_systems(runs, "base", images=images, resampling=Resampling(resamples=0))
+
+
+def test_a_comparison_is_shown_in_short(comparison) -> None:
+    assert repr(comparison) == "Comparison(ids=4, CLIPScore(new − base)=0.000)"
+    shown = comparison._repr_html_()
+    assert "<p>CLIPScore, 3 ids, 2 images</p>" in shown
+    assert "<p>new has 5 captions for 4 ids." in shown
+
+
+def test_a_comparison_has_one_row_for_each_id(comparison) -> None:
+    frame = comparison.to_pandas().set_index("id")
+    assert list(frame.columns) == ["image", "caption.base", "CLIPScore.base", "CLIPScore.new"]
+    assert frame.loc["x"].tolist() == ["1.jpg", "a", 1.0, 2.0], "the mean of 1.5 and 2.5"
+    assert frame.loc["w", "image"] == "3.jpg"
+    assert np.isnan(frame.loc["w", "CLIPScore.base"])
+    assert frame.loc["w", "CLIPScore.new"] == 9.0
+    assert "samples" not in comparison.to_dict()
+
+
+def test_a_plot_shows_the_differences(comparison) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    try:
+        ax = comparison.plot()
+        bars = {round(bar.get_x() + bar.get_width() / 2, 1): bar.get_height() for bar in ax.patches if bar.get_height()}
+        assert bars == {-1.0: pytest.approx(1 / 3), 0.0: pytest.approx(1 / 3), 1.0: pytest.approx(1 / 3)}
+        titles = [ax.get_title(loc) for loc in ("left", "center", "right")]
+        assert titles == ["base higher: 1", "equal: 1", "new higher: 1"]
+        assert ax.get_xlabel() == "CLIPScore: new − base"
+        with pytest.raises(UsageError, match=r"Expected a system of the report \(new\), got 'base'"):
+            comparison.plot(system="base")
+    finally:
+        pyplot.close("all")

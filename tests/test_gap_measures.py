@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -265,6 +267,7 @@ def test_a_report_refuses_what_was_asked_for_and_cannot_be() -> None:
     alone = report_gap(run, None, settings=SETTINGS)
     assert list(alone.measures) == ["none", "clip(0.1)"]
     assert alone.to_dict()["statistics"] is None
+    assert re.fullmatch(r"GapReport\(measure=centroid_distance, none=[\d.]+ \(.*\), clip\(0\.1\)=.*\)", repr(alone))
 
 
 def test_pictures_show_points_on_the_sphere_and_every_kind_of_cosine() -> None:

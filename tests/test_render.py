@@ -8,8 +8,10 @@ import io
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.util import find_spec
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +19,9 @@ from PIL import Image
 from wcwidth import wcswidth
 
 from i0tscore import I0TScorer, clip_score, fit
-from i0tscore.errors import InputError, MissingExtraError
+from i0tscore.errors import InputError, MissingExtraError, UsageError
 from i0tscore.gap import Moments, Statistics
-from i0tscore.render import RENDERERS, page
+from i0tscore.render import RENDERERS, gap_plot, page
 from i0tscore.render.charts import histogram
 from i0tscore.render.document import (
     Document,
@@ -40,6 +42,8 @@ from i0tscore.results import MetricResult, Result, Signature
 from i0tscore.samples import Skipped
 from i0tscore.views.report_views import statistics_document, summarize_statistics
 from i0tscore.views.score_view import per_instance_json, score_csv, score_document
+
+drawing = pytest.mark.skipif(find_spec("matplotlib") is None, reason="the extra plot is not installed")
 
 HOSTILE = 'A <b>bold</b> | cat\x1b[31m\nwith "quotes", *stars* and `ticks`'
 
@@ -283,7 +287,7 @@ class PageParser(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.images, self.alts, self.data, self.path = {}, [], [], "", []
+        self.tags, self.images, self.alts, self.data, self.path, self.texts = {}, [], [], "", [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -294,6 +298,7 @@ class PageParser(HTMLParser):
             self.alts.append(dict(attributes)["alt"])
 
     def handle_data(self, text):
+        self.texts.append(text)
         if self.path and self.path[-1] == ("script", "data"):
             self.data += text
 
@@ -427,3 +432,82 @@ def test_histograms_show_every_value(values):
     assert all(x >= 0 and x + width <= chart.width for x, _, width, _ in chart.bars)
     assert 1 <= len(chart.ticks) <= 8
     assert max(shares, default=1.0) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_repr_is_short(result):
+    shown = "I0TScore=0.250 (0.100 to 0.200), RefCLIPScore=0.500"
+    assert repr(result) == f"Result(n=3, {shown}, skipped=1)"
+    assert repr(result["RefCLIPScore"]) == "MetricResult(RefCLIPScore=0.500, n=3)"
+
+
+def test_notebooks_show_the_lowest_scores(result):
+    many = replace(
+        result,
+        ids=tuple(f"id {i}" for i in range(9)),
+        captions=("<b>&amp;\u202e</b>", *["A long caption " * 20] * 8),
+        metrics={"I0TScore": metric("I0TScore", [0.2, np.nan, *range(7, 0, -1)])},
+        breakdown=None,
+        sample_notes={},
+    )
+    parser = PageParser(many._repr_html_())
+    assert set(parser.tags) == {"p", "table", "tr", "th", "td"}
+    assert [text for text in parser.texts if text.startswith("id ")] == ["id 0", "id 8", "id 7", "id 6", "id 5"]
+    assert "<b>&amp; </b>" in parser.texts
+    assert max(map(wcswidth, parser.texts)) <= 80
+    assert {"mean", "3.525", "0.100 to 0.200", "something to know"} <= set(parser.texts)
+
+
+def test_tables_have_the_columns_of_the_csv(result):
+    table, rows = result.to_arrow(), list(csv.DictReader(io.StringIO(score_csv(result))))
+    assert table.column_names == list(rows[0])
+    cells = [{name: "" if cell is None else str(cell) for name, cell in row.items()} for row in table.to_pylist()]
+    assert cells == rows
+    frame = result.to_pandas()
+    assert frame["caption"].tolist() == list(result.captions)
+    assert frame["I0TScore"].isna().tolist() == [False, False, True]
+    pd.testing.assert_series_equal(frame["semantic"], pd.Series([0.1, 0.2, np.nan], name="semantic"))
+
+
+def test_columns_without_values_keep_their_type():
+    result = clip_score(np.eye(2), np.eye(2))
+    assert str(result.to_arrow().schema.field("caption").type) == "string"
+    assert np.isnan(result.to_pandas()["CLIPScore.p_match"].mean())
+
+
+def test_tables_of_text_that_arrow_cannot_store(result):
+    frame = replace(result, ids=("one\udc80", "two", "three")).to_pandas()
+    assert frame["id"].tolist() == ["one\\udc80", "two", "three"]
+
+
+@drawing
+def test_a_plot_shows_the_scores_and_the_reference_pairs(result):
+    from matplotlib import pyplot
+
+    reference = np.linspace(0.3, 0.7, 1001), np.linspace(-0.2, 0.3, 1001)
+    calibrated = replace(result["I0TScore"], reference=reference)
+    result = replace(result, metrics={"RefCLIPScore": result["RefCLIPScore"], "I0TScore": calibrated})
+    try:
+        ax = result.plot()  # the metric with reference pairs, not the first one
+        assert ax.get_xlabel() == "I0TScore"
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert sorted(labels) == ["2 scores", "matched reference pairs", "mean 0.250", "mismatched reference pairs"]
+        bars = {round(bar.get_x() + bar.get_width() / 2, 1): bar.get_height() for bar in ax.patches if bar.get_height()}
+        assert bars == {0.0: 0.5, 0.5: 0.5}
+        curves = {line.get_label(): line.get_xydata() for line in ax.lines}
+        peaks = {name: curves[name][curves[name][:, 1] > 0.01, 0] for name in labels if name.endswith("pairs")}
+        assert peaks["matched reference pairs"].min() == pytest.approx(0.3, abs=0.05)
+        assert peaks["mismatched reference pairs"].max() == pytest.approx(0.3, abs=0.05)
+        own = pyplot.figure().add_subplot()
+        assert result.plot("RefCLIPScore", own) is own
+        assert own.get_xlabel() == "RefCLIPScore"
+        assert len(own.lines) == 1, "the mean"
+    finally:
+        pyplot.close("all")
+    with pytest.raises(UsageError, match=r"RefCLIPScore, I0TScore\), got 'clipscore'.* Did you mean RefCLIPScore"):
+        result.plot("clipscore")
+
+
+def test_plots_need_matplotlib(result, monkeypatch):
+    monkeypatch.setattr(gap_plot, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'a plot of scores needs matplotlib: pip install "i0tscore\[plot\]"'):
+        result.plot()

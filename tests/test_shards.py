@@ -61,6 +61,7 @@ def assert_equal_results(summary, result):
         own = {"bs", "stats"}  # means of merged moments differ in their last bits, and so do digests
         assert [f for f in mine.fields if f[0] not in own] == [f for f in theirs.fields if f[0] not in own]
     assert summary.gap == pytest.approx(result.gap, abs=1e-6)
+    assert repr(summary).startswith(f"CorpusSummary(n={result.n}, {next(iter(result))}=")
 
 
 def test_two_passes_equal_a_single_run(encoder, rows, corpus, single_run, tmp_path):

@@ -277,6 +277,8 @@ def report_retrieval(
         >>> vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
         >>> items = Items(tuple("abcd"), vectors, np.array([0, 0, 1, 1]), np.arange(4))
         >>> report = report_retrieval(Search.of("image-image", items, items))
+        >>> report
+        RetrievalReport(task=image-image, queries=4, mAP(baseline)=1.000 (1.000 to 1.000))
         >>> report.baseline.measures["R@1"].value
         1.0
     """

@@ -136,8 +136,8 @@ class Comparison(SampleColumns, Report):
     def columns(self) -> dict[str, Sequence[Any]]:
         """Return columns of text and numbers by name, with one value per id; None where undefined.
 
-        The columns are ``id``, ``image``, ``caption.<system>`` where known, and ``<metric>.<system>``. Several scores of
-        one id are averaged.
+        The columns are ``id``, ``image``, ``caption.<system>`` where known, and ``<metric>.<system>``. Several scores
+        of one id are averaged.
 
         Example:
             >>> import numpy as np
