@@ -15,7 +15,7 @@ import torch
 from examples_on_disk import EXAMPLES, write_examples
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, TensorDataset
@@ -120,13 +120,13 @@ class Module(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def run_lightning(validation, epochs, folder, *callbacks, prefix="val/"):
+def run_lightning(validation, epochs, folder, *callbacks, prefix="val/", loggers=()):
     """Run a few trivial epochs with the callback, and return the trainer."""
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=epochs,
         callbacks=[our_lightning.I0TScoreCallback(validation, prefix=prefix), *callbacks],
-        logger=CSVLogger(folder),
+        logger=[CSVLogger(folder), *loggers],
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -310,6 +310,90 @@ def test_reporters_of_transformers_get_scores_through_log(lite, embeddings, tmp_
     trainer.train()
     assert reporter.seen.count("eval_I0TScore") == 2
     assert len(history(trainer, "eval_I0TScore")) == 2
+
+
+def test_a_page_is_written_for_each_validation(lite, images, embeddings, tmp_path):
+    folder = tmp_path / "reports" / "run"
+    validation = Validation(images, schedule(GOOD, [*GOOD[:6], ""], EMPTY), model=lite, report_dir=folder)
+    validation(nn.Identity())
+    with pytest.warns(UserWarning, match="1 skipped"):
+        validation(nn.Identity())
+    with pytest.warns(UserWarning, match="Every caption is empty"):
+        validation(nn.Identity())
+    again = Validation(embeddings, schedule(GOOD), model=lite, report_dir=folder, ids=list(CAPTIONS))
+    again(nn.Identity())
+    pages = {path.name: path.read_text() for path in folder.iterdir()}
+    assert sorted(pages) == [f"validation-000{number}.html" for number in (1, 2, 3)]
+    thumbnails = [page.count('src="data:image/jpeg') for _, page in sorted(pages.items())]
+    assert thumbnails == [7, 6, 0], "the third page is of embeddings"
+    with pytest.raises(InputError, match="Expected different ids, got 'x' more than once"):
+        Validation(embeddings, schedule(GOOD), model=lite, ids=["x"] * 7)
+
+
+def test_loggers_get_the_images_with_the_lowest_scores(lite, images, tmp_path):
+    class Recorder(WandbLogger):
+        """Records images; the real one logs in to a server."""
+
+        name = version = experiment = save_dir = None
+        log_metrics = log_hyperparams = after_save_checkpoint = finalize = log_graph = lambda self, *_, **__: None
+
+        def __init__(self):
+            self.logged = []
+
+        def log_image(self, key, images, step=None, **kwargs):
+            self.logged.append((key, [image.size for image in images], step, kwargs["caption"]))
+
+    wrong = [*GOOD[:4], GOOD[5], GOOD[4], ""]
+    recorder = Recorder()
+    with pytest.warns(UserWarning, match="1 skipped"):
+        run_lightning(Validation(images, schedule(wrong), model=lite), 1, tmp_path, loggers=[recorder])
+    ((key, sizes, step, captions),) = recorder.logged
+    assert (key, step) == ("val/lowest", 2)
+    assert {caption.partition(": ")[2] for caption in captions[:2]} == {GOOD[4], GOOD[5]}
+    scores = [float(caption.partition(": ")[0]) for caption in captions]
+    assert scores == sorted(scores)
+    assert len(sizes) == 4
+    assert max(map(max, sizes)) <= 320
+
+
+def test_tensorboard_shows_the_images_with_the_lowest_scores(lite, images, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    logger = TensorBoardLogger(tmp_path, name="board")
+    swapped = [GOOD[1], GOOD[0], *GOOD[2:]]
+    run_lightning(Validation(images, schedule(swapped), model=lite), 1, tmp_path, loggers=[logger])
+    trainer = trainer_of_transformers(Validation(images, schedule(swapped), model=lite), 1, tmp_path)
+    callback = next(c for c in trainer.callback_handler.callbacks if isinstance(c, our_transformers.I0TScoreCallback))
+    with SummaryWriter(tmp_path / "writer") as callback.writer:
+        trainer.train()
+    tags = EventAccumulator(str(tmp_path / "writer")).Reload().Tags()
+    assert tags["images"] == [f"eval_lowest/{number}" for number in (1, 2, 3, 4)]
+    assert tags["tensors"] == ["eval_lowest/text_summary"]
+    board = EventAccumulator(logger.log_dir).Reload()
+    assert board.Tags()["images"] == [f"val/lowest/{number}" for number in (1, 2, 3, 4)]
+    (event,) = board.Images("val/lowest/1")
+    assert event.step == 2
+    assert max(event.width, event.height) <= 320
+    (table,) = board.Tensors("val/lowest/text_summary")
+    rows = table.tensor_proto.string_val[0].decode().splitlines()[2:]
+    assert len(rows) == 4
+    assert sum(any(caption in row for caption in swapped[:2]) for row in rows[:2]) == 2
+
+
+def test_images_that_vanish_during_training_are_left_out(lite, images, tmp_path):
+    copies = [tmp_path / image.name for image in images]
+    for source, copy in zip(images, copies, strict=True):
+        copy.write_bytes(source.read_bytes())
+    validation = Validation(copies, schedule(GOOD), model=lite)
+    assert validation.lowest(2) == []
+    validation(nn.Identity())
+    first, second = validation.lowest(2)
+    assert first.score < second.score
+    copies[GOOD.index(first.caption)].unlink()
+    with pytest.warns(UserWarning, match="there is no such file"):
+        assert [sample.caption for sample in validation.lowest(2)] == [second.caption]
 
 
 def test_validation_rejects_wrong_captions_images_and_statistics(lite, tiny, embeddings, images):

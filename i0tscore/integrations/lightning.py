@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from i0tscore.errors import MissingExtraError
-from i0tscore.integrations.validation import Validation
+from i0tscore.integrations.validation import Validation, write_lowest
+from i0tscore.render.document import format_number
 
 try:
     from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 except ImportError as error:
     raise MissingExtraError("lightning", "lightning", "the Lightning callback") from error
 
@@ -26,9 +28,13 @@ class I0TScoreCallback(Callback):  # type: ignore[misc]
     value instead, since without a number they fail or use the previous epoch's. With several processes, the first one
     scores and sends the values to the others. A model sharded over processes cannot be scored.
 
+    TensorBoard and W&B loggers of the trainer also get the images with the lowest scores, with their captions, as
+    ``val/lowest``.
+
     Args:
         validation: Its ``generate`` is called with the ``LightningModule``.
         prefix: Prefix of the logged names.
+        lowest: Number of images to log; 0 for none.
 
     Example:
         >>> def generate(module, images):
@@ -38,10 +44,11 @@ class I0TScoreCallback(Callback):  # type: ignore[misc]
         'val/'
     """
 
-    def __init__(self, validation: Validation, *, prefix: str = "val/") -> None:
+    def __init__(self, validation: Validation, *, prefix: str = "val/", lowest: int = 4) -> None:
         super().__init__()
         self.validation = validation
         self.prefix = prefix
+        self.lowest = lowest
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Encode the images, so that problems show before training."""
@@ -60,3 +67,16 @@ class I0TScoreCallback(Callback):  # type: ignore[misc]
             elif name in self.validation.worst:
                 # Not with `log`: the lowest value must not reach the logger.
                 trainer.callback_metrics[self.prefix + name] = torch.tensor(self.validation.worst[name])
+        if trainer.is_global_zero:
+            self._log_lowest(trainer)
+
+    def _log_lowest(self, trainer: Any) -> None:
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger | WandbLogger)]
+        samples = self.validation.lowest(self.lowest) if loggers else []
+        name, step = f"{self.prefix}lowest", trainer.global_step
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                write_lowest(logger.experiment, name, samples, step)
+            elif samples:
+                captions = [f"{format_number(sample.score)}: {sample.caption}" for sample in samples]
+                logger.log_image(name, [sample.image for sample in samples], step=step, caption=captions)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from i0tscore.errors import MissingExtraError
-from i0tscore.integrations.validation import Validation
+from i0tscore.integrations.validation import Validation, write_lowest
 
 try:
     from accelerate.utils import broadcast_object_list
@@ -32,6 +32,9 @@ class I0TScoreCallback(TrainerCallback):  # type: ignore[misc]
     Attributes:
         log: Set this to ``trainer.log`` to send the values to TensorBoard and other reporters, which get the metrics
             of an evaluation before the trainer calls this callback.
+        writer: Set this to a ``SummaryWriter``, such as that of ``TensorBoardCallback(writer)``, to write the images
+            with the lowest scores to TensorBoard, with their captions, as ``eval_lowest``.
+        lowest: Number of images to write.
 
     Example:
         >>> def generate(model, images):
@@ -47,6 +50,8 @@ class I0TScoreCallback(TrainerCallback):  # type: ignore[misc]
         super().__init__()
         self.validation = validation
         self.log: Callable[[dict[str, float]], None] | None = None
+        self.writer: Any = None
+        self.lowest = 4
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Encode the images, so that problems show before training."""
@@ -66,3 +71,5 @@ class I0TScoreCallback(TrainerCallback):  # type: ignore[misc]
         worst = self.validation.worst
         fallback = {self.prefix + selecting: worst[selecting]} if selecting in worst else {}
         kwargs["metrics"].update({**fallback, **defined})
+        if self.writer is not None and state.is_world_process_zero:
+            write_lowest(self.writer, f"{self.prefix}lowest", self.validation.lowest(self.lowest), state.global_step)

@@ -6,22 +6,43 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 from torch import nn, no_grad
 
 from i0tscore.encoders.base import Encoder
-from i0tscore.encoders.encode import RunEncoder, ordered, same_length
+from i0tscore.encoders.encode import RunEncoder, as_embeddings, ordered, same_length
+from i0tscore.encoders.images import decode
 from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
-from i0tscore.errors import InputError, UsageError
+from i0tscore.errors import ImageError, InputError, UsageError
 from i0tscore.gap import Statistics
 from i0tscore.metrics.metric import PREFIX, Metric, parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
+from i0tscore.render.document import Table, format_number, markdown_table
+from i0tscore.render.page import require_jinja2
 from i0tscore.results import Result
 
 Generate = Callable[[Any, Any], Iterable[str]]
 """``generate(model, images)`` returns a caption for each image, in order."""
+
+
+_LOGGED_PIXELS = 320
+
+
+class LowScore(NamedTuple):
+    """A sample with a low score.
+
+    Attributes:
+        image: The image, at most 320 pixels wide and high.
+        caption: The generated caption.
+        score: The score of the first metric.
+    """
+
+    image: Image.Image
+    caption: str
+    score: float
 
 
 class Validation:
@@ -32,16 +53,20 @@ class Validation:
         generate: Called as ``generate(model, images)``, with the model in evaluation mode and without gradients;
             returns one caption per image, in order.
         references: For each image a list of strings, if a metric needs them.
-        ids: Ids of the images.
+        ids: Ids of the images, all different.
         model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
         statistics: ``builtin``, a file, or ``Statistics``: fixed, so that epochs can be compared. ``batch`` computes
             them in each epoch, so they change with the captions.
         metrics: Names or values.
         resamples: Number of bootstrap resamples; 0 for no intervals.
+        report_dir: Folder for a page per call, ``validation-0001.html`` and so on, as from ``Result.to_html``. Pages of
+            earlier runs are kept, and the numbers continue. Requires the extra ``report``.
         **encoding: Other fields of ``EncodeOptions``, such as ``cache_dir``; empty captions are always skipped.
 
     Raises:
-        InputError: The images have no order, or there are not as many references or ids.
+        InputError: The images have no order, there are not as many references or ids, or ids repeat.
+        MissingExtraError: ``report_dir`` is given, and Jinja2 is not installed.
+        OSError: ``report_dir`` cannot be created.
         UsageError: The statistics are not fixed, or a metric or option is unknown.
 
     Attributes:
@@ -68,6 +93,7 @@ class Validation:
         statistics: str | Path | Statistics = "builtin",
         metrics: Sequence[str | Metric] | str = ("I0TScore",),
         resamples: int = 1000,
+        report_dir: str | Path | None = None,
         **encoding: Any,
     ) -> None:
         listed = ordered(images, "images")
@@ -77,6 +103,13 @@ class Validation:
         self._references = None if references is None else list(ordered(references, "references"))
         self._ids = None if ids is None else list(ordered(ids, "ids"))
         same_length(images=self.images, references=self._references, ids=self._ids)
+        if self._ids is not None and len(set(self._ids)) < len(self._ids):
+            twice = next(name for name in self._ids if self._ids.count(name) > 1)
+            raise InputError(f"Expected different ids, got {twice!r} more than once. Give each image its own id.")
+        self._report_dir = None if report_dir is None else Path(report_dir)
+        if self._report_dir is not None:
+            require_jinja2()
+            self._report_dir.mkdir(parents=True, exist_ok=True)
         self._metrics = parse_metrics(metrics)
         if statistics == "auto" and any(metric.needs_statistics for metric in self._metrics):
             raise UsageError(
@@ -153,6 +186,9 @@ class Validation:
             message = f"Some captions of the {len(self.images)} validation images have no score. {reason}"
             warnings.warn(message, stacklevel=2)
         self.result = result
+        if self._report_dir is not None and result is not None:
+            number = 1 + sum(1 for _ in self._report_dir.glob("validation-*.html"))
+            result.to_html(self._report_dir / f"validation-{number:04d}.html", self._images_by_id())
         scores: dict[str, float | None] = {}
         for name in map(str, self._metrics):
             metric = None if result is None else result[name]
@@ -161,6 +197,45 @@ class Validation:
             scores |= {f"{name}_low": low, f"{name}_high": high}
             scores[f"{name}_n"] = 0.0 if metric is None else float(np.isfinite(metric.values).sum())
         return scores
+
+    def lowest(self, k: int) -> list[LowScore]:
+        """Return up to k samples of the last call with the lowest scores of the first metric, the lowest first.
+
+        There are none before the first call, and for embeddings, which have no images. An image that cannot be read any
+        more is left out with a warning, so that training goes on.
+        """
+        images = self._images_by_id()
+        if self.result is None or images is None:
+            return []
+        values = self.result[str(self._metrics[0])].values
+        order = [int(i) for i in np.argsort(values, kind="stable")[:k] if np.isfinite(values[i])]
+        found = []
+        for i in order:
+            try:
+                image = decode(images[self.result.ids[i]])
+            except ImageError as error:
+                warnings.warn(f"{self.result.ids[i]}: {error}", stacklevel=2)
+                continue
+            image.thumbnail((_LOGGED_PIXELS, _LOGGED_PIXELS))
+            found.append(LowScore(image, self.result.captions[i], float(values[i])))
+        return found
+
+    def _images_by_id(self) -> dict[str, Any] | None:
+        """Return the images by id, or None for embeddings."""
+        if as_embeddings(self.images) is not None:
+            return None
+        ids = map(str, range(len(self.images))) if self._ids is None else self._ids
+        return dict(zip(ids, ordered(self.images, "images"), strict=True))
+
+
+def write_lowest(writer: Any, name: str, samples: Sequence[LowScore], step: int) -> None:
+    """Write images, and a table of their captions and scores, to a ``SummaryWriter`` of TensorBoard."""
+    if not samples:
+        return
+    for number, sample in enumerate(samples, 1):
+        writer.add_image(f"{name}/{number}", np.asarray(sample.image), step, dataformats="HWC")
+    rows = [[str(number), format_number(one.score), one.caption] for number, one in enumerate(samples, 1)]
+    writer.add_text(name, markdown_table(Table(["image", "score", "caption"], rows)), step)
 
 
 def embed_images(encoder: Encoder, images: Any, **encoding: Any) -> Any:
