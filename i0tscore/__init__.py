@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from i0tscore.encoders import load_encoder
     from i0tscore.errors import I0TScoreError
+    from i0tscore.explanation.explain import explain
+    from i0tscore.explanation.explanation import Explanation
     from i0tscore.gap import Statistics
     from i0tscore.metrics import functional
     from i0tscore.metrics.metric import Metric
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 _NAMES = {
     "encoders": ["load_encoder"],
     "errors": ["I0TScoreError"],
+    "explanation.explain": ["explain"],
+    "explanation.explanation": ["Explanation"],
     "gap": ["Statistics"],
     "metrics.functional": ["functional"],
     "metrics.metric": ["Metric"],
@@ -37,6 +41,7 @@ _NAMES = {
 _HOMES = {name: f"i0tscore.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "Explanation",
     "I0TScoreError",
     "I0TScorer",
     "Metric",
@@ -45,6 +50,7 @@ __all__ = [
     "Signature",
     "Statistics",
     "clip_score",
+    "explain",
     "fit",
     "fit_async",
     "functional",

@@ -31,7 +31,7 @@ import pytest
 import shards_on_disk
 import tiny_models
 from commands import run
-from examples_on_disk import ROOT, write_examples
+from examples_on_disk import EXAMPLES, ROOT, write_examples
 from pyarrow import parquet
 from rating_files_on_disk import write_clipscore_json, write_flickr8k
 from safetensors import safe_open
@@ -44,6 +44,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 SCORE = "score captions.jsonl images --model lite --resamples 50"
+LONG = " ".join(json.loads((EXAMPLES / "captions.json").read_text()).values())
+EXPLAIN = "explain images/coffee.png 'A cup of espresso on a red saucer with a giraffe.' --model lite"
 SMALL = "score captions.json images --model lite --resamples 50"
 WITH_REFERENCES = f"{SMALL} --references references.json"
 EMBEDDED = "--image-embeddings x64.npy --caption-embeddings y64.npy --resamples 50"
@@ -172,6 +174,20 @@ CASES = (
     Case("score-clip-retrieval", "score clip-retrieval --resamples 50", "text json csv"),
     Case("score-no-such-metric", f"{SMALL} --metric BLEU", "text", 2),
     Case("score-no-references", f"{SMALL} --metric RefCLIPScore", "text", 1),
+    Case("score-explain", f"{SMALL} --explain 2", "text md jsonl"),
+    Case("explain", EXPLAIN, "text md latex json"),
+    Case(
+        "explain-references",
+        f"{EXPLAIN} --metric RefI0TScore --reference 'A drink on a table.' --reference 'A dog.' --phrase 'a spoon'",
+        "text json",
+    ),
+    Case(
+        "explain-sentences",
+        f"explain images/coffee.png {shlex.quote(LONG)} --model lite --no-regions",
+        "text json",
+    ),
+    Case("explain-preset-raw", f"{EXPLAIN} --preset raw --no-regions --no-faithfulness", "text json"),
+    Case("explain-swapped", "explain 'A cup of coffee.' images/coffee.png --model lite", "text", 2),
     Case("compare", COMPARE, "text md latex json csv"),
     Case("compare-references", f"{COMPARE} --references references.json"),
     Case("compare-batch", f"{COMPARE} --statistics batch {FREE_METRICS}", "text json"),

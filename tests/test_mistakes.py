@@ -44,7 +44,7 @@ MISTAKES = (
     ("--image-embeddings x.npy --caption-embeddings x.npy", 1, "No ids found. Add x.ids.txt"),
     # misspelled words
     ("scroe captions.json images", 2, "No command or file 'scroe'. Did you mean score?"),
-    ("evaluate captions.json images", 2, "No command or file 'evaluate'. The commands are score, compare,"),
+    ("evaluate captions.json images", 2, "No command or file 'evaluate'. The commands are score, explain, compare,"),
     (f"{SCORE} --formt json", 2, "No such option --formt. Did you mean --format?"),
     ("captions.json images -m lite", 2, "No such option -m. Did you mean --metric or --model?"),
     ("-help", 2, "No such option -help. Did you mean --help?"),
@@ -53,7 +53,7 @@ MISTAKES = (
     (
         f"{SCORE} --format jason",
         2,
-        "Expected one of text, md, latex, json, jsonl, csv, got 'jason'. Did you mean json?",
+        "Expected one of text, md, latex, html, json, jsonl, csv, got 'jason'. Did you mean json?",
     ),
     (f"{SCORE} --preset papr", 2, "Did you mean paper?"),
     (f"{SCORE} --on-error ignore", 2, "Expected one of raise, skip, got 'ignore'."),

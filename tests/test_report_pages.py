@@ -22,6 +22,7 @@ from human_judgments.report import percent, render_figure, render_page
 
 REPORTS = {
     "blv_kreiss2022-lite": "human_judgments.blv_kreiss2022",
+    "explanations-lite": "studies.explanations",
     "flickr8k_expert-lite": "human_judgments.agreement",
     "gap-clip500": "studies.gap",
     "gap-lite": "studies.gap",
@@ -50,7 +51,7 @@ def test_every_report_is_tested() -> None:
     assert {path.stem for path in (ROOT / "reports").glob("*.json")} == set(REPORTS)
 
 
-PAGES = ("human-judgments.md", "inversion.md", "modality-gap.md", "tasks.md")
+PAGES = ("explanations.md", "human-judgments.md", "inversion.md", "modality-gap.md", "tasks.md")
 INTERVAL = r"[-+]?\d+\.\d+ \([-+]?\d+\.\d+ to [-+]?\d+\.\d+\)"
 FIGURE = re.compile(rf"{INTERVAL}|(?<![\w.])[-+]?\d*\.\d+(?!\.?\d)")
 
@@ -128,6 +129,8 @@ def test_claims_without_figures_hold() -> None:
     assert all(name.startswith("MG") for name in same)
     opposite = [(row["theirs"].split(" ")[0], row["task"]) for row in gap["replication"] if "other" in row["reading"]]
     assert opposite == [("I0T_post", "expert"), ("I0T_async", "expert")]
+    removal = report("explanations-lite")["removal"]["methods"]
+    assert 15 < removal["occlusion"]["seconds"] / removal["local"]["seconds"] < 25
     dynamics = report("misalignment-lite")["dynamics"]
     best = [
         max((row for row in dynamics if row["tokens"] == count), key=lambda row: row["mAP"]["value"])["step"]

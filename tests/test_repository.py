@@ -40,7 +40,7 @@ PACKAGES = (
     "render",
     "results",
     "metrics",
-    "explain",
+    "explanation",
     "training",
     "inversion",
     "integrations",

@@ -10,7 +10,7 @@ from examples_on_disk import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i0tscore import I0TScorer
+from i0tscore import Explanation, I0TScorer
 from i0tscore.errors import UsageError
 from i0tscore.results import Resampling, Result, Signature, bootstrap_mean
 from i0tscore.results.comparison import Comparison
@@ -101,7 +101,7 @@ def test_json_is_strict_and_complete(result) -> None:
 
 
 def test_every_report_has_a_documented_schema() -> None:
-    reports = (Result, Comparison, CorrelationReport, GapReport, RetrievalReport)
+    reports = (Result, Comparison, CorrelationReport, Explanation, GapReport, RetrievalReport)
     documented = {json.loads(file.read_text())["$id"] for file in (ROOT / "docs").glob("*.schema.json")}
     assert {report.SCHEMA for report in reports} == documented
     assert all(issubclass(report, Report) for report in reports)

@@ -31,6 +31,8 @@ from i0tscore.options import option
 from i0tscore.render import RENDERERS
 
 if TYPE_CHECKING:
+    from i0tscore.encoders.encode import EncodedRun
+    from i0tscore.metrics.scorer import I0TScorer
     from i0tscore.results import Resampling, Result
     from i0tscore.results.result import MetricSummary
     from i0tscore.samples.schema import ReadOptions
@@ -78,6 +80,11 @@ class ScoreOptions:
     report_samples: int | None = option(
         "Samples with a thumbnail in the page of --format html: the lowest and highest scores, and some at random.",
         default_text="500",
+        minimum=0,
+    )
+    explain: int = option(
+        "Explain the N samples with the lowest scores of the first metric by words and regions, as explain does.",
+        0,
         minimum=0,
     )
     save_per_instance: Path | None = option("", type=PATH, hidden=True, names="--save_per_instance")
@@ -134,13 +141,20 @@ def _score_samples(
     if options.per_sample is False and options.format in ("jsonl", "csv", "html"):
         raise UsageError(f"--format {options.format} lists the samples. Leave out --no-per-sample.")
 
+    if options.explain and (inputs.read_embeddings or options.format == "csv"):
+        what = "--format csv" if options.format == "csv" else "embeddings"
+        raise UsageError(f"--explain needs images and captions, and is not for {what}. Leave it out.")
+
     found = read_inputs(inputs, reading, model)
     metrics = options.metric or PRESETS[model.preset].choose(found.references is not None)
     _check_bounds(options.fail_below, [str(metric) for metric in parse_metrics(metrics)])
     scorer = make_scorer(
         model, inputs.on_error, statistics=options.statistics, metrics=options.metric or None, **asdict(resampling)
     )
-    result = scorer.score(found.images, found.captions, found.references, found.ids)
+    run = scorer.encode(found.images, found.captions, found.references, found.ids)
+    result = scorer.evaluate(run)
+    if options.explain:
+        result = _explained(result, run, options.explain, scorer, found, model)
     result = result.with_skipped(found.skipped, found.notes)
     if found.texts:
         result = replace(result, captions=found.texts)
@@ -152,6 +166,23 @@ def _score_samples(
         for skipped in result.skipped:
             say("warning", f"skipped {skipped.id}: {skipped.reason}")
     return failures
+
+
+def _explained(
+    result: Result, run: EncodedRun, count: int, scorer: I0TScorer, found: Inputs, model: ModelOptions
+) -> Result:
+    """Return a result with explanations of its lowest scores, under the statistics of the run."""
+    from i0tscore.explanation import explain_worst
+
+    statistics = scorer.statistics or replace(scorer.fit_run(run, name="batch", reference=False), per_run=True)
+    same = replace(model, model=scorer.encoder)
+    single = make_scorer(same, "raise", statistics=statistics, metrics=tuple(result), resamples=0, ranks=False)
+    references = found.references or [()] * len(found.ids)
+    samples = zip(found.ids, found.captions, found.images, references, strict=True)
+    # Samples may have been skipped; the others are in the same order.
+    kept = [next(one for one in samples if one[:2] == own) for own in zip(result.ids, result.captions, strict=True)]
+    images, own_references = [one[2] for one in kept], [one[3] for one in kept]
+    return explain_worst(single, result, count, images, own_references if found.references else None)
 
 
 def _formatted(result: Result, options: ScoreOptions, found: Inputs | None) -> str:
@@ -183,6 +214,7 @@ def _score_shards(
         "--cache-dir": model.cache_dir,
         "--per-sample": options.per_sample,
         "--save_per_instance": options.save_per_instance,
+        "--explain": options.explain or None,
         f"--format {options.format}": None if options.format in (*RENDERERS, "json") else options.format,
     }
     unused = [*(name for name, value in given.items() if value is not None), *reading.changed]

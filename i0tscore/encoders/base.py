@@ -83,6 +83,21 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class LocalEncoder(Encoder, Protocol):
+    """An encoder with an embedding of each location of an image, in the space of whole images."""
+
+    @property
+    def location_grid(self) -> tuple[int, int] | None:
+        """Rows and columns of locations; None if the image tower has none."""
+
+    def location_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return the part of an image (width, height) that the locations cover: left, top, right, bottom, in [0, 1]."""
+
+    def encode_locations(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Encode preprocessed images (n, 3, H, W) to unit float32 embeddings of their locations (n, locations, d)."""
+
+
+@runtime_checkable
 class PseudoTokenEncoder(Encoder, Protocol):
     """An encoder that accepts vectors in place of token embeddings, for inversion of images."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -61,7 +62,7 @@ class OpenClipEncoder(PseudoInputs):
     ) -> None:
         if precision not in PRECISIONS:
             raise UsageError(f"Expected precision to be one of {', '.join(PRECISIONS)}, got {precision!r}.")
-        settings = model.visual.preprocess_cfg
+        settings = self._settings = model.visual.preprocess_cfg
         sides = [settings["size"]] if isinstance(settings["size"], int) else dict.fromkeys(settings["size"])
         size = "x".join(str(side) for side in sides)
         rest = [[float(value) for value in settings[key]] for key in ("mean", "std")]
@@ -116,6 +117,40 @@ class OpenClipEncoder(PseudoInputs):
     def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the output of the image tower (n, d) for preprocessed images, with gradients, not normalized."""
         features: torch.Tensor = self.model.encode_image(pixels.to(device=self.device, dtype=self.dtype))
+        return features
+
+    @cached_property
+    def location_grid(self) -> tuple[int, int] | None:
+        """Rows and columns of locations: of the last feature map, if the tower averages it; None otherwise."""
+        pool = getattr(getattr(self.model.visual, "trunk", None), "global_pool", None)
+        size = self._settings["size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        mode = self._settings["resize_mode"]
+        if getattr(pool, "pool_type", None) != "avg" or (mode != "squash" and (mode == "longest" or height != width)):
+            return None
+        shape = self._feature_map(torch.zeros(1, 3, height, width)).shape
+        return shape[2], shape[3]
+
+    def location_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return the part of an image (width, height) that the locations cover: left, top, right, bottom, in [0, 1]."""
+        if self._settings["resize_mode"] == "squash":
+            return 0.0, 0.0, 1.0, 1.0
+        wide, high = (0.5 - min(size) / side / 2 for side in size)  # the centered square
+        return wide, high, 1 - wide, 1 - high
+
+    @torch.inference_mode()
+    def encode_locations(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Encode preprocessed images (n, 3, H, W) to unit embeddings of their locations (n, locations, d).
+
+        Each location of the last feature map is projected by the head, as if the whole image looked like it.
+        """
+        features = self._feature_map(pixels).flatten(2).transpose(1, 2)
+        return self._unit(self.model.visual.head(features))
+
+    def _feature_map(self, pixels: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.model.visual.trunk.forward_features(
+            pixels.to(device=self.device, dtype=self.dtype)
+        )
         return features
 
     def _unit(self, features: torch.Tensor) -> torch.Tensor:

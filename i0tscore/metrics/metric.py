@@ -131,6 +131,13 @@ class Metric:
         """Whether a run must have reference statistics: for every standardizer but ``none``."""
         return self.standardizer != NONE
 
+    @property
+    def with_parts(self) -> tuple[Metric, ...]:
+        """The metric, and for one with references also the metric without, which is its image–caption side."""
+        if self.reference_rule is None:
+            return (self,)
+        return self, replace(self, base=self.base.removeprefix("Ref"), reference_rule=None)
+
     def value(self, similarity: ArrayT, nearest: ArrayT | None = None) -> ArrayT:
         """Compute the metric from similarities.
 

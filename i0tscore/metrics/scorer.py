@@ -104,7 +104,7 @@ class I0TScorer:
             NothingToScoreError: Every sample was skipped.
             StatisticsError: A metric needs statistics, and there are too few samples for per-run statistics.
         """
-        self._choose_metrics(references is not None)  # missing references are found before encoding
+        self.metrics_for(references is not None)  # missing references are found before encoding
         return self.evaluate(self.encode(images, captions, references, ids))
 
     def encode(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> EncodedRun:
@@ -212,18 +212,23 @@ class I0TScorer:
         """The fixed statistics; None if each run has its own."""
         return fixed_statistics(self._statistics, self._encoder.encoder.fingerprint, self._preset.prefix)
 
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, loaded at first use."""
+        return self._encoder.encoder
+
     def evaluate(self, run: EncodedRun) -> Result:
         """Compute the metrics of samples from ``encode``; raises as ``score``."""
         if not run.n:
             raise NothingToScoreError("Nothing to score: every sample was skipped.")
-        metrics = self._choose_metrics(run.references is not None)
+        metrics = self.metrics_for(run.references is not None)
         statistics, notes = choose_statistics(
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
         fields = SignatureFields(*self._encoder.signature_fields, self._resampling, self._ranks)
         return evaluate(run, metrics, statistics, fields, notes=notes)
 
-    def _choose_metrics(self, references: bool) -> tuple[Metric, ...]:
+    def metrics_for(self, references: bool) -> tuple[Metric, ...]:
         """Return the metrics for input with or without references.
 
         Raises:

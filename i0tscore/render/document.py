@@ -7,10 +7,14 @@ renderer and add it to ``RENDERERS`` of the package: every verb then offers it.
 from __future__ import annotations
 
 import html
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 UNDEFINED = "–"
 
@@ -24,10 +28,17 @@ _GAP = 2
 """Spaces between two columns of a text table."""
 
 _BOLD, _DIM, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[0m"
+_BLUES, _ORANGES, _BLACK = (153, 111, 69), (223, 215, 208), 16
+"""Colors of positive and negative weights, from small to large, among the 256 of terminals."""
+_RAMP = (17, 60, 66, 102, 144, 186, 227)
+"""Colors of maps, from small to large numbers: dark to light, so that they can be told apart without hue."""
+_LEVELS, _SMALLEST_WEIGHT = 3, 0.2
+_MAP_LINES, _MAP_WIDTH = 10, 60
 _SMALLEST_COLUMN = 16
 _DIRECTION_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _HEADING_BREAKS = re.compile(r"(?<=^Ref)(?=.)| ?(?=\()| ")
 _MARKDOWN_MARKUP = re.compile(r"([\\`*_\[\]~|#])")
+_BARS = re.compile("█+|░+")
 _LATEX_MINUS = re.compile(r"(?<![\w-])-(?=\d)")
 _LATEX = str.maketrans(
     {
@@ -79,6 +90,59 @@ class Paragraph(tuple[str, ...]):
     __slots__ = ()
 
 
+class Marked(NamedTuple):
+    """A line of text with weighted parts; text output shows the weights in color, or else as signs.
+
+    Attributes:
+        parts: Texts, spaces included, each with its weight in [-1, 1].
+    """
+
+    parts: Sequence[tuple[str, float]]
+
+    def levels(self) -> Iterator[tuple[str, int]]:
+        """Yield texts without control characters, each with a level from -3 to 3."""
+        for text, weight in self.parts:
+            level = min(max(math.ceil(_LEVELS * abs(weight) - _SMALLEST_WEIGHT), 0), _LEVELS)
+            yield re.sub(r"\s+", " ", _visible(text)), level if weight > 0 else -level
+
+
+class Heatmap(NamedTuple):
+    """A map of numbers over an image; text output draws it in color, or else as digits.
+
+    Attributes:
+        rows: The numbers, from the top left.
+        title: Line above the map.
+        aspect: Width of the map divided by its height.
+        image: Image that pages show under the map, or None.
+        box: The part of the image that the map covers: left, top, right, bottom, as fractions of its size.
+    """
+
+    rows: Sequence[Sequence[float]]
+    title: str
+    aspect: float = 1.0
+    image: Image | None = None
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+    @property
+    def levels(self) -> list[list[float]]:
+        """The numbers scaled so that the smallest is 0 and the largest is 1."""
+        low, high = self.range
+        return [[(value - low) / (high - low or 1.0) for value in row] for row in self.rows]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest number."""
+        return min(map(min, self.rows)), max(map(max, self.rows))
+
+    def digits(self) -> list[str]:
+        """Return a line for each row, with the numbers scaled to 0–9, and a line with the scale."""
+        low, high = self.range
+        return [
+            *(" ".join(str(min(int(10 * level), 9)) for level in row) for row in self.levels),
+            f"0: {format_number(low)} … 9: {format_number(high)}",
+        ]
+
+
 class Notes(tuple[str, ...]):
     """Independent remarks, one per line."""
 
@@ -91,7 +155,7 @@ class Signatures(tuple[str, ...]):
     __slots__ = ()
 
 
-Block = Table | Paragraph | Notes | Signatures
+Block = Table | Paragraph | Marked | Heatmap | Notes | Signatures
 
 
 class Document(NamedTuple):
@@ -127,6 +191,10 @@ def render_text(document: Document, *, width: int = TEXT_WIDTH, color: bool = Fa
         if isinstance(block, Table):
             table = _text_table(block, width, color)
             parts.append(f"{one_line(block.title)}\n\n{table}" if block.title else table)
+        elif isinstance(block, Marked):
+            parts.append(_marked(block, color))
+        elif isinstance(block, Heatmap):
+            parts.append("\n".join([one_line(block.title), "", *(_colored_map(block) if color else block.digits())]))
         else:
             dim = color and isinstance(block, Signatures)
             parts.append("\n".join(f"{_DIM}{one_line(line)}{_RESET}" if dim else one_line(line) for line in block))
@@ -142,6 +210,10 @@ def render_markdown(document: Document, *, width: int = TEXT_WIDTH, color: bool 
             parts.append(markdown_table(block))
         elif isinstance(block, Signatures):
             parts.append("\n".join(["```", *map(one_line, block), "```"]))
+        elif isinstance(block, Marked):
+            parts.append(escape_markdown(_marked(block)))
+        elif isinstance(block, Heatmap):
+            parts += [escape_markdown(block.title), "\n".join(["```", *block.digits(), "```"])]
         else:
             bullet = "* " if isinstance(block, Notes) else ""
             parts.append("\n".join(f"{bullet}{escape_markdown(line)}" for line in block))
@@ -162,6 +234,11 @@ def render_latex(document: Document, *, width: int = TEXT_WIDTH, color: bool = F
         elif isinstance(block, Notes):
             items = [f"\\item {escape_latex(line)}" for line in block]
             parts.append("\n".join([r"\begin{itemize}", *items, r"\end{itemize}"]))
+        elif isinstance(block, Marked):
+            parts.append(escape_latex(_marked(block)))
+        elif isinstance(block, Heatmap):
+            lines = [r"\begin{verbatim}", *block.digits()[:-1], r"\end{verbatim}", escape_latex(block.digits()[-1])]
+            parts.append("\n".join([escape_latex(block.title), *lines]))
         else:
             parts.append("\n".join(map(escape_latex, block)))
     return "\n\n".join(parts) + "\n"
@@ -176,6 +253,10 @@ def render_fragment(document: Document) -> str:
             rows = ["".join(_fragment_cells(block, "td", row)) for row in block.rows]
             lines = [f"<tr>{row}</tr>" for row in ("".join(_fragment_cells(block, "th", block.header)), *rows)]
             parts.append("\n".join(["<table>", *lines, "</table>"]))
+        elif isinstance(block, Marked):
+            parts.append(f"<p>{''.join(_fragment_words(block))}</p>")
+        elif isinstance(block, Heatmap):
+            parts.append(f"<p>{html.escape(one_line(block.title))}</p>")
         else:
             parts += [f"<p>{html.escape(one_line(line))}</p>" for line in block]
     return "\n".join(parts)
@@ -221,7 +302,12 @@ def escape_latex(text: str) -> str:
         >>> escape_latex("τ-b of 95% & more_")
         '$\\tau$-b of 95\\% \\& more\\_'
     """
-    return one_line(text).translate(_LATEX)
+    return _BARS.sub(_latex_bar, one_line(text).translate(_LATEX))
+
+
+def _latex_bar(bar: re.Match[str]) -> str:
+    height = "1ex" if bar[0][0] == "█" else "0.2ex"
+    return rf"\rule{{{0.4 * len(bar[0]):.1f}em}}{{{height}}}"
 
 
 def one_line(text: str) -> str:
@@ -231,8 +317,12 @@ def one_line(text: str) -> str:
         >>> one_line("two\nlines \x1b[31mred")
         'two lines [31mred'
     """
-    visible = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in _DIRECTION_CONTROLS else c for c in text)
-    return " ".join("".join(visible).split())
+    return " ".join(_visible(text).split())
+
+
+def _visible(text: str) -> str:
+    hidden = (unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in _DIRECTION_CONTROLS for c in text)
+    return "".join(" " if hide else c for c, hide in zip(text, hidden, strict=True))
 
 
 def shorten(text: str, width: int) -> str:
@@ -254,6 +344,48 @@ def _fragment_cells(table: Table, tag: str, cells: Sequence[str]) -> Iterator[st
             line = shorten(line, table.shorten[name] or _FRAGMENT_CELL)
         side = "left" if i < table.left else "right"
         yield f'<{tag} style="text-align: {side}">{html.escape(line)}</{tag}>'
+
+
+def _fragment_words(block: Marked) -> Iterator[str]:
+    for text, level in block.levels():
+        word = html.escape(text)
+        color = "27 108 168" if level > 0 else "209 98 43"
+        signs = ("+" if level > 0 else "−") * abs(level)
+        style = f"color: inherit; background: rgb({color} / {0.2 * abs(level):.1f})"
+        yield f'<mark style="{style}">{word}<sup>{signs}</sup></mark>' if level else word
+
+
+def _marked(block: Marked, color: bool = False) -> str:
+    """Return a line in which weighty parts are colored, or else followed by one to three signs."""
+    shown = []
+    for text, level in block.levels():
+        if not level:
+            shown.append(text)
+        elif color:
+            background = (_BLUES if level > 0 else _ORANGES)[abs(level) - 1]
+            shown.append(f"\x1b[38;5;{_BLACK};48;5;{background}m{text}{_RESET}")
+        else:
+            shown.append(text + ("+" if level > 0 else "−") * abs(level))
+    return "".join(shown).strip()
+
+
+def _colored_map(block: Heatmap) -> list[str]:
+    """Return lines of half blocks, each of two square pixels, interpolated between the cells, and a scale."""
+    import numpy as np
+    from PIL import Image
+
+    height = 2 * _MAP_LINES
+    width = min(max(round(height * block.aspect), 4), _MAP_WIDTH)
+    cells = Image.fromarray(np.array(block.levels, dtype=np.float32))
+    levels = np.asarray(cells.resize((width, height), Image.Resampling.BILINEAR))
+    colors = np.take(_RAMP, (levels * (len(_RAMP) - 0.01)).astype(int))
+    lines = [
+        "".join(f"\x1b[38;5;{top};48;5;{bottom}m▀" for top, bottom in zip(*colors[y : y + 2], strict=True)) + _RESET
+        for y in range(0, height, 2)
+    ]
+    low, high = map(format_number, block.range)
+    scale = "".join(f"\x1b[38;5;{shade}m██" for shade in _RAMP) + _RESET
+    return [*lines, f"{low} {scale} {high}"]
 
 
 def _text_table(table: Table, width: int, color: bool) -> str:

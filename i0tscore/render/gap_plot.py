@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -25,6 +26,19 @@ def require_matplotlib(purpose: str = "a plot of the modality gap") -> None:
         raise MissingExtraError("matplotlib", "plot", purpose)
 
 
+@contextmanager
+def plot_file(file_format: str, size: tuple[float, float]) -> Iterator[tuple[Any, io.BytesIO]]:
+    """Yield an empty figure, and a file that it is written to after the block; the same drawing gives the same SVG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": "i0tscore", "svg.fonttype": "none", "font.size": 9}):
+        figure, file = Figure(figsize=size, layout="constrained"), io.BytesIO()
+        yield figure, file
+        metadata = {"Date": None} if file_format == "svg" else None
+        figure.savefig(file, format=file_format, metadata=metadata, dpi=110)
+
+
 def plot_gap(panels: Mapping[str, Panel], file_format: str) -> bytes:
     """Plot one row per standardizer: the sphere and the histograms of cosines.
 
@@ -36,11 +50,7 @@ def plot_gap(panels: Mapping[str, Panel], file_format: str) -> bytes:
         MissingExtraError: matplotlib is not installed.
     """
     require_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.hashsalt": "i0tscore", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(9.5, 4.2 * len(panels)), layout="constrained")
+    with plot_file(file_format, (9.5, 4.2 * len(panels))) as (figure, file):
         low = min(float(c.min()) for panel in panels.values() for c in panel.cosines.values())
         for row, (name, panel) in enumerate(panels.items()):
             _sphere(figure.add_subplot(len(panels), 2, 2 * row + 1, projection="3d"), name, panel)
@@ -49,10 +59,7 @@ def plot_gap(panels: Mapping[str, Panel], file_format: str) -> bytes:
             "spheres: the three directions of largest mean square, scaled to length 1; one caption per image",
             fontsize=8,
         )
-        buffer = io.BytesIO()
-        metadata = {"Date": None} if file_format == "svg" else None
-        figure.savefig(buffer, format=file_format, metadata=metadata, dpi=110)
-    return buffer.getvalue()
+    return file.getvalue()
 
 
 def _sphere(axes: Any, name: str, panel: Panel) -> None:

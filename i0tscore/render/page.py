@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from i0tscore.errors import MissingExtraError
-from i0tscore.render.document import TEXT_WIDTH, Block, Document, format_number, one_line, shorten
+from i0tscore.render.document import TEXT_WIDTH, Block, Document, Heatmap, format_number, one_line, shorten
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from PIL.Image import Image
 
 _TEMPLATES = Path(__file__).with_name("templates")
+_MAP_SIDE, _OPACITY = 480, 0.6
+_RAMP = ((0, 34, 78), (18, 53, 112), (59, 73, 108), (87, 93, 109), (112, 113, 115), (138, 134, 120), (165, 156, 116),
+         (195, 179, 105), (225, 204, 85), (254, 232, 56))  # fmt: skip
+"""Colors of maps from small to large numbers, matplotlib's cividis; ``page.css`` has them for the scale."""
 
 
 def require_jinja2() -> None:
@@ -31,12 +41,21 @@ def render_html(document: Document, *, width: int = TEXT_WIDTH, color: bool = Fa
         MissingExtraError: Jinja2 is not installed.
     """
     plot = base64.b64encode(document.plot).decode()
-    return render_page("document.html", blocks=document_blocks(document), plot=plot)
+    return render_page("document.html", blocks=named_blocks(document.filled), plot=plot)
 
 
-def document_blocks(document: Document) -> list[tuple[str, Block]]:
-    """Return the blocks of a document with their kinds, as templates show them."""
-    return [(type(block).__name__, block) for block in document.filled]
+def render_blocks(blocks: Sequence[Block]) -> str:
+    """Render blocks as HTML for a page that ``render_page`` renders.
+
+    Raises:
+        MissingExtraError: Jinja2 is not installed.
+    """
+    return str(_environment().get_template("fragment.html").render(blocks=named_blocks(blocks)))
+
+
+def named_blocks(blocks: Sequence[Block]) -> list[tuple[str, Block]]:
+    """Return blocks with their kinds, as templates show them."""
+    return [(type(block).__name__, block) for block in blocks]
 
 
 def render_page(template: str, **content: Any) -> str:
@@ -50,6 +69,11 @@ def render_page(template: str, **content: Any) -> str:
     Raises:
         MissingExtraError: Jinja2 is not installed.
     """
+    css, js = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return str(_environment().get_template(template).render(css=css, js=js, hash=_hash, **content))
+
+
+def _environment() -> Environment:
     require_jinja2()
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -61,10 +85,37 @@ def render_page(template: str, **content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"line": one_line, "number": format_number, "shorten": shorten}
+    environment.filters |= {"overlay": overlay, "line": one_line, "number": format_number, "shorten": shorten}
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    css, js = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return environment.get_template(template).render(css=css, js=js, hash=_hash, **content)
+    return environment
+
+
+def overlay(block: Heatmap) -> str:
+    """Return the data URL of a map over its image in gray."""
+    import numpy as np
+    from PIL import Image
+
+    image = block.image or Image.new("RGB", (round(_MAP_SIDE * min(block.aspect, 1)), _MAP_SIDE), "white")
+    shown = image.convert("L").convert("RGB")
+    shown.thumbnail((_MAP_SIDE, _MAP_SIDE))
+    left, right = (round(shown.width * end) for end in block.box[::2])
+    top, bottom = (round(shown.height * end) for end in block.box[1::2])
+    cells = Image.fromarray(np.array(block.levels, dtype=np.float32))
+    levels = np.asarray(cells.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
+    positions = np.linspace(0, 1, len(_RAMP))
+    colors = [np.interp(levels, positions, channel) for channel in np.array(_RAMP).T]
+    map_image = Image.fromarray(np.stack(colors, axis=2).astype(np.uint8))
+    part = shown.crop((left, top, right, bottom))
+    shown.paste(Image.blend(part, map_image, _OPACITY), (left, top))
+    return jpeg_url(shown, quality=80)
+
+
+def jpeg_url(image: Image, *, quality: int) -> str:
+    """Return an image as the data URL of a JPEG file."""
+    image.info.clear()  # such as comments, which Pillow would copy
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _hash(text: str) -> str:

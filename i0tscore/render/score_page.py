@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -15,7 +13,7 @@ from i0tscore.encoders.images import ImageInput, decode
 from i0tscore.errors import ImageError, InputError
 from i0tscore.render.charts import Axis, histogram
 from i0tscore.render.document import UNDEFINED, Table, format_number
-from i0tscore.render.page import render_page
+from i0tscore.render.page import jpeg_url, render_page
 
 THUMBNAILS = 500
 """Default number of samples with a thumbnail."""
@@ -336,10 +334,7 @@ def thumbnail(source: ImageInput | None) -> tuple[str, str]:
     except ImageError as error:
         return "", f"cannot be shown: {error}"
     image.thumbnail((_PIXELS, _PIXELS))
-    image.info.clear()  # such as comments, which Pillow would copy
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=70, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode(), ""
+    return jpeg_url(image, quality=70), ""
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:

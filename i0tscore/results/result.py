@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,16 @@ class MetricResult(MetricSummary):
         return f"MetricResult({self.name}={format_estimate(self.estimate)}, n={len(self.values)})"
 
 
+class SampleExplanation(Protocol):
+    """What a result uses of an ``Explanation``."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as in ``docs/explanation.schema.json``."""
+
+    def fragment(self) -> str:
+        """Return HTML for the page of the result."""
+
+
 class SampleScore(NamedTuple):
     """One metric of one sample; None where undefined."""
 
@@ -124,6 +134,7 @@ class SampleResult:
         breakdown: Parts of the CLIP cosine by name; None without statistics.
         scores: Scores by metric name.
         notes: Reasons for undefined values.
+        explanation: Why the sample has its score, or None.
     """
 
     id: str
@@ -133,6 +144,7 @@ class SampleResult:
     breakdown: dict[str, float | None] | None
     scores: dict[str, SampleScore]
     notes: tuple[str, ...]
+    explanation: SampleExplanation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -141,8 +153,8 @@ class SampleResult:
             for name, score in self.scores.items()
         }
         data = {name: getattr(self, name) for name in self.__slots__}
-        data |= {"scores": scores, "notes": list(self.notes)}
-        return data if self.notes else {name: value for name, value in data.items() if name != "notes"}
+        data |= {"scores": scores, "notes": list(self.notes), "explanation": plain(self.explanation)}
+        return {name: value for name, value in data.items() if value or name not in ("notes", "explanation")}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -162,6 +174,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         tokens_cut: Number of tokens beyond the context length (n,) or None.
         notes: Notes on the whole run.
         sample_notes: Notes by sample position.
+        explanations: Explanations of some samples by position, from ``i0tscore.explanation.explain_worst``.
     """
 
     SCHEMA = "i0tscore.result/1"
@@ -176,6 +189,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
     tokens_cut: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
     sample_notes: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    explanations: Mapping[int, SampleExplanation] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> MetricResult:
         return self.metrics[name]
@@ -365,7 +379,10 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             True
         """
         reference = {name: metric.reference for name, metric in self.items() if metric.reference is not None}
-        page = score_page(self.to_dict(), reference=reference, images=images, thumbnails=thumbnails)
+        explanations = {i: explanation.fragment() for i, explanation in self.explanations.items()}
+        page = score_page(
+            self.to_dict(), reference=reference, images=images, thumbnails=thumbnails, explanations=explanations
+        )
         if path is not None:
             replace_file(Path(path), page.encode("utf-8", "backslashreplace"))
         return page
@@ -408,6 +425,7 @@ class SampleSequence(Sequence[SampleResult]):
             breakdown=None if r.breakdown is None else {name: at(column, i) for name, column in r.breakdown.items()},
             scores=scores,
             notes=r.sample_notes.get(i, ()),
+            explanation=r.explanations.get(i),
         )
 
 

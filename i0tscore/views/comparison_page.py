@@ -15,7 +15,7 @@ from i0tscore.encoders.images import ImageInput
 from i0tscore.errors import InputError
 from i0tscore.render.charts import histogram
 from i0tscore.render.document import Table, format_number
-from i0tscore.render.page import document_blocks, render_page
+from i0tscore.render.page import named_blocks, render_page
 from i0tscore.render.score_page import thumbnail
 from i0tscore.results.comparison import Comparison, PairedSamples, compare_means
 from i0tscore.results.intervals import Estimate, difference_row, format_estimate
@@ -46,7 +46,7 @@ def comparison_page(comparison: Comparison, images: Mapping[str, ImageInput] | N
     document = comparison_document(comparison)
     systems = [_details(comparison, samples, metric, name, images) for name in comparison.systems if name != base]
     return render_page(
-        "comparison.html", metric=metric, baseline=base, blocks=document_blocks(document), systems=systems
+        "comparison.html", metric=metric, baseline=base, blocks=named_blocks(document.filled), systems=systems
     )
 
 

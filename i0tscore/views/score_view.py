@@ -6,7 +6,18 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from i0tscore.render.document import UNDEFINED, Document, Notes, Signatures, Table, format_number
+from i0tscore.explanation.explanation import Explanation
+from i0tscore.render.document import (
+    UNDEFINED,
+    Block,
+    Document,
+    Marked,
+    Notes,
+    Paragraph,
+    Signatures,
+    Table,
+    format_number,
+)
 from i0tscore.results import Result
 from i0tscore.views.cells import csv_text, skipped_table
 
@@ -27,11 +38,22 @@ def score_document(result: Result, *, per_sample: bool = True) -> Document:
         [
             result.summary_table(),
             result.sample_table() if per_sample and result.n else None,
+            *_explained(result),
             Notes(_notes(result)),
             skipped_table(result.skipped),
             Signatures(str(metric.signature) for metric in result.metrics.values()),
         ]
     )
+
+
+def _explained(result: Result) -> Iterator[Block]:
+    """Yield a line for each explained sample, with the words that support and oppose its score."""
+    found = [one for one in result.explanations.values() if isinstance(one, Explanation)]
+    if found:
+        yield Paragraph([f"Lowest {found[0].metric}, with the effects of words:"])
+    for one in found:
+        head = f"{one.sample.id}, {format_number(one.sample.scores[one.metric].value)}: "
+        yield Marked([(head, 0.0), *one.marked.parts])
 
 
 def corpus_document(summary: CorpusSummary) -> Document:
