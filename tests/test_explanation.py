@@ -21,7 +21,7 @@ import tiny_models
 import torch
 from commands import run
 from examples_on_disk import ROOT, write_examples
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.optimize import nnls
@@ -51,6 +51,7 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=60) | st.tex
 )
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_words_are_disjoint_in_order_and_leave_no_letter(text: str) -> None:
     words = split_words(text)
@@ -65,6 +66,7 @@ def test_words_are_disjoint_in_order_and_leave_no_letter(text: str) -> None:
     assert split_words(rest) == []
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_sentences_hold_every_word_once(text: str) -> None:
     sentences = split_sentences(text)
@@ -74,6 +76,7 @@ def test_sentences_hold_every_word_once(text: str) -> None:
     assert all(a.end <= b.start for a, b in itertools.pairwise(sentences))
 
 
+@settings(deadline=None)
 @given(TEXTS, st.data())
 def test_leaving_out_a_word_keeps_the_others(text: str, data: Any) -> None:
     words = split_words(text)
