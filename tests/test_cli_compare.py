@@ -296,7 +296,7 @@ def page_of(tmp_path, *options, captions=True):
 def test_the_page_shows_where_systems_differ(tmp_path):
     page = page_of(tmp_path, "--resamples", "0")
     plain = re.sub(r"\s*<[^>]*>\s*", "|", page)
-    assert "On average, b scores 0.000 relative to a. It scores higher on 8 ids, the same on 0, and lower on 4." in page
+    assert "The mean difference (b − a) is 0.000. b scores higher on 8 ids, the same on 0, and lower on 4." in page
     assert re.search(r"\|a black dog\|+8\|+0\|+\+0.100\|", plain)
     assert re.search(r"\|a cat sits\|+12\|+0\|+0.000\|", plain)
     assert "<strong>b</strong> A <mark>black dog</mark> sits" in page

@@ -326,7 +326,7 @@ def test_a_page_is_written_for_each_validation(lite, images, embeddings, tmp_pat
     assert sorted(pages) == [f"validation-000{number}.html" for number in (1, 2, 3)]
     thumbnails = [page.count('src="data:image/jpeg') for _, page in sorted(pages.items())]
     assert thumbnails == [7, 6, 0], "the third page is of embeddings"
-    with pytest.raises(InputError, match="Expected different ids, got 'x' more than once"):
+    with pytest.raises(InputError, match="Expected unique ids, got 'x' more than once"):
         Validation(embeddings, schedule(GOOD), model=lite, ids=["x"] * 7)
 
 

@@ -239,7 +239,7 @@ def test_details_show_the_breakdown(browser, result):
     numbers = [float(one.text) for one in row.find_elements(By.CSS_SELECTOR, ".parts dt + dd")]
     assert sum(numbers[:4]) == pytest.approx(numbers[4], abs=0.003)
     lowest = result.samples[int(result["I0TScore"].values.argmin())]
-    assert "of 120 captions of this run for the image" in row.text
+    assert "of 120 for this image among the distinct captions of this run" in row.text
     assert f"{lowest.breakdown['semantic']:+.3f}" in row.text
 
 

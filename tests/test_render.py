@@ -328,13 +328,14 @@ def test_a_page_of_scores_says_how_to_read_them():
     fits = int((metric.p_match >= 0.5).sum())
     for sentence in (
         f"The mean I0TScore of 40 captions is {metric.mean:.3f} (95% interval",
-        f"their own captions score {low:.3f} to {high:.3f} in the reference data",
-        f"{fits} of the 40 captions are more like matched pairs, and {40 - fits} more like mismatched pairs.",
+        f"their own captions score {low:.3f} to {high:.3f}, and",
+        f"Of the 40 captions, {fits} are more like matched pairs (p(match) of at least 0.5), and {40 - fits} more like "
+        "mismatched pairs.",
         "Reference pairs: 200 pairs.",
         str(metric.signature),
     ):
         assert sentence in text
-    assert "There are no reference pairs on this scale." in clip_score(np.eye(9), np.eye(9)).to_html()
+    assert "There are no reference pairs for this metric." in clip_score(np.eye(9), np.eye(9)).to_html()
 
 
 @pytest.mark.filterwarnings("ignore:The statistics were computed from only")

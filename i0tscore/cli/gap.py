@@ -40,7 +40,7 @@ class GapOptions:
     )
     statistics: str = statistics_option()
     plot: Path | None = option(
-        "Also plot embeddings and cosines before and after, as pages do. Requires the extra plot.",
+        "Also plot embeddings and cosines before and after, as in --format html. Requires the extra plot.",
         path="FILE.svg|FILE.png",
     )
 

@@ -78,7 +78,7 @@ class ScoreOptions:
         names="--per-sample/--no-per-sample",
     )
     report_samples: int | None = option(
-        "Samples with a thumbnail in the page of --format html: the lowest and highest scores, and some at random.",
+        "Maximum number of thumbnails in --format html: the lowest, the highest, and random scores.",
         default_text="500",
         minimum=0,
     )
@@ -99,9 +99,9 @@ class ScoreOptions:
     actors: int | None = option("Ray actors.", default_text="as many as the cluster has resources for", minimum=1)
 
     def __post_init__(self) -> None:
-        """Check that the options make sense together."""
+        """Check for conflicting options."""
         if self.report_samples is not None and (self.format != "html" or self.engine == "ray"):
-            raise UsageError("--report-samples sets the images of --format html, without --engine ray. Leave it out.")
+            raise UsageError("--report-samples requires --format html without --engine ray. Leave it out.")
 
 
 @verb("Score captions against their images (the default command).")
@@ -139,7 +139,7 @@ def _score_samples(
     check_output(options.output)
     check_output(options.save_per_instance)
     if options.per_sample is False and options.format in ("jsonl", "csv", "html"):
-        raise UsageError(f"--format {options.format} lists the samples. Leave out --no-per-sample.")
+        raise UsageError(f"--format {options.format} always lists the samples. Leave out --no-per-sample.")
 
     if options.explain and (inputs.read_embeddings or options.format == "csv"):
         what = "--format csv" if options.format == "csv" else "embeddings"

@@ -28,7 +28,7 @@ class I0TScoreCallback(Callback):  # type: ignore[misc]
     value instead, since without a number they fail or use the previous epoch's. With several processes, the first one
     scores and sends the values to the others. A model sharded over processes cannot be scored.
 
-    TensorBoard and W&B loggers of the trainer also get the images with the lowest scores, with their captions, as
+    The trainer's TensorBoard and W&B loggers also receive the images with the lowest scores and their captions, as
     ``val/lowest``.
 
     Args:

@@ -32,9 +32,9 @@ class I0TScoreCallback(TrainerCallback):  # type: ignore[misc]
     Attributes:
         log: Set this to ``trainer.log`` to send the values to TensorBoard and other reporters, which get the metrics
             of an evaluation before the trainer calls this callback.
-        writer: Set this to a ``SummaryWriter``, such as that of ``TensorBoardCallback(writer)``, to write the images
-            with the lowest scores to TensorBoard, with their captions, as ``eval_lowest``.
-        lowest: Number of images to write.
+        writer: Set this to a ``SummaryWriter``, such as the one passed to ``TensorBoardCallback``, to log the images
+            with the lowest scores and their captions to TensorBoard as ``eval_lowest``.
+        lowest: Number of images to log.
 
     Example:
         >>> def generate(model, images):

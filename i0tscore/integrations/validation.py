@@ -53,14 +53,14 @@ class Validation:
         generate: Called as ``generate(model, images)``, with the model in evaluation mode and without gradients;
             returns one caption per image, in order.
         references: For each image a list of strings, if a metric needs them.
-        ids: Ids of the images, all different.
+        ids: Unique ids of the images.
         model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
         statistics: ``builtin``, a file, or ``Statistics``: fixed, so that epochs can be compared. ``batch`` computes
             them in each epoch, so they change with the captions.
         metrics: Names or values.
         resamples: Number of bootstrap resamples; 0 for no intervals.
-        report_dir: Folder for a page per call, ``validation-0001.html`` and so on, as from ``Result.to_html``. Pages of
-            earlier runs are kept, and the numbers continue. Requires the extra ``report``.
+        report_dir: Folder in which each call writes a page, as ``Result.to_html`` does: ``validation-0001.html`` and so
+            on. Pages of earlier runs are kept, and numbering continues. Requires the extra ``report``.
         **encoding: Other fields of ``EncodeOptions``, such as ``cache_dir``; empty captions are always skipped.
 
     Raises:
@@ -105,7 +105,7 @@ class Validation:
         same_length(images=self.images, references=self._references, ids=self._ids)
         if self._ids is not None and len(set(self._ids)) < len(self._ids):
             twice = next(name for name in self._ids if self._ids.count(name) > 1)
-            raise InputError(f"Expected different ids, got {twice!r} more than once. Give each image its own id.")
+            raise InputError(f"Expected unique ids, got {twice!r} more than once. Give each image its own id.")
         self._report_dir = None if report_dir is None else Path(report_dir)
         if self._report_dir is not None:
             require_jinja2()
@@ -201,8 +201,8 @@ class Validation:
     def lowest(self, k: int) -> list[LowScore]:
         """Return up to k samples of the last call with the lowest scores of the first metric, the lowest first.
 
-        There are none before the first call, and for embeddings, which have no images. An image that cannot be read any
-        more is left out with a warning, so that training goes on.
+        The list is empty before the first call and for embeddings. An image that can no longer be read is left out with
+        a warning, so that training continues.
         """
         images = self._images_by_id()
         if self.result is None or images is None:
@@ -229,7 +229,7 @@ class Validation:
 
 
 def write_lowest(writer: Any, name: str, samples: Sequence[LowScore], step: int) -> None:
-    """Write images, and a table of their captions and scores, to a ``SummaryWriter`` of TensorBoard."""
+    """Write images, and a table of their captions and scores, to a TensorBoard ``SummaryWriter``."""
     if not samples:
         return
     for number, sample in enumerate(samples, 1):

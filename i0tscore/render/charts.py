@@ -73,7 +73,7 @@ def distribution(
 
     Args:
         values: Defined values (n,), n ≥ 0.
-        reference: Reference values, or quantiles at equal steps, by name; their shares are smoothed a little.
+        reference: Reference values, or quantiles at equal steps, by name; their shares are slightly smoothed.
     """
     axis = Axis.around(values, reference.values())
     edges = np.linspace(axis.low, axis.high, _BINS + 1)

@@ -22,7 +22,7 @@ TEXT_WIDTH = 120
 """Columns of text output that does not go to a terminal."""
 
 _FRAGMENT_CELL = 80
-"""Largest width of shortened cells in notebooks."""
+"""Maximum width of shortened cells in notebooks."""
 
 _GAP = 2
 """Spaces between two columns of a text table."""
@@ -163,7 +163,7 @@ class Document(NamedTuple):
 
     Attributes:
         blocks: Tables and lines in order; empty ones are not rendered.
-        plot: A plot as SVG, which pages show below the blocks and other formats leave out.
+        plot: A plot as SVG, shown below the blocks in HTML pages and omitted from other formats.
     """
 
     blocks: Sequence[Block | None]
@@ -245,7 +245,7 @@ def render_latex(document: Document, *, width: int = TEXT_WIDTH, color: bool = F
 
 
 def render_fragment(document: Document) -> str:
-    """Render a document as HTML for the output of a notebook's cell, which needs no stylesheet and no script."""
+    """Render a document as HTML for a notebook cell, without a stylesheet or script."""
     parts = []
     for block in document.filled:
         if isinstance(block, Table):

@@ -1,7 +1,7 @@
-"""HTML pages: self-contained files that load nothing and run only the script that they come with.
+"""HTML pages: self-contained files that load nothing and run only their own script.
 
 Templates, the stylesheet, and the script are in ``templates/``. The script uses no framework: it sorts, filters, and
-pages rows that are already complete in the page, so that the page can be read and printed without it.
+pages rows that are already in the page, so that the page can be read and printed without it.
 """
 
 from __future__ import annotations

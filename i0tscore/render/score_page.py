@@ -37,12 +37,12 @@ _PARTS = {**_SUMMANDS, "cosine": "cosine"}
 
 
 class Group(NamedTuple):
-    """Samples worth a look.
+    """Samples to review.
 
     Attributes:
-        title: What they are.
-        reason: Why to look at them.
-        rows: Their rows.
+        title: What the samples have in common.
+        reason: Why to review them.
+        rows: Rows of the samples.
     """
 
     title: str
@@ -70,14 +70,14 @@ def score_page(
             ``data:`` images and SVG, but neither scripts nor ``style`` attributes.
 
     Raises:
-        InputError: The number of images is not that of the samples.
+        InputError: The number of images differs from the number of samples.
         MissingExtraError: Jinja2 is not installed.
     """
     samples = result["samples"]
     if images is not None and not isinstance(images, Mapping) and len(images) != len(samples):
         raise InputError(
-            f"Expected one image for each of the {len(samples)} samples, got {len(images)}. Give a dict of images by "
-            "id if samples were skipped."
+            f"Expected one image for each of the {len(samples)} samples, got {len(images)}. If samples were "
+            "skipped, pass a dict of images by id."
         )
     metrics = result["scores"]
     leading = min(metrics, key=lambda name: (metrics[name]["mean"] is None, metrics[name]["scale"] is None))
@@ -147,7 +147,7 @@ def _how_to_read(result: Mapping[str, Any], leading: str) -> list[str]:
     metric, samples = result["scores"][leading], result["samples"]
     values = _defined(samples, leading)
     if not len(values):
-        return [f"{leading} is undefined for every caption; the notes say why."]
+        return [f"{leading} is undefined for every caption. See the notes for the reasons."]
     confidence, mean = 100 * metric["confidence"], format_number(metric["mean"])
     interval = f" ({confidence:g}% interval {_span(metric['interval'])})" if metric["interval"] else ""
     sentences = [f"The mean {leading} of {_count(len(values), 'caption')} is {mean}{interval}."]
@@ -156,16 +156,16 @@ def _how_to_read(result: Mapping[str, Any], leading: str) -> list[str]:
             *sentences,
             f"The scores range from {format_number(values.min())} to {format_number(values.max())}, "
             f"with a median of {format_number(float(np.median(values)))}.",
-            "There are no reference pairs on this scale. Compare these scores with others of the same signature only.",
+            "There are no reference pairs for this metric. Compare only scores that have the same signature.",
         ]
     scale = metric["scale"]
     fits = sum((sample["scores"][leading]["p_match"] or 0.0) >= _NOT_MATCHED for sample in samples)
     return [
         *sentences,
-        f"Half of the images with their own captions score {_span(scale['matched'][::2])} in the reference data, and "
-        f"half of the images with captions of other images score {_span(scale['mismatched'][::2])}.",
-        f"By p(match), {fits:,} of the {_count(len(values), 'caption')} {'is' if fits == 1 else 'are'} more like "
-        f"matched pairs, and {len(values) - fits:,} more like mismatched pairs.",
+        f"In the reference data, the middle half of images with their own captions score "
+        f"{_span(scale['matched'][::2])}, and with captions of other images {_span(scale['mismatched'][::2])}.",
+        f"Of the {_count(len(values), 'caption')}, {fits:,} {'is' if fits == 1 else 'are'} more like matched pairs "
+        f"(p(match) of at least 0.5), and {len(values) - fits:,} more like mismatched pairs.",
     ]
 
 
@@ -244,9 +244,11 @@ def _groups(samples: Sequence[Mapping[str, Any]], leading: str) -> list[Group]:
     groups = [
         Group("Worst fits", why, worst),
         Group("Largest caption bias", "Captions that score high with any image.", [biased[i] for i in few if biased]),
-        Group("Cut captions", "Longer than the model can read; the rest is not scored.", []),
-        Group("One caption for several images", "Often a placeholder, or a caption that says little.", []),
-        Group("Without a score", "The reason is with each sample.", []),
+        Group(
+            "Cut captions", "Longer than the context length of the model. The rest of the caption is not scored.", []
+        ),
+        Group("One caption for several images", "Often placeholders or generic captions.", []),
+        Group("Without a score", "The details of each sample show the reason.", []),
     ]
     for i, sample in enumerate(samples):
         members = (sample["tokens_cut"], sample["caption"] and len(ids[sample["caption"]]) > 1, sample.get("notes"))
@@ -290,22 +292,22 @@ def _facts(sample: Mapping[str, Any], leading: str, shown: Mapping[str, Axis]) -
     score = sample["scores"][leading]
     if score["percentile_matched"] is not None:
         yield (
-            f"{leading} is higher than {score['percentile_matched']:.0f}% of matched and "
+            f"{leading} is higher than for {score['percentile_matched']:.0f}% of matched and "
             f"{score['percentile_mismatched']:.0f}% of mismatched reference pairs"
         )
     if score["rank"] is not None:
-        yield "rank {:,} of {:,} captions of this run for the image".format(*score["rank"])
+        yield "rank {:,} of {:,} for this image among the distinct captions of this run".format(*score["rank"])
     for name, other in sample["scores"].items():
         if name not in shown:
             yield f"{name} {format_number(other['value'])}"
     if sample["tokens"] is not None:
-        cut = f", of which {sample['tokens_cut']} were cut" if sample["tokens_cut"] else ""
+        cut = f", {sample['tokens_cut']} of them cut" if sample["tokens_cut"] else ""
         yield f"{_count(sample['tokens'], 'token')}{cut}"
     yield from sample.get("notes", ())
 
 
 def _with_thumbnail(rows: int, limit: int) -> set[int]:
-    """Choose rows for thumbnails; the same for the same numbers."""
+    """Choose rows for thumbnails, always the same for the same arguments."""
     if rows <= limit:
         return set(range(rows))
     low, high = limit // 2, limit // 4
@@ -316,7 +318,7 @@ def _with_thumbnail(rows: int, limit: int) -> set[int]:
 def _thumbnails(
     images: Images, order: Sequence[int], samples: Sequence[Mapping[str, Any]], limit: int
 ) -> dict[int, tuple[str, str]]:
-    """Return a data URL, or else the reason why there is none, by row."""
+    """Return a data URL, or else the reason for a missing thumbnail, by row."""
     sources = {}
     for row in sorted(_with_thumbnail(len(order), limit)):
         i = order[row]
@@ -343,7 +345,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     if result["gap"]:
         distances = [f"{format_number(v)} under {name}" for name, v in result["gap"].items() if name != "measure"]
         notes.append(
-            f"Modality gap of this run, which is near 0 under post if the statistics fit: {', '.join(distances)}."
+            f"Modality gap of this run: {', '.join(distances)}. Under post, it is near 0 if the statistics fit."
         )
     return [*notes, *result["notes"]]
 
@@ -354,7 +356,7 @@ def _about_pictures(images: Images | None, samples: Sequence[Mapping[str, Any]],
         return "There are no thumbnails: " + ("the samples are embeddings." if embedded else "no images were given.")
     if shown < rows:
         return (
-            f"{shown:,} of {rows:,} samples have a thumbnail: the lowest and the highest scores, and some in between, "
-            "chosen at random."
+            f"{shown:,} of {rows:,} samples have a thumbnail: the lowest scores, the highest scores, and a random "
+            "selection in between."
         )
     return ""

@@ -1,4 +1,4 @@
-"""Plots of scores and of paired differences, on axes of matplotlib (extra ``plot``)."""
+"""Plots of scores and of paired differences on Matplotlib axes (extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Values = NDArray[np.float64]
 
 _BARS, _INK = "#b6bec9", "#1c2128"
 _CURVES = {"matched": ("#0a5ca8", "solid"), "mismatched": ("#b34700", "dashed")}
-"""Colors of the curves, and styles, which tell them apart in black and white."""
+"""Colors and line styles of the curves; the styles distinguish them in black and white."""
 
 _LONGEST_NAME = 20
 _BINS = 41
-"""An odd number, so that the middle bin is around zero."""
+"""An odd number, so that the middle bin is centered on zero."""
 
 
 def plot_scores(
@@ -29,7 +29,7 @@ def plot_scores(
 
     Args:
         name: The metric's name.
-        values: Scores (n,); NaN are left out.
+        values: Scores (n,); NaN values are ignored.
         mean: Mean of the defined scores, or None.
         reference: Quantiles at equal steps of the scores of matched and of mismatched pairs.
         ax: Axes to draw on; new ones if None.

@@ -85,7 +85,7 @@ class PairedSamples:
     Attributes:
         ids: Ids (n).
         images: Image of each id (n).
-        captions: Captions (n) by system, several of one id in lines; without the systems whose captions are not known.
+        captions: Captions (n) by system, one per line if an id has several; systems with unknown captions are left out.
         values: Scores (n,) by metric and system, float64; NaN where undefined.
     """
 
@@ -95,7 +95,7 @@ class PairedSamples:
     values: dict[str, dict[str, NDArray[np.float64]]]
 
     def common(self, metric: str) -> NDArray[np.int64]:
-        """Return the positions of the ids that every system has a score of."""
+        """Return the positions of the ids with a score in every system."""
         return np.flatnonzero(~np.isnan(np.stack(list(self.values[metric].values()))).any(axis=0))
 
 
@@ -109,7 +109,7 @@ class Comparison(SampleColumns, Report):
         systems: Names of the systems in the order given.
         baseline: System that the others are compared with.
         metrics: Comparison by metric.
-        samples: The samples behind it; not part of the JSON.
+        samples: The samples behind the comparison; not part of the JSON.
     """
 
     SCHEMA = "i0tscore.comparison/1"
@@ -177,7 +177,7 @@ class Comparison(SampleColumns, Report):
         Args:
             metric: Name of the metric; the first one if None.
             system: Name of the system; the first one other than the baseline if None.
-            ax: Axes of matplotlib to draw on; new ones if None.
+            ax: Matplotlib axes to draw on; new axes if None.
 
         Returns:
             The axes.
@@ -209,7 +209,7 @@ class RunScores:
         ids: Sample ids (n).
         values: Scores (n,) by metric, float64; NaN where undefined.
         signatures: Signatures by metric; empty if they are not known, as for JSON lines.
-        captions: Captions (n); empty if they are not known.
+        captions: Captions (n); empty if unknown.
     """
 
     ids: tuple[str, ...]

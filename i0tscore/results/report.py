@@ -72,7 +72,7 @@ class Part:
 
 
 class SampleColumns:
-    """A report with values of samples, which converts to a table."""
+    """A report with values per sample that converts to a table."""
 
     __slots__ = ()
 

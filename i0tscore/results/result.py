@@ -207,7 +207,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
 
     @property
     def leading(self) -> MetricResult:
-        """The first metric with reference pairs, or else the first one; one with a mean if there is any."""
+        """The first metric with reference pairs, or else the first one; metrics with a mean come first."""
         return min(self.values(), key=lambda metric: (metric.mean is None, metric.p_match is None))
 
     @property
@@ -271,7 +271,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         return [self.summary_table(), *([samples] if self.n else [])]
 
     def summary_table(self) -> Table:
-        """Return one row per metric: mean, interval, number of scores, and where known the reference quartiles."""
+        """Return one row per metric: mean, interval, number of scores, and reference quartiles if known."""
         clipped, scaled = any(m.zeros for m in self.values()), any(m.scale is not None for m in self.values())
         header = ["metric", "mean", f"{100 * self.leading.confidence:g}% interval", "n"]
         header += ["clipped to 0"] * clipped + ["matched pairs", "mismatched pairs"] * scaled
@@ -314,8 +314,8 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         """Plot the distribution of a metric's scores, over those of matched and mismatched reference pairs.
 
         Args:
-            metric: Name of the metric; the first one with reference pairs if None, or else the first one.
-            ax: Axes of matplotlib to draw on; new ones if None.
+            metric: Name of the metric; if None, the first metric with reference pairs, or else the first metric.
+            ax: Matplotlib axes to draw on; new axes if None.
 
         Returns:
             The axes.
@@ -360,7 +360,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
     ) -> str:
         """Return the result as a page that explains the scores and lists the samples, worst first.
 
-        The page is one file that loads nothing from elsewhere.
+        The page is a single file that loads nothing from the network.
 
         Args:
             path: File to write the page to; None to only return it.
@@ -369,7 +369,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             thumbnails: Maximum number of samples with a thumbnail; 500 if None.
 
         Raises:
-            InputError: The number of images is not that of the samples.
+            InputError: The number of images differs from the number of samples.
             MissingExtraError: Jinja2 is not installed.
 
         Example:

@@ -1,4 +1,4 @@
-"""The page of a comparison: where one system scores higher than the baseline, and with which captions."""
+"""The page of a comparison: where a system scores higher or lower than the baseline, and with which captions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def comparison_page(comparison: Comparison, images: Mapping[str, ImageInput] | N
     samples, base = comparison.samples, comparison.baseline
     metric = next(iter(comparison.metrics))
     if not comparison.metrics[metric].n:
-        raise InputError("Expected samples that every system has a score of, got none.")
+        raise InputError(
+            "Expected at least one id with a score in every system, got none. Compare systems with ids in common."
+        )
     document = comparison_document(comparison)
     systems = [_details(comparison, samples, metric, name, images) for name in comparison.systems if name != base]
     return render_page(
@@ -102,13 +104,13 @@ def _sentence(comparison: Comparison, metric: str, system: str) -> str:
     cells = difference_row(found.difference)
     p = f"; p = {cells[1]}" if found.difference.p_value is not None else ""
     return (
-        f"On average, {system} scores {cells[0]} relative to {comparison.baseline}{p}. It scores higher on "
+        f"The mean difference ({system} − {comparison.baseline}) is {cells[0]}{p}. {system} scores higher on "
         f"{found.wins:,} ids, the same on {found.ties:,}, and lower on {found.losses:,}."
     )
 
 
 def _buckets(measure: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the number of the bucket of each value: about equally many, and equal values together."""
+    """Return the number of the bucket of each value: about the same number in each, with equal values together."""
     cuts = np.unique(np.quantile(measure, np.linspace(0, 1, _BUCKETS + 1)[1:-1]))
     return np.searchsorted(cuts, measure, side="left")
 
@@ -118,7 +120,7 @@ def _lengths(texts: Sequence[str]) -> NDArray[np.float64]:
 
 
 def _phrases(own: Sequence[str], other: Sequence[str], gains: NDArray[np.float64]) -> list[list[str]]:
-    """Return phrases of up to three words that more of a system's captions have than of the other's.
+    """Return phrases of up to three words that a system uses in more captions than the other system.
 
     Args:
         own: The system's captions (n).

@@ -54,7 +54,7 @@
   function report() {
     const count = picked().length;
     find("status").textContent = `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} samples, ${count.toLocaleString("en")} selected`;
-    find("pick").textContent = shown.length && shown.every(isPicked) ? "Select none" : "Select all";
+    find("pick").textContent = shown.length && shown.every(isPicked) ? "Clear selection" : "Select all";
   }
 
   function turn(step) {
