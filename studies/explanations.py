@@ -41,7 +41,7 @@ from studies.flickr8k import CAPTIONS_PER_IMAGE, Flickr8kSplit, read_split
 from studies.misalignment_report import mean_of
 
 SCHEMA = "i0tscore.explanations/1"
-LITE = "lite is trained on Flickr8k's training images: its figures are those of a model that knows this kind of image."
+LITE = "lite was trained on Flickr8k's training images, so these figures are for images of a familiar kind."
 FOILS, REMOVALS, PAIRS = 500, 40, 100
 METRICS = ("I0TScore", "CLIPScore")
 STEPS = np.linspace(0.1, 0.9, 5)
@@ -258,22 +258,22 @@ def render(data: Data) -> Page:
         for key in ("first", "first_two")
     }
     blocks: list[str | Table] = [
-        f"How well the explanations of `i0tscore explain` find what is known to be wrong or right, with the model "
-        f"{data['model']['name']} on Flickr8k's test split. {command_block(data)}",
+        f"This report measures how well `i0tscore explain` identifies wrong words and described regions, with the "
+        f"model {data['model']['name']} on Flickr8k's test split. {command_block(data)}",
         f"{intervals_note(data, 'images')}",
-        f"## Words\n\n{foils['rows'][0]['n']} captions with one word replaced, such as *{data['examples'][0]}* "
-        "(`studies/explanations.py` has the rule). The table shows in percent how often the wrong word has the lowest "
-        "effect of the caption's content words, where the effect is the score minus the score without the word. "
-        f"Explaining the words of one caption took {foils['seconds']:.2f} seconds.",
+        f"## Words\n\nIn each of {foils['rows'][0]['n']} captions, one word is replaced, as in *{data['examples'][0]}* "
+        "(for the rule, see `studies/explanations.py`). The table shows the percentage of captions in which the wrong "
+        "word has the lowest effect of all content words. The effect of a word is the score minus the score without "
+        f"the word. Explaining the words of one caption took {foils['seconds']:.2f} seconds.",
         tables["first"],
         "Among the two lowest effects:",
         tables["first_two"],
-        f"## Regions\n\nOf {removal['n']} images with one of their captions, × 100: the mean similarity while 10 to 90 "
-        "percent of the cells are revealed (insertion) or hidden (deletion) with the mean color, those with the "
-        "highest values first. A map is the better the higher the difference is. `center` and `random` do not depend "
-        "on the caption. `seconds` is the median time of a map.",
+        f"## Regions\n\nFor {removal['n']} images, each with one of its captions, the table shows the mean similarity "
+        "(× 100) while 10 to 90 percent of the cells, highest values first, are revealed (insertion) or hidden "
+        "(deletion). Hidden cells are filled with the mean color. A larger difference means a better map. `center` and "
+        "`random` do not depend on the caption. `seconds` is the median time per map.",
         Table(
-            ["map", "insertion", "deletion", "insertion − deletion", "local minus it", "seconds"],
+            ["map", "insertion", "deletion", "insertion − deletion", "local − this map", "seconds"],
             [
                 [
                     name,
@@ -284,9 +284,9 @@ def render(data: Data) -> Page:
                 for name, row in removal["methods"].items()
             ],
         ),
-        f"## Two photographs side by side\n\n{pointing['n']} images that consist of two photographs, with a caption of "
-        "one of them. `peak`: percent of maps whose highest value is in the half that the caption describes (50 by "
-        "chance). `mass`: percent of the map, above its minimum, in that half.",
+        f"## Two photographs side by side\n\nEach of {pointing['n']} images consists of two photographs, and the "
+        "caption describes one of them. `peak` is the percentage of maps whose highest value is in the described half "
+        "(50 by chance). `mass` is the percentage of the map's values, above its minimum, in that half.",
         Table(
             ["map", "peak", "mass"],
             [[name, percent(row["peak"]), percent(row["mass"])] for name, row in pointing["methods"].items()],

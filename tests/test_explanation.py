@@ -373,7 +373,7 @@ def test_ten_thousand_words_are_explained_in_parts(cat: Path, lite: Encoder) -> 
 def test_a_single_word_has_no_effect_and_a_reason(cat: Path, lite: Encoder) -> None:
     found = explain(cat, "Cat.", model=lite)
     assert [(effect.text, effect.effect) for effect in found.effects] == [("Cat", None)]
-    assert any("Without its only word nothing is left" in note for note in found.notes)
+    assert any("Without its only word, the caption is empty" in note for note in found.notes)
     assert found.word_deletion is None
     assert found.region_deletion is not None
 
@@ -396,15 +396,15 @@ def test_faithfulness_compares_orders(cat: Path, lite: Encoder, examples: Path) 
         assert deletion.full == pytest.approx(found.sample.scores["I0TScore"].value or 0, abs=1e-5)
         assert deletion.by_effect < deletion.others < deletion.full + 0.01
         assert 7 <= deletion.beaten <= deletion.orders == 8
-    assert "All 8 other maps lower it less: the map fits this pair." in render_text(found.document)
+    assert "All 8 other maps lower it less, which supports the map for this pair." in render_text(found.document)
     close = explain(cat, CAPTION, model=lite)  # fills the image: wherever a part is hidden, enough is left
-    assert "Only 0 of 8 other maps lower it less: do not rely on the map" in render_text(close.document)
+    assert "Only 0 of 8 other maps lower it less. Do not rely on the map" in render_text(close.document)
 
 
 @pytest.mark.parametrize(
     ("image", "caption", "message"),
     [
-        (np.ones((1, 8)), "A dog", "Expected an image and texts, got an embedding. Give what the embeddings were made"),
+        (np.ones((1, 8)), "A dog", "Expected an image and texts, got an embedding. Give the image and the texts"),
         (np.zeros((9, 9, 3), np.uint8), np.ones(8), "got an embedding"),
         (np.zeros((9, 9, 3), np.uint8), " ", "Cannot explain ' ': the caption is empty"),
         (np.zeros((9, 9, 3), np.uint8), " . ", r"Expected a caption with words, got ' \. '"),
@@ -610,4 +610,4 @@ def test_explaining_needs_images(tmp_path: Path) -> None:
     files = ("--image-embeddings", tmp_path / "x.npy", "--caption-embeddings", tmp_path / "x.npy")
     found = run("score", *files, "--explain", 1)
     assert found.code == 2
-    assert "--explain needs images and captions, and is not for embeddings. Leave it out." in found.err
+    assert "--explain requires images and captions, and is not available for embeddings. Leave it out." in found.err

@@ -34,13 +34,13 @@ class ExplainOptions:
         "auto",
         metavar="auto|builtin|FILE",
     )
-    phrase: str | None = option("Find TEXT in the image, instead of the whole caption.", metavar="TEXT")
+    phrase: str | None = option("Map where the image supports TEXT instead of the whole caption.", metavar="TEXT")
     sentence: int | None = option(
         "Explain the words of this sentence of a long caption.", default_text="all sentences", minimum=1
     )
-    regions: bool = option("Where the image supports the caption.", True, names="--regions/--no-regions")
+    regions: bool = option("Map where the image supports the caption.", True, names="--regions/--no-regions")
     faithfulness: bool = option(
-        "Measure how far the explanation can be trusted, which takes most of the time.",
+        "Measure how faithful the explanation is, which takes most of the time.",
         True,
         names="--faithfulness/--no-faithfulness",
     )
@@ -48,12 +48,12 @@ class ExplainOptions:
     output: Path | None = option("Write to FILE instead of stdout.", path="FILE")
 
     def __post_init__(self) -> None:
-        """Check what can be checked before any work."""
+        """Check the options before any work."""
         check_output(self.output)
         if os.path.isfile(self.caption):  # noqa: PTH113 - unlike a path, this accepts long texts
             raise UsageError(
                 f"Expected an image and then the text of its caption, got the file {self.caption}. Try i0tscore "
-                'explain photo.jpg "A dog runs.", or i0tscore score --explain 5 for the worst captions of a file.'
+                'explain photo.jpg "A dog runs.", or i0tscore score --explain 5 for the lowest scores of a file.'
             )
         if self.format in PLOTS:
             from i0tscore.render.gap_plot import require_matplotlib

@@ -83,7 +83,7 @@ class ScoreOptions:
         minimum=0,
     )
     explain: int = option(
-        "Explain the N samples with the lowest scores of the first metric by words and regions, as explain does.",
+        "Explain the N lowest scores of the first metric by words and regions, like the command explain.",
         0,
         minimum=0,
     )
@@ -143,7 +143,7 @@ def _score_samples(
 
     if options.explain and (inputs.read_embeddings or options.format == "csv"):
         what = "--format csv" if options.format == "csv" else "embeddings"
-        raise UsageError(f"--explain needs images and captions, and is not for {what}. Leave it out.")
+        raise UsageError(f"--explain requires images and captions, and is not available for {what}. Leave it out.")
 
     found = read_inputs(inputs, reading, model)
     metrics = options.metric or PRESETS[model.preset].choose(found.references is not None)

@@ -84,7 +84,7 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class LocalEncoder(Encoder, Protocol):
-    """An encoder with an embedding of each location of an image, in the space of whole images."""
+    """An encoder that also embeds each location of an image, in the same space as whole images."""
 
     @property
     def location_grid(self) -> tuple[int, int] | None:

@@ -142,7 +142,7 @@ class OpenClipEncoder(PseudoInputs):
     def encode_locations(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode preprocessed images (n, 3, H, W) to unit embeddings of their locations (n, locations, d).
 
-        Each location of the last feature map is projected by the head, as if the whole image looked like it.
+        Each location of the last feature map is projected by the head, as if it were the whole image.
         """
         features = self._feature_map(pixels).flatten(2).transpose(1, 2)
         return self._unit(self.model.visual.head(features))

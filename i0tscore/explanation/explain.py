@@ -50,9 +50,9 @@ def explain(
 ) -> Explanation:
     """Explain the score of one caption.
 
-    Words are explained by leaving each out: its effect is the score of the caption minus that of the caption without
-    it. Regions are explained by the embeddings of the image's locations if the encoder has them (``lite``), or else
-    by hiding parts of the image.
+    The effect of a word is the score of the caption minus the score of the caption without the word. Regions are
+    explained by the embeddings of the image's locations if the encoder provides them (``lite``), or else by hiding
+    parts of the image.
 
     Args:
         image: A path, bytes, a PIL image, or an array, as for ``I0TScorer.score``.
@@ -70,8 +70,8 @@ def explain(
 
     Raises:
         InputError: The image cannot be read, or the caption is empty.
-        StatisticsError: The metric needs statistics and none are shipped for the model. Per-run statistics of one
-            sample do not exist.
+        StatisticsError: The metric needs statistics and none are shipped for the model. Per-run statistics
+            cannot be computed from one sample.
         UsageError: There is no such sentence, or the metric needs references.
 
     Example:
@@ -108,9 +108,9 @@ def explain_pair(
     found = pair.regions(text) if regions else None
     (sample,) = pair.result.samples
     if len(units) == 1:
-        notes.append(f"Without its only {kind[:-1]} nothing is left of the caption, so it has no effect.")
+        notes.append(f"Without its only {kind[:-1]}, the caption is empty, so the effect is undefined.")
     if found is not None and pair.metric.needs_references:
-        notes.append("The regions explain the similarity of image and text, without the references.")
+        notes.append("The regions explain the similarity between image and text, without references.")
     view = pair.image.copy()
     view.thumbnail((_SIDE, _SIDE))
     return Explanation(
@@ -182,11 +182,11 @@ def map_regions(
 
 
 def _check(image: Any, texts: Sequence[Any]) -> None:
-    """Check that the arguments are no embeddings, and that the texts can be scored."""
+    """Check that the arguments are not embeddings and that the texts can be scored."""
     for item in (image, *texts):
         array = as_numpy(item)
         if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.ndim < 3:
-            raise InputError("Expected an image and texts, got an embedding. Give what the embeddings were made of.")
+            raise InputError("Expected an image and texts, got an embedding. Give the image and the texts.")
     for text in texts:
         if problem := caption_problem(text):
             raise InputError(f"Cannot explain {text!r}: {problem}")
@@ -205,7 +205,7 @@ def _units(caption: str, sentence: int | None) -> tuple[Literal["words", "senten
     if len(words) <= LONG:
         return "words", words, []
     notes = [
-        f"A caption of more than {LONG} words is explained by sentences. To explain the words of one, choose it with "
+        f"Captions of more than {LONG} words are explained by sentence. To explain the words of sentence N, use "
         "sentence=N (--sentence N)."
     ]
     if len(sentences) > MAX_UNITS:
@@ -220,8 +220,8 @@ class _Pair:
         self.metric = scorer.metrics_for(references is not None)[0]
         if self.metric.needs_statistics and scorer.statistics is None:
             raise StatisticsError(
-                f"{self.metric} of one caption needs fixed statistics: builtin, if they are shipped for the model, or "
-                "those that `i0tscore fit` writes to a file. Pass statistics=FILE (--statistics FILE)."
+                f"{self.metric} of one caption needs fixed statistics. Use builtin, if they are shipped for the model, "
+                "or a file from `i0tscore fit`: statistics=FILE (--statistics FILE)."
             )
         # The similarity itself: Ref- metrics have no regions, and clipping would hide what is below 0.
         self.similarity = Metric("I0TScore", self.metric.standardizer)

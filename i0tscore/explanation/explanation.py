@@ -60,7 +60,7 @@ class Deletion(NamedTuple):
 
 
 class NearestReference(NamedTuple):
-    """A reference with its similarity to the caption, in the units of the metric's reference side."""
+    """A reference with its similarity to the caption, as computed for the reference side of the metric."""
 
     text: str
     similarity: float | None
@@ -81,7 +81,7 @@ class Explanation(Report):
         references: The references, the nearest first.
         word_deletion: How faithful ``effects`` are, or None with fewer than three units.
         region_deletion: How faithful ``regions`` are, or None.
-        notes: Anything a reader should know.
+        notes: Remarks for the reader.
         image: The decoded image, for views; not in the JSON.
     """
 
@@ -150,7 +150,7 @@ class Explanation(Report):
         return Marked([*parts, (caption[position:], 0.0)])
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """Return the explanation as a page, one file that loads nothing from elsewhere.
+        """Return the explanation as a page: a single file that loads nothing from the network.
 
         Args:
             path: File to write the page to; None to only return it.
@@ -164,7 +164,7 @@ class Explanation(Report):
         return page
 
     def fragment(self) -> str:
-        """Return the words and the map as HTML, to be put into a page of the same stylesheet."""
+        """Return the words and the map as HTML, to embed in a page with the same stylesheet."""
         words = self.marked if self.units == "words" else _effects_table(self)
         return render_blocks([words] if self.regions is None else [words, _map(self.regions, self.image)])
 
@@ -172,10 +172,10 @@ class Explanation(Report):
         """Draw the map over the image, if there is one, and the effects of the words.
 
         Args:
-            figure: An empty matplotlib figure; None for a new one of pyplot, which notebooks show.
+            figure: An empty Matplotlib figure; None for a new pyplot figure, which notebooks show.
 
         Returns:
-            The matplotlib axes.
+            The Matplotlib axes.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -208,9 +208,7 @@ def _scores_table(explanation: Explanation) -> Table:
         ]
         for name in dict.fromkeys((explanation.metric, *scores))
     ]
-    return Table(
-        ["metric", "score", "of matched pairs lower", "of mismatched pairs lower", "p(match)"], rows, wrap=False
-    )
+    return Table(["metric", "score", "matched pairs below", "mismatched pairs below", "p(match)"], rows, wrap=False)
 
 
 def _parts_table(breakdown: dict[str, float | None]) -> Table:
@@ -218,7 +216,9 @@ def _parts_table(breakdown: dict[str, float | None]) -> Table:
     rows = [
         [label, bar, signed(value)] for label, bar, value in zip(_PARTS.values(), _bars(values), values, strict=True)
     ]
-    return Table(["part", "", "value"], rows, f"The cosine {format_number(breakdown['cosine'])} as a sum", left=2)
+    return Table(
+        ["part", "", "value"], rows, f"Parts of the cosine ({format_number(breakdown['cosine'])} in total)", left=2
+    )
 
 
 def _effects_table(explanation: Explanation) -> Table:
@@ -240,7 +240,9 @@ def _map(regions: RegionMap, image: Image.Image | None) -> Heatmap:
     row, column = np.unravel_index(regions.values.argmax(), regions.values.shape)
     rows, columns = regions.values.shape
     place = _PLACES[3 * int(row) // rows][3 * int(column) // columns]
-    what = "similarity of each place" if regions.method == "local" else "fall of the similarity when a place is hidden"
+    what = (
+        "similarity of each location" if regions.method == "local" else "drop in similarity when a location is hidden"
+    )
     return Heatmap(
         regions.values.tolist(),
         f"Where the image supports “{regions.text}”: {what}. Strongest: {place}.",
@@ -262,24 +264,24 @@ def _faithfulness(explanation: Explanation) -> Iterator[str]:
     found, metric = explanation.word_deletion, explanation.metric
     if found is not None:
         yield (
-            f"Removing the {explanation.units} in the order of their effects takes {metric} from "
-            f"{format_number(found.full)} to {format_number(found.by_effect)} on average; random orders take it to "
-            f"{format_number(found.others)}. {_verdict(found, 'random orders', 'the order')}"
+            f"Removing {explanation.units} in order of effect changes {metric} from {format_number(found.full)} to "
+            f"{format_number(found.by_effect)} on average, compared with {format_number(found.others)} for random "
+            f"orders. {_verdict(found, 'random orders', 'the effects')}"
         )
     found = explanation.region_deletion
     if found is not None:
         yield (
-            f"Hiding the regions in the order of the map takes the similarity from {format_number(found.full)} to "
-            f"{format_number(found.by_effect)} on average; hiding regions of the same shapes elsewhere takes it to "
-            f"{format_number(found.others)}. {_verdict(found, 'other maps', 'the map')}"
+            f"Hiding regions in order of the map changes the similarity from {format_number(found.full)} to "
+            f"{format_number(found.by_effect)} on average, compared with {format_number(found.others)} for regions of "
+            f"the same shapes elsewhere. {_verdict(found, 'other maps', 'the map')}"
         )
 
 
 def _verdict(found: Deletion, others: str, what: str) -> str:
     if found.beaten == found.orders:
-        return f"All {found.orders} {others} lower it less: {what} fits this pair."
+        return f"All {found.orders} {others} lower it less, which supports {what} for this pair."
     said = f"{found.beaten} of {found.orders} {others} lower it less"
-    return f"{said}." if 4 * found.beaten >= 3 * found.orders else f"Only {said}: do not rely on {what} for this pair."
+    return f"{said}." if 4 * found.beaten >= 3 * found.orders else f"Only {said}. Do not rely on {what} for this pair."
 
 
 def _bars(values: Sequence[float | None]) -> list[str]:

@@ -18,7 +18,7 @@ _LABEL = 40
 def draw(
     figure: Any, metric: str, effects: Sequence[UnitEffect], regions: RegionMap | None, image: Image.Image | None
 ) -> list[Any]:
-    """Draw on an empty matplotlib figure; return its axes, that of the map first if there is one."""
+    """Draw on an empty Matplotlib figure and return its axes, the map first if there is one."""
     drawn = []
     columns = 1 if regions is None or image is None else 2
     if regions is not None and image is not None:
@@ -30,7 +30,7 @@ def draw(
         axes.set(xlim=(0, image.width), ylim=(image.height, 0), xticks=[], yticks=[])
         _title(axes, f"Support for “{one_line(regions.text)}”")
         bar = figure.colorbar(shown, ax=axes, shrink=0.8)
-        bar.set_label("similarity" if regions.method == "local" else "fall of the similarity when hidden")
+        bar.set_label("similarity" if regions.method == "local" else "drop in similarity when hidden")
         drawn.append(axes)
     axes = figure.add_subplot(1, columns, columns)
     values = [effect.effect or 0.0 for effect in effects]

@@ -27,8 +27,8 @@ class RegionMap(Part):
 
     Attributes:
         text: The caption, or a phrase.
-        values: One value for each cell, float64 (rows, columns), from the top left. ``local``: the similarity of the
-            location's embedding with the text, as of a whole image. ``occlusion``: how much the score falls when the
+        values: One value for each cell, float64 (rows, columns), from the top left. ``local``: the similarity
+            between the location's embedding and the text. ``occlusion``: how much the score falls when the
             cell is hidden, averaged over the windows that contain it.
         method: ``local`` or ``occlusion``.
         box: The part of the image that the cells cover: left, top, right, bottom, as fractions of its size.
@@ -82,7 +82,7 @@ def moved(values: NDArray[np.float64], generator: np.random.Generator) -> NDArra
 class Hidden(Sequence[Image.Image]):
     """Copies of an RGB image with some cells of a grid filled with its mean color.
 
-    They are made when they are read, because those of a large photograph may not fit into memory together.
+    Copies are made on access, because all copies of a large photograph together may not fit in memory.
 
     Args:
         image: The image.
