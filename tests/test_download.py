@@ -207,7 +207,7 @@ def test_the_command_scores_urls_and_skips_failures(server: str, tmp_path: Path)
     assert f"b: {server}/none: cannot be downloaded (HTTP status 404" in failed.err
     refused = commands.run(*arguments, "--offline")
     assert refused.code == 2
-    assert "--download requires the network, which --offline excludes" in refused.err
+    assert "--download requires the network, which --offline does not allow" in refused.err
 
 
 def test_failures_are_reported_for_each_image(server: str, tmp_path: Path) -> None:
