@@ -376,6 +376,10 @@ def test_a_single_word_has_no_effect_and_a_reason(cat: Path, lite: Encoder) -> N
     assert any("Without its only word, the caption is empty" in note for note in found.notes)
     assert found.word_deletion is None
     assert found.region_deletion is not None
+    one = explain(cat, "Cat. It sleeps.", model=lite, sentence=1, regions=False)
+    assert [effect.text for effect in one.effects] == ["Cat"]
+    assert one.effects[0].effect is not None
+    assert not any("only word" in note for note in one.notes)
 
 
 @needs_lite

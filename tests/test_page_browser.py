@@ -189,7 +189,7 @@ def test_rows_are_filtered_by_values_words_and_groups(browser, result):
     assert set(shown(browser)) == {result.ids[i] for i in range(111, 120)}
     Select(field(browser, "group")).select_by_visible_text("One caption for several images")
     assert set(shown(browser)) == {result.ids[i] for i in (7, 8, 9)}
-    Select(field(browser, "group")).select_by_visible_text("Worst fits")
+    Select(field(browser, "group")).select_by_visible_text("Likely mismatched")
     assert status(browser).startswith(f"{(probabilities < 0.5).sum()} of 120 samples")
     field(browser, "search").send_keys("no such words")
     assert shown(browser) == []
@@ -253,7 +253,7 @@ def test_the_page_works_with_the_keyboard_alone(browser, result):
                 return focused
         raise AssertionError("not reached")
 
-    tab_to(lambda one: one.get_attribute("aria-label") == "Show: Worst fits").send_keys(Keys.ENTER)
+    tab_to(lambda one: one.get_attribute("aria-label") == "Show: Likely mismatched").send_keys(Keys.ENTER)
     assert status(browser).startswith(str((result["I0TScore"].p_match < 0.5).sum()))
     tab_to(lambda one: one.text == "Reset").send_keys(Keys.SPACE)
     tab_to(lambda one: one.text == "CLIPScore").send_keys(Keys.ENTER)

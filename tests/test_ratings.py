@@ -123,7 +123,11 @@ def test_averages_are_refused_where_ratings_are_whole(tmp_path):
     [
         ("r.csv", "image,caption\na,b\n", 'Expected a column "rating", found'),
         ("r.csv", "image,caption,rating,rating\na,b,1,2\n", "occurs more than once"),
-        ("r.csv", "image;caption;rating\na;b;1.234,5\n", 'got "1.234,5". Use a decimal point and no thousands separators'),
+        (
+            "r.csv",
+            "image;caption;rating\na;b;1.234,5\n",
+            'got "1.234,5". Use a decimal point and no thousands separators',
+        ),
         ("r.csv", 'image,caption,rating\na,b,"1,234"\na,c,"12,345"\n', 'line 2: Expected a rating, got "1,234"'),
         ("r.csv", 'image,caption,rating\na,b,"3,5"\na,c,4.5\n', 'line 2: Expected a rating, got "3,5"'),
         ("r.json", '{"a": 1}', "Expected a list of objects"),

@@ -107,7 +107,7 @@ def explain_pair(
     effects = pair.effects(units)
     found = pair.regions(text) if regions else None
     (sample,) = pair.result.samples
-    if len(units) == 1:
+    if len(units) == 1 and not split_words(without(caption, units)):
         notes.append(f"Without its only {kind[:-1]}, the caption is empty, so the effect is undefined.")
     if found is not None and pair.metric.needs_references:
         notes.append("The regions explain the similarity between image and text, without references.")

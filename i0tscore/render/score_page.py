@@ -230,10 +230,10 @@ def _groups(samples: Sequence[Mapping[str, Any]], leading: str) -> list[Group]:
     probabilities = [sample["scores"][leading]["p_match"] for sample in samples]
     if any(p is not None for p in probabilities):
         worst = [i for i, p in enumerate(probabilities) if p is not None and p < _NOT_MATCHED]
-        why = "More like mismatched than matched pairs: p(match) is below 0.5."
+        title, why = "Likely mismatched", "More like mismatched than matched pairs: p(match) is below 0.5."
     else:
         defined = [i for i in few if samples[i]["scores"][leading]["value"] is not None]
-        worst, why = defined, "The lowest scores of the run."
+        worst, title, why = defined, "Lowest scores", "The lowest scores of the run."
     biased = sorted(
         (i for i, sample in enumerate(samples) if _cell(sample, "caption_bias") is not None),
         key=lambda i: -_cell(samples[i], "caption_bias"),
@@ -242,8 +242,12 @@ def _groups(samples: Sequence[Mapping[str, Any]], leading: str) -> list[Group]:
     for sample in samples:
         ids.setdefault(sample["caption"], set()).add(sample["id"])
     groups = [
-        Group("Worst fits", why, worst),
-        Group("Largest caption bias", "Captions that score high with any image.", [biased[i] for i in few if biased]),
+        Group(title, why, worst),
+        Group(
+            "Highest caption bias",
+            "The captions of the run whose cosine is highest with any image.",
+            [biased[i] for i in few if biased],
+        ),
         Group(
             "Cut captions", "Longer than the context length of the model. The rest of the caption is not scored.", []
         ),
