@@ -4,7 +4,7 @@ Numbers of JSON and CSV may differ by 0.00002, absolute or relative (percentiles
 0.002), numbers of text by 0.0015; all else must be alike: keys and their order, words, lines, rows. What
 belongs to a machine and not to the program is masked before anything is compared or written.
 
-With ``I0TSCORE_UPDATE_GOLDEN=1`` files that differ are written anew, those that agree stay as they are.
+With ``I0TSCORE_UPDATE_GOLDEN=1`` files that differ are rewritten; those that agree are not touched.
 """
 
 from __future__ import annotations

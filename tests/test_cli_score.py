@@ -349,6 +349,13 @@ def test_the_default_model_names_three_ways_out(examples):
     assert all(way in run.err for way in ("--weights", "network", "--model lite"))
 
 
+def test_missing_references_are_reported_before_the_model_is_loaded(examples):
+    captions, images = str(examples / "captions.json"), str(examples / "images")
+    run = call(captions, images, "--metric", "RefI0TScore", "--model", "hf-hub:nobody/nothing", "--offline")
+    assert run.code == 1
+    assert "RefI0TScore needs references for every caption" in run.err
+
+
 def test_what_programs_read_is_utf_8_on_any_console(examples, tmp_path):
     texts = {"chelsea": "A cat 🐈 — “fast”.", "rocket": "一只白狗\nتستريح"}
     captions, ratings = tmp_path / "猫.json", tmp_path / "ratings.csv"

@@ -6,7 +6,7 @@ prints is compared with ``tests/golden/NAME.*`` as ``golden_files`` describes, s
 
     I0TSCORE_UPDATE_GOLDEN=1 python -m pytest tests/test_golden.py
 
-writes the files anew that differ, for ``git diff`` to show. Embeddings in files are ±1 in 16 or 64
+rewrites the files that differ, so that ``git diff`` shows the changes. Embeddings in files are ±1 in 16 or 64
 dimensions, whose means, lengths and digests are the same on every machine; statistics fitted to what an
 encoder computes have names that begin with ``near``, and their digests are masked.
 """

@@ -131,7 +131,6 @@ def _score_samples(
     inputs: InputOptions, reading: ReadOptions, options: ScoreOptions, resampling: Resampling, model: ModelOptions
 ) -> list[str]:
     """Score samples and write the result; return messages for the means that are too low."""
-    from i0tscore.metrics.metric import PRESETS, parse_metrics
     from i0tscore.views.score_view import per_instance_json
 
     if options.actors is not None:
@@ -146,11 +145,11 @@ def _score_samples(
         raise UsageError(f"--explain requires images and captions, and is not available for {what}. Leave it out.")
 
     found = read_inputs(inputs, reading, model)
-    metrics = options.metric or PRESETS[model.preset].choose(found.references is not None)
-    _check_bounds(options.fail_below, [str(metric) for metric in parse_metrics(metrics)])
     scorer = make_scorer(
         model, inputs.on_error, statistics=options.statistics, metrics=options.metric or None, **asdict(resampling)
     )
+    metrics = scorer.metrics_for(found.references is not None)  # missing references are found before encoding
+    _check_bounds(options.fail_below, list(map(str, metrics)))
     run = scorer.encode(found.images, found.captions, found.references, found.ids)
     result = scorer.evaluate(run)
     if options.explain:
