@@ -50,7 +50,9 @@ def the_long_way(x: np.ndarray, y: np.ndarray, owners: np.ndarray) -> dict[str, 
         "caption_caption": (y @ y.T)[~same].mean(),
     }
     d = {name: (1 - value) / 2 for name, value in cosines.items()}
-    within = (d["image_image"] + d["caption_caption"]) / 2
+    # As in Schrodi et al.: captions of one image are pairs too, and only a distance of 0 or less is replaced.
+    all_captions = (1 - (y @ y.T)[~np.eye(len(y), dtype=bool)].mean()) / 2
+    within = (d["image_image"] + all_captions) / 2
     return {
         **cosines,
         "relative_gap": d["matched"] / (d["matched"] + within),
@@ -83,6 +85,33 @@ def test_weights_are_repetitions_without_pairs_of_copies() -> None:
     )
     chosen = np.concatenate([of[a] for a in drawn])
     assert found["centroid_distance"][0] == pytest.approx(np.linalg.norm(x[drawn].mean(0) - y[chosen].mean(0)))
+
+
+def test_the_relative_gap_weights_pairs_of_captions_of_one_image_by_the_draws_of_the_image() -> None:
+    x, y, owners = made(5, 2)
+    (found,) = pair_measures(x, y, owners, [np.array([[2, 0, 1, 3, 0]])])
+    draws = [np.flatnonzero(owners == image) for image in (0, 0, 2, 3, 3, 3)]
+    images = (0, 0, 2, 3, 3, 3)
+    cosines = [
+        y[c] @ y[e]
+        for i, a in enumerate(draws)
+        for j, b in enumerate(draws)
+        for c in a
+        for e in b
+        if (c != e if i == j else images[i] != images[j])
+    ]
+    d_m, d_ii = ((1 - found[name][0]) / 2 for name in ("matched", "image_image"))
+    expected = d_m / (d_m + (d_ii + (1 - np.mean(cosines)) / 2) / 2)
+    assert found["relative_gap"][0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("angle", "distance"), [(0.0, 0.001), (0.02, 1e-4)])
+def test_only_a_matched_distance_of_zero_is_replaced(angle: float, distance: float) -> None:
+    x = np.eye(4)[:2]
+    y = np.cos(angle) * x + np.sin(angle) * np.eye(4)[2:]
+    (found,) = pair_measures(x, y, np.arange(2))
+    within = ((1 - 0) / 2 + (1 - 0) / 2) / 2
+    assert found["relative_gap"][0] == pytest.approx(distance / (distance + within), rel=1e-3)
 
 
 def test_intervals_cover_what_they_are_about() -> None:

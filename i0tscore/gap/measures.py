@@ -20,8 +20,8 @@ from i0tscore.gap.vectors import CELLS, Vectors, chunks, dot, normalize
 PEAK = 0.1
 """A coordinate is a peak if the square of a mean's value there is at least this share of a unit vector's square."""
 
-SMALLEST_MATCHED_DISTANCE = 1e-3
-"""Lower bound of the matched distance in the relative gap, as in the code of Schrodi et al. 2025."""
+ZERO_MATCHED_DISTANCE = 1e-3
+"""Stands for a matched distance of 0 or less in the relative gap, as in the code of Schrodi et al. 2025."""
 
 TRAINED_SHARE = 0.7
 """Share of the pairs that the modality classifier is trained on."""
@@ -149,8 +149,9 @@ def pair_measures(
     Yields:
         For each batch, arrays of shape (r,): ``centroid_distance``; the mean cosines ``matched``, ``mismatched``,
         ``image_image`` and ``caption_caption``, NaN with a single image; and ``relative_gap``, the RMG of Schrodi et
-        al. 2025: d_m / (d_m + ½(d_ii + d_cc)) with d = (1 − cosine)/2 and d_m at least 0.001, in (0, 1]. It is near
-        0 if an image is much closer to its caption than to other images, ½ if it is as close.
+        al. 2025: d_m / (d_m + ½(d_ii + d_cc)) with d = (1 − cosine)/2, in (0, 1]. As in their code, d_cc includes
+        pairs of captions of one image, and a d_m of 0 or less counts as 0.001. It is near 0 if an image is much
+        closer to its caption than to other images, ½ if it is as close.
 
     Example:
         >>> found = next(pair_measures(np.eye(2), np.eye(2), np.arange(2)))
@@ -161,6 +162,7 @@ def pair_measures(
     sums = np.zeros(images.shape)
     np.add.at(sums, image_of, captions)
     own, own_images, own_captions = ((a * b).sum(1) for a, b in ((images, sums), (images, images), (sums, sums)))
+    siblings = own_captions - np.bincount(image_of, (captions.astype(np.float64) ** 2).sum(1))
     for batch in weights:
         w = np.ones((1, len(images))) if batch is None else np.asarray(batch, dtype=np.float64)
         x, y, squared = w @ images, w @ sums, w * w
@@ -176,9 +178,11 @@ def pair_measures(
         }
         for name, (total, pairs) in totals.items():
             found[name] = np.divide(total, pairs, out=np.full_like(total, np.nan), where=pairs > 0)
-        d_m = np.maximum((1 - found["matched"]) / 2, SMALLEST_MATCHED_DISTANCE)
-        within = ((1 - found["image_image"]) / 2 + (1 - found["caption_caption"]) / 2) / 2
-        found["relative_gap"] = d_m / (d_m + within)
+        between, pairs = totals["caption_caption"]
+        all_captions = (between + w @ siblings) / (pairs + w @ (counts**2 - counts))
+        d_m = (1 - found["matched"]) / 2
+        d_m = np.where(d_m > 0, d_m, ZERO_MATCHED_DISTANCE)
+        found["relative_gap"] = d_m / (d_m + (2 - found["image_image"] - all_captions) / 4)
         yield found
 
 
