@@ -35,6 +35,7 @@ from i0tscore.gap.standardizers import (
     all_standardizers,
 )
 from i0tscore.gap.statistics import ReferenceDistribution
+from i0tscore.metrics.metric import Metric
 
 NNN = Standardizer("nnn", 0.5)
 
@@ -174,6 +175,25 @@ def test_the_digest_covers_what_a_standardizer_uses_and_nothing_else() -> None:
     assert {s.digest_of(POST) for s in (statistics, trained, other)} == {statistics.digest}
 
 
+@given(seed=st.integers(0, 50), strength=st.floats(-1, 2))
+@settings(max_examples=25, deadline=None)
+def test_post_subtracts_a_part_of_the_mean(seed: int, strength: float) -> None:
+    statistics, x, y = _statistics(seed, n=20)
+    means = statistics.image.mean, statistics.caption.mean
+    for value, expected in ((strength, strength), (0.0, 0.0), (None, 1.0)):
+        found = statistics.standardize(Standardizer("post", value), x, y)
+        for vectors, mean, ours in zip((x, y), means, found, strict=True):
+            moved = vectors.astype(np.float64) - expected * mean
+            np.testing.assert_allclose(ours, moved / np.linalg.norm(moved, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_the_whole_mean_is_left_out_of_names() -> None:
+    assert {Standardizer.parse("post(1)"), Standardizer("post"), Standardizer("post", 1.0)} == {POST}
+    assert (str(POST), str(Standardizer.parse("post(0.5)"))) == ("post", "post(0.5)")
+    assert [str(Metric.parse(f"I0TScore(lambda={x})")) for x in ("1", "0.5")] == ["I0TScore", "I0TScore(lambda=0.5)"]
+    assert Metric.parse("I0TScore(std=post(0.5))") == Metric.parse("I0TScore(lambda=0.5)")
+
+
 @given(seed=st.integers(0, 50), strength=st.floats(-1, 1))
 @settings(max_examples=25, deadline=None)
 def test_shifts_differ_in_the_length_of_their_direction_only(seed: int, strength: float) -> None:
@@ -273,7 +293,7 @@ def test_every_standardizer_of_the_table_survives_a_round_trip() -> None:
     assert {s.name for s in listed} == {s.name for s in map(Standardizer.parse, {s.name for s in listed})}
 
 
-@pytest.mark.parametrize("text", ["post(1)", "nothing", "dn(x)", "dn(1e)", "dn(nan)", "", "shift("])
+@pytest.mark.parametrize("text", ["none(1)", "post(x)", "nothing", "dn(x)", "dn(1e)", "dn(nan)", "", "shift("])
 def test_unknown_standardizers_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="standardizer"):
         Standardizer.parse(text)

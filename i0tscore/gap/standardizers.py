@@ -4,7 +4,7 @@
 name               formula                                     similarity    source
 =================  ==========================================  ============  ==================================
 ``none``           x, y                                        cosine        –
-``post``           n(x − μx), n(y − μy)                        cosine        An et al. 2025, I0T_post
+``post(λ)``        n(x − λμx), n(y − λμy); λ = 1 is ``post``   cosine        An et al. 2025, I0T_post
 ``async``          n(BN_x(x)), n(BN_y(y))                      cosine        An et al. 2025, I0T_async
 ``dn(λ)``          x − λμx, y − λμy                            dot product   Zhou et al. 2023
 ``shift(λ)``       n(x − λg), n(y + λg), g = n(μx − μy)        cosine        Liang et al. 2022, code
@@ -300,8 +300,8 @@ class Side(NamedTuple):
     statistics: GapStatistics
 
 
-def _post(vectors: Any, side: Side) -> Any:
-    return normalize(vectors - like(vectors, side.mean))
+def _post(vectors: Any, side: Side, strength: float) -> Any:
+    return normalize(_dn(vectors, side, strength))
 
 
 def _async(vectors: Any, side: Side) -> Any:
@@ -350,6 +350,7 @@ class StandardizerSpec(NamedTuple):
         similarity: How the results are compared.
         cross_modal_only: Whether it only defines similarities between images and captions.
         reference: Whether statistics include its reference distribution, with the default parameter.
+        short: Whether names leave out the default, as in ``post`` for ``post(1)``.
     """
 
     formula: Callable[..., Any] | None
@@ -360,11 +361,12 @@ class StandardizerSpec(NamedTuple):
     similarity: Similarity = "cos"
     cross_modal_only: bool = False
     reference: bool = False
+    short: bool = False
 
 
 STANDARDIZERS: dict[str, StandardizerSpec] = {
     "none": StandardizerSpec(None, reference=True),
-    "post": StandardizerSpec(_post, MEANS, reference=True),
+    "post": StandardizerSpec(_post, MEANS, "λ", 1.0, (0.25, 0.5, 0.75, 1.0), reference=True, short=True),
     "async": StandardizerSpec(_async, NORMALIZATION, reference=True),
     "dn": StandardizerSpec(_dn, MEANS, "λ", 0.25, (0.25, 0.5, 1.0), "dot", reference=True),
     "shift": StandardizerSpec(_shift, MEANS, "λ", 0.5, (0.2, 0.375, 0.5)),
@@ -397,7 +399,7 @@ class Standardizer:
 
     Attributes:
         name: Name in the table of this module, such as ``post``.
-        strength: Value of the parameter (λ, t or α); None for standardizers without one.
+        strength: Value of the parameter (λ, t or α); None for standardizers without one. ``post`` alone is ``post(1)``.
         spec: Row of the table.
 
     Raises:
@@ -415,16 +417,19 @@ class Standardizer:
     spec: StandardizerSpec = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        spec = STANDARDIZERS.get(self.name)
-        if spec is None or (self.strength is None) != (not spec.symbol):
+        known = self.name in STANDARDIZERS
+        spec = STANDARDIZERS[self.name] if known else StandardizerSpec(None)
+        object.__setattr__(self, "spec", spec)
+        if self.strength is None and spec.short:
+            object.__setattr__(self, "strength", spec.default)
+        if not known or (self.strength is None) != (not spec.symbol):
             names = ", ".join(f"{name}({s.symbol})" if s.symbol else name for name, s in STANDARDIZERS.items())
-            near = did_you_mean(self.name, STANDARDIZERS) if spec is None else ""
+            near = "" if known else did_you_mean(self.name, STANDARDIZERS)
             raise UsageError(f"Unknown standardizer {str(self)!r}.{near} Choose one of {names}.")
         if self.strength is not None and not math.isfinite(self.strength):
             raise UsageError(f"Invalid standardizer {str(self)!r}. {spec.symbol} must be finite.")
         if spec.symbol == "t" and not (self.strength or 0.0) > 0:
             raise UsageError(f"Invalid standardizer {str(self)!r}. t must be above 0.")
-        object.__setattr__(self, "spec", spec)
 
     @classmethod
     def parse(cls, text: str) -> Standardizer:
@@ -447,7 +452,9 @@ class Standardizer:
         return cls(name, strength)
 
     def __str__(self) -> str:
-        return self.name if self.strength is None else f"{self.name}({shortest(self.strength)})"
+        if self.strength is None or (self.spec.short and self.strength == self.spec.default):
+            return self.name
+        return f"{self.name}({shortest(self.strength)})"
 
     def apply(self, vectors: ArrayT, statistics: GapStatistics, modality: Modality) -> ArrayT:
         """Standardize unit embeddings of one modality, shape (…, d), numpy or torch.
