@@ -255,6 +255,21 @@ def test_mcsie_encodes_twice_and_leaves_the_encoder_unchanged(image_files: list[
     assert torch.equal(again[0][1], x2)
     assert not torch.equal(other[1][0], y1)
     assert (before[[5, 2]] * y1).sum(dim=1).min() > 0.9
+    released = DropoutPairs(encoder, image_files, CAPTIONS, cached, mlp=True).passes(np.array([5, 2]), seed=1)
+    assert (released[0][0] * released[0][1]).sum() < (x1 * x2).sum()
+
+
+def test_mcsie_as_released_is_named_in_the_source_and_needs_mcsie(
+    image_files: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = AsyncRecipe(epochs=1, batch_size=4, momentum=None, as_released=True)
+    found = fit_async(image_files, CAPTIONS, model=tiny_models.encoder("tiny"), recipe=recipe)
+    assert "MCSIE dropout 0.1, also behind MLPs, seed" in found.source
+    with pytest.raises(UsageError, match="as_released changes the dropout of MCSIE, which is off"):
+        replace(recipe, mcsie=False)
+    arguments = ["fit", "captions.json", "images", "--output", "s.safetensors", "--as-released"]
+    assert main(arguments) == 2
+    assert "--as-released: Only with --method async" in capsys.readouterr().err
 
 
 def test_lite_has_no_dropout_in_its_image_tower(image_files: list[Path]) -> None:

@@ -16,6 +16,7 @@ from i0tscore.encoders.attention import attention_dropout
 from i0tscore.encoders.lite import load_lite
 from i0tscore.errors import ModelError, UsageError
 from i0tscore.training.losses import (
+    contrastive_loss,
     cross_modal_cyclic_loss,
     i0t_loss,
     in_modal_cyclic_loss,
@@ -50,6 +51,14 @@ def test_cyclic_losses_equal_their_formulas() -> None:
     logits = 100 * x @ y.T
     of_logits = ((logits - logits.T) ** 2).mean() / 100**2 * n
     assert cross_modal_cyclic_loss(a, b).item() == pytest.approx(of_logits, abs=1e-6)
+
+
+def test_label_smoothing_spreads_a_share_of_each_target_evenly() -> None:
+    x, y = (torch.from_numpy(units(6, seed)) for seed in range(2))
+    targets = 0.9 * torch.eye(6) + 0.1 / 6
+    smooth = contrastive_loss(x, y, 10.0, smoothing=0.1)
+    torch.testing.assert_close(smooth, contrastive_loss(x, y, 10.0, targets.to(x)))
+    torch.testing.assert_close(i0t_loss([x], [y], 10.0, 0, smoothing=0.1), smooth)
 
 
 def test_mcsie_is_the_mean_over_four_pairs() -> None:
@@ -93,6 +102,29 @@ def test_dropout_applies_to_images() -> None:
         assert not torch.equal(encoder.encode_pixels(pixels), encoder.encode_pixels(pixels))
     with attention_dropout(encoder.model, 0.0):
         torch.testing.assert_close(encoder.encode_pixels(pixels), before, rtol=0, atol=1e-6)
+
+
+def test_dropout_behind_mlps_is_an_option() -> None:
+    encoder = tiny_models.encoder("tiny")
+    tokens, outputs = encoder.tokenize(["a dog runs", "two boys play football"]), []
+    mlps = [block.mlp for block in encoder.model.modules() if hasattr(block, "mlp")]
+    assert len(mlps) >= 4
+    for mlp in (False, True):
+        outputs.clear()
+        with attention_dropout(encoder.model, 0.3, mlp=mlp):
+            # Added after those of the context, so these see the output behind the dropout.
+            hooks = [one.register_forward_hook(lambda _, __, out: outputs.append(out == 0)) for one in mlps]
+            encoder.encode_tokens(tokens)
+        for hook in hooks:
+            hook.remove()
+        zeros = torch.cat([one.flatten() for one in outputs]).float().mean().item()
+        assert zeros == pytest.approx(0.3 if mlp else 0.0, abs=0.05)
+    assert not any(one._forward_hooks for one in mlps)
+    with (
+        pytest.raises(ModelError, match="no block with an MLP"),
+        attention_dropout(nn.MultiheadAttention(4, 2), mlp=True),
+    ):
+        pass
 
 
 def test_dropout_is_removed_after_an_error() -> None:

@@ -199,6 +199,45 @@ def test_loss_of_each_row_of_the_paper_equals_its_formula(recipe: Stage1Recipe, 
     assert len(list(towers.norms)) == (2 if recipe.layer_norm else 0)
 
 
+@pytest.mark.parametrize(
+    ("cyclic_weight", "smoothing", "joint"), [(0.0, 0.1, True), (0.25, 0.0, False)], ids=["LCO", "LCCO"]
+)
+def test_loss_as_released(cyclic_weight: float, smoothing: float, joint: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Stage1Recipe(cyclic_weight=cyclic_weight, mcsie=False, as_released=True)
+    x, y = (torch.nn.functional.normalize(torch.randn(6, 8, dtype=torch.float64), dim=-1) for _ in range(2))
+    logits = 20 * x @ y.T
+    smoothed = np.mean([(torch.logsumexp(rows, 1) - rows.mean(1)).mean() for rows in (logits, logits.T)])
+    wanted = (1 - smoothing) * reference_loss(x.numpy(), y.numpy(), 20, 0) + smoothing * smoothed
+    wanted += reference_loss(x.numpy(), y.numpy(), 20, cyclic_weight) - reference_loss(x.numpy(), y.numpy(), 20, 0)
+    assert stage1_loss(x, y, torch.tensor(20.0), recipe).item() == pytest.approx(wanted)
+    monkeypatch.setattr(stage1, "gather", lambda rows: torch.cat([rows, rows.flip(0)]))
+    assert (stage1_loss(x, y, torch.tensor(20.0), recipe).item() != pytest.approx(wanted)) == joint
+
+
+def test_logit_scale_as_released_starts_at_100_without_a_limit() -> None:
+    pixels, ids = torch.randn(2, 3, 32, 32), torch.zeros(2, 77, dtype=torch.long)
+    for released, start, end in ((False, 1 / 0.07, 100), (True, 100, 150)):
+        towers = PairTowers(tiny_models.encoder("tiny"), Stage1Recipe(mcsie=False, as_released=released))
+        assert towers(pixels, ids)[2].item() == pytest.approx(start, rel=1e-4)
+        towers.model.logit_scale.data.fill_(math.log(150))
+        assert towers(pixels, ids)[2].item() == pytest.approx(end, rel=1e-4)
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_first_positions_are_frozen_as_released(released: bool, squares: Path, tmp_path: Path) -> None:
+    recipe = Stage1Recipe(
+        epochs=1, batch_size=6, learning_rate=1e-2, context_length=120, mcsie=False, as_released=released
+    )
+    _begin(tmp_path, recipe)
+    encoder = load_encoder(f"local-dir:{tmp_path}")
+    before = encoder.model.positional_embedding.detach().clone()
+    images, captions, groups = long_captions(samples_of(squares), join=False)
+    stage1.Stage1Trainer(encoder, images, captions, groups, recipe, seed=7, folder=tmp_path).run()
+    after = load_encoder(f"local-dir:{tmp_path}").model.positional_embedding.detach()
+    assert torch.equal(after[:20], before[:20]) == released
+    assert not torch.equal(after[20:], before[20:])
+
+
 def test_interrupted_run_resumes_to_the_same_weights(squares: Path, tmp_path: Path) -> None:
     recipe = Stage1Recipe(epochs=2, batch_size=6, learning_rate=1e-3, warmup=2, context_length=77)
     train(squares, tmp_path / "whole", recipe)

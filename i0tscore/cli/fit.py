@@ -65,6 +65,9 @@ class AsyncOptions:
         default_text="yes; no for embeddings",
         names="--mcsie/--no-mcsie",
     )
+    as_released: bool | None = option(
+        "async: Dropout behind every MLP too, as in the authors' code.", default_text="no", is_flag=True
+    )
     seed: int | None = option("async: Seed of batch order and dropout.", default_text="12345", type=int)
     checkpoints: Path | None = option(
         "async: Folder of the checkpoint, from which an interrupted run continues.", path="FOLDER"

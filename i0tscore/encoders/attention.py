@@ -102,8 +102,8 @@ def _is_plain(block: nn.Module) -> bool:
 
 
 @contextmanager
-def attention_dropout(tower: nn.Module, probability: float = 0.1) -> Iterator[int]:
-    """Apply dropout to the attention weights of ``tower``, and to nothing else, inside the ``with`` block.
+def attention_dropout(tower: nn.Module, probability: float = 0.1, *, mlp: bool = False) -> Iterator[int]:
+    """Apply dropout to the attention weights of ``tower`` inside the ``with`` block.
 
     Two passes of one batch then differ slightly: the views that MCSIE compares (An et al. 2025; after Gao et al. 2021,
     SimCSE). Supports the attention of open_clip, PyTorch, timm, and transformers. Only attention layers are put into
@@ -112,13 +112,15 @@ def attention_dropout(tower: nn.Module, probability: float = 0.1) -> Iterator[in
     Args:
         tower: A model or part of one, e.g. ``OpenClipEncoder.model``.
         probability: Dropout probability, in [0, 1).
+        mlp: Whether to apply dropout to the output of every block's MLP too. The paper speaks of attention only; the
+            authors' code does both.
 
     Yields:
         The number of attention layers.
 
     Raises:
         UsageError: ``probability`` is not in [0, 1).
-        ModelError: The model has no supported attention layer.
+        ModelError: The model has no supported attention layer, or, with ``mlp``, no block with an ``mlp``.
 
     Example:
         >>> layer = nn.MultiheadAttention(4, 2).eval()
@@ -133,7 +135,14 @@ def attention_dropout(tower: nn.Module, probability: float = 0.1) -> Iterator[in
     layers = attention_layers(tower)
     if not layers:
         raise ModelError("Found no supported attention layer, so dropout would have no effect.")
+    children = (getattr(module, "mlp", None) for module in tower.modules() if mlp)
+    mlps = [child for child in children if isinstance(child, nn.Module)]
+    if mlp and not mlps:
+        raise ModelError(
+            "Found no block with an MLP named mlp, so dropout behind MLPs would have no effect. Use attention only."
+        )
     before = [(layer, name, getattr(layer, name), layer.training) for layer, name in layers]
+    hooks = [one.register_forward_hook(lambda _, __, output: functional.dropout(output, probability)) for one in mlps]
     try:
         for layer, name, old, _ in before:
             # A dropout module is replaced, not changed, because several attention layers could share it.
@@ -141,6 +150,8 @@ def attention_dropout(tower: nn.Module, probability: float = 0.1) -> Iterator[in
             layer.training = True
         yield len(layers)
     finally:
+        for hook in hooks:
+            hook.remove()
         for layer, name, old, training in before:
             setattr(layer, name, old)
             layer.training = training

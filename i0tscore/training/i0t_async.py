@@ -10,6 +10,7 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -50,11 +51,27 @@ class AsyncRecipe(Recipe):
         logit_scale: Fixed scale of the cosines.
         momentum: Weight of a batch in the running statistics; None weights all batches equally.
         eps: Added to the variance.
+
+    Raises:
+        UsageError: A value is out of range, or ``as_released`` has no effect.
     """
 
     logit_scale: float = 100.0
     momentum: float | None = 0.1
     eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        Recipe.__post_init__(self)
+        if self.as_released and not self.mcsie:
+            raise UsageError("as_released changes the dropout of MCSIE, which is off. Train with MCSIE, or without it.")
+
+    @property
+    def mcsie_text(self) -> str:
+        """Description of MCSIE for the source of statistics."""
+        if not self.mcsie:
+            return "no MCSIE"
+        return f"MCSIE dropout {self.dropout:g}{', also behind MLPs' * self.as_released}"
 
 
 Passes: TypeAlias = tuple[list[torch.Tensor], list[torch.Tensor]]
@@ -110,6 +127,7 @@ class DropoutPairs:
         captions: Caption of each pair (n), with prefix; truncated to the context length.
         cached: Embeddings of the same pairs without dropout.
         dropout: Share of the attention weights to drop.
+        mlp: Whether to apply dropout to the output of every MLP too.
 
     Raises:
         UsageError: The encoder does not expose a model.
@@ -122,11 +140,14 @@ class DropoutPairs:
         captions: Sequence[str],
         cached: CachedPairs,
         dropout: float = 0.1,
+        *,
+        mlp: bool = False,
     ) -> None:
         model = getattr(encoder, "model", None)
         if not isinstance(model, nn.Module):
             raise UsageError("MCSIE needs an encoder with a PyTorch model. Train without it (--no-mcsie).")
-        self._encoder, self._model, self._cached, self._dropout = encoder, model, cached, dropout
+        self._encoder, self._cached = encoder, cached
+        self._dropout = partial(attention_dropout, model, dropout, mlp=mlp)
         self._images = images if attention_layers(getattr(model, "visual", model)) else None
         self._tokens = encoder.tokenize(captions)
         self.image_index, self.dimension, self.identity = cached.image_index, cached.dimension, cached.identity
@@ -137,7 +158,7 @@ class DropoutPairs:
         tokens = [self._tokens[row] for row in rows]
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
-            attention_dropout(self._model, self._dropout),
+            self._dropout(),
         ):
             torch.manual_seed(seed)
             # The encoder returns inference tensors: cloned, they can take part in a backward pass.
@@ -292,14 +313,14 @@ def fit_async(
     pairs: Pairs = cached
     if recipe.mcsie and encoder is not None:
         used: list[Any] = [images[int(position)] for position in run.ids]  # type: ignore[index]
-        pairs = DropoutPairs(encoder, used, [prefix + text for text in run.captions], cached, recipe.dropout)
+        texts = [prefix + text for text in run.captions]
+        pairs = DropoutPairs(encoder, used, texts, cached, recipe.dropout, mlp=recipe.as_released)
     trainer = AsyncTrainer(pairs, recipe, seed)
     checkpoint = None if checkpoints is None else Path(checkpoints) / CHECKPOINT
     normalization = NormalizationPair(*trainer.run(checkpoint, progress=bool(options.get("progress"))))
-    mcsie = f"MCSIE dropout {recipe.dropout:g}" if recipe.mcsie else "no MCSIE"
     training = (
         f"I0T_async: {trainer.total} steps in {recipe.epochs} epochs, rate {recipe.learning_rate:g}, "
-        f"cyclic {recipe.cyclic_weight:g}, {mcsie}, seed {seed}; measured in-sample"
+        f"cyclic {recipe.cyclic_weight:g}, {recipe.mcsie_text}, seed {seed}; measured in-sample"
     )
     source = f"{source}; {training}" if source else training
     fingerprint = None if encoder is None else encoder.fingerprint

@@ -12,12 +12,17 @@ from torch.nn import functional
 
 
 def contrastive_loss(
-    images: torch.Tensor, captions: torch.Tensor, scale: float | torch.Tensor, targets: torch.Tensor | None = None
+    images: torch.Tensor,
+    captions: torch.Tensor,
+    scale: float | torch.Tensor,
+    targets: torch.Tensor | None = None,
+    *,
+    smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Compute CLIP's symmetric cross-entropy over the similarities of a batch (Radford et al. 2021).
 
     ``scale`` is the logit scale (inverse temperature) applied to the cosines. ``targets`` are probabilities of shape
-    (n, n), one-hot by default.
+    (n, n), one-hot by default. ``smoothing`` is the share of each target that is spread evenly over the batch.
 
     Example:
         >>> round(float(contrastive_loss(torch.eye(2), torch.eye(2), scale=1.0)), 4)
@@ -26,7 +31,8 @@ def contrastive_loss(
     logits = scale * images @ captions.T
     if targets is None:
         targets = torch.arange(len(logits), device=logits.device)
-    return (functional.cross_entropy(logits, targets) + functional.cross_entropy(logits.T, targets)) / 2
+    losses = [functional.cross_entropy(rows, targets, label_smoothing=smoothing) for rows in (logits, logits.T)]
+    return (losses[0] + losses[1]) / 2
 
 
 def in_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
@@ -57,7 +63,12 @@ def cross_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> tor
 
 
 def i0t_loss(
-    images: Sequence[torch.Tensor], captions: Sequence[torch.Tensor], scale: float | torch.Tensor, cyclic_weight: float
+    images: Sequence[torch.Tensor],
+    captions: Sequence[torch.Tensor],
+    scale: float | torch.Tensor,
+    cyclic_weight: float,
+    *,
+    smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Compute I0T's loss: contrastive plus weighted cyclic losses, with MCSIE (An et al. 2025).
 
@@ -69,6 +80,7 @@ def i0t_loss(
         captions: One tensor per pass.
         scale: Logit scale of the contrastive loss.
         cyclic_weight: Weight of each of the two cyclic losses; 0 skips them.
+        smoothing: Label smoothing of the contrastive loss.
 
     Example:
         >>> x, y = torch.eye(2), torch.eye(2).flip(0)
@@ -78,7 +90,7 @@ def i0t_loss(
     """
 
     def pair_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        contrastive = contrastive_loss(x, y, scale)
+        contrastive = contrastive_loss(x, y, scale, smoothing=smoothing)
         if not cyclic_weight:
             return contrastive
         return contrastive + cyclic_weight * (in_modal_cyclic_loss(x, y) + cross_modal_cyclic_loss(x, y))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -29,6 +30,7 @@ from i0tscore.encoders.attention import attention_dropout
 from i0tscore.encoders.base import Encoder, Tokens
 from i0tscore.encoders.images import ImageInput, decode
 from i0tscore.encoders.openclip import OpenClipEncoder
+from i0tscore.encoders.text import TextTower
 from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.samples import Sample, read_samples
 from i0tscore.training.losses import i0t_loss
@@ -40,6 +42,8 @@ LOG = "log.jsonl"
 NORMS = "output-norms.safetensors"
 MAX_LOGIT_SCALE = 100.0
 """Upper limit of CLIP's logit scale."""
+RELEASED_SMOOTHING = 0.1
+"""Label smoothing of the authors' code without cyclic losses (LCO)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,9 @@ class Stage1Recipe(Recipe):
     The rows of An et al. 2025, Table 1: LCO is ``cyclic_weight=0, mcsie=False``; LCCO is ``mcsie=False``;
     LCCOM is the default; "+ LN" is ``layer_norm=True``. Optimizer and dropout are those the paper states
     for its second stage. The logit scale is learned, up to 100.
+
+    With ``as_released``, as in the authors' code, the kept positions are frozen; the logit scale starts at 100 and has
+    no limit; LCO has a label smoothing of 0.1; and with cyclic losses, each process computes the loss of its own batch.
 
     Attributes:
         context_length: Context length of the text tower.
@@ -75,7 +82,10 @@ class PairTowers(nn.Module):
         self.encoder = encoder
         self._passes = 2 if recipe.mcsie else 1
         self._dropout = recipe.dropout if recipe.mcsie else 0.0
+        self._as_released = recipe.as_released
         self.model = encoder.model.requires_grad_(True)
+        if recipe.as_released:
+            self.model.logit_scale.data.fill_(math.log(MAX_LOGIT_SCALE))
         if getattr(self.model, "logit_bias", None) is not None:
             self.model.logit_bias.requires_grad_(False)  # SigLIP's; this loss does not use it
         norms = (nn.LayerNorm(encoder.dimension) for _ in range(2)) if recipe.layer_norm else ()
@@ -88,12 +98,14 @@ class PairTowers(nn.Module):
             Unit embeddings of the images and of the captions (passes · n, d), and the logit scale.
         """
         pixels, ids = pixels.repeat(self._passes, 1, 1, 1), ids.repeat(self._passes, 1)
-        with attention_dropout(self.model, self._dropout) if self._dropout else nullcontext():
+        dropout = attention_dropout(self.model, self._dropout, mlp=self._as_released)
+        with dropout if self._dropout else nullcontext():
             features = [self.encoder.image_features(pixels), self.encoder.text_features(ids)]
         x, y = (functional.normalize(rows.float(), dim=-1) for rows in features)
         if len(self.norms):
             x, y = (functional.normalize(norm(rows), dim=-1) for norm, rows in zip(self.norms, (x, y), strict=True))
-        return x, y, self.model.logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE)
+        scale = self.model.logit_scale.float().exp()
+        return x, y, scale if self._as_released else scale.clamp(max=MAX_LOGIT_SCALE)
 
 
 def stage1_loss(
@@ -101,11 +113,15 @@ def stage1_loss(
 ) -> torch.Tensor:
     """Compute the loss of an output of ``PairTowers`` over the batches of all processes, the same in each of them.
 
-    Averaged by ``DistributedDataParallel``, its gradients are those of a single process with the whole batch.
+    Averaged by ``DistributedDataParallel``, its gradients are those of a single process with the whole batch. See
+    ``Stage1Recipe`` for the loss of the authors' code.
     """
     passes = 2 if recipe.mcsie else 1
-    x, y = ([gather(part) for part in rows.chunk(passes)] for rows in (images, captions))
-    return i0t_loss(x, y, scale, recipe.cyclic_weight)
+    x, y = (list(rows.chunk(passes)) for rows in (images, captions))
+    if not (recipe.as_released and recipe.cyclic_weight):
+        x, y = ([gather(part) for part in side] for side in (x, y))
+    smoothing = RELEASED_SMOOTHING if recipe.as_released and not recipe.cyclic_weight else 0.0
+    return i0t_loss(x, y, scale, recipe.cyclic_weight, smoothing=smoothing)
 
 
 def gather(rows: torch.Tensor) -> torch.Tensor:
@@ -174,6 +190,19 @@ class Stage1Trainer(Trainer):
         self.towers = PairTowers(encoder, recipe)
         self._wrapped: nn.Module = DistributedDataParallel(self.towers) if distributed.is_initialized() else self.towers
         super().__init__(self.towers, recipe, image_index, batch_size=batch_size, seed=seed, identity=identity)
+        if recipe.as_released:
+            self._freeze_kept_positions()
+
+    def _freeze_kept_positions(self) -> None:
+        # Gradients of zero are not enough, because AdamW's weight decay would still change these rows.
+        tower: Any = TextTower(self._encoder.model).module
+        rows = tower.positional_embedding.data[: self._recipe.kept_positions]
+        kept = rows.clone()
+
+        def restore(*_: object) -> None:
+            rows.copy_(kept)
+
+        self.optimizer.register_step_post_hook(restore)
 
     def run(self, *, every: int = 500, progress: bool = False, stop_after: int | None = None) -> None:
         """Train to the end, resuming from the checkpoint in the folder if there is one, and write the weights.
@@ -363,6 +392,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--context-length", type=int, default=248, show_default=True, help="Tokens the text tower can read.")
 @click.option("--cyclic-weight", type=float, default=0.25, show_default=True, help="0 for the paper's LCO.")
 @click.option("--mcsie/--no-mcsie", default=True, show_default=True, help="Encode each batch twice under dropout.")
+@click.option("--as-released", is_flag=True, help="Follow the authors' code where it differs from the paper.")
 @click.option("--layer-norm", is_flag=True, help="LayerNorm after each encoder: the paper's LN rows.")
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of weights, order and dropout.")
 @click.option("--device", default="cpu", show_default=True, help="Under torchrun, cuda means each process's own GPU.")

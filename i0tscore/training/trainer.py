@@ -44,6 +44,8 @@ class Recipe:
         mcsie: Whether to encode each batch twice under dropout and average the loss over the four pairs
             of passes.
         dropout: Share of the attention weights that MCSIE drops.
+        as_released: Whether to follow the authors' code where it differs from the paper: MCSIE applies dropout to the
+            output of every MLP too.
 
     Raises:
         UsageError: A value is out of range.
@@ -57,6 +59,7 @@ class Recipe:
     cyclic_weight: float = 0.25
     mcsie: bool = True
     dropout: float = 0.1
+    as_released: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
