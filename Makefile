@@ -12,6 +12,8 @@ DEV    := $(VENV)/.ready-dev-$(HASH)
 # seconds compiling torch and open_clip.
 PIP    := env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet
 
+CLASSIC := --metric "number of words" --metric BLEU-1 --metric BLEU-4 --metric ROUGE-L --metric METEOR --metric CIDEr --baseline CIDEr
+
 .PHONY: demo test lint format reports wheel clean
 
 demo: $(DEMO)  ## score the captions in examples/ with the embedded model
@@ -33,6 +35,9 @@ format: $(DEV)  ## format the code and apply automatic lint fixes
 reports: $(DEV)  ## recompute the reports (over an hour); requires the data listed in docs/human-judgments.md
 	$(VENV)/bin/python -m human_judgments.flickr8k_expert --model lite
 	$(VENV)/bin/python -m human_judgments.blv_kreiss2022 --model lite
+	$(VENV)/bin/python -m human_judgments.pascal50s $(CLASSIC)
+	$(VENV)/bin/python -m human_judgments.thumb $(CLASSIC)
+	$(VENV)/bin/python -m human_judgments.polaris_val --metric "number of words"
 	$(VENV)/bin/python -m studies.standardizers --model lite
 	$(VENV)/bin/python -m studies.gap --model lite
 	$(VENV)/bin/python -m studies.gap_pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from human_judgments.averaged import averaged_data
-from human_judgments.preferences import PreferenceSet, preference_accuracy
-from human_judgments.rating_sets import KNOWN_SETS, PUBLISHED, KnownSet, read_known_set, verify
 from human_judgments.report import Data, Page, bullets, command_block, dot_plot, intervals_note, p_value, percent
-from human_judgments.script import Arguments, script
+from human_judgments.script import LENGTH, TEXT_METRICS, Arguments, script
 from i0tscore.cli.options import make_scorer
 from i0tscore.errors import InputError, MissingExtraError
 from i0tscore.files import replace_file
@@ -27,9 +25,12 @@ from i0tscore.metrics.sample_sets import score_with
 from i0tscore.render.document import UNDEFINED, Table
 from i0tscore.results import Signature
 from i0tscore.results.correlation import CorrelationName, CorrelationReport, correlation_report
+from i0tscore.results.preferences import preference_report
+from i0tscore.samples.preferences import PreferenceSet
+from i0tscore.samples.rating_sets import KNOWN_SETS, PUBLISHED, KnownSet, read_known_set, verify
 from i0tscore.samples.ratings import RatingSet, read_scores_of
 from i0tscore.samples.sample import Sample
-from i0tscore.views.report_views import RATERS, SYMBOLS
+from i0tscore.views.report_views import RATERS, SYMBOLS, published_table
 
 Column = NDArray[np.float64]
 Block = str | Table
@@ -85,7 +86,7 @@ def score_samples(samples: Sequence[Sample], arguments: Arguments) -> Scores:
     scores = Scores(samples)
     referenced = all(sample.references for sample in samples)
     if arguments.model is not None:
-        names = [name for name in arguments.metrics if name not in CLASSIC_METRICS]
+        names = [name for name in arguments.metrics if name not in TEXT_METRICS]
         _score_by_model(scores, arguments, names or METRICS + (REFERENCE_METRICS if referenced else ()))
     if arguments.scores is not None:
         for name, values in read_scores_of(arguments.scores, samples, gaps=True).items():
@@ -93,6 +94,8 @@ def score_samples(samples: Sequence[Sample], arguments: Arguments) -> Scores:
             fields = (("file", arguments.scores.name), ("n", str(len(values))))
             scores.signatures[name] = str(Signature(name, fields))
     requested = arguments.metrics or (CLASSIC_METRICS if arguments.classic else ())
+    if LENGTH in requested and LENGTH not in scores.values:
+        scores.values[LENGTH] = word_counts(samples)
     classic = [name for name in CLASSIC_METRICS if name in requested and name not in scores.values]
     if classic and referenced:
         _score_classic(scores, classic)
@@ -104,6 +107,11 @@ def score_samples(samples: Sequence[Sample], arguments: Arguments) -> Scores:
     if arguments.save_scores is not None:
         _save(scores, arguments.save_scores)
     return scores
+
+
+def word_counts(samples: Sequence[Sample]) -> Column:
+    """Return the number of words of each caption (n,)."""
+    return np.array([float(len(sample.caption.split())) for sample in samples])
 
 
 def _score_by_model(scores: Scores, arguments: Arguments, names: Sequence[str]) -> None:
@@ -148,32 +156,41 @@ def _key(sample: Sample) -> tuple[str, str]:
     return sample.image.name, " ".join(sample.caption.split())
 
 
-def rating_script(name: str) -> click.Command:
-    """Return the command of a set of ratings in ``KNOWN_SETS``."""
+def rating_script(name: str, *extra: Callable[[Any], Any]) -> click.Command:
+    """Return the command of a set in ``KNOWN_SETS``; extra options are arguments of ``read_known_set``."""
     known = KNOWN_SETS[name]
 
-    def measure(arguments: Arguments) -> tuple[str, Data]:
-        ratings, path, files = read_known_set(known, arguments)
-        return measure_ratings(known, ratings, arguments, path=path, files=files)
+    def measure(arguments: Arguments, **options: Any) -> tuple[str, Data]:
+        found, path, files = read_set(known, arguments, **options)
+        return measure_agreement(known, found, arguments, path=path, files=files)
 
     measure.__doc__ = known.help
-    return script(f"human_judgments.{name}", render)(measure)
+    return script(f"human_judgments.{name}", render, *extra)(measure)
 
 
-def measure_ratings(
+def read_set(
+    known: KnownSet, arguments: Arguments, **options: Any
+) -> tuple[RatingSet | PreferenceSet, Path, dict[str, Path]]:
+    """Read a set from ``--data`` or the default folder, or from the hub if it is not there."""
+    data = arguments.data or arguments.local_file(known.files, known.origin)
+    look_up = arguments.model is not None
+    return read_known_set(known, data, arguments.images, look_up=look_up, offline=arguments.offline, **options)
+
+
+def measure_agreement(
     known: KnownSet,
-    ratings: RatingSet,
+    found: RatingSet | PreferenceSet,
     arguments: Arguments,
     *,
     path: Path,
     files: Mapping[str, Path] | None = None,
     remarks: Sequence[str] = (),
 ) -> tuple[str, Data]:
-    """Verify a set of ratings, score it, and measure the agreement of the scores with the ratings.
+    """Verify a set, score it, and measure the agreement of the scores with its ratings or preferences.
 
     Args:
         known: What is known of the set.
-        ratings: The set.
+        found: The set.
         arguments: Options.
         path: Where it was read from.
         files: Its files by name, to compare their hashes.
@@ -182,35 +199,18 @@ def measure_ratings(
     Returns:
         The name of the report's files and its data, schema ``i0tscore.agreement/1``.
     """
-    differing = verify(ratings.counts, known, path, files or {}, allow_other_counts=arguments.allow_other_counts)
-    counts = ratings.counts
-    ratings = ratings if arguments.limit is None else ratings.limited(arguments.limit)
-    scores = score_samples(ratings.samples, arguments)
-    figures = agreement_data(ratings, scores, arguments, known.headline)
-    notes = [*known.remarks, *remarks, *ratings.notes, *differing, *scores.notes]
-    return report_data(known, arguments, counts, scores, {"headline": known.headline, **figures}, notes)
-
-
-def measure_preferences(name: str, pairs: PreferenceSet, arguments: Arguments, *, path: Path) -> tuple[str, Data]:
-    """Verify a set of preferences, score it, and measure how often the preferred caption scores higher.
-
-    Args:
-        name: Name of the set in ``KNOWN_SETS``.
-        pairs: The set.
-        arguments: Options.
-        path: Where it was read from.
-
-    Returns:
-        The name of the report's files and its data.
-    """
-    known = KNOWN_SETS[name]
-    differing = verify(pairs.counts, known, path, {}, allow_other_counts=arguments.allow_other_counts)
-    counts = pairs.counts
-    pairs = pairs if arguments.limit is None else pairs.limited(arguments.limit)
-    scores = score_samples(pairs.samples, arguments)
-    metrics = preference_accuracy(pairs, scores.values, baseline=arguments.baseline, resampling=arguments.resampling)
-    notes = [*known.remarks, *pairs.notes, *differing, *scores.notes]
-    return report_data(known, arguments, counts, scores, {"headline": "accuracy", "metrics": metrics}, notes)
+    differing = verify(found.counts, known, path, files or {}, allow_other_counts=arguments.allow_other_counts)
+    counts = found.counts
+    found = found if arguments.limit is None else found.limited(arguments.limit)
+    scores = score_samples(found.samples, arguments)
+    notes = [*known.remarks, *remarks, *found.notes, *differing, *scores.notes]
+    if isinstance(found, RatingSet):
+        figures = {"headline": known.headline, **agreement_data(found, scores, arguments, known.headline)}
+    else:
+        pairs = found.with_scores(scores.values, scores.signatures)
+        report = preference_report(pairs, baseline=arguments.baseline, resampling=arguments.resampling).to_dict()
+        figures = {name: report[name] for name in ("headline", "metrics")}
+    return report_data(known, arguments, counts, scores, figures, notes)
 
 
 def agreement_data(
@@ -224,7 +224,8 @@ def agreement_data(
     for name, figures in averaged_data(rated, headline, resampling).items():
         data["metrics"][name] |= figures
     parts = {part.partition("=")[2]: figures for part, figures in data["parts"].items()}
-    return {"metrics": data["metrics"], "raters": data["raters"], "parts": parts}
+    systems = {"systems": data["systems"]} if "systems" in data else {}
+    return {"metrics": data["metrics"], "raters": data["raters"], "parts": parts, **systems}
 
 
 def report_data(
@@ -270,25 +271,19 @@ def render(data: Data) -> Page:
             *agreement_blocks(data, headline, data["resampling"]["resamples"]),
         ]
         estimates = {name: metric[headline] for name, metric in metrics.items()}
-    if data["published"]:
-        rows = [
-            [
-                row["metric"],
-                row["condition"],
-                row["source"],
-                SYMBOLS.get(row["figure"], row["figure"]),
-                f"{row['value']:g}",
-            ]
-            for row in data["published"]
-        ]
-        blocks += [
-            "## Published figures\n\nMeasured by others under the conditions stated, not here.",
-            Table(["metric", "condition", "source", "figure", "× 100"], rows, left=4),
-        ]
+    blocks += published_blocks(data)
     kind = "preferences" if headline == "accuracy" else "ratings"
     published = {row["metric"]: row["value"] / 100 for row in data["published"] if row["figure"] == headline}
     figure = dot_plot(f"{data['title']}: agreement with human {kind}", f"{symbol} × 100", estimates, published)
     return Page(report_title(data), [introduction(data), *blocks, *conditions(data)], figure)
+
+
+def published_blocks(data: Data) -> list[Block]:
+    """Return the section of published figures; empty if there are none."""
+    if not data["published"]:
+        return []
+    heading = "## Published figures\n\nMeasured by others under the conditions stated, not here."
+    return [heading, published_table(data["published"])]
 
 
 def report_title(data: Data) -> str:
@@ -312,7 +307,8 @@ def conditions(data: Data) -> list[Block]:
     for name, reason in data["unavailable"].items():
         reasons.setdefault(reason, []).append(name)
     notes = [*data["notes"], *(f"not available: {', '.join(names)} ({reason})" for reason, names in reasons.items())]
-    return [*blocks, *([bullets(notes)] if notes else []), "\n".join(["```", *data["signatures"].values(), "```"])]
+    signatures = ["\n".join(["```", *data["signatures"].values(), "```"])] if data["signatures"] else []
+    return [*blocks, *([bullets(notes)] if notes else []), *signatures]
 
 
 def agreement_blocks(
@@ -358,6 +354,16 @@ def agreement_blocks(
     if data["parts"]:
         rows = [[part, *(percent(own[name]) for name in metrics)] for part, own in data["parts"].items()]
         blocks += [f"{symbol} by part of the set:", Table(["part", *metrics], rows)]
+    if systems := data.get("systems"):
+        names = list(next(iter(systems.values())))
+        blocks += [
+            "Between systems: correlation × 100 of the mean score and the mean rating of each system. The intervals "
+            "vary the images, not the systems.",
+            Table(
+                ["metric", *(SYMBOLS[name] for name in names)],
+                [[metric, *(percent(own[name]) for name in names)] for metric, own in systems.items()],
+            ),
+        ]
     return blocks
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import click
 
-from human_judgments.agreement import measure_ratings, render
-from human_judgments.rating_sets import KNOWN_SETS
+from human_judgments.agreement import measure_agreement, render
 from human_judgments.report import Data
 from human_judgments.script import Arguments, script
 from i0tscore.samples.diagnostics import Diagnostics, Record
 from i0tscore.samples.flickr8k import locate
 from i0tscore.samples.formats import read_records
 from i0tscore.samples.images import ImageFolder
+from i0tscore.samples.rating_sets import KNOWN_SETS
 from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
 from i0tscore.samples.schema import RENAME, Schema, fields_of
 
@@ -42,7 +42,7 @@ def main(arguments: Arguments, criterion: str | None, response_only: bool) -> tu
     file = locate(data, ("gp_overall.csv", "*.csv"), known.origin)
     ratings = read_eye4b(file, images=arguments.images, with_request=not response_only, criterion=criterion)
     text = "the response alone" if response_only else "the request and the response"
-    return measure_ratings(known, ratings, arguments, path=file, remarks=(f"the scored text is {text}",))
+    return measure_agreement(known, ratings, arguments, path=file, remarks=(f"the scored text is {text}",))
 
 
 def read_eye4b(

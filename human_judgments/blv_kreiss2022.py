@@ -26,21 +26,21 @@ from human_judgments.agreement import (
     report_data,
     report_title,
     score_samples,
+    word_counts,
 )
-from human_judgments.rating_sets import KNOWN_SETS, verify
 from human_judgments.report import Data, Page, dot_plot, intervals_note, percent
-from human_judgments.script import Arguments, script
+from human_judgments.script import LENGTH, Arguments, script
 from i0tscore.errors import InputError, UsageError
 from i0tscore.render.document import Table
 from i0tscore.results.correlation import CorrelationName, agreement
 from i0tscore.samples.diagnostics import Diagnostics, Record
 from i0tscore.samples.flickr8k import image_folder, locate
+from i0tscore.samples.rating_sets import KNOWN_SETS, verify
 from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
 from i0tscore.samples.schema import RENAME, Schema
 from i0tscore.samples.source import Source, read_table
 
 HEADLINE: CorrelationName = "pearson"
-LENGTH = "number of words"
 AUTHORS = "CLIPScore of the authors (ViT-B/32)"
 PUBLISHED_PEARSON, PUBLISHED_P = 0.075, 0.55
 QUESTIONS = {
@@ -134,7 +134,7 @@ def _read(arguments: Arguments, file: Path, question: str) -> tuple[RatingSet, d
 def _add_columns(scores: Scores, authors: Mapping[str, float]) -> None:
     """Add the number of words and the authors' CLIPScore to the metrics."""
     captions = [sample.caption for sample in scores.samples]
-    scores.values[LENGTH] = np.array([float(len(caption.split())) for caption in captions])
+    scores.values[LENGTH] = word_counts(scores.samples)
     if all(caption in authors for caption in captions):
         scores.values[AUTHORS] = np.array([authors[caption] for caption in captions])
     else:

@@ -22,6 +22,10 @@ from i0tscore.metrics.classic import CLASSIC_METRICS
 from i0tscore.results import Resampling
 from i0tscore.samples.flickr8k import locate
 
+LENGTH = "number of words"
+TEXT_METRICS = (LENGTH, *CLASSIC_METRICS)
+"""Metrics that do not use the image."""
+
 _PATH = click.Path(path_type=Path)
 _NOT_REPORTED = {
     *("data", "images", "output", "weights", "save_scores", "cache_dir", "no_cache", "quiet", "batch_size", "inverted")
@@ -135,7 +139,7 @@ _OPTIONS = _add_options(
         "metrics",
         multiple=True,
         metavar="NAME",
-        help=f"Metric, as for `i0tscore score`, or one of {', '.join(CLASSIC_METRICS)}. Repeatable.",
+        help=f"Metric, as for `i0tscore score`, or one of {', '.join(TEXT_METRICS)}. Repeatable.",
     ),
     click.option("--statistics", default="auto", show_default=True, help="auto, builtin, batch, or a file."),
     click.option(
@@ -202,8 +206,8 @@ def _pop_arguments(context: click.Context, module: str, options: dict[str, Any])
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     model, resampling = options.pop("model"), options.pop("intervals").resampling
     metrics = options["metrics"]
-    only_classic = bool(metrics) and all(name in CLASSIC_METRICS for name in metrics)
-    unused = only_classic or (options["scores"] is not None and "model" not in given)
+    only_text = bool(metrics) and all(name in TEXT_METRICS for name in metrics)
+    unused = only_text or (options["scores"] is not None and "model" not in given)
     return Arguments(
         resampling=resampling,
         offline=model.offline,

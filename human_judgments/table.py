@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from human_judgments.agreement import measure_ratings, render
-from human_judgments.rating_sets import KnownSet
+from human_judgments.agreement import measure_agreement, render
 from human_judgments.report import Data
 from human_judgments.script import Arguments, script
 from i0tscore.errors import InputError
-from i0tscore.results.correlation import CORRELATIONS, CorrelationName
+from i0tscore.results.correlation import CORRELATIONS
 from i0tscore.samples.flickr8k import read_clipscore_json
+from i0tscore.samples.rating_sets import Headline, KnownSet
 from i0tscore.samples.ratings import read_rating_table
 
 
@@ -28,7 +28,7 @@ from i0tscore.samples.ratings import read_rating_table
         help="Correlation of the differences, parts and figure.",
     ),
 )
-def main(arguments: Arguments, headline: CorrelationName) -> tuple[str, Data]:
+def main(arguments: Arguments, headline: Headline) -> tuple[str, Data]:
     """Agreement with your own ratings: a table with image, caption and rating (--data, --images)."""
     file = arguments.required_data("a table with the columns image, caption and rating")
     images = None
@@ -36,7 +36,7 @@ def main(arguments: Arguments, headline: CorrelationName) -> tuple[str, Data]:
         images = arguments.images or (file if file.is_dir() else file.parent)
     ratings = read_clipscore_json(file, images) if _is_clipscore_json(file) else read_rating_table(file, images=images)
     known = KnownSet(file.stem, file.stem, f"the file {file.name}", headline=headline)
-    return measure_ratings(known, ratings, arguments, path=file)
+    return measure_agreement(known, ratings, arguments, path=file)
 
 
 def _is_clipscore_json(file: Path) -> bool:

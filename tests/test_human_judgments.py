@@ -24,12 +24,13 @@ from rating_files_on_disk import (
 from scipy import stats
 
 from human_judgments.blv_kreiss2022 import AUTHORS, LENGTH
-from human_judgments.preferences import preference_accuracy, read_preferences
 from human_judgments.report import Page, percent, render_page
 from i0tscore.encoders.lite import tower_files
 from i0tscore.errors import MissingExtraError
 from i0tscore.render.document import Table
 from i0tscore.results.intervals import Estimate, Resampling
+from i0tscore.results.preferences import preference_report
+from i0tscore.samples.preferences import read_preferences
 
 SCRIPTS = (
     "flickr8k_expert",
@@ -185,7 +186,7 @@ def test_bad_files_end_with_exit_code_1_and_every_problem(expert, tmp_path):
     assert "line 8: Expected 5 fields" in told
     assert "line 8: Expected 5 fields" in run("flickr8k_expert", "--data", data / "ExpertAnnotations.txt", code=1)
     told = run("flickr8k_expert", "--data", tmp_path / "nowhere", code=1)
-    assert "found none. Try --data, or set I0TSCORE_DATA." in told
+    assert "nowhere: No ExpertAnnotations.txt or flickr8k.json found. Try another folder" in told
 
 
 def test_score_files_must_have_every_caption(expert, tmp_path):
@@ -339,15 +340,12 @@ def test_preference_accuracy_follows_the_label(tmp_path):
     file = tmp_path / "p.json"
     pairs = [{"image": f"{i}", "captions": ["a", "b"], "label": i % 2} for i in range(6)]
     file.write_text(json.dumps(pairs))
-    found = preference_accuracy(
-        read_preferences(file),
-        {"first": np.array([1.0] * 6 + [0.0] * 6), "gap": np.array([np.nan] + [1.0] * 11)},
-        baseline="first",
-        resampling=Resampling(resamples=0),
-    )
-    assert found["first"]["accuracy"]["value"] == 0.5
-    assert found["gap"]["n"] == 5
-    assert found["gap"]["ties"] == pytest.approx(5 / 6)
+    scores = {"first": np.array([1.0] * 6 + [0.0] * 6), "gap": np.array([np.nan] + [1.0] * 11)}
+    pairs = read_preferences(file).with_scores(scores, {})
+    found = preference_report(pairs, resampling=Resampling(resamples=0)).metrics
+    assert found["first"].accuracy.value == 0.5
+    assert found["gap"].n == 5
+    assert found["gap"].ties == pytest.approx(5 / 6)
 
 
 def test_your_own_table_in_any_form(tmp_path):
@@ -408,7 +406,7 @@ def test_foil_reads_its_pairs_and_counts(tmp_path):
     found = report(tmp_path / "r", "foil-scores")[1]
     assert found["metrics"]["Mine"]["accuracy"]["value"] == 1
     told = run("foil", "--data", tmp_path, "--captions", tmp_path / "none.json", code=1)
-    assert "no such file" in told
+    assert "none.json: Cannot be read (No such file" in told
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")

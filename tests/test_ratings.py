@@ -9,9 +9,9 @@ import numpy as np
 import pandas
 import pytest
 
-from human_judgments.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_known_table, verify
 from i0tscore.errors import InputError, SampleFileError, UsageError
 from i0tscore.results.correlation import correlation
+from i0tscore.samples.rating_sets import HUB_COLUMNS, KNOWN_SETS, read_known_set, verify
 from i0tscore.samples.ratings import (
     AVERAGED,
     RatingScale,
@@ -268,20 +268,20 @@ def test_polaris_as_csv_with_references_as_python_writes_them(tmp_path):
         '"A dog.","[\'A brown dog.\', ""It\'s a dog.""]",0.75,dog.jpg\n'
         '"A cat.","[\'A brown dog.\', ""It\'s a dog.""]",0.0,dog.jpg\n'
     )
-    found, path = read_known_table(KNOWN_SETS["polaris"], tmp_path, look_up=False)
+    found, path, _ = read_known_set(KNOWN_SETS["polaris"], tmp_path, look_up=False)
     assert path.name == "polaris_test.csv"
     assert found.samples[0].references == ("A brown dog.", "It's a dog.")
     assert found.rating.tolist() == [0.75, 0.0]
     (tmp_path / "polaris_test.csv").write_text("mt,refs,score,imgid\nA dog.,[__import__('os')],0.75,dog.jpg\n")
     with pytest.raises(SampleFileError, match="Expected references as a list"):
-        read_known_table(KNOWN_SETS["polaris"], tmp_path, look_up=False)
+        read_known_set(KNOWN_SETS["polaris"], tmp_path, look_up=False)
 
 
 def test_composite_leaves_the_rated_caption_out_of_the_references(tmp_path):
     (tmp_path / "composite.csv").write_text(
         'image,caption,correctness,references\na.jpg,A dog.,5,"[""A dog."", ""Dog.""]"\n'
     )
-    found, _ = read_known_table(KNOWN_SETS["composite"], tmp_path, look_up=False)
+    found, *_ = read_known_set(KNOWN_SETS["composite"], tmp_path, look_up=False)
     assert found.samples[0].references == ("Dog.",)
     assert found.rating.tolist() == [5]
 
@@ -306,15 +306,15 @@ def test_images_of_the_hub_stay_there_and_are_told_apart_by_their_references(tmp
     assert found.counts == {"ratings": 3}
     saved = tmp_path / "saved"
     dataset.save_to_disk(str(saved))
-    again, _ = read_known_table(KNOWN_SETS["polaris"], saved)
+    again, *_ = read_known_set(KNOWN_SETS["polaris"], saved)
     assert again.rating.tolist() == found.rating.tolist()
 
 
 def test_offline_sets_of_the_hub_must_be_given():
-    with pytest.raises(InputError, match=r"would be read from the hub\. Try --data with its folder"):
-        read_known_table(KNOWN_SETS["polaris"], None, offline=True)
+    with pytest.raises(InputError, match=r"would be read from the hub\. Give its folder"):
+        read_known_set(KNOWN_SETS["polaris"], None, offline=True)
     with pytest.raises(InputError, match="is not on the hub"):
-        read_known_table(KNOWN_SETS["foil"], None)
+        read_known_set(KNOWN_SETS["foil"], None)
 
 
 def test_scores_in_any_table_are_joined_by_file_name_and_caption(tmp_path):

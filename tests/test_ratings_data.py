@@ -9,10 +9,11 @@ import pytest
 from scipy import stats
 
 from human_judgments.blv_kreiss2022 import read_authors_scores, read_kreiss, same_descriptions
-from human_judgments.rating_sets import KNOWN_SETS, verify
-from i0tscore.results.correlation import agreement, correlation, rater_ceiling
+from i0tscore.results.correlation import agreement, correlation, correlation_report, rater_ceiling
 from i0tscore.results.intervals import Resampling
+from i0tscore.results.preferences import preference_report
 from i0tscore.samples.flickr8k import read_flickr8k_expert
+from i0tscore.samples.rating_sets import KNOWN_SETS, PUBLISHED, read_known_set, read_thumb, verify
 
 pytestmark = pytest.mark.data
 NONE = Resampling(resamples=0)
@@ -97,6 +98,35 @@ def test_kreiss_has_its_counts_and_the_authors_figure(data_dir):
     result = stats.pearsonr([scores[ratings.samples[i].caption] for i in means.item], means.rating)
     assert result.statistic == pytest.approx(0.075, abs=5e-4)
     assert result.pvalue == pytest.approx(0.55, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["pascal50s", "polaris_val", "thumb"])
+def test_rating_files_have_the_counts_and_hashes_of_their_sets(name, data_dir):
+    known = KNOWN_SETS[name]
+    found, path, files = read_known_set(known, data_dir, look_up=False)
+    assert set(files) == set(known.hashes)
+    assert verify(found.counts, known, path, files) == ()
+    assert name == "polaris_val" or all(sample.references for sample in found.samples)
+
+
+def test_longer_captions_win_on_pascal_as_often_as_published(data_dir):
+    pairs, *_ = read_known_set(KNOWN_SETS["pascal50s"], data_dir, look_up=False)
+    words = np.array([float(len(sample.caption.split())) for sample in pairs.samples])
+    parts = preference_report(pairs.with_scores({"length": words}, {}), resampling=NONE).metrics["length"].parts
+    published = {row.figure: row.value / 100 for row in PUBLISHED["pascal50s"] if row.metric == "length"}
+    assert {name: found.value for name, found in parts.items()} == pytest.approx(published, abs=0.015)
+
+
+def test_thumb_ranks_people_above_systems_in_recall(data_dir):
+    found = read_thumb(data_dir, look_up=False, rating="R")
+    systems = np.array(found.parts["system"])
+    means = {name: found.rating[systems == name].mean() for name in np.unique(systems)}
+    assert max(means, key=means.__getitem__) == "Human"
+    rated = found.with_scores({"mine": lengths(found)}, {})
+    scores = correlation_report(rated, resampling=NONE).systems["mine"]
+    own = {name: rated.scores["mine"][systems == name].mean() for name in means}
+    expected = stats.pearsonr(list(own.values()), list(means.values())).statistic
+    assert scores["pearson"].value == pytest.approx(expected)
 
 
 def test_a_changed_byte_is_noticed(data_dir, tmp_path):

@@ -15,10 +15,10 @@ from human_judgments.blv_kreiss2022 import (
     read_kreiss,
     same_descriptions,
 )
-from human_judgments.crowdflower import read_flickr8k_crowd
-from human_judgments.preferences import read_foil, read_preferences
 from i0tscore.errors import InputError, SampleFileError, UsageError
-from i0tscore.samples.flickr8k import read_clipscore_json, read_flickr8k_expert
+from i0tscore.samples.flickr8k import read_clipscore_json, read_flickr8k_crowd, read_flickr8k_expert
+from i0tscore.samples.preferences import read_foil, read_preferences
+from i0tscore.samples.rating_sets import KNOWN_SETS, drop_rated, read_known_set, read_thumb
 
 
 @pytest.fixture
@@ -47,16 +47,84 @@ def test_both_forms_of_expert_are_one_set(flickr8k, tmp_path):
     assert found.clusters == table.clusters
 
 
-def test_crowd_ratings_keep_every_pair_and_leave_the_rated_caption_out(flickr8k, tmp_path):
+def test_crowd_ratings_keep_every_pair(flickr8k, tmp_path):
     found = read_flickr8k_crowd(flickr8k)
     assert found.counts == {"judgements": 13, "items": 4, "ratings": 4, "images": 3}
     assert found.rating.tolist() == [1.0, 0.25, 0.3333, 0.6667]
-    assert [len(sample.references) for sample in found.samples] == [4, 5, 5, 4]
-    assert found.samples[0].caption not in found.samples[0].references
+    assert {len(sample.references) for sample in found.samples} == {5}
     file = write_clipscore_json(tmp_path / "json") / "crowdflower_flickr8k.json"
     of_json = read_flickr8k_crowd(file, look_up=False)
     assert of_json.rating == pytest.approx(found.rating, abs=1e-3)
     assert [s.references for s in of_json.samples] == [s.references for s in found.samples]
+
+
+def test_rated_captions_of_an_image_are_no_references_of_any_of_its_rows(flickr8k):
+    known = KNOWN_SETS["flickr8k_cf"]
+    found, _, files = read_known_set(known, flickr8k, look_up=False)
+    own = "A dog number 2 ."
+    assert [s.caption == own for s in found.samples] == [True, False, False, False]
+    assert [len(s.references) for s in found.samples] == [4, 4, 5, 4]
+    assert not any(own in s.references for s in found.samples)
+    assert "Every caption that was rated for an image" in found.notes[-1]
+    assert list(files) == ["Flickr8k.token.txt"]
+    of_row, *_ = read_known_set(known, flickr8k, look_up=False, drop="own")
+    assert [len(s.references) for s in of_row.samples] == [4, 5, 5, 4]
+    assert drop_rated(found, "rated").samples == found.samples, "as on files that have had it done"
+
+
+def test_all_references_are_kept_where_all_are_rated(flickr8k):
+    file = flickr8k / "CrowdFlowerAnnotations.txt"
+    rows = [f"one.jpg\tone.jpg#{number}\t1.0\t3\t0\n" for number in range(5)]
+    file.write_text("".join(rows))
+    found, *_ = read_known_set(KNOWN_SETS["flickr8k_cf"], flickr8k, look_up=False)
+    assert {len(s.references) for s in found.samples} == {5}
+
+
+THUMB = [
+    {"SYS": system, "seg_id": str(i), "hyp": f"{system} {i}", "image": f"{i}.jpg", "P": 4.0, "R": r, "human_score": h}
+    for i in range(3)
+    for system, r, h in (("A", 2.0, 3.0), ("B", 3.0 + i, 3.4), ("Human", 5.0, 4.5))
+]
+
+
+def write_thumb(folder, rows=THUMB, segments=3):
+    file = folder / "mscoco_THumB-1.0.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    references = [{"seg_id": str(i), "refs": [f"one {i}", f"two {i}"]} for i in range(segments)]
+    (folder / "mscoco_references.json").write_text("".join(json.dumps(row) + "\n" for row in references))
+    return file
+
+
+def test_thumb_has_three_ratings_of_each_caption_of_each_system(tmp_path):
+    file = write_thumb(tmp_path)
+    found = read_thumb(tmp_path, look_up=False)
+    assert found.counts == {"items": 9, "ratings": 9, "images": 3, "systems": 3}
+    assert found.rating.tolist() == [3.0, 3.4, 4.5] * 3
+    assert found.parts["system"] == ("A", "B", "Human") * 3
+    assert found.samples[3].references == ("one 1", "two 1")
+    assert read_thumb(file, look_up=False, rating="R").rating.tolist() == [2, 3, 5, 2, 4, 5, 2, 5, 5]
+    same = [{**row, "hyp": "a dog"} for row in THUMB]
+    assert not read_thumb(write_thumb(tmp_path, same), look_up=False).several_raters, "each system is rated by itself"
+    write_thumb(tmp_path, [{**THUMB[0], "P": 6.0}, {**THUMB[1], "seg_id": "9"}])
+    with pytest.raises(SampleFileError) as caught:
+        read_thumb(file, look_up=False, rating="P")
+    assert "line 1: Expected a rating between 1 and 5, got 6" in str(caught.value)
+    assert 'line 2: mscoco_references.json has no references of the segment "9"' in str(caught.value)
+    (tmp_path / "mscoco_references.json").unlink()
+    write = [json.dumps(row) for row in THUMB]
+    file.write_text("\n".join(write))
+    assert read_thumb(file, look_up=False).samples[0].references == ()
+
+
+@pytest.mark.parametrize("references", [{}, {"refs": ["A cat."]}])
+def test_polos_and_experts_json_are_read(tmp_path, references):
+    row = {"id": "val_1", "imgid": "e00d", "mt": "A dog.", "score": 0.75, "count": 6, "explanation": {"fluency": "x"}}
+    (tmp_path / "polaris_exp_val.json").write_text(json.dumps([{**row, **references}]))
+    found, path, files = read_known_set(KNOWN_SETS["polaris_val"], tmp_path, look_up=False)
+    assert (found.rating.tolist(), found.clusters) == ([0.75], ("e00d",))
+    assert found.samples[0].caption == "A dog."
+    assert found.samples[0].references == tuple(references.get("refs", ()))
+    assert files == {path.name: path}
 
 
 def test_a_corrupted_middle_is_listed_line_by_line(flickr8k):

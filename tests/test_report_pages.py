@@ -29,7 +29,10 @@ REPORTS = {
     "gap-lite": "studies.gap",
     "inversion-lite": "studies.inversion",
     "misalignment-lite": "studies.misalignment_report",
+    "pascal50s-classic": "human_judgments.agreement",
+    "polaris_val-classic": "human_judgments.agreement",
     "standardizers-lite": "studies.standardizers",
+    "thumb-classic": "human_judgments.thumb",
 }
 """Module whose ``render`` makes the page, by report."""
 

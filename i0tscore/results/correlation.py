@@ -30,12 +30,15 @@ from i0tscore.results.intervals import (
     percentile_interval,
 )
 from i0tscore.results.report import Report, plain
+from i0tscore.samples.rating_sets import Published
 from i0tscore.samples.ratings import RatingSet
 
 CorrelationName = Literal["tau_b", "tau_c", "spearman", "pearson", "auc"]
 CORRELATIONS: tuple[CorrelationName, ...] = ("tau_b", "tau_c", "spearman", "pearson")
 
 Column = Sequence[Any] | NDArray[Any]
+
+SYSTEM_CORRELATIONS: tuple[CorrelationName, ...] = ("pearson", "spearman", "tau_b")
 
 ROWS_RESAMPLED = (
     "Rows were resampled individually. If several rows share an image, these intervals are too narrow: cluster the "
@@ -258,6 +261,9 @@ class CorrelationReport(Report):
         parts: Headline correlation by ``column=label`` and by metric.
         over: What was resampled: a column or ``rows``.
         signatures: Signatures by metric, where known.
+        systems: Correlations of the mean score and the mean rating of each captioning system, by metric; empty with
+            fewer than three systems.
+        published: Published figures of the set.
     """
 
     SCHEMA = "i0tscore.agreement/1"
@@ -272,6 +278,8 @@ class CorrelationReport(Report):
     resampling: Resampling
     notes: tuple[str, ...]
     signatures: dict[str, str]
+    systems: dict[str, dict[CorrelationName, Estimate]] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
 
     def figures(self) -> dict[str, str]:
         """Return the headline correlation by metric."""
@@ -295,6 +303,8 @@ class CorrelationReport(Report):
             "parts": plain(self.parts),
             "notes": list(self.notes),
             "signatures": dict(self.signatures),
+            **({"systems": plain(self.systems)} if self.systems else {}),
+            **({"published": plain(self.published)} if self.published else {}),
         }
 
 
@@ -304,6 +314,8 @@ def correlation_report(
     headline: CorrelationName = "tau_c",
     baseline: str | None = None,
     resampling: Resampling | None = None,
+    system: str = "system",
+    published: tuple[Published, ...] = (),
 ) -> CorrelationReport:
     """Measure how every score agrees with the ratings.
 
@@ -312,6 +324,8 @@ def correlation_report(
         headline: Correlation of the differences and parts.
         baseline: Metric to compare the others with; the first if None. There are no differences if it has no scores.
         resampling: Settings of the intervals; 1,000 resamples at 95% if None.
+        system: Name of the part with the captioning system of each row, if there is one.
+        published: Published figures to show beside.
 
     Example:
         >>> scores = {"mine": np.arange(30.0)}
@@ -349,7 +363,38 @@ def correlation_report(
         settings,
         (*rated.notes, *([] if clusters else [ROWS_RESAMPLED]), *notes),
         dict(rated.signatures),
+        _systems(rated, system, settings),
+        published,
     )
+
+
+def _systems(rated: RatingSet, system: str, resampling: Resampling) -> dict[str, dict[CorrelationName, Estimate]]:
+    """Correlate the mean scores of systems with their mean ratings; resamples are of clusters, not of systems."""
+    names, systems = np.unique(rated.parts.get(system, ()), return_inverse=True)
+    if len(names) < 3:
+        return {}
+    found = {}
+    for metric, scores in rated.scores.items():
+        keep = ~np.isnan(scores)
+        columns, own = (scores[keep], rated.rating[keep]), systems[keep]
+        clusters, groups = cluster_labels(rated.clusters or None, keep)
+
+        def means(weights: NDArray[np.int64], own: NDArray[Any] = own, columns: Any = columns) -> list[NDArray[Any]]:
+            sizes = np.bincount(own, weights)
+            return [np.bincount(own, weights * column)[sizes > 0] / sizes[sizes > 0] for column in columns]
+
+        draws = [means(weights) for weights in cluster_weights(clusters, groups, resampling)]
+        observed = means(np.ones(len(own), dtype=np.int64))
+        found[metric] = {
+            name: Estimate(
+                correlation(name, *observed),
+                percentile_interval(
+                    np.array([correlation(name, *drawn) for drawn in draws], float), resampling.confidence, groups
+                ),
+            )
+            for name in SYSTEM_CORRELATIONS
+        }
+    return found
 
 
 def _raters(rated: RatingSet, resampling: Resampling) -> Agreement | None:

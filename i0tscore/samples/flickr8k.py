@@ -1,4 +1,4 @@
-"""Flickr8k's expert ratings, as published and in the JSON format of CLIPScore."""
+"""Ratings of Flickr8k by experts and crowd workers, as published and in the JSON format of CLIPScore."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from i0tscore.samples.text import BROKEN
 IMAGE_FOLDERS = ("images_224", "Flicker8k_Dataset", "Flickr8k_Dataset", "images", "Images")
 CAPTIONS_FILE = "Flickr8k.token.txt"
 EXPERT_FILES = ("ExpertAnnotations.txt", "flickr8k.json")
+CROWD_FILES = ("CrowdFlowerAnnotations.txt", "crowdflower_flickr8k.json")
 ORIGIN = "text files of Flickr8k, or JSON files of CLIPScore"
 
 
@@ -96,6 +97,55 @@ def read_flickr8k_expert(
     folder = image_folder(images, file, IMAGE_FOLDERS, look_up=look_up)
     scale = RatingScale(1, 4, whole=True)
     return rating_set(file, "flickr8k_expert", kept, diagnostics, folder=folder, scale=scale, counts=counts, skip=skip)
+
+
+def read_flickr8k_crowd(data: Path, images: Path | None = None, *, look_up: bool = True) -> RatingSet:
+    """Read Flickr8k-CF: the share of crowd workers who say that a caption describes an image.
+
+    No pair is dropped. The references of an image are its captions in the file; ``rating_sets.drop_rated`` drops the
+    rated ones.
+
+    Args:
+        data: ``CrowdFlowerAnnotations.txt`` with ``Flickr8k.token.txt`` next to it, CLIPScore's
+            ``crowdflower_flickr8k.json``, or a folder that contains either.
+        images: The folder of the images; found next to the file if None.
+        look_up: Whether to look up the images.
+    """
+    file = locate(data, CROWD_FILES, ORIGIN)
+    diagnostics = Diagnostics()
+    counts: dict[str, int] = {}
+    if file.suffix == ".json":
+        rows = list(clipscore_records(file, diagnostics))
+    else:
+        rows = _crowd_rows(file, diagnostics, counts)
+    folder = image_folder(images, file, IMAGE_FOLDERS, look_up=look_up)
+    scale = RatingScale(0, 1)
+    return rating_set(file, "flickr8k_cf", rows, diagnostics, folder=folder, scale=scale, counts=counts)
+
+
+def _crowd_rows(file: Path, diagnostics: Diagnostics, counts: dict[str, int]) -> list[Record]:
+    rows: list[Record] = []
+    names = ("image", "caption id", "share of yes", "yes", "no")
+    for location, pair, (share, yes, no) in rated_pairs(file, diagnostics, names):
+        if not (yes.isdecimal() and no.isdecimal() and int(yes) + int(no)):
+            message = f"Expected numbers of answers, got {quote(yes)} yes and {quote(no)} no. Correct them."
+            diagnostics.row_error(location, message)
+            continue
+        total = int(yes) + int(no)
+        counts["judgements"] = counts.get("judgements", 0) + total
+        if _differs(share, int(yes) / total):
+            diagnostics.row_error(location, f"Expected the share {yes} of {total}, got {quote(share)}. Correct it.")
+        else:
+            rows.append((location, {**pair, "rating": share}))
+    return rows
+
+
+def _differs(share: str, expected: float) -> bool:
+    """Return whether a number differs from a share; what is not a number is reported elsewhere."""
+    try:
+        return abs(float(share) - expected) > 0.01
+    except ValueError:
+        return False
 
 
 def read_clipscore_json(path: Path, images: Path | None = None, *, skip: bool = False) -> RatingSet:

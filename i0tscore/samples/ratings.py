@@ -224,7 +224,7 @@ def rating_set(
         if image is None or caption is None or rating is None or references is None:
             continue
         cluster = record.get("cluster") or image.name
-        item = numbers.setdefault((cluster, record.get("group"), caption), len(samples))
+        item = numbers.setdefault((cluster, record.get("group"), record.get("system"), caption), len(samples))
         if item == len(samples):
             samples.append(Sample(without_suffix(image.name), image, caption, references))
         rows.append((item, rating, cluster, (location, record)))

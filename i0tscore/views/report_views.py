@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,6 +150,15 @@ def correlation_csv(report: CorrelationReport) -> str:
         for name, estimate in by_metric.items():
             rows.append({"metric": name, "part": part, "correlation": report.headline, "value": estimate})
     return csv_text(rows)
+
+
+def published_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of published figures, given as plain data."""
+    cells = [
+        [row["metric"], row["condition"], row["source"], SYMBOLS.get(row["figure"], row["figure"]), f"{row['value']:g}"]
+        for row in rows
+    ]
+    return Table(["metric", "condition", "source", "figure", "× 100"], cells, left=4)
 
 
 def gap_document(report: GapReport) -> Document:

@@ -6,17 +6,31 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from human_judgments.crowdflower import CROWD_FILES, read_flickr8k_crowd
 from i0tscore.errors import InputError, SampleFileError, first_line
-from i0tscore.results.correlation import CorrelationName
 from i0tscore.samples.datasets import quiet_datasets
-from i0tscore.samples.flickr8k import CAPTIONS_FILE, EXPERT_FILES, image_folder, locate, read_flickr8k_expert
-from i0tscore.samples.ratings import ANY_NUMBER, RATING_COLUMNS, RatingScale, RatingSet, read_rating_table
-
-if TYPE_CHECKING:
-    from human_judgments.script import Arguments
+from i0tscore.samples.diagnostics import Diagnostics, quote
+from i0tscore.samples.flickr8k import (
+    CROWD_FILES,
+    EXPERT_FILES,
+    image_folder,
+    locate,
+    read_flickr8k_crowd,
+    read_flickr8k_expert,
+)
+from i0tscore.samples.formats import read_records
+from i0tscore.samples.preferences import PreferenceSet, read_foil, read_preferences
+from i0tscore.samples.ratings import (
+    ANY_NUMBER,
+    RATING_COLUMNS,
+    RatingScale,
+    RatingSet,
+    rating_set,
+    read_rating_table,
+)
+from i0tscore.samples.schema import RENAME, Schema
+from i0tscore.samples.source import Source, read_json_lines
 
 HUB_COLUMNS: Mapping[str, tuple[str, ...]] = {
     **RATING_COLUMNS,
@@ -26,9 +40,16 @@ HUB_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "references": ("refs", "references"),
     "category": ("category", "source", "dataset"),
 }
-"""Column names of Composite, Polaris and Nebula, on the hub and in their CSV files."""
+"""Column names of Composite, Polaris and Nebula, on the hub, in their CSV files, and in Polos' and EXPERT's JSON."""
+
+THUMB_FILES = ("mscoco_THumB-1.0.jsonl", "*THumB*.jsonl")
+THUMB_REFERENCES = "mscoco_references.json"
 
 _TOKENS = {"Flickr8k.token.txt": "1e1f3a371ba1a1bf742e6930521c037e046b2bf3fcc2390ba8405e0301ed7689"}
+
+
+Drop = Literal["own", "rated"]
+Headline = Literal["tau_b", "tau_c", "spearman", "pearson"]
 
 
 class HubLocation(NamedTuple):
@@ -58,11 +79,13 @@ class KnownSet:
         headline: Correlation of its published figures.
         help: Help of its script.
         remarks: Notes for its report.
-        files: Names that its file may have, the preferred one first.
-        read: Reads its files; None if it is a table.
+        files: Names that its file may have, the preferred one first; empty if only its script reads it.
+        read: Reads its file; None if it is a table.
         hub: Where the hub serves it, if it does.
         scale: Values of a rating in its table.
-        drop_caption: Whether to drop references equal to the rated caption from its table.
+        drop: Captions of an image that are no references: ``own``, of an item the item itself; ``rated``, every
+            caption that was rated for the image, but none where all were.
+        ratings: Names of its ratings, if there are several; the first is the default.
     """
 
     name: str
@@ -70,14 +93,49 @@ class KnownSet:
     origin: str
     counts: Mapping[str, int] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
-    headline: CorrelationName = "tau_c"
+    headline: Headline = "tau_c"
     help: str = ""
     remarks: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    read: Callable[..., RatingSet] | None = None
+    read: Callable[..., RatingSet | PreferenceSet] | None = None
     hub: HubLocation | None = None
     scale: RatingScale = ANY_NUMBER
-    drop_caption: bool = False
+    drop: Drop | None = None
+    ratings: tuple[str, ...] = ()
+
+
+def read_thumb(
+    data: Path, images: Path | None = None, *, look_up: bool = True, rating: str = "human_score"
+) -> RatingSet:
+    """Read THumB 1.0: captions of four systems and one of a person for each of 500 images of COCO.
+
+    Args:
+        data: ``mscoco_THumB-1.0.jsonl``, or its folder. References are read from ``mscoco_references.json`` next to it,
+            if it is there.
+        images: Folder of the images; found next to the file if None.
+        look_up: Whether to look up the images.
+        rating: ``P`` (precision, 1 to 5), ``R`` (recall, 1 to 5), or ``human_score`` (their mean less deductions for
+            fluency, conciseness and inclusive language).
+    """
+    file, diagnostics = locate(data, THUMB_FILES, "Kasai et al., NAACL 2022"), Diagnostics()
+    references: dict[object, object] = {}
+    if (others := file.with_name(THUMB_REFERENCES)).is_file():
+        source = Source(others, Diagnostics())
+        references = {record.get("seg_id"): record.get("refs") for _, record in read_json_lines(source)}
+        diagnostics.adopt(source.diagnostics, others)
+    columns = {"image": "image", "caption": "hyp", "rating": rating, "system": "SYS", "segment": "seg_id"}
+    schema = Schema({key: (name,) for key, name in columns.items()}, {(key,): RENAME for key in columns})
+    rows = []
+    for location, record in read_records(file, schema, diagnostics):
+        row = {key: record.get(name) for key, name in columns.items()}
+        if references and row["segment"] not in references:
+            message = f"{others.name} has no references of the segment {quote(row['segment'])}. Correct the id."
+            diagnostics.row_error(location, message)
+        rows.append((location, {**row, "references": references.get(row.pop("segment"))}))
+    folder = image_folder(images, file, ("images", "val2014"), look_up=look_up)
+    scale = ANY_NUMBER if rating == "human_score" else RatingScale(1, 5)
+    found = rating_set(file, "thumb", rows, diagnostics, folder=folder, scale=scale)
+    return replace(found, counts={**found.counts, "systems": len(set(found.parts.get("system", ())))})
 
 
 KNOWN_SETS: dict[str, KnownSet] = {
@@ -109,15 +167,12 @@ KNOWN_SETS: dict[str, KnownSet] = {
             _TOKENS,
             "tau_b",
             "Agreement with Flickr8k-CF (its text files or crowdflower_flickr8k.json; otherwise from the hub).",
-            (
-                "every pair counts; its rating is the share of workers who answered yes; the references of an image "
-                "are its five captions without the rated one (CLIPScore's protocol)",
-            ),
+            ("every pair counts; its rating is the share of workers who answered yes",),
             CROWD_FILES,
             read_flickr8k_crowd,
             HubLocation("yuwd/Flickr8k-HumanEval", "crowdflower"),
             RatingScale(0, 1),
-            drop_caption=True,
+            drop="rated",
         ),
         KnownSet(
             "composite",
@@ -125,11 +180,10 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "Aditya et al. 2018 (CVIU 173), correctness 1–5 of captions of Flickr8k, Flickr30k and COCO",
             {"ratings": 11985, "images": 3995},
             help="Agreement with Composite (a table in --data, or yuwd/Composite from the hub).",
-            remarks=("the rated caption is left out of the references of its image (CLIPScore's protocol)",),
             files=("*composite*.csv", "*composite*.tsv", "*composite*.json"),
             hub=HubLocation("yuwd/Composite"),
             scale=RatingScale(0, 5),
-            drop_caption=True,
+            drop="own",
         ),
         KnownSet(
             "polaris",
@@ -138,37 +192,80 @@ KNOWN_SETS: dict[str, KnownSet] = {
             {"ratings": 26122},
             help="Agreement with Polaris (polaris_test.csv in --data, or yuwd/Polaris from the hub).",
             remarks=("test split; images without names on the hub are distinguished by their references",),
-            files=("polaris_test.csv", "*polaris*.csv"),
+            files=("polaris_test.csv", "*polaris*.csv", "*polaris*test*.json"),
             hub=HubLocation("yuwd/Polaris"),
+            scale=RatingScale(0, 1),
+        ),
+        KnownSet(
+            "polaris_val",
+            "Polaris, validation part",
+            "Wada et al., CVPR 2024 (Polos); the part of the validation split that the release of EXPERT has",
+            {"ratings": 4237, "images": 2738},
+            {"polaris_exp_val.json": "fef800bd40634682963fd8ef339e5f4197ea1ea43ef9e29f79f07d97e9a63983"},
+            help="Agreement with the part of Polaris' validation split in EXPERT's release (polaris_exp_val.json).",
+            remarks=(
+                "1,000 of the rows have the rating 0 and a single judgment",
+                "this part has no references, so that classic metrics are not defined",
+                "this part has other counts and other rows than the test split, so that no published figure is of it",
+            ),
+            files=("polaris_exp_val.json",),
             scale=RatingScale(0, 1),
         ),
         KnownSet(
             "nebula",
             "Nebula",
-            "Matsuda et al., ACCV 2024 (DENEB), test split; its number of rows is not known here, so it is reported "
-            "and not compared",
+            "Matsuda et al., ACCV 2024 (DENEB), test split",
+            {"ratings": 3298},
             help="Agreement with Nebula (a table in --data, or Ka2ukiMatsuda/Nebula from the hub).",
             remarks=("test split as served, without the later corrections of some ratings",),
-            files=("*nebula*.csv",),
+            files=("*nebula*.csv", "*nebula*.json"),
             hub=HubLocation("Ka2ukiMatsuda/Nebula"),
             scale=RatingScale(0, 1),
         ),
         KnownSet(
             "pascal50s",
             "Pascal-50S",
-            "Vedantam et al., CVPR 2015, in CLIPScore's JSON format",
+            "Vedantam et al., CVPR 2015, in the JSON format of the releases of FLEUR and EXPERT",
             {"pairs": 4000, "pairs HC": 1000, "pairs HI": 1000, "pairs HM": 1000, "pairs MM": 1000},
+            {"pascal_50s.json": "ce39b0a4021ab5f1add1430580fe24fd3fc58de3d03179a37466eb6ddd63fcdd"},
+            help="Accuracy on Pascal-50S (pascal_50s.json in --data, --images).",
             remarks=(
                 "HC two correct human captions, HI a correct and an incorrect human caption, HM a human and a machine "
-                "caption, MM two machine captions; the published figures break ties of scores at random and sample "
-                "five references five times, whereas here ties count half and the first references are used",
+                "caption, MM two machine captions",
+                "equal scores count half; the released code of Distribution Normalization gives them to the first "
+                "caption, and breaks ties of votes, not of scores, at random",
+                "each pair of the file has one sample of five references, whereas Hessel et al. (2021) average five "
+                "samples",
             ),
+            files=("pascal_50s.json", "*pascal*.json", "*pascal*.jsonl"),
+            read=read_preferences,
         ),
         KnownSet(
             "foil",
             "FOIL",
             "Shekhar et al., ACL 2017, test split, images of COCO val2014",
+            help="Accuracy on FOIL (foilv1.0_test_2017.json in --data, COCO's val2014 in --images).",
             remarks=("the true caption is left out of the references of its image",),
+            files=("foilv1.0_test_2017.json", "*foil*.json"),
+            read=read_foil,
+        ),
+        KnownSet(
+            "thumb",
+            "THumB 1.0",
+            "Kasai et al., NAACL 2022, mscoco_THumB-1.0.jsonl with mscoco_references.json",
+            {"ratings": 2500, "images": 500, "systems": 5},
+            {
+                "mscoco_THumB-1.0.jsonl": "463ebf947c793a541922ead33eb10a885e77c19e9c7d27cf89e034bfff643efa",
+                "mscoco_references.json": "897672f1f53ed33a376237c33fabc89ebbd04b40e9ced82691c2e9c9324d8fdf",
+            },
+            remarks=(
+                "human_score is the mean of precision and recall less deductions for fluency, conciseness and "
+                "inclusive language",
+                "the system Human is one of the five captions of an image in COCO; the references are the other four",
+            ),
+            files=THUMB_FILES,
+            read=read_thumb,
+            ratings=("human_score", "P", "R"),
         ),
         KnownSet(
             "blv_kreiss2022",
@@ -232,6 +329,7 @@ _LARGE = "large vision-language model as a judge"
 _CLIPSCORE = "Hessel et al. 2021"
 _PAC = "rerun by Sarto et al. 2023 (PAC-S)"
 _DN = "Zhou et al. 2023"
+_DN_EXPERT = f"{_DN}; the README of their code prints 53.210"
 _I0T = "An et al. 2025; does not say which τ, most likely τ-b"
 _KIT = "capevalkit 0.1.3"
 _NOT_REPRODUCED = f"{_KIT}, which could not reproduce it"
@@ -258,7 +356,8 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
     "flickr8k_expert": _published(
         ("tau_c", _REFERENCES, _CLIPSCORE, {"BLEU-1": 32.3, **_classic(30.8, 32.3, 41.8, 43.9, 44.9)}),
         ("tau_c", _ZERO_SHOT, _CLIPSCORE, {"CLIPScore": 51.2}),
-        ("tau_c", _ZERO_SHOT, _DN, {"DN": 54.3, "DN, means of 100 unpaired samples": 53.2}),
+        ("tau_c", _ZERO_SHOT, _DN_EXPERT, {"DN": 54.3}),
+        ("tau_c", _ZERO_SHOT, _DN, {"DN, means of 100 unpaired samples": 53.2}),
         ("tau_c", _ZERO_SHOT_REFERENCES, _CLIPSCORE, {"RefCLIPScore": 53.0}),
         ("tau_c", _ZERO_SHOT_REFERENCES, _DN, {"DN with references": 55.3}),
         ("tau_c", _FITTED, _MID, {"MID": 54.9}),
@@ -313,6 +412,12 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         )
         for figure, value in zip(("HC", "HI", "HM", "MM"), values, strict=True)
     ),
+    "thumb": _published(
+        ("tau_c", _ZERO_SHOT, f"{_DN}, as they rerun it", {"CLIPScore": 19.9}),
+        ("tau_c", _ZERO_SHOT, _DN, {"DN": 23.5, "DN, means of 100 unpaired samples": 22.2}),
+        ("tau_c", _ZERO_SHOT_REFERENCES, f"{_DN}, as they rerun it", {"RefCLIPScore": 24.7}),
+        ("tau_c", _ZERO_SHOT_REFERENCES, _DN, {"DN with references": 25.8}),
+    ),
     "foil": _published(
         ("accuracy, 4 references", _REFERENCES, _CLIPSCORE, _classic(82.6, 79.3, 85.4, 90.6, 86.1)),
         ("accuracy", _ZERO_SHOT, _CLIPSCORE, {"CLIPScore": 87.2}),
@@ -361,19 +466,69 @@ def verify(
     return tuple(differing)
 
 
-def read_known_set(known: KnownSet, arguments: Arguments) -> tuple[RatingSet, Path, dict[str, Path]]:
-    """Read a set from its files, or from the hub if they are not there.
+def read_known_set(
+    known: KnownSet,
+    data: Path | None,
+    images: Path | None = None,
+    *,
+    look_up: bool = True,
+    offline: bool = False,
+    drop: Drop | None = None,
+    **options: Any,
+) -> tuple[RatingSet | PreferenceSet, Path, dict[str, Path]]:
+    """Read a set from its files, or from the hub.
+
+    Args:
+        known: The set.
+        data: Its file, or the folder that holds it; None for the hub or its cache.
+        images: Folder of the images; found next to the file if None. The hub needs none.
+        look_up: Whether to look up the images.
+        offline: Whether to use no network.
+        drop: Captions that are no references; as the set's protocol says if None.
+        options: Further arguments of ``known.read``.
 
     Returns:
-        The set, where it was read from, and its text files by name.
+        The set, where it was read from, and its files by name.
+
+    Raises:
+        InputError: The file is missing, or the hub cannot be reached.
+        SampleFileError: The file has errors.
     """
-    images, look_up = arguments.images, arguments.model is not None
-    file = None if known.read is None else arguments.local_file(known.files, known.origin)
-    if known.read is None or file is None:
-        data = arguments.data if known.read is None else None
-        return *read_known_table(known, data, images, look_up=look_up, offline=arguments.offline), {}
-    names = () if file.suffix == ".json" else (file.name, CAPTIONS_FILE)
-    return known.read(file, images, look_up=look_up), file, {name: file.with_name(name) for name in names}
+    found: RatingSet | PreferenceSet
+    if data is None or known.read is None:
+        found, path = _read_known_table(known, data, images, look_up=look_up, offline=offline)
+    else:
+        path = locate(data, known.files, known.origin)
+        found = known.read(path, images, look_up=look_up, **options)
+    if isinstance(found, RatingSet) and (dropped := drop or known.drop):
+        found = drop_rated(found, dropped)
+    beside = {name: path.with_name(name) for name in known.hashes if data is not None}
+    return found, path, {name: file for name, file in beside.items() if file.is_file()}
+
+
+def drop_rated(ratings: RatingSet, drop: Drop) -> RatingSet:
+    """Remove rated captions from references, and note it.
+
+    Args:
+        ratings: The set.
+        drop: ``own``: remove from the references of an item its caption. ``rated``: remove every caption that was rated
+            for the image from the references of all its items; if none would be left, keep all, as the file
+            of Flickr8k-CF that CLIPScore's code makes does.
+    """
+    rated: dict[str, set[str]] = {}
+    image_of = dict(zip(ratings.item.tolist(), ratings.clusters, strict=True))
+    for item, image in image_of.items():
+        rated.setdefault(image, set()).add(ratings.samples[item].caption)
+    samples = []
+    for item, sample in enumerate(ratings.samples):
+        dropped = {sample.caption} if drop == "own" else rated[image_of[item]]
+        left = tuple(text for text in sample.references if text not in dropped)
+        samples.append(replace(sample, references=left if left or drop == "own" else sample.references))
+    note = {
+        "own": "The rated caption is removed from the references of its image.",
+        "rated": "Every caption that was rated for an image is removed from its references, unless none would be left.",
+    }[drop]
+    return replace(ratings, samples=tuple(samples), notes=(*ratings.notes, note))
 
 
 def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
@@ -390,31 +545,16 @@ def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
             raise InputError(f"{name}: Neither reachable nor cached ({reason}). Give its folder.") from error
 
 
-def read_known_table(
-    known: KnownSet, data: Path | None, images: Path | None = None, *, look_up: bool = True, offline: bool = False
+def _read_known_table(
+    known: KnownSet, data: Path | None, images: Path | None, *, look_up: bool, offline: bool
 ) -> tuple[RatingSet, Path]:
-    """Read a set that is a table, from a file, a folder or the hub.
-
-    Args:
-        known: The set.
-        data: Its file, or the folder that holds it; None for the hub or its cache.
-        images: Folder of the images; ``images`` next to the file if None. The hub needs none.
-        look_up: Whether to look for the images.
-        offline: Whether to use no network.
-
-    Returns:
-        The set and where it was read from.
-
-    Raises:
-        InputError: The file is missing, or the hub cannot be reached.
-        SampleFileError: The file has errors.
-    """
+    """Read a set that is a table, from a file, a folder or the hub; return it and where it was read from."""
     root = dataset = None
     if data is None:
         hub = known.hub
         if hub is None or offline:
             where = "is not on the hub" if hub is None else "would be read from the hub"
-            raise InputError(f"{known.title} {where}. Try --data with its folder ({known.origin}).")
+            raise InputError(f"{known.title} {where}. Give its folder ({known.origin}).")
         dataset = load_hub_dataset(hub.name, hub.configuration, hub.split)
         file = Path(hub.name)
     else:
@@ -431,10 +571,4 @@ def read_known_table(
         allow_duplicates=True,
         dataset=dataset,
     )
-    if known.drop_caption:
-        samples = (
-            replace(sample, references=tuple(text for text in sample.references if text != sample.caption))
-            for sample in ratings.samples
-        )
-        ratings = replace(ratings, samples=tuple(samples))
     return ratings, file

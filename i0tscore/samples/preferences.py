@@ -1,8 +1,8 @@
-"""Pairs of captions of which people prefer one (Pascal-50S, FOIL, or your own), and agreement with them."""
+"""Pairs of captions of which people prefer one: Pascal-50S, FOIL, or your own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,18 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.results import Resampling, bootstrap_mean
-from i0tscore.results.intervals import Estimate
 from i0tscore.samples.diagnostics import Diagnostics, Location, UnusableError, check_references, check_text, quote
+from i0tscore.samples.flickr8k import image_folder
 from i0tscore.samples.images import ImageFolder, without_suffix
 from i0tscore.samples.ratings import Labels, find_image
 from i0tscore.samples.sample import Sample
 from i0tscore.samples.source import Source, read_json_lines, read_json_list
 from i0tscore.samples.text import BROKEN
 
-Column = NDArray[np.float64]
-
 PASCAL_CATEGORIES = {1: "HC", 2: "HI", 3: "HM", 4: "MM"}
+_IMAGE_FOLDERS = ("images", ".")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +27,6 @@ class PreferenceSet:
     """Pairs of captions of one image, of which people prefer one.
 
     Attributes:
-        name: Name of the set, e.g. ``pascal50s``.
         first: First caption of each pair.
         second: Second caption of each pair, of the same image.
         label: Preferred caption, 0 for the first and 1 for the second, int64 (n,).
@@ -37,9 +34,10 @@ class PreferenceSet:
         categories: Category of each pair (n,), or None.
         counts: Counts of what was read, by name.
         notes: Notes for the reader.
+        scores: Scores by metric of the first captions of all pairs and then of the second, float64 (2n,).
+        signatures: Signatures of the scores by metric, where known.
     """
 
-    name: str
     first: tuple[Sample, ...]
     second: tuple[Sample, ...]
     label: NDArray[np.int64]
@@ -47,6 +45,8 @@ class PreferenceSet:
     categories: Labels | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    signatures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -57,6 +57,12 @@ class PreferenceSet:
     def samples(self) -> tuple[Sample, ...]:
         """All captions: the first of every pair, then the second of every pair (2n)."""
         return self.first + self.second
+
+    def with_scores(
+        self, values: Mapping[str, NDArray[np.float64]], signatures: Mapping[str, str], notes: Sequence[str] = ()
+    ) -> PreferenceSet:
+        """Return the set with scores: one per sample and metric, signatures by metric, and further notes."""
+        return replace(self, scores=values, signatures=signatures, notes=(*self.notes, *notes))
 
     def limited(self, pairs: int) -> PreferenceSet:
         """Return the first pairs, with a note that this is only part of the set."""
@@ -81,34 +87,41 @@ class _Pair(NamedTuple):
 
 
 def read_preferences(
-    path: Path, *, name: str | None = None, images: Path | None = None, references: int | None = None
+    path: Path, images: Path | None = None, *, look_up: bool = False, references: int | None = None
 ) -> PreferenceSet:
-    """Read pairs in CLIPScore's JSON format of Pascal-50S.
+    """Read pairs in the JSON format in which FLEUR and EXPERT distribute Pascal-50S.
 
     Args:
         path: A JSON list, or JSON lines, of ``{"image", "captions": [a, b], "label": 0 or 1, "references",
             "category"}``, or an object of such lists by category. The label is the index of the better caption.
             Categories may be the numbers 1 to 4, for HC, HI, HM and MM.
-        name: Name of the set; the file's if None.
-        images: Folder of the images; if None, names are not looked up.
+        images: Folder of the images; found next to the file if None.
+        look_up: Whether to look up the images.
         references: Largest number of references per pair; None for all.
 
     Raises:
         SampleFileError: The file has errors; the message lists all of them.
     """
     diagnostics = Diagnostics()
-    return _assemble(path, name or path.stem, list(_json_pairs(path, diagnostics)), diagnostics, images, references)
+    folder = image_folder(images, path, _IMAGE_FOLDERS, look_up=look_up)
+    return _assemble(path, list(_json_pairs(path, diagnostics)), diagnostics, folder, references)
 
 
 def read_foil(
-    path: Path, *, captions: Path | None = None, images: Path | None = None, every_pair: bool = False
+    path: Path,
+    images: Path | None = None,
+    *,
+    look_up: bool = False,
+    captions: Path | None = None,
+    every_pair: bool = False,
 ) -> PreferenceSet:
     """Read FOIL: a caption against the same caption with one wrong word.
 
     Args:
         path: ``foilv1.0_test_2017.json``: COCO's format, with ``foil`` true or false in each annotation.
+        images: Folder of the images; found next to the file if None.
+        look_up: Whether to look up the images.
         captions: COCO's ``captions_val2014.json``, for references; the true caption is left out of them.
-        images: Folder of the images; if None, names are not looked up.
         every_pair: Whether to use every foil instead of the first of each image, as the published figures do.
 
     Raises:
@@ -119,61 +132,22 @@ def read_foil(
     if not every_pair:
         pairs = list({str(pair.image): pair for pair in reversed(pairs)}.values())[::-1]
         diagnostics.notes.append("Only the first pair of each image in the file is used.")
-    return _assemble(path, "foil", pairs, diagnostics, images, None)
-
-
-def preference_accuracy(
-    pairs: PreferenceSet, scores: Mapping[str, Column], *, baseline: str, resampling: Resampling
-) -> dict[str, dict[str, Any]]:
-    """Measure how often each metric prefers the caption that people prefer.
-
-    Args:
-        pairs: The set.
-        scores: Scores by metric, of the first captions of all pairs and then of the second (2n,).
-        baseline: Metric that the others are compared with.
-        resampling: Settings of the intervals, over images.
-
-    Returns:
-        Plain data by metric: ``n``, the number of pairs with both scores; ``accuracy``, the share of pairs whose
-        preferred caption scores higher, where equal scores count half; ``ties``, the share of pairs with equal
-        scores; ``parts``, the accuracy by category; and ``difference`` from the baseline on the same pairs, or None.
-    """
-    clusters = np.asarray(pairs.clusters)
-
-    def share(values: Column, keep: NDArray[np.bool_] | bool = True) -> dict[str, Any]:
-        mask = keep & ~np.isnan(values)
-        if not mask.any():
-            return Estimate(None, None).to_dict()
-        interval = bootstrap_mean(values[mask], clusters[mask], resampling)
-        return Estimate(float(values[mask].mean()), interval).to_dict()
-
-    direction = np.where(pairs.label == 0, 1, -1)
-    correct = {
-        name: (1 + np.sign(direction * (values[: pairs.n] - values[pairs.n :]))) / 2 for name, values in scores.items()
-    }
-    categories = np.asarray(pairs.categories or ())
-    return {
-        name: {
-            "n": int((~np.isnan(values)).sum()),
-            "accuracy": share(values),
-            "ties": float((values == 0.5).mean()),
-            "parts": {str(c): share(values, categories == c) for c in np.unique(categories)},
-            "difference": share(values - correct[baseline]) if name != baseline and baseline in correct else None,
-        }
-        for name, values in correct.items()
-    }
+    folder = image_folder(images, path, _IMAGE_FOLDERS, look_up=look_up)
+    return _assemble(path, pairs, diagnostics, folder, None)
 
 
 def _assemble(
-    path: Path, name: str, pairs: list[_Pair], diagnostics: Diagnostics, images: Path | None, max_references: int | None
+    path: Path,
+    pairs: list[_Pair],
+    diagnostics: Diagnostics,
+    folder: ImageFolder | None,
+    max_references: int | None,
 ) -> PreferenceSet:
-    folder = None if images is None else ImageFolder(images)
     read = [samples for pair in pairs if (samples := _samples(pair, folder, max_references, diagnostics)) is not None]
     diagnostics.notes += [] if folder is None else folder.notes
     diagnostics.finish(path, len(read))
     categories = tuple(category for _, _, category in read)
     return PreferenceSet(
-        name,
         tuple(both[0] for both, _, _ in read),
         tuple(both[1] for both, _, _ in read),
         np.array([label for _, label, _ in read], dtype=np.int64),
