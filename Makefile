@@ -40,7 +40,8 @@ reports: $(DEV)  ## recompute the reports (over an hour); requires the data list
 	$(VENV)/bin/python -m human_judgments.polaris_val --metric "number of words"
 	$(VENV)/bin/python -m studies.standardizers --model lite
 	$(VENV)/bin/python -m studies.gap --model lite
-	$(VENV)/bin/python -m studies.gap_pairs
+	$(VENV)/bin/python -m studies.gap_pairs --set clip-vitb16
+	$(VENV)/bin/python -m studies.gap_pairs --set clip-vitb32
 	$(VENV)/bin/python -m studies.explanations --model lite
 	$(VENV)/bin/python -m studies.concepts --model lite
 	$(VENV)/bin/python -m studies.inversion --model lite --inverted build/inverted

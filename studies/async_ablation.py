@@ -171,12 +171,12 @@ def lite_rows(
 
 
 def clip_rows(data: Path) -> list[Row]:
-    """Return untrained rows on 500 pairs of CLIP ViT-B/32: statistics from one half, measured on the other.
+    """Return untrained rows on 500 pairs of CLIP ViT-B/16: statistics from one half, measured on the other.
 
     250 pairs are four batches of 64, after which a momentum average is still near its initial value. One row therefore
     uses the whole half as one batch.
     """
-    images, captions = np.load(data / "clip_vitb32_pairs" / "image_text_500.npy")
+    images, captions = np.load(data / "clip_vitb16_pairs" / "image_text_500.npy")
     order = np.random.default_rng(0).permutation(len(images))
     fit, rest = order[: len(order) // 2], order[len(order) // 2 :]
     train = CachedPairs(images[fit], captions[fit], np.arange(len(fit)))
@@ -225,7 +225,7 @@ def main(data: Path, split: Split, cache_dir: Path | None, mcsie_pairs: int, thr
     torch.set_num_threads(threads)
     try:
         rows = lite_rows(data, split=split, cache=cache_dir, mcsie_pairs=mcsie_pairs, progress=True)
-        tables = {"500 pairs of CLIP ViT-B/32": clip_rows(data), f"lite, Flickr8k {split} to test": rows}
+        tables = {"500 pairs of CLIP ViT-B/16": clip_rows(data), f"lite, Flickr8k {split} to test": rows}
     except I0TScoreError as error:
         raise click.ClickException(str(error)) from error
     for title, rows in tables.items():

@@ -1,6 +1,6 @@
 """The modality gap and the tasks of An et al. 2025 under every standardizer.
 
-Run ``python -m studies.gap`` for Flickr8k; ``studies.gap_pairs`` measures CLIP's embeddings of 500 pairs.
+Run ``python -m studies.gap`` for Flickr8k; ``studies.gap_pairs`` measures CLIP's embeddings of pairs.
 """
 
 from __future__ import annotations
@@ -474,6 +474,7 @@ def report_data(
     notes: Sequence[str],
     ablation: Sequence[Condition] = (),
     whole: tuple[Corpus, Sequence[Condition]] | None = None,
+    published: bool = True,
 ) -> Data:
     """Measure everything.
 
@@ -486,6 +487,7 @@ def report_data(
         notes: Notes for the reader; the first describes the data.
         ablation: Variants of ``async``.
         whole: All pairs, and standardizers with their own statistics, if ``corpus`` is too small for LS.
+        published: Whether to compare with the figures of An et al. 2025.
     """
     resampling, count = arguments.resampling, len(pairs[0])
 
@@ -508,7 +510,7 @@ def report_data(
         **{key: {name: one.to_dict(resampling) for name, one in part.items()} for key, part in parts.items()},
         "difference": {task: {name: d.to_dict() for name, d in by_name.items()} for task, by_name in compared.items()},
         "sample_sizes": sizes,
-        "replication": list(replication(compared, last_condition(found))),
+        "replication": list(replication(compared, last_condition(found))) if published else [],
         "notes": list(notes),
     }
 
@@ -517,12 +519,20 @@ def render(data: Data) -> Page:
     """Render the report."""
     found, compared, resamples = data["conditions"], data["difference"], data["resampling"]["resamples"]
     introduction, *notes = data["notes"]
+    published = data["replication"]
+    name, whole = data["encoder"].get("name"), data["whole"]
+    title = f"The modality gap on Flickr8k, and what removing it does, model {name}"
+    if name is None:
+        model, count = data["encoder"]["model"], whole["none"]["gap"]["images"]
+        title = f"The modality gap of {count} {model} pairs, and what removing it does"
     comparisons = max(len(by_name) for by_name in compared.values())
     smallest = min(1.0, comparisons * 2 / (resamples + 1))
     floor = (
         f" With {comparisons} comparisons and {resamples:,} resamples, no p is lower than about {smallest:.2f}, "
         "however far the interval is from 0."
     )
+    estimates = {name: one["retrieval"]["1 captions"]["R@1"]["to_image"] for name, one in found.items()}
+    figure = dot_plot("From caption to image by standardizer, one caption per image", "R@1 × 100", estimates)
     blocks: list[str | Table] = [
         f"{introduction} {command_block(data)}",
         f"Recall, accuracy and τ-c × 100. {intervals_note(data, 'images')}",
@@ -531,9 +541,10 @@ def render(data: Data) -> Page:
         f"Between the images and their first captions. {GAP_LEGEND} {gap_notes(found)} `dn` is measured on vectors "
         "scaled to unit length. `nnn` moves no embedding and has no gap.",
     ]
-    if whole := data["whole"]:
+    if whole:
         count = whole["none"]["gap"]["images"]
         blocks += [f"All {count} pairs, with their own statistics (in-sample). {gap_notes(whole)}", gap_table(whole)]
+    blocks += [peak_note((whole or found)["none"]["gap"]["peaks"])]
     blocks += [
         "## The tasks, as in the same tables\n\nRetrieval with one caption per image.",
         task_table(found),
@@ -559,24 +570,25 @@ def render(data: Data) -> Page:
     blocks += [
         f"## Number of pairs behind the means, as in Table 3\n\n`post` with the means of {DRAWS} samples of that many "
         f"pairs (shuffles with seeds 0 to {DRAWS - 1}): mean and range. CD expected: the formula of "
-        "`expected_residual_gap`, without the noise of the measured pairs themselves. The paper has one sample each, "
-        "on Flickr30k; its 1,000 pairs are the test set itself.",
-        size_table(data["sample_sizes"]),
+        "`expected_residual_gap`, without the noise of the measured pairs themselves."
+        + " The paper has one sample each, on Flickr30k; its 1,000 pairs are the test set itself."
+        * bool(published),
+        size_table(data["sample_sizes"], published=bool(published)),
+    ]
+    if published:
+        blocks += _published_blocks(data)
+    blocks.append(f"## Conditions\n\n{bullets(notes)}")
+    return Page(title, blocks, figure)
+
+
+def _published_blocks(data: Data) -> list[str | Table]:
+    return [
         f"## Published figures\n\nAn et al. 2025. {PUBLISHED_CONDITIONS} `here`: the same standardizer in this report, "
         "with in-sample statistics where there are any.",
         published_table(data),
         "Published changes in points, next to the differences here:",
         replication_table(data),
-        f"## Conditions\n\n{bullets(notes)}",
     ]
-    name = data["encoder"].get("name")
-    title = "The modality gap on Flickr8k, and what removing it does, model " + name if name else ""
-    if not name:
-        count = data["whole"]["none"]["gap"]["images"]
-        title = f"The modality gap of {count} CLIP ViT-B/32 pairs, and what removing it does"
-    estimates = {name: one["retrieval"]["1 captions"]["R@1"]["to_image"] for name, one in found.items()}
-    figure = dot_plot("From caption to image by standardizer, one caption per image", "R@1 × 100", estimates)
-    return Page(title, blocks, figure)
 
 
 def gap_table(found: Data) -> Table:
@@ -589,6 +601,19 @@ def gap_table(found: Data) -> Table:
             cells = [gap["severity"], *(format_estimate(estimate(gap["measures"][measure])) for measure in GAP)]
         table.append([name, *cells])
     return Table(["standardizer", "severity", *(HEADINGS[measure] for measure in GAP)], table, left=2)
+
+
+def peak_note(peaks: Data) -> str:
+    """Return the largest coordinates of the means and what they allow, counted from 1 as in the paper."""
+    listed = "; ".join(
+        f"{p['coordinate'] + 1}: {p['image_mean']:+.3f}, {p['caption_mean']:+.3f}, {100 * p['share']:.0f} %"
+        for p in peaks["largest"]
+    )
+    return (
+        "Coordinates with the largest shares of CD², counted from 1 as in the paper (mean image, mean text, share): "
+        f"{listed}. Peaks: {', '.join(str(j + 1) for j in peaks['peaks']) or 'none'}; they limit cosines to at most "
+        f"{peaks['ceiling']:.2f}."
+    )
 
 
 def gap_notes(found: Data) -> str:
@@ -640,17 +665,20 @@ def difference_table(compared: Data, resamples: int) -> Table:
     return Table(["standardizer", *(TASKS[task] for task in compared)], table)
 
 
-def size_table(sizes: Sequence[Data]) -> Table:
-    """Return a table of means and ranges by number of pairs, next to the published ones."""
+def size_table(sizes: Sequence[Data], *, published: bool) -> Table:
+    """Return a table of means and ranges by number of pairs, optionally next to the published ones."""
     table = []
     for size in sizes:
-        published = SAMPLE_SIZES.get(size["count"])
         row = [f"{size['count']:,}", str(len(size["gaps"])), _range(size["gaps"], 1, 3), f"{size['expected']:.3f}"]
         row += [_range(size[side], 100, 1) for side in ("to_caption", "to_image")]
-        row += [UNDEFINED] * 3 if published is None else [f"{published[0]:.3f}", *(f"{v:.1f}" for v in published[1:])]
+        if published:
+            theirs = SAMPLE_SIZES.get(size["count"])
+            row += [UNDEFINED] * 3 if theirs is None else [f"{theirs[0]:.3f}", *(f"{v:.1f}" for v in theirs[1:])]
         table.append(row)
     header = ["pairs", "samples", "CD", "CD expected", "R@1 to captions", "R@1 to images"]
-    return Table([*header, "published CD", "published R@1 to captions", "published R@1 to images"], table)
+    if published:
+        header += ["published CD", "published R@1 to captions", "published R@1 to images"]
+    return Table(header, table)
 
 
 def replication_table(data: Data) -> Table:

@@ -159,7 +159,7 @@ def test_photographs_are_encoded_and_measured(tmp_path, monkeypatch):
 
 @pytest.mark.data
 def test_the_verb_measures_real_clip(data_dir, tmp_path):
-    x, y = np.load(data_dir / "clip_vitb32_pairs" / "image_text_500.npy")
+    x, y = np.load(data_dir / "clip_vitb16_pairs" / "image_text_500.npy")
     options = write_pairs(tmp_path, x, y, [str(i) for i in range(500)])
     run = gap(*options, "--standardizer", "post", "--resamples", "0", "--format", "json")
     found = json.loads(run.out)["standardizers"]

@@ -109,7 +109,7 @@ def test_scores_are_differentiable_in_torch() -> None:
 
 @pytest.mark.data
 def test_real_clip_pairs_lose_their_gap_and_need_the_right_means(data_dir) -> None:
-    images, texts = np.load(data_dir / "clip_vitb32_pairs" / "image_text_500.npy")
+    images, texts = np.load(data_dir / "clip_vitb16_pairs" / "image_text_500.npy")
     x, y = normalize(images), normalize(texts)
     means = Statistics("t", "clip", "", "", Moments.of(x), Moments.of(y))
     swapped = Statistics("t", "clip", "", "", Moments.of(y), Moments.of(x))

@@ -222,7 +222,7 @@ def test_vectors_without_direction_are_left_out_with_a_note() -> None:
 
 
 def clip_pairs(data_dir) -> tuple[np.ndarray, np.ndarray, Statistics]:
-    x, y = normalize(np.load(data_dir / "clip_vitb32_pairs" / "image_text_500.npy"))
+    x, y = normalize(np.load(data_dir / "clip_vitb16_pairs" / "image_text_500.npy"))
     return x, y, Statistics("own", "", "", "", Moments.of(x), Moments.of(y))
 
 

@@ -172,13 +172,14 @@ def test_published_figures_are_within_their_ranges() -> None:
     assert post == {"to_caption": -0.4, "to_image": 1.7, "accuracy": -1.1, "expert": -0.58}
 
 
-def test_pairs_of_a_file_give_a_report(tmp_path: Path) -> None:
-    np.save(tmp_path / "pairs.npy", np.stack(pairs(80)))
-    told = run(gap_pairs.main, "--data", tmp_path / "pairs.npy", "--resamples", 60, "--output", tmp_path)
-    assert "gap-clip80.svg" in told
-    text = (tmp_path / "gap-clip80.md").read_text()
+def test_released_pairs_give_a_report(tmp_path: Path) -> None:
+    released(tmp_path, np.stack(pairs(80)))
+    told = run(gap_pairs.main, "--data", tmp_path, "--resamples", 60, "--output", tmp_path)
+    assert "gap-clip500.svg" in told
+    text = (tmp_path / "gap-clip500.md").read_text()
     assert "python -m studies.gap_pairs --resamples 60\n" in text
-    data = json.loads((tmp_path / "gap-clip80.json").read_text())
+    assert "# The modality gap of 80 CLIP ViT-B/16 pairs" in text
+    data = json.loads((tmp_path / "gap-clip500.json").read_text())
     assert data["schema"] == "i0tscore.gap_report/1"
     images, captions = pairs(80)
     held = np.random.default_rng(0).permutation(80)[40:]
@@ -190,8 +191,25 @@ def test_pairs_of_a_file_give_a_report(tmp_path: Path) -> None:
     assert before["linear_separability"]["value"] > after["linear_separability"]["value"]
     assert before["centroid_distance"]["value"] > after["centroid_distance"]["value"]
     assert [size["count"] for size in data["sample_sizes"]] == [32, 40]
-    expected = [task for change in CHANGES for task in change.points() if task in ("to_caption", "to_image")]
-    assert [row["task"] for row in data["replication"]] == expected
+
+
+def test_only_figures_of_the_same_model_are_compared_with_published_ones(tmp_path: Path) -> None:
+    released(tmp_path, np.stack(pairs(80)))
+    for name, stem, tasks in (("clip-vitb16", "gap-clip500", ()), ("clip-vitb32", "gap-clip-vitb32", gap.TASKS)):
+        run(gap_pairs.main, "--set", name, "--data", tmp_path, "--resamples", 60, "--output", tmp_path, "--no-plot")
+        data = json.loads((tmp_path / f"{stem}.json").read_text())
+        expected = [t for c in CHANGES for t in c.points() if t in tasks and t in ("to_caption", "to_image")]
+        assert [row["task"] for row in data["replication"]] == expected
+        assert ("Published figures" in (tmp_path / f"{stem}.md").read_text()) == bool(tasks)
+
+
+def released(folder: Path, array: np.ndarray) -> Path:
+    """The layout of the released embeddings of pairs; returns the file of the first set."""
+    (first, *_), (*second, last) = (pairs.files for pairs in gap_pairs.SETS.values())
+    for file, content in zip((first, *second, last), (array, *array[:2]), strict=True):
+        (folder / file).parent.mkdir(exist_ok=True)
+        np.save(folder / file, content)
+    return folder / first
 
 
 @pytest.mark.parametrize(
@@ -202,10 +220,10 @@ def test_pairs_of_a_file_give_a_report(tmp_path: Path) -> None:
     ],
 )
 def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, said: str) -> None:
-    np.save(tmp_path / "pairs.npy", array)
-    assert said in run(gap_pairs.main, "--data", tmp_path / "pairs.npy", code=1)
-    (tmp_path / "pairs.npy").write_text("no array")
-    assert "expected a .npy file" in run(gap_pairs.main, "--data", tmp_path / "pairs.npy", code=1)
+    file = released(tmp_path, array)
+    assert said in run(gap_pairs.main, "--data", tmp_path, code=1)
+    file.write_text("no array")
+    assert "expected a .npy file" in run(gap_pairs.main, "--data", tmp_path, code=1)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from examples_on_disk import ROOT
 
 REPORTS = (
     ("gap-clip500", "studies.gap_pairs", ""),
+    ("gap-clip-vitb32", "studies.gap_pairs", "--set clip-vitb32"),
     ("blv_kreiss2022-lite", "human_judgments.blv_kreiss2022", "--model lite"),
 )
 

@@ -25,6 +25,7 @@ REPORTS = {
     "concepts-lite": "studies.concepts",
     "explanations-lite": "studies.explanations",
     "flickr8k_expert-lite": "human_judgments.agreement",
+    "gap-clip-vitb32": "studies.gap",
     "gap-clip500": "studies.gap",
     "gap-lite": "studies.gap",
     "inversion-lite": "studies.inversion",

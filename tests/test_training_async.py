@@ -306,8 +306,8 @@ def test_mcsie_rejects_embeddings_and_split_captions(image_files: list[Path]) ->
 
 @pytest.mark.data
 def test_batch_statistics_close_the_gap_of_clip_like_means_do(data_dir: Path) -> None:
-    """500 pairs of CLIP ViT-B/32, with statistics from one half: on the other, the gap falls from .85 to .11."""
-    images, captions = np.load(data_dir / "clip_vitb32_pairs" / "image_text_500.npy")
+    """500 pairs of CLIP ViT-B/16, with statistics from one half: on the other, the gap falls from .85 to .11."""
+    images, captions = np.load(data_dir / "clip_vitb16_pairs" / "image_text_500.npy")
     order = np.random.default_rng(0).permutation(500)
     fitted, rest = order[:250], order[250:]
     recipe = AsyncRecipe(mcsie=False, epochs=1, batch_size=250, learning_rate=0.0, momentum=None)
