@@ -38,7 +38,8 @@ LABELS = {
 }
 """Names in tables of what the JSON calls otherwise."""
 DESCRIPTIONS = {
-    "text–text": "Each caption is a query for the other captions of its image, not inverted and inverted by OVI.",
+    "text–text": "Each caption is a query for the other captions of its image, not inverted and inverted by OVI: all "
+    "captions against all. In the paper, only the first caption of each image is a query.",
     "image–image": "Each image with a class is a query for the others of its class, not inverted and inverted by OTI.",
     "zero-shot": "Zero-shot classification: the class of an image is the one whose name, averaged over templates, is "
     "most similar. Images are compared with texts, and texts with texts after OTI.",
@@ -80,8 +81,12 @@ CAVEATS = (
     "The commands expect data sets as folders with `test/` and `train/`, each with a subfolder per class, or as a "
     "caption file with its images; R and P follow from the model's name. The paper queries the training part with the "
     "test part; CUB and SOP are queried with themselves, so without `--gallery`; the Oxford and Paris buildings have a "
-    "protocol of their own, which no command here follows. Averages are over the paper's data sets, one command each; "
-    "text–text averages are over Flickr30k val, COCO test and nocaps val. open_clip has no SLIP, so no command runs it."
+    "protocol of their own, which no command here follows. Averages are over the paper's data sets, one command each, "
+    "with the data set in place of FOLDER, so that `--template` has the paper's text for its classes. The text–text "
+    "commands follow the paper's protocol, without a prefix: the first caption of an image is a query for the others. "
+    "The figures above are for all captions against all. Where a split is queried with itself, the paper's code counts "
+    "the query among the relevant items of mAP@R; these commands do not. Text–text averages are over Flickr30k val, "
+    "COCO test and nocaps val. open_clip has no SLIP, so no command runs it."
 )
 CLOSED_GAP = (
     "Published without a command here: for CLIP B/32 fine-tuned on COCO, OTI lowers image–image mAP averaged over five "
@@ -148,15 +153,20 @@ def command(task: str, folder: str, model: str | None) -> str:
     """Return the command that runs a task on one data set; a dash if no model of open_clip does.
 
     Example:
-        >>> command("zero-shot", "cars/", "ViT-B-32-quickgelu/openai")
-        'i0tscore retrieve cars/test/ --task image-text --invert oti --model ViT-B-32-quickgelu/openai'
+        >>> command("zero-shot", "cars/", "ViT-B-32/openai")
+        'i0tscore retrieve cars/test/ --task image-text --template cars --invert oti --model ViT-B-32/openai'
     """
-    inputs, name, method = {
+    inputs, options, method = {
         "image–image": (f"{folder}test/ --gallery {folder}train/", "image-image", OTI),
-        "text–text": (f"{folder}captions.json {folder}images/", "text-text", OVI),
-        "zero-shot": (f"{folder}test/", "image-text", OTI),
+        "text–text": (
+            f"{folder}captions.json {folder}images/",
+            "text-text --protocol cross-the-gap --preset raw",
+            OVI,
+        ),
+        "zero-shot": (f"{folder}test/", f"image-text --template {folder.rstrip('/')}", OTI),
     }[task]
-    return UNDEFINED if model is None else f"i0tscore retrieve {inputs} --task {name} --invert {method} --model {model}"
+    command = f"i0tscore retrieve {inputs} --task {options} --invert {method} --model {model}"
+    return UNDEFINED if model is None else command
 
 
 def replications(tasks: Data) -> Iterator[dict[str, Any]]:

@@ -86,6 +86,28 @@ def test_captions_of_one_image_are_relevant_to_it_and_to_one_another(vectors, pa
     assert f"|task:{task}|queries:" in found["signature"]
 
 
+def test_first_captions_search_the_others_as_in_cross_the_gap(vectors, tmp_path):
+    """An image with one caption has nothing to find, which counts as 0."""
+    _, y = vectors
+    rows = np.arange(58)  # the last image has one caption
+    np.save(tmp_path / "y.npy", y[rows])
+    (tmp_path / "y.ids.txt").write_text("\n".join(f"photo {i}" for i in rows // 3))
+    np.save(tmp_path / "x.npy", vectors[0])
+    (tmp_path / "x.ids.txt").write_text("\n".join(f"photo {i}" for i in range(20)))
+    options = ["--image-embeddings", tmp_path / "x.npy", "--caption-embeddings", tmp_path / "y.npy"]
+    found = data_of(*options, "--task", "text-text", "--protocol", "cross-the-gap", "--resamples", "0")
+    queries, gallery = rows[rows % 3 == 0], rows[rows % 3 > 0]
+    precisions = []
+    for query in queries:
+        ranked = gallery[np.argsort(-y[gallery] @ y[query])] // 3 == query // 3
+        hits = np.flatnonzero(ranked)
+        precisions.append(((np.arange(len(hits)) + 1) / (hits + 1)).mean() if len(hits) else 0.0)
+    assert (found["queries"], found["gallery"], found["left_out"]) == (20, 38, 0)
+    assert found["ways"]["native"]["measures"]["mAP"]["value"] == pytest.approx(np.mean(precisions))
+    assert "|task:text-text|protocol:cross-the-gap|queries:20" in found["signature"]
+    assert "1 queries without a relevant item count as 0." in found["notes"]
+
+
 def test_some_queries_search_the_whole_gallery(vectors, pairs):
     found = data_of(*pairs, "--task", "text-text", "--queries", "7", "--seed", "3")
     rows = np.sort(np.random.default_rng(3).permutation(60)[:7])
@@ -199,6 +221,8 @@ def test_labels_become_prompts_for_images(photographs, tmp_path):
     labels = [label for label, _ in in_order(photographs)]
     expected = retrieve_by_label(scorer.vectors[scorer.index], gallery, labels, sorted(KINDS))
     assert found["ways"]["native"]["measures"]["mAP"]["value"] == pytest.approx(expected.values["mAP"].mean())
+    named = data_of(photographs, *options, "--template", "pets")
+    assert "|template:a photo of a {}, a type of pet.|" in named["signature"]
 
 
 @lite
@@ -245,7 +269,7 @@ def test_unreadable_images_are_listed_or_left_out(photographs):
         (["--standardizer", "nnn(0.5)", "--task", "text-text"], 2, "Remove it from text-text"),
         (["--standardizer", "post", "--statistics", "batch"], 2, "fixed statistics"),
         (["--statistics", "builtin"], 2, "Give --standardizer as well"),
-        (["--template", "a photo"], 2, "gives every label the same text"),
+        (["--template", "pet"], 2, "or name a data set: aircraft, caltech"),
         (["--template", "a {}"], 2, "there are captions"),
         (["--label", "topic"], 2, "no effect on embeddings"),
         (["--invert", "oti", "--steps", "5", "--eval-steps", "6"], 2, "There are only 5 steps. Give --steps 6"),

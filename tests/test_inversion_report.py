@@ -328,8 +328,8 @@ def test_published_figures_add_up_and_have_commands() -> None:
     assert set(BACKBONES.values()) <= known
     text = command("text–text", "coco/", BACKBONES["CLIP L/14"])
     assert text == (
-        "i0tscore retrieve coco/captions.json coco/images/ --task text-text --invert ovi "
-        "--model ViT-L-14-quickgelu/openai"
+        "i0tscore retrieve coco/captions.json coco/images/ --task text-text --protocol cross-the-gap --preset raw "
+        "--invert ovi --model ViT-L-14-quickgelu/openai"
     )
     for change in AVERAGES:
         words = command(change.task, "folder/", BACKBONES.get(change.model, "lite")).split()[2:]

@@ -135,6 +135,9 @@ def test_queries_without_relevant_items_are_left_out_and_counted() -> None:
     assert estimates["mAP"].value == pytest.approx(np.nanmean(found.values["mAP"]))
     alone = retrieve_by_label(items[:1], items, ["x"], list("aabc"))
     assert alone.estimates()["R@1"].value is None
+    counted = retrieve_by_label(items, items, ["a", "a", "b", "c"], ["a", "a", "b", "c"], own=np.arange(4), unmatched=0)
+    assert counted.left_out == 0
+    assert counted.estimates()["mAP"].value == pytest.approx(found.values["mAP"][:2].sum() / 4)
 
 
 def test_every_item_needs_a_label() -> None:

@@ -33,6 +33,20 @@ INVERTS = {"oti": "image", "ovi": "text"}
 """What each inversion inverts."""
 TEMPLATE = "a photo of {}"
 """The default text of a label."""
+TEMPLATES = {
+    "aircraft": "a photo of a {}, a type of aircraft.",
+    "caltech": "a photo of a {}.",
+    "cars": "a photo of a {}.",
+    "dtd": "{} texture.",
+    "eurosat": "a centered satellite photo of {}.",
+    "flowers": "a photo of a {}, a type of flower.",
+    "food": "a photo of {}, a type of food.",
+    "imagenet": "a photo of a {}.",
+    "pets": "a photo of a {}, a type of pet.",
+    "sun": "a photo of a {}.",
+    "ucf": "a photo of a person doing {}.",
+}
+"""Texts of labels by data set, as in the code of Cross the Gap, which has them from CoOp (Zhou et al. 2022)."""
 STEPS = {"oti": 150, "ovi": 1000}
 """The default number of steps of each inversion: those of ``invert_images`` and ``invert_captions``."""
 
@@ -56,7 +70,15 @@ class SearchOptions:
         "relevant to each other.",
         metavar="COLUMN",
     )
-    template: str = option("Text of a label, for labels without captions.", TEMPLATE)
+    template: str = option(
+        f"Text of a label, for labels without captions. Or a data set, for its text: {', '.join(TEMPLATES)}.", TEMPLATE
+    )
+    protocol: Literal["all", "cross-the-gap"] = option(
+        "all: Every caption is a query for all others; queries without a relevant item are left out. cross-the-gap: "
+        "The first caption of each image is a query for the others; such queries count as 0.",
+        "all",
+        choices=("all", "cross-the-gap"),
+    )
     standardizer: tuple[str, ...] = option(
         "Also search standardized embeddings: post, dn(0.25), shift(0.5), ... Repeatable.",
         (),
@@ -76,9 +98,11 @@ class SearchOptions:
             raise UsageError("--statistics batch: Retrieval needs fixed statistics. Fit them with i0tscore fit.")
         if self.statistics != "auto" and not self.standardizer:
             raise UsageError("--statistics has no effect without a standardizer. Give --standardizer as well.")
+        self.template = TEMPLATES.get(self.template, self.template)
         if "{}" not in self.template:
             raise UsageError(
-                f"--template {self.template!r} gives every label the same text. Write {{}} in place of the label."
+                f"--template {self.template!r} gives every label the same text. Write {{}} in place of the label, or "
+                f"name a data set: {', '.join(TEMPLATES)}."
             )
 
 
@@ -186,7 +210,9 @@ def retrieve(
     prefix = "" if prompts and all(prompts) else PRESETS[model.preset].prefix  # a prompt has no prefix
     encoder = make_encoder(model, inputs.on_error, prefix)
     queries, gallery = _embed(sides, encoder, inputs.on_error == "skip", skipped, notes)
-    search = Search.of(searching.task, queries, gallery, count=searching.queries, seed=intervals.seed)
+    search = Search.of(
+        searching.task, queries, gallery, count=searching.queries, seed=intervals.seed, protocol=searching.protocol
+    )
     # Given embeddings were not computed by the model, even if it inverts them.
     encoding = [field for part in encoder.signature_fields for field in part]
     encoding = encoding or list(embeddings_fields(queries.contents, gallery.contents))
@@ -196,12 +222,10 @@ def retrieve(
         fingerprint = encoder.used_fingerprint if inversion.invert is None else encoder.encoder.fingerprint
         statistics, remarks = checked_statistics(searching.statistics, fingerprint, prefix, gallery.contents.shape[1])
         notes += remarks
-    for standardizer in standardizers:  # before inversion, which takes long
-        search.check(standardizer, statistics)
-    inverted = _invert(search, inversion, encoder, model)
+    search.check(standardizers, statistics)  # before inversion, which takes long
     report = report_retrieval(
         search,
-        inverted,
+        _invert(search, inversion, encoder, model),
         inversion.inverted_side,
         standardizers=standardizers,
         statistics=statistics,

@@ -37,6 +37,9 @@ TASKS: dict[str, tuple[Kind, Kind]] = {
 }
 """Kinds of queries and gallery by task."""
 
+Protocol = Literal["all", "cross-the-gap"]
+"""Which captions are queries, and what queries without a relevant item count; see ``Search.of``."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Items:
@@ -162,6 +165,7 @@ class Search:
         own: Row of each query in the gallery (q,), excluded from its results; None if queries are not in the
             gallery.
         seed: Seed that sampled the queries; None if all are used.
+        protocol: ``all`` or ``cross-the-gap``.
     """
 
     task: str
@@ -169,10 +173,24 @@ class Search:
     gallery: Items
     own: NDArray[np.int64] | None
     seed: int | None = None
+    protocol: Protocol = "all"
 
     @classmethod
-    def of(cls, task: str, queries: Items, gallery: Items, *, count: int | None = None, seed: int = 12345) -> Search:
+    def of(
+        cls,
+        task: str,
+        queries: Items,
+        gallery: Items,
+        *,
+        count: int | None = None,
+        seed: int = 12345,
+        protocol: Protocol = "all",
+    ) -> Search:
         """Search a gallery with all queries, or with a random sample of them.
+
+        By default, every item of a collection is a query for all others, and queries without a relevant item are left
+        out. Under the protocol ``cross-the-gap`` (Mistretta et al. 2025, as in their code), the first caption of each
+        image is a query for the other captions of all images, and queries without a relevant item count as 0.
 
         Args:
             task: One of ``TASKS``.
@@ -181,6 +199,7 @@ class Search:
                 own results.
             count: Number of queries to sample; None for all.
             seed: Seed of the sample.
+            protocol: ``all`` or ``cross-the-gap``.
 
         Raises:
             InputError: No query has a relevant item, or the embeddings differ in dimension.
@@ -190,20 +209,33 @@ class Search:
             raise InputError(
                 f"The queries have {ours} dimensions and the gallery has {theirs}. Use embeddings of one encoder."
             )
+        of_images = task == "text-text" and np.array_equal(queries.labels, queries.clusters)
+        if protocol == "cross-the-gap" and gallery is queries and of_images:
+            first = np.unique(gallery.labels, return_index=True)[1]
+            others = np.setdiff1d(np.arange(len(gallery)), first)
+            queries, gallery = (
+                items.take(rows, items.contents[rows]) for items, rows in ((queries, first), (gallery, others))
+            )
         rows = np.arange(len(queries))
         sampled = count is not None and count < len(rows)
         if sampled:
             rows = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
         own = rows if gallery is queries else None
         queries = queries.take(rows, queries.contents[rows])
-        relevant = Counter(gallery.labels.tolist())
-        if all(relevant[label] <= (own is not None) for label in queries.labels.tolist()):
+        search = cls(task, queries, gallery, own, seed if sampled else None, protocol)
+        if search.unmatched == len(queries):
             raise InputError(
                 "No query has a relevant item in the gallery. Images with the same label are relevant to each other, "
                 "as are captions with the same label or of the same image. Provide several items per label or image: "
                 "a folder with a subfolder for each label, a table with --label COLUMN, or several captions per image."
             )
-        return cls(task, queries, gallery, own, seed if sampled else None)
+        return search
+
+    @property
+    def unmatched(self) -> int:
+        """Number of queries without a relevant item in the gallery."""
+        relevant = Counter(self.gallery.labels.tolist())
+        return sum(relevant[label] <= (self.own is not None) for label in self.queries.labels.tolist())
 
     def side(self, side: Side) -> Items:
         """Return the queries or the gallery."""
@@ -214,7 +246,13 @@ class Search:
         x, y = self.queries.contents, self.gallery.contents
         if vectors is not None:
             x, y = (vectors, y) if side == "query" else (x, vectors)
-        return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
+        return self._by_label(x, y)
+
+    def _by_label(self, x: NDArray[Any], y: NDArray[Any]) -> LabelRetrieval:
+        labels = self.queries.labels, self.gallery.labels
+        return retrieve_by_label(
+            x, y, *labels, own=self.own, unmatched=0.0 if self.protocol == "cross-the-gap" else np.nan
+        )
 
     def retrieve_standardized(self, standardizer: Standardizer, statistics: Statistics | None) -> LabelRetrieval:
         """Retrieve with standardized embeddings.
@@ -231,13 +269,15 @@ class Search:
             standardizer.apply(items.contents, known, "image" if kind == "image" else "caption")
             for kind, items in zip(kinds, (self.queries, self.gallery), strict=True)
         )
-        return retrieve_by_label(x, y, self.queries.labels, self.gallery.labels, own=self.own)
+        return self._by_label(x, y)
 
-    def check(self, standardizer: Standardizer, statistics: Statistics | None) -> None:
+    def check(self, standardizers: Sequence[Standardizer], statistics: Statistics | None) -> None:
         """Raise what ``retrieve_standardized`` would raise, without searching the whole gallery."""
         row = np.zeros(1, dtype=np.int64)
         queries, gallery = (items.take(row, items.contents[row]) for items in (self.queries, self.gallery))
-        Search(self.task, queries, gallery, own=None).retrieve_standardized(standardizer, statistics)
+        small = Search(self.task, queries, gallery, own=None)
+        for standardizer in standardizers:
+            small.retrieve_standardized(standardizer, statistics)
 
 
 def report_retrieval(
@@ -300,6 +340,8 @@ def report_retrieval(
         change = {measure: found.values[measure] - baseline.values[measure] for measure in LABEL_MEASURES}
         differences = LabelRetrieval(change).estimates(clusters, resampling)
         methods[name] = Method(found.estimates(clusters, resampling), differences)
+    if search.protocol == "cross-the-gap" and search.unmatched:
+        notes = [*notes, f"{search.unmatched} queries without a relevant item count as 0."]
     return RetrievalReport(
         search.task,
         len(search.queries),
@@ -328,6 +370,7 @@ def _signature(
     skipped: int,
 ) -> Signature:
     fields = [*encoding, ("task", search.task)]
+    fields += [] if search.protocol == "all" else [("protocol", search.protocol)]
     fitted = [standardizer for standardizer in standardizers if standardizer.spec.need is not None]
     if statistics is not None and fitted:
         digests = dict.fromkeys(statistics.digest_of(standardizer)[:4] for standardizer in fitted)

@@ -48,7 +48,7 @@ class RetrievalReport(Report):
         task: Name of the task, such as ``image-text``.
         queries: Number of queries.
         gallery: Number of items in the gallery.
-        left_out: Number of queries without a relevant item, which are excluded from every mean.
+        left_out: Number of queries that are excluded from every mean, because the gallery has no relevant item.
         baseline: Results with the embeddings themselves; ``native`` in JSON and CSV.
         methods: Results by standardizer, then by inversion: ``oti@17`` after 17 updates, ``oti`` at the end.
         inverted: The inverted side; None if there is none.
@@ -162,14 +162,14 @@ class LabelRetrieval:
     """Measures of each query for retrieval of items with its label.
 
     Attributes:
-        values: Values (n,) in [0, 1] by name of ``LABEL_MEASURES``; NaN where the gallery has no relevant item.
+        values: Values (n,) in [0, 1] by name of ``LABEL_MEASURES``; NaN for queries that are left out.
     """
 
     values: dict[str, NDArray[np.float64]]
 
     @property
     def left_out(self) -> int:
-        """Number of queries without a relevant item, which are excluded from every mean."""
+        """Number of queries that are excluded from every mean, because the gallery has no relevant item."""
         return int(np.isnan(self.values["mAP"]).sum())
 
     def estimates(
@@ -187,6 +187,7 @@ def retrieve_by_label(
     gallery_labels: Sequence[Any] | NDArray[Any],
     *,
     own: NDArray[np.int64] | None = None,
+    unmatched: float = np.nan,
 ) -> LabelRetrieval:
     """Rank a gallery for each query; items with the query's label are relevant.
 
@@ -202,6 +203,7 @@ def retrieve_by_label(
         gallery_labels: Labels (m,).
         own: For each query, the row of the gallery that is the query itself (n,), which is left out for that
             query. ``np.arange(n)`` if both are the same items; None if no query is in the gallery.
+        unmatched: Every measure of a query without a relevant item: NaN leaves it out of means, 0 counts it as a miss.
 
     Raises:
         ValueError: Arrays and labels differ in length.
@@ -230,13 +232,13 @@ def retrieve_by_label(
             relevant[np.arange(len(similarity)), own[rows]] = False
         # Among equal similarities, irrelevant items come first. A query's own row is last and irrelevant.
         order = np.lexsort((relevant, -similarity), axis=1)
-        parts.append(_label_measures(np.take_along_axis(relevant, order, axis=1)))
+        parts.append(_label_measures(np.take_along_axis(relevant, order, axis=1), unmatched))
     stacked = np.concatenate(parts, axis=1) if parts else np.zeros((len(LABEL_MEASURES), 0))
     return LabelRetrieval(dict(zip(LABEL_MEASURES, stacked, strict=True)))
 
 
-def _label_measures(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the measures (6, c) of ranked lists (c, m), best first; NaN where a list has no relevant item."""
+def _label_measures(relevant: NDArray[np.bool_], unmatched: float) -> NDArray[np.float64]:
+    """Return the measures (6, c) of ranked lists (c, m), best first; ``unmatched`` for lists without relevant items."""
     total = relevant.sum(axis=1)
     within = np.arange(relevant.shape[1]) < total[:, None]
     precision = relevant.cumsum(axis=1) / np.arange(1, relevant.shape[1] + 1)
@@ -248,7 +250,7 @@ def _label_measures(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
             *(relevant[:, :depth].any(axis=1) * total for depth in DEPTHS),
         ]
     )
-    return np.where(total > 0, sums / np.maximum(total, 1), np.nan)
+    return np.where(total > 0, sums / np.maximum(total, 1), unmatched)
 
 
 def _ranks(
