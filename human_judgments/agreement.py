@@ -280,10 +280,9 @@ def render(data: Data) -> Page:
 
 def published_blocks(data: Data) -> list[Block]:
     """Return the section of published figures; empty if there are none."""
-    if not data["published"]:
-        return []
-    heading = "## Published figures\n\nMeasured by others under the conditions stated, not here."
-    return [heading, published_table(data["published"])]
+    table = published_table(data["published"])
+    heading = "## Published figures\n\nMeasured by others under the conditions stated, not here; × 100."
+    return [] if table is None else [heading, table]
 
 
 def report_title(data: Data) -> str:

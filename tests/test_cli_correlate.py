@@ -19,8 +19,10 @@ from scipy import stats
 
 from i0tscore import encoders
 from i0tscore.cli.correlate import CORRELATIONS as OFFERED
+from i0tscore.cli.correlate import RATING_SETS
 from i0tscore.cli.main import main
 from i0tscore.results.correlation import CORRELATIONS
+from i0tscore.samples.rating_sets import KNOWN_SETS
 
 
 @pytest.fixture
@@ -248,6 +250,11 @@ def test_empty_and_constant_tables(tmp_path, capsys):
         (["--score", "good", "--on-error", "skip"], "no effect on given scores"),
         (["--score", "good", "--allow-duplicates", "--baseline", "other"], "Choose from good"),
         (["images", "--images", "images"], "given twice"),
+        (["--set", "thumb", "--rater", "x"], "--rater does not apply to --set"),
+        (["--set", "thumb", "--score", "x"], "Give --scores FILE"),
+        (["--score", "good", "--allow-other-counts"], "--allow-other-counts applies to --set"),
+        (["--score", "good", "--caption-column", "x"], "does not apply to scores in the table"),
+        (["--set", "polaris", "--rating", "x"], "Polaris has no such rating. Remove it."),
     ],
 )
 def test_wrong_usage(options, said, table, capsys):
@@ -392,6 +399,79 @@ def test_images_and_captions_are_scored_where_there_are_no_scores(tmp_path, monk
     assert captions.startswith("Captions were skipped: 2 (rocket: ")
     assert "; rocket (caption 2): " in captions
     assert "|skipped:2|" in skipping["signatures"]["I0TScore"]
+
+
+def test_known_sets_take_a_score_file(expert, capsys):
+    folder, tau = expert
+    arguments = [str(folder), "--set", "flickr8k_expert", "--scores", str(folder / "scores.csv")]
+    assert main(["correlate", *arguments]) == 1
+    assert "items: 24 where the set has 5,664" in capsys.readouterr().err
+    data = found(capsys, *arguments, "--allow-other-counts")
+    assert data["headline"] == "tau_c"
+    assert data["metrics"]["mine"]["tau_c"]["value"] == tau
+    assert {
+        name: value
+        for row in data["published"]
+        if row["metric"] == "DN"
+        for name, value in row.items()
+        if name in ("metric", "figure", "value")
+    } == {"metric": "DN", "figure": "tau_c", "value": 54.3}
+    assert data["notes"][0].startswith("Data: Hodosh, Young and Hockenmaier 2013")
+    assert main(["correlate", *arguments, "--allow-other-counts", "--resamples", "0"]) == 0
+    assert "54.3" in capsys.readouterr().out
+
+
+def test_a_known_set_may_have_several_ratings(tmp_path, capsys):
+    rows = [(i, system, 1 + (i + j) % 5, 1 + j) for i in range(6) for j, system in enumerate(("A", "B", "C"))]
+    thumb = [
+        {"SYS": s, "seg_id": str(i), "hyp": f"{s} {i}", "image": f"{i}.jpg", "P": p, "R": r, "human_score": (p + r) / 2}
+        for i, s, p, r in rows
+    ]
+    (tmp_path / "mscoco_THumB-1.0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in thumb))
+    scores = [{"image": f"{i}.jpg", "caption": f"{s} {i}", "mine": r + i / 100} for i, s, _, r in rows]
+    write_csv(tmp_path / "scores.csv", scores)
+    arguments = [str(tmp_path), "--set", "thumb", "--scores", str(tmp_path / "scores.csv"), "--allow-other-counts"]
+    data = found(capsys, *arguments, "--rating", "R")
+    jsonschema.validate(data, json.loads((ROOT / "docs" / "agreement.schema.json").read_text()))
+    assert data["systems"]["mine"]["pearson"]["value"] == pytest.approx(1)
+    assert data["systems"]["mine"]["pearson"]["interval"] == pytest.approx([1, 1])
+    assert set(data["parts"]) == {"system=A", "system=B", "system=C"}
+    assert found(capsys, *arguments)["metrics"]["mine"]["tau_b"]["value"] < data["metrics"]["mine"]["tau_b"]["value"]
+    assert main(["correlate", *arguments, "--rating", "Q"]) == 2
+    assert "Choose from human_score, P, R." in capsys.readouterr().err
+    assert main(["correlate", *arguments, "--format", "csv", "--resamples", "0"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["correlation"] for row in rows if row["part"] == "systems"] == ["pearson", "spearman", "tau_b"]
+
+
+def test_known_preferences_are_measured_by_accuracy(tmp_path, capsys):
+    pairs = [{"image": f"{i}.jpg", "captions": ["good", "bad"], "label": i % 2, "references": ["x"]} for i in range(6)]
+    (tmp_path / "pascal_50s.json").write_text(json.dumps({"HC": pairs[:2], "MM": pairs[2:]}))
+    scores = [
+        {"image": f"{i}.jpg", "caption": text, "mine": len(text), "equal": 1}
+        for i in range(6)
+        for text in ("good", "bad")
+    ]
+    write_csv(tmp_path / "scores.csv", scores)
+    arguments = [str(tmp_path), "--set", "pascal50s", "--scores", str(tmp_path / "scores.csv"), "--allow-other-counts"]
+    data = found(capsys, *arguments)
+    jsonschema.validate(data, json.loads((ROOT / "docs" / "agreement.schema.json").read_text()))
+    assert data["headline"] == "accuracy"
+    assert data["metrics"]["mine"]["parts"]["HC"]["value"] == 0.5
+    assert data["metrics"]["equal"]["ties"] == 1
+    assert data["metrics"]["equal"]["difference"]["value"] == 0
+    for form in ("text", "md", "csv"):
+        assert main(["correlate", *arguments, "--format", form, "--resamples", "0"]) == 0
+        assert "mine" in capsys.readouterr().out
+    assert main(["correlate", *arguments, "--correlation", "tau_b"]) == 2
+    assert "Pascal-50S has preferences" in capsys.readouterr().err
+
+
+def test_the_known_sets_offered_are_those_that_are_read(capsys):
+    assert set(RATING_SETS) == {name for name, known in KNOWN_SETS.items() if known.files}
+    assert main(["correlate", "--set", "pascal"]) == 2
+    told = capsys.readouterr().err
+    assert all(name in told for name in RATING_SETS)
 
 
 def test_the_correlations_offered_are_those_measured():

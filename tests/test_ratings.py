@@ -166,16 +166,14 @@ def test_usual_names_of_columns(tmp_path):
         ("a.jpg", "x", ("R",)),
         ("b.jpg", "y", ("S",)),
     ]
-    assert not any("Captions are read" in note for note in found.notes)
     by_item = read_score_table(tmp_path / "r.csv", ["mine"], rating="Rating", by_item=True)
     assert (by_item.item.tolist(), by_item.scores["mine"].tolist()) == ([0, 1], [0.5, 1])
     (tmp_path / "s.csv").write_text("Image Path,text,mine\na.jpg,x,2\nb.jpg,y,3\n")
     assert read_scores_of(tmp_path / "s.csv", found.samples)["mine"].tolist() == [2, 3]
     (tmp_path / "r.csv").write_text("image,answer,prediction,rating\na.jpg,x,y,3\n")
-    assert (
-        'Captions are read from the column "answer", not from "prediction".'
-        in read_rating_table(tmp_path / "r.csv").notes
-    )
+    assert 'the caption, found "answer", "prediction". Choose one with --caption-column' in problems(tmp_path / "r.csv")
+    found = read_rating_table(tmp_path / "r.csv", caption_column="prediction", image_column="answer")
+    assert (found.samples[0].image.name, found.samples[0].caption) == ("x", "y")
 
 
 def test_a_misspelled_column_is_answered_with_the_nearest(tmp_path):

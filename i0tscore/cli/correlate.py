@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from i0tscore.cli.options import (
     IntervalOptions,
@@ -25,11 +25,19 @@ from i0tscore.errors import InputError, UsageError
 from i0tscore.options import option
 
 if TYPE_CHECKING:
+    from i0tscore.samples.preferences import PreferenceSet
+    from i0tscore.samples.rating_sets import KnownSet
     from i0tscore.samples.ratings import RatingScale, RatingSet
 
 CORRELATIONS = ("tau_b", "tau_c", "spearman", "pearson")
 RATING_FORMATS = ("table", "clipscore-ratings", "flickr8k-expert")
+RATING_SETS = (
+    *("flickr8k_expert", "flickr8k_cf", "composite", "polaris", "polaris_val"),
+    *("nebula", "pascal50s", "foil", "thumb"),
+)
+_COLUMNS = ("scale", "rater", "category", "system", "allow_duplicates", "image_column", "caption_column")
 _DEFAULT_RATING = "rating"
+_Rated = TypeVar("_Rated", "RatingSet", "PreferenceSet")
 
 
 @dataclass
@@ -40,13 +48,21 @@ class CorrelateOptions:
         UsageError: The options contradict each other.
     """
 
-    table: Path = argument("TABLE", required=True)
+    table: Any = argument("[TABLE]")  # a path; None only with --set
     image_folder: Path | None = argument("[IMAGES]")
     images: Path | None = images_option()
     input_format: str | None = option(
         "Format of TABLE.", default_text="flickr8k-expert for ExpertAnnotations.txt, else table", choices=RATING_FORMATS
     )
+    known_set: str | None = option(
+        "A known rating set; TABLE is its file or folder. Without TABLE, it is read from the Hugging Face hub.",
+        names="--set",
+        choices=(None, *RATING_SETS),
+    )
+    allow_other_counts: bool = option("Accept part of the set, or another version of it.", False)
     on_error: OnError = on_error_option()
+    image_column: str | None = option("Column of the images.", metavar="NAME")
+    caption_column: str | None = option("Column of the captions.", metavar="NAME")
     rating: str | None = option("Ratings; higher is better.", default_text="rating", metavar="COLUMN")
     scale: tuple[float, float] | None = option(
         "Lowest and highest valid rating.", type=(float, float), metavar="LOW HIGH"
@@ -72,28 +88,42 @@ class CorrelateOptions:
     statistics: str = statistics_option()
     metric: tuple[str, ...] = metric_option()
     correlation: Any = option(
-        "Correlation used for differences, categories and systems.", "tau_c", choices=CORRELATIONS
+        "Correlation used for differences, categories and systems.",
+        default_text="tau_c, or that of the published figures of --set",
+        choices=CORRELATIONS,
     )
     baseline: str | None = option("Score to compare the others with.", default_text="the first", metavar="NAME")
 
     def __post_init__(self) -> None:
         """Complete the options, and check that they make sense together."""
         self.images = choose_folder(self.image_folder, self.images)
-        if self.input_format is None:
-            self.input_format = "flickr8k-expert" if self.table.name == "ExpertAnnotations.txt" else "table"
-        if self.group is not None and self.no_cluster:
-            raise UsageError("--group and --no-cluster contradict each other. Give one.")
         if (self.score or self.scores) and (self.metric or self.images):
             raise UsageError("--score and --scores replace computed scores. Leave out --metric and the images.")
         if (self.score or self.scores) and self.on_error == "skip":
             raise UsageError("--on-error skip has no effect on given scores, which must all be valid. Remove it.")
+        if self.known_set is None:
+            self._check_table()
+        else:
+            self._require_unset("does not apply to --set", *_COLUMNS, "input_format", "group", "no_cluster", "item_key")
+            if self.score and self.scores is None:
+                raise UsageError("A known set has no scores. Give --scores FILE as well.")
+
+    def _check_table(self) -> None:
+        if self.table is None:
+            raise UsageError("Expected a table of ratings. Give TABLE, or --set NAME for a known rating set.")
+        if self.input_format is None:
+            self.input_format = "flickr8k-expert" if self.table.name == "ExpertAnnotations.txt" else "table"
+        self._require_unset("applies to --set", "allow_other_counts")
+        if self.group is not None and self.no_cluster:
+            raise UsageError("--group and --no-cluster contradict each other. Give one.")
         if self.score and self.scores is None and self.input_format != "table":
             raise UsageError(f"{self.input_format} holds no scores. Give --scores FILE as well.")
-        if not self.in_table:
+        if self.in_table:
+            self._require_unset("does not apply to scores in the table itself", "image_column", "caption_column")
+        else:
             self._require_unset("requires scores in the table itself (--score)", "group", "item_key")
         if self.input_format != "table":
-            columns = ("rating", "scale", "rater", "category", "system", "allow_duplicates")
-            self._require_unset(f"applies to tables, not to {self.input_format}", *columns)
+            self._require_unset(f"applies to tables, not to {self.input_format}", "rating", *_COLUMNS)
 
     @property
     def in_table(self) -> bool:
@@ -112,23 +142,68 @@ def correlate(
 ) -> None:
     """Measure how well scores agree with the human ratings in TABLE, which has one rating per row.
 
-    TABLE is CSV, TSV, Excel, JSON, JSON lines or parquet. The scores are its columns given by --score, or are in
-    the file --scores. Without either, --model and --metric score the images and captions in TABLE.
-    Intervals come from resampling images.
+    TABLE is CSV, TSV, Excel, JSON, JSON lines or parquet, or with --set the file or folder of a known rating set. The
+    scores are its columns given by --score, or are in the file --scores. Without either, --model and --metric score
+    the images and captions in TABLE. Intervals come from resampling images.
     """
     from i0tscore.results.correlation import correlation_report
-    from i0tscore.views.report_views import correlation_csv, correlation_document
+    from i0tscore.results.preferences import preference_report
+    from i0tscore.samples.preferences import PreferenceSet
+    from i0tscore.samples.rating_sets import KNOWN_SETS, PUBLISHED
+    from i0tscore.views.report_views import (
+        correlation_csv,
+        correlation_document,
+        preference_csv,
+        preference_document,
+    )
 
-    rated = _read_rated(options, model)
+    known = None if options.known_set is None else KNOWN_SETS[options.known_set]
+    rated = _read_rated(options, model) if known is None else _read_known(options, known, model)
     if options.baseline is not None and options.baseline not in rated.scores:
         raise UsageError(f"--baseline {options.baseline}: No such score. Choose from {', '.join(rated.scores)}.")
+    published = () if known is None else PUBLISHED.get(known.name, ())
+    if isinstance(rated, PreferenceSet):
+        preferences = preference_report(
+            rated, baseline=options.baseline, resampling=intervals.resampling, published=published
+        )
+        write_report(preferences, output, preference_document, preference_csv)
+        return
     report = correlation_report(
         rated.averaged() if options.average_raters else rated,
-        headline=options.correlation,
+        headline=options.correlation or ("tau_c" if known is None else known.headline),
         baseline=options.baseline,
         resampling=intervals.resampling,
+        system=options.system or "system",
+        published=published,
     )
     write_report(report, output, correlation_document, correlation_csv)
+
+
+def _read_known(options: CorrelateOptions, known: KnownSet, model: ModelOptions) -> RatingSet | PreferenceSet:
+    """Read a known set and the scores of what it rates.
+
+    Raises:
+        InputError: The files have problems, or are not those of the set.
+        UsageError: An option does not apply to the set.
+    """
+    from i0tscore.samples.preferences import PreferenceSet
+    from i0tscore.samples.rating_sets import read_known_set, verify
+
+    if options.rating is not None and options.rating not in known.ratings:
+        choices = f"Choose from {', '.join(known.ratings)}." if known.ratings else "Remove it."
+        raise UsageError(f"--rating {options.rating}: {known.title} has no such rating. {choices}")
+    rating: dict[str, Any] = {} if options.rating is None else {"rating": options.rating}
+    by_model = options.scores is None and _uses_images(options)
+    found, path, files = read_known_set(
+        known, options.table, options.images, look_up=by_model, offline=model.offline, **rating
+    )
+    differing = verify(found.counts, known, path, files, allow_other_counts=options.allow_other_counts)
+    if isinstance(found, PreferenceSet) and (options.correlation or options.average_raters):
+        raise UsageError(f"{known.title} has preferences. Leave out --correlation and --average-raters.")
+    notes = (f"Data: {known.origin}.", *known.remarks, *found.notes, *differing)
+    if isinstance(found, PreferenceSet):
+        return _add_scores(replace(found, notes=notes), options, model)
+    return _add_scores(replace(found, notes=notes), options, model)
 
 
 def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatingSet:
@@ -137,8 +212,7 @@ def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatingSet:
     Raises:
         InputError: The files have problems; all of them are listed.
     """
-    from i0tscore.metrics.sample_sets import rate, split_metrics
-    from i0tscore.samples.ratings import ANY_NUMBER, RatingScale, read_score_table, read_scores_of
+    from i0tscore.samples.ratings import ANY_NUMBER, RatingScale, read_score_table
 
     scale = ANY_NUMBER if options.scale is None else RatingScale(*options.scale)
     if options.in_table:
@@ -155,18 +229,32 @@ def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatingSet:
             parts=tuple(dict.fromkeys(filter(None, (options.category, options.system)))),
             allow_duplicates=options.allow_duplicates,
         )
-    names, classic = split_metrics(options.metric)
-    by_model = options.scores is None and bool(names or not classic)
-    ratings = _read_ratings(options, scale, with_images=by_model)
-    if options.scores is not None:
-        rated = ratings.with_scores(read_scores_of(options.scores, ratings.samples, options.score), {})
-    else:
-        settings = {"statistics": options.statistics, "metrics": names or None, "resamples": 0}
-        scorer = make_scorer(model, options.on_error, **settings) if by_model else None
-        rated = rate(ratings, scorer, names, classic)
+    ratings = _read_ratings(options, scale, with_images=options.scores is None and _uses_images(options))
+    rated = _add_scores(ratings, options, model)
     columns_of = {"category": options.category, "system": options.system}
     rated = replace(rated, parts={columns_of.get(name) or name: labels for name, labels in rated.parts.items()})
     return replace(rated, clusters=(), over="rows") if options.no_cluster else rated
+
+
+def _uses_images(options: CorrelateOptions) -> bool:
+    """Return whether some metric that is computed uses images."""
+    from i0tscore.metrics.sample_sets import split_metrics
+
+    names, classic = split_metrics(options.metric)
+    return bool(names or not classic)
+
+
+def _add_scores(rated: _Rated, options: CorrelateOptions, model: ModelOptions) -> _Rated:
+    """Read or compute the scores of rated captions."""
+    from i0tscore.metrics.sample_sets import rate, split_metrics
+    from i0tscore.samples.ratings import read_scores_of
+
+    if options.scores is not None:
+        return rated.with_scores(read_scores_of(options.scores, rated.samples, options.score), {})
+    names, classic = split_metrics(options.metric)
+    settings = {"statistics": options.statistics, "metrics": names or None, "resamples": 0}
+    scorer = make_scorer(model, options.on_error, **settings) if _uses_images(options) else None
+    return rate(rated, scorer, names, classic)
 
 
 def _read_ratings(options: CorrelateOptions, scale: RatingScale, *, with_images: bool) -> RatingSet:
@@ -190,6 +278,8 @@ def _read_ratings(options: CorrelateOptions, scale: RatingScale, *, with_images:
         options.table,
         images=folder,
         columns=columns,
+        image_column=options.image_column,
+        caption_column=options.caption_column,
         scale=scale,
         allow_duplicates=options.allow_duplicates,
         skip=skip,

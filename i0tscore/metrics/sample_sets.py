@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,11 @@ from i0tscore.results import Resampling, Result
 from i0tscore.results.comparison import Comparison, RunScores, compare_systems, require_same_ids
 from i0tscore.samples import Sample, SampleSet, Skipped
 from i0tscore.samples.diagnostics import preview
+from i0tscore.samples.preferences import PreferenceSet
 from i0tscore.samples.ratings import RatingSet, describe_skipped
 
 _LISTED_IDS = 10
+_Rated = TypeVar("_Rated", RatingSet, PreferenceSet)
 
 
 def score_with(scorer: I0TScorer, samples: Sequence[Sample], *, references: bool) -> Result:
@@ -55,13 +58,11 @@ def split_metrics(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return [name for name in names if name.lower() not in canonical], list(dict.fromkeys(classic))
 
 
-def rate(
-    ratings: RatingSet, scorer: I0TScorer | None, metrics: Sequence[str] = (), classic: Sequence[str] = ()
-) -> RatingSet:
+def rate(ratings: _Rated, scorer: I0TScorer | None, metrics: Sequence[str] = (), classic: Sequence[str] = ()) -> _Rated:
     """Score rated captions, each image and caption once.
 
     Args:
-        ratings: The rating set.
+        ratings: The ratings or preferences.
         scorer: Scorer of the metrics that use images; None for none.
         metrics: Names of the scorer's metrics; empty for those of its preset.
         classic: Some of ``CLASSIC_METRICS``.

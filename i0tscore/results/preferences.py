@@ -69,7 +69,7 @@ class PreferenceReport(Report):
             "metrics": plain(self.metrics),
             "notes": list(self.notes),
             "signatures": dict(self.signatures),
-            "published": plain(self.published),
+            **({"published": plain(self.published)} if self.published else {}),
         }
 
 

@@ -28,7 +28,7 @@ from i0tscore.samples.diagnostics import (
 from i0tscore.samples.formats import read_records
 from i0tscore.samples.images import ImageFolder, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, StoredImage
-from i0tscore.samples.schema import CAPTION_FIELDS, IMAGE_FIELDS, REFERENCE_FIELDS, RENAME, Schema, fields_of
+from i0tscore.samples.schema import CAPTION_FIELDS, CAPTIONS, IMAGE_FIELDS, REFERENCE_FIELDS, RENAME, Schema, fields_of
 from i0tscore.samples.text import parse_list
 
 Labels = tuple[str, ...]
@@ -288,6 +288,8 @@ def read_rating_table(
     name: str | None = None,
     images: str | Path | None = None,
     columns: Mapping[str, tuple[str, ...]] = RATING_COLUMNS,
+    image_column: str | None = None,
+    caption_column: str | None = None,
     scale: RatingScale = ANY_NUMBER,
     allow_duplicates: bool = False,
     skip: bool = False,
@@ -300,6 +302,8 @@ def read_rating_table(
         name: The name of the set; that of the file if None.
         images: The folder of the images; None to use their names without looking up the files.
         columns: The names each column may have.
+        image_column: The column of the images; one of the usual names if None.
+        caption_column: The column of the captions; one of the usual names if None.
         scale: The values that a rating may have.
         allow_duplicates: Whether rows may be equal in every column if raters are unknown.
         skip: Whether to leave out rows with problems, and list them in a note.
@@ -316,10 +320,12 @@ def read_rating_table(
         [4.0, 1.0]
     """
     file, diagnostics = Path(path), Diagnostics()
-    schema = Schema(columns, {(key,): RENAME for key in ("image", "caption", "rating")}, numbers=("rating",))
+    named = {"image": image_column, "caption": caption_column}
+    columns = {**columns, **{key: (name,) for key, name in named.items() if name is not None}}
+    exclusive = {key: CAPTIONS.exclusive[key] for key in named if columns[key] == RATING_COLUMNS[key]}
+    schema = Schema(columns, {(key,): RENAME for key in ("image", "caption", "rating")}, exclusive, numbers=("rating",))
     records = read_records(file, schema, diagnostics) if dataset is None else read_dataset(dataset, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
-    _note_caption(schema, records, diagnostics)
     if "rater" not in chosen and not allow_duplicates:
         _report_copies(records, diagnostics, 'name the raters in a column "rater"')
     rows: list[Record] = []
@@ -337,13 +343,6 @@ def read_rating_table(
     stored = any(isinstance(row.get("image"), StoredImage) for _, row in rows)
     # Stored images may have no names to count.
     return replace(found, counts={"ratings": found.n}) if stored else found
-
-
-def _note_caption(schema: Schema, records: list[Record], diagnostics: Diagnostics) -> None:
-    """Note which of several columns is taken for the caption, unless it is the one of that name."""
-    first, *others = schema.find(fields_of(records), "caption") or ("caption",)
-    if others and schema.columns["caption"][0] == "caption" != first.lower():
-        diagnostics.notes.append(f"Captions are read from the column {quote(first)}, not from {preview(others)}.")
 
 
 def _report_copies(records: Iterable[Record], diagnostics: Diagnostics, advice: str) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 
 from i0tscore.gap import POST, Statistics, centroid_distance
 from i0tscore.gap.measures import TRAINED_SHARE, expected_residual_gap
-from i0tscore.render.document import Document, Notes, Paragraph, Signatures, Table, format_number
+from i0tscore.render.document import UNDEFINED, Document, Notes, Paragraph, Signatures, Table, format_number
 from i0tscore.results.gap import MEASURES
 from i0tscore.results.intervals import Estimate, difference_row, format_estimate
+from i0tscore.results.report import plain
 from i0tscore.results.retrieval import LABEL_MEASURES
 from i0tscore.views.cells import csv_text, describe_intervals, difference_cells, skipped_table
 
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from i0tscore.results.comparison import Comparison
     from i0tscore.results.correlation import CorrelationReport
     from i0tscore.results.gap import GapReport
+    from i0tscore.results.preferences import PreferenceReport
     from i0tscore.results.retrieval import RetrievalReport
 
 SYMBOLS = {"tau_b": "τ-b", "tau_c": "τ-c", "spearman": "Spearman", "pearson": "Pearson", "auc": "AUC"}
 """Display names of correlations."""
 
+PUBLISHED_TITLE = "Published figures × 100, measured by others under the conditions stated"
 RATERS = "the raters themselves"
 
 HEADINGS = dict(
@@ -104,6 +107,8 @@ def correlation_document(report: CorrelationReport) -> Document:
         if report.differences:
             notes.append("p is two-sided; Holm's p is corrected for all scores in the table.")
     notes.append("Ties: share of pairs with different ratings whose scores are equal.")
+    if report.systems and report.resampling.resamples:
+        notes.append("Between systems, the intervals vary the images, not the systems.")
     if report.raters is not None:
         notes.append(
             f"{RATERS.capitalize()}: each rating against the mean of its item's other ratings, about the highest value "
@@ -114,6 +119,8 @@ def correlation_document(report: CorrelationReport) -> Document:
             _agreement_table(report),
             differences,
             parts,
+            _systems_table(report),
+            published_table(plain(report.published), PUBLISHED_TITLE),
             Notes([*notes, *report.notes]),
             Signatures(report.signatures.values()),
         ]
@@ -131,8 +138,20 @@ def _agreement_table(report: CorrelationReport) -> Table:
     return Table(["score", *(SYMBOLS[name] for name in names), "ties", "n", "clusters"], rows)
 
 
+def _systems_table(report: CorrelationReport) -> Table | None:
+    """Return a table of the correlations between systems; None if there are none."""
+    if not report.systems:
+        return None
+    names = list(next(iter(report.systems.values())))
+    rows = [[metric, *(format_estimate(own[name]) for name in names)] for metric, own in report.systems.items()]
+    title = "Correlation of the mean score and the mean rating of each system"
+    return Table(["score", *(SYMBOLS[name] for name in names)], rows, title)
+
+
 def correlation_csv(report: CorrelationReport) -> str:
     """Return CSV with one row per metric and correlation; rows of parts have the headline correlation only.
+
+    Rows of the part ``systems`` have the correlations between the means of captioning systems.
 
     Columns: ``metric``, ``part``, ``correlation``, ``n``, ``groups`` (number of clusters), ``value``,
     ``value_low``, ``value_high``, ``ties``, ``baseline``, ``difference``, ``difference_low``,
@@ -149,16 +168,72 @@ def correlation_csv(report: CorrelationReport) -> str:
     for part, by_metric in report.parts.items():
         for name, estimate in by_metric.items():
             rows.append({"metric": name, "part": part, "correlation": report.headline, "value": estimate})
+    for name, found_between in report.systems.items():
+        for correlation, estimate in found_between.items():
+            rows.append({"metric": name, "part": "systems", "correlation": correlation, "value": estimate})
     return csv_text(rows)
 
 
-def published_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table of published figures, given as plain data."""
-    cells = [
-        [row["metric"], row["condition"], row["source"], SYMBOLS.get(row["figure"], row["figure"]), f"{row['value']:g}"]
-        for row in rows
+def preference_document(report: PreferenceReport) -> Document:
+    """Return a document with a table of accuracy by category, and of differences from the baseline."""
+    parts = list(next(iter(report.metrics.values())).parts)
+    compared = any(found.difference for found in report.metrics.values())
+    rows = [
+        [
+            name,
+            *(format_estimate(found.parts[part]) for part in parts),
+            format_estimate(found.accuracy),
+            *([format_estimate(found.difference, signed=True) if found.difference else "–"] if compared else []),
+            f"{found.ties:.1%}",
+            f"{found.n:,}",
+        ]
+        for name, found in report.metrics.items()
     ]
-    return Table(["metric", "condition", "source", "figure", "× 100"], cells, left=4)
+    header = ["score", *parts, "all", *([f"difference from {report.baseline}"] if compared else []), "ties", "pairs"]
+    notes = ["Accuracy: share of pairs whose preferred caption scores higher; equal scores count half."]
+    if report.resampling.resamples:
+        notes.append(f"In parentheses: {describe_intervals(report.resampling, 'images')}.")
+    return Document(
+        [
+            Table(header, rows, "Accuracy"),
+            published_table(plain(report.published), PUBLISHED_TITLE),
+            Notes([*notes, *report.notes]),
+            Signatures(report.signatures.values()),
+        ]
+    )
+
+
+def preference_csv(report: PreferenceReport) -> str:
+    """Return CSV with one row per metric and category; the row of all pairs has an empty category.
+
+    Columns: ``metric``, ``part``, ``n`` (number of pairs), ``accuracy`` and ``difference`` with ``_low`` and ``_high``,
+    ``ties``, ``baseline``.
+    """
+    none = Estimate(None, None)
+    rows = []
+    for name, found in report.metrics.items():
+        whole: dict[str, Any] = {
+            "n": found.n,
+            "ties": found.ties,
+            "baseline": report.baseline if found.difference else None,
+        }
+        whole |= {"difference": found.difference or none}
+        rows.append({"metric": name, "part": "", "accuracy": found.accuracy, **whole})
+        rows += [{"metric": name, "part": part, "accuracy": accuracy} for part, accuracy in found.parts.items()]
+    return csv_text(rows)
+
+
+def published_table(published: Sequence[Mapping[str, Any]], title: str = "") -> Table | None:
+    """Return a table of published figures, given as plain data; None if there are none."""
+    figures = list(dict.fromkeys(row["figure"] for row in published))
+    values: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in published:
+        values.setdefault((row["metric"], row["condition"], row["source"]), {})[row["figure"]] = row["value"]
+    rows = [
+        [*key, *(str(own[figure]) if figure in own else UNDEFINED for figure in figures)] for key, own in values.items()
+    ]
+    header = ["metric", "condition", "source", *(SYMBOLS.get(figure, figure) for figure in figures)]
+    return Table(header, rows, title, left=3) if rows else None
 
 
 def gap_document(report: GapReport) -> Document:
