@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from i0tscore.errors import InputError
 from i0tscore.gap.vectors import CELLS, Vectors, chunks, dot, normalize
 
+LOW_SEVERITY = 0.19
+"""Centroid distance below which the gap is low (An et al. 2025)."""
+
 PEAK = 0.1
 """A coordinate is a peak if the square of a mean's value there is at least this share of a unit vector's square."""
 
@@ -59,7 +62,7 @@ def severity(distance: float) -> Literal["low", "moderate", "severe"]:
         >>> severity(0.0102), severity(0.4795), severity(0.7642)
         ('low', 'moderate', 'severe')
     """
-    return "low" if distance < 0.19 else "moderate" if distance < 0.63 else "severe"
+    return "low" if distance < LOW_SEVERITY else "moderate" if distance < 0.63 else "severe"
 
 
 def minimum_cosine_distance(images: Vectors, captions: Vectors) -> float:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.gap import POST, Statistics
 from i0tscore.results import ReferenceQuartiles, Resampling
 from i0tscore.results.intervals import format_estimate, percentile_interval
-from i0tscore.results.report import Report
+from i0tscore.results.report import Report, plain
 from i0tscore.results.result import MetricSummary, Result
+from i0tscore.results.statistics_fit import StatisticsFit
 from i0tscore.samples import Skipped
 
 EXAMPLES = 20
@@ -162,6 +164,12 @@ class ShardSummary:
             [*self.examples, *other.examples][:EXAMPLES],
         )
 
+    def statistics_fit(self, statistics: Statistics) -> StatisticsFit | None:
+        """Judge how well statistics fit the corpus; None with fewer than two images or captions."""
+        images, captions = self.gap[str(POST)]
+        means = images.total / max(images.count, 1), captions.total / max(captions.count, 1)
+        return StatisticsFit.of_means(statistics, *means, images.count, captions.count)
+
     def centroid_distance(self, standardizer: str) -> float | None:
         """Compute the distance of the two mean vectors; None if either has no vectors."""
         images, captions = self.gap.get(standardizer, (None, None))
@@ -228,6 +236,7 @@ class CorpusSummary(Report):
         n_skipped: Number of skipped samples.
         metrics: Figures by metric name.
         gap: Centroid distance by standardizer name.
+        statistics_fit: How well fixed statistics fit the corpus; None without fixed statistics.
         skipped: The first skipped samples.
         notes: Notes for the reader.
     """
@@ -238,6 +247,7 @@ class CorpusSummary(Report):
     n_skipped: int
     metrics: dict[str, CorpusMetric]
     gap: dict[str, float | None]
+    statistics_fit: StatisticsFit | None
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
 
@@ -254,5 +264,6 @@ class CorpusSummary(Report):
             "skipped": [skipped._asdict() for skipped in self.skipped],
             "scores": {name: metric.to_dict() for name, metric in self.metrics.items()},
             "gap": {"measure": "centroid_distance", **self.gap},
+            "statistics_fit": plain(self.statistics_fit),
             "notes": list(self.notes),
         }

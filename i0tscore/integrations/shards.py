@@ -603,5 +603,11 @@ def _corpus_summary(job: Job, total: ShardSummary, shards: int) -> CorpusSummary
     if undefined:
         notes.append(f"{undefined} scores are undefined (null): an embedding equals its reference mean.")
     gap = {name: total.centroid_distance(name) for name in (str(NONE), str(POST))}
+    fixed = None if job.settings.statistics == "batch" else job.statistics
+    fit = None if fixed is None else total.statistics_fit(fixed)
+    if fit is not None:
+        notes += fit.notes
+        if not fit.fits:
+            warnings.warn(notes[-1], UserWarning, stacklevel=3)
     skipped = tuple(Skipped(*example) for example in total.examples)
-    return CorpusSummary(total.n, total.skipped, metrics, gap, skipped, tuple(notes))
+    return CorpusSummary(total.n, total.skipped, metrics, gap, fit, skipped, tuple(notes))

@@ -18,6 +18,7 @@ from i0tscore.metrics.metric import Metric
 from i0tscore.results import MetricResult, ReferenceQuartiles, Result, Signature, bootstrap_mean
 from i0tscore.results.gap import warn_few_images
 from i0tscore.results.signature import SignatureFields, sign
+from i0tscore.results.statistics_fit import measure_fit
 
 RANKED_PAIRS = 4_000_000_000
 """Maximum number of image–caption pairs for which ranks are computed."""
@@ -50,15 +51,14 @@ def evaluate(
     """
     views = {s: _standardize(run, s, statistics) for s in dict.fromkeys(metric.standardizer for metric in metrics)}
     gap: dict[str, float | None] = {str(NONE): centroid_distance(run.images, run.texts), str(POST): None}
-    notes = list(notes)
+    notes, fit = list(notes), None
     if statistics is not None:
-        if POST in views:
-            images, texts = views[POST][0].images, views[POST][0].texts
-        else:
-            images, texts = statistics.standardize(POST, run.images, run.texts)
+        centered = (views.get(POST) or _standardize(run, POST, statistics))[0]
         with suppress(ValueError):  # no vector has a direction
-            gap[str(POST)] = centroid_distance(images, texts)
-        if any(metric.needs_statistics for metric in metrics):
+            gap[str(POST)] = centroid_distance(centered.images, centered.texts)
+        if not statistics.per_run:
+            fit = measure_fit(centered, statistics)
+        elif any(metric.needs_statistics for metric in metrics):
             notes += warn_few_images(run, statistics)
     ranked = len(run.images) * len(run.texts) <= RANKED_PAIRS
     results = {
@@ -72,10 +72,11 @@ def evaluate(
         metrics=results,
         skipped=run.skipped,
         gap=gap,
+        statistics_fit=fit,
         breakdown=None if statistics is None else _breakdown(run, statistics),
         tokens=run.tokens,
         tokens_cut=run.tokens_cut,
-        notes=(*notes, *run.notes, *_notes(metrics, statistics, ranked)),
+        notes=(*notes, *run.notes, *(fit.notes if fit is not None else ()), *_notes(metrics, statistics, ranked)),
         sample_notes={int(i): (NO_DIRECTION,) for i in np.flatnonzero(undefined)},
     )
 

@@ -84,6 +84,7 @@ class I0TScorer:
         self._resampling, self._ranks = Resampling(confidence, resamples, seed), ranks
         self._encoder = RunEncoder(EncodeOptions.of({"model": model, **encoding}), self._preset.prefix)
         self._runs: list[EncodedRun] = []
+        self._warned = False
 
     def score(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> Result:
         """Score captions, each against the image at the same position.
@@ -226,7 +227,12 @@ class I0TScorer:
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
         fields = SignatureFields(*self._encoder.signature_fields, self._resampling, self._ranks)
-        return evaluate(run, metrics, statistics, fields, notes=notes)
+        result = evaluate(run, metrics, statistics, fields, notes=notes)
+        fit = result.statistics_fit
+        if fit is not None and not fit.fits and not self._warned:  # once, since training loops evaluate every batch
+            self._warned = True
+            warnings.warn(fit.notes[-1], UserWarning, stacklevel=2)
+        return result
 
     def metrics_for(self, references: bool) -> tuple[Metric, ...]:
         """Return the metrics for input with or without references.

@@ -99,6 +99,7 @@ def score_page(
         "score.html",
         result=result,
         summary=_summary(metrics),
+        misfit=not (result["statistics_fit"] or {"fits": True})["fits"],
         sentences=_how_to_read(result, leading),
         charts={name: _chart(samples, name, metric, reference or {}) for name, metric in metrics.items()},
         bands={name: _bands(axis, metrics[name]["scale"]) for name, axis in axes.items()},
@@ -348,9 +349,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     notes = [f"Reference pairs: {'; '.join(sources)}."] if sources else []
     if result["gap"]:
         distances = [f"{format_number(v)} under {name}" for name, v in result["gap"].items() if name != "measure"]
-        notes.append(
-            f"Modality gap of this run: {', '.join(distances)}. Under post, it is near 0 if the statistics fit."
-        )
+        notes.append(f"Modality gap of this run: {', '.join(distances)}.")
     return [*notes, *result["notes"]]
 
 

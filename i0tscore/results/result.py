@@ -17,6 +17,7 @@ from i0tscore.render.score_page import Images, score_page
 from i0tscore.render.score_plot import plot_scores
 from i0tscore.results.intervals import Estimate, format_estimate
 from i0tscore.results.report import Part, Report, SampleColumns, Signature, dumps, plain, require_name
+from i0tscore.results.statistics_fit import StatisticsFit
 from i0tscore.samples.sample import Skipped
 
 Column = NDArray[np.float64]
@@ -169,6 +170,8 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         metrics: Results by metric name.
         skipped: Samples left out, with reasons.
         gap: Centroid distance of the run by standardizer name; None where undefined.
+        statistics_fit: How well fixed statistics fit the run; None without fixed statistics. If they do not fit,
+            percentiles and p_match do not hold.
         breakdown: Columns (n,) by part name, or None without statistics.
         tokens: Token counts (n,) or None.
         tokens_cut: Number of tokens beyond the context length (n,) or None.
@@ -184,6 +187,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
     metrics: dict[str, MetricResult]
     skipped: tuple[Skipped, ...] = ()
     gap: dict[str, float | None] = field(default_factory=dict)
+    statistics_fit: StatisticsFit | None = None
     breakdown: dict[str, Column] | None = None
     tokens: NDArray[np.int64] | None = None
     tokens_cut: NDArray[np.int64] | None = None
@@ -274,7 +278,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         """Return one row per metric: mean, interval, number of scores, and reference quartiles if known."""
         clipped, scaled = any(m.zeros for m in self.values()), any(m.scale is not None for m in self.values())
         header = ["metric", "mean", f"{100 * self.leading.confidence:g}% interval", "n"]
-        header += ["clipped to 0"] * clipped + ["matched pairs", "mismatched pairs"] * scaled
+        header += ["clipped to 0"] * clipped + self._marked("matched pairs", "mismatched pairs") * scaled
         rows = []
         for name, metric in self.items():
             count = np.count_nonzero(~np.isnan(metric.values))
@@ -299,7 +303,10 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         parts = {} if self.breakdown is None else {part: self.breakdown[part] for part in _BREAKDOWN}
         captioned = bool(self.captions)
         header = ["id", *["caption"] * captioned, *self]
-        header += ["p(match)"] * (leading.p_match is not None) + ["rank", *(part.replace("_", " ") for part in parts)]
+        header += self._marked("p(match)") * (leading.p_match is not None) + [
+            "rank",
+            *(part.replace("_", " ") for part in parts),
+        ]
         rows = []
         for i in range(self.n) if positions is None else positions:
             row = [self.ids[i], *self.captions[i : i + 1], *(format_number(metric.values[i]) for metric in metrics)]
@@ -309,6 +316,15 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             rows.append([*row, *(format_number(column[i]) for column in parts.values())])
         widths = {"id": _LONGEST_ID, **({"caption": None} if captioned else {})}
         return Table(header, rows, left=1 + captioned, details=True, shorten=widths)
+
+    @property
+    def misfit(self) -> bool:
+        """Whether fixed statistics do not fit the run, so that percentiles and p_match do not hold."""
+        return self.statistics_fit is not None and not self.statistics_fit.fits
+
+    def _marked(self, *headings: str) -> list[str]:
+        """Return headings of what depends on reference pairs, with an asterisk if the statistics do not fit."""
+        return [f"{heading}*" if self.misfit else heading for heading in headings]
 
     def plot(self, metric: str | None = None, ax: Any = None) -> Any:
         """Plot the distribution of a metric's scores, over those of matched and mismatched reference pairs.
@@ -343,6 +359,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             "skipped": plain(self.skipped),
             "scores": plain(self.metrics),
             "gap": {"measure": "centroid_distance", **self.gap} if self.gap else None,
+            "statistics_fit": plain(self.statistics_fit),
             "notes": list(self.notes),
         }
         return {**data, "samples": [sample.to_dict() for sample in self.samples]} if per_sample else data

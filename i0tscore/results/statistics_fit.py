@@ -1,0 +1,173 @@
+"""How well fixed reference statistics fit a run: what they leave between the modalities, and what sampling leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from i0tscore.gap import Statistics, dot
+from i0tscore.gap.measures import LOW_SEVERITY
+from i0tscore.results.report import Part
+
+if TYPE_CHECKING:
+    from i0tscore.encoders.encode import EncodedRun
+
+Floats = NDArray[np.float64]
+
+FALSE_ALARMS = 1e-3
+"""Probability with which each of the two tests finds a difference between a run and statistics of its population."""
+
+SMALLEST_SHIFT = 0.1
+"""Mean score of mismatched pairs, less the expected one, from which statistics do not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsFit(Part):
+    """What fixed statistics leave of the modality gap of a run, and what sampling alone leaves.
+
+    Attributes:
+        statistics: Name of the statistics.
+        centroid_distance: Distance between the mean image and the mean caption of the run under ``post``.
+        expected_distance: Root mean square of that distance if run and statistics are samples of one population.
+        mismatched: Mean I0TScore of all images of the run with captions of its other images; None if every image has
+            every caption.
+        expected_mismatched: Mean of ``mismatched`` if run and statistics are samples of one population.
+        mismatched_error: Standard error of ``mismatched`` in that case.
+        fits: Whether neither differs from its expectation by more than sampling explains and by a size that matters.
+    """
+
+    statistics: str
+    centroid_distance: float
+    expected_distance: float
+    mismatched: float | None
+    expected_mismatched: float
+    mismatched_error: float
+    fits: bool
+
+    @classmethod
+    def judge(
+        cls,
+        statistics: str,
+        means: tuple[Floats, Floats],
+        images: int,
+        expected: float,
+        freedom: float,
+        mismatched: float | None,
+        center: float,
+        error: float,
+    ) -> Self:
+        """Decide whether statistics fit; see ``measure_fit``.
+
+        Args:
+            statistics: Name of the statistics.
+            means: Mean image and mean caption under ``post``, (d,) each.
+            images: Number m of images, at least 2.
+            expected: tr V.
+            freedom: ν.
+            mismatched: Mean score of mismatched pairs, or None.
+            center: Its expectation.
+            error: Its standard error.
+        """
+        squared = float(((means[0] - means[1]) ** 2).sum())
+        critical = expected * float(stats.f.isf(FALSE_ALARMS, freedom, freedom * (images - 1)))
+        allowed = max(error * float(stats.t.isf(FALSE_ALARMS / 2, images - 1)), SMALLEST_SHIFT)
+        fits = squared <= max(critical, expected + LOW_SEVERITY**2)
+        fits &= mismatched is None or abs(mismatched - center) <= allowed
+        return cls(statistics, squared**0.5, expected**0.5, mismatched, center, error, fits)
+
+    @classmethod
+    def of_means(
+        cls, statistics: Statistics, image_mean: Floats, caption_mean: Floats, images: int, captions: int
+    ) -> Self | None:
+        """Judge the fit from a corpus' means under ``post`` alone, with upper bounds of what sampling explains.
+
+        As unit vectors, images have a total variance of 1 − ‖mean‖², and so do captions, which count as one draw per
+        image. Mismatched pairs are all pairs, of which the corpus' own are too few to matter.
+
+        Args:
+            statistics: The statistics.
+            image_mean: Mean of the distinct images, (d,).
+            caption_mean: Mean of the distinct captions, (d,).
+            images: Number of distinct images.
+            captions: Number of distinct captions.
+
+        Returns:
+            None with fewer than two images or captions.
+        """
+        if min(images, captions) < 2:
+            return None
+        variances = [max(1.0 - float(mean @ mean), 0.0) for mean in (image_mean, caption_mean)]
+        scale = 1.0 / min(images, captions) + 1.0 / statistics.image.count
+        error = scale * (2.0 * variances[0] * variances[1]) ** 0.5
+        means, mismatched = (image_mean, caption_mean), float(image_mean @ caption_mean)
+        return cls.judge(statistics.name, means, images, scale * sum(variances), 1.0, mismatched, 0.0, error)
+
+    @property
+    def notes(self) -> list[str]:
+        """The figures as a note, and a second one, to be issued as a warning, if the statistics do not fit."""
+        left = f"a modality gap of {self.centroid_distance:.3f} is left under post"
+        figures = f"{left} (sampling alone: {self.expected_distance:.3f})"
+        if self.mismatched is not None:
+            shift = f", and mismatched pairs of the run have a mean I0TScore of {self.mismatched:.3f}"
+            left += shift
+            figures += f"{shift} (sampling alone: {self.expected_mismatched:.3f} ± {self.mismatched_error:.3f})"
+        notes = [f"Fit of the statistics {self.statistics!r}: {figures}."]
+        if not self.fits:
+            notes.append(
+                f"The statistics {self.statistics!r} do not fit this run: {left}. A score near 0 does not mean "
+                "unrelated here, and percentiles and p(match) do not hold. Fit statistics on similar images with "
+                "their own captions, `i0tscore fit captions.json images/ --output stats.safetensors`, and score with "
+                "`--statistics stats.safetensors`."
+            )
+        return notes
+
+
+def measure_fit(run: EncodedRun, statistics: Statistics) -> StatisticsFit | None:
+    """Measure how well statistics fit a run.
+
+    The run and the statistics are taken as two samples of one population, of m images and of N pairs, and each image
+    with its captions as one draw. Then the difference D of the run's mean image and mean caption has a covariance V,
+    estimated from the m draws and multiplied by 1 + m/N for the sampling of the statistics. So E‖D‖² = tr V, and
+    ‖D‖²/tr V has about the distribution F(ν, ν(m − 1)) with ν = (tr V)²/tr V² (Satterthwaite). The mean score of
+    mismatched pairs is the product of both means without the run's own pairs. Its expectation is m/N times tr C, with
+    C the covariance between both means over draws, and its variance is (1 + m/N)²(tr VxVy + tr C²), since it is a
+    degenerate U-statistic.
+
+    Statistics do not fit if a test with a false-alarm rate of 1 in 1,000 finds a difference *and* the difference
+    matters: a distance of .19 beyond the expected one (√(‖D‖² − tr V)), where the gap is no longer low in An et al.
+    2025, or a mean score of mismatched pairs .1 from its expectation, about the standard deviation of the scores of
+    single mismatched pairs. Any large run differs a little from statistics of other data, which does no harm.
+
+    Args:
+        run: A run standardized under ``post``. Equal images and equal captions count once, as does each pair of them.
+        statistics: The statistics.
+
+    Returns:
+        None with fewer than two images that have a direction.
+    """
+    pairs = np.unique(np.stack([run.image_index, run.text_index], axis=1), axis=0)
+    defined = ~np.isnan(dot(run.images[pairs[:, 0]], run.texts[pairs[:, 1]]))
+    (kept, image), (used, text) = (np.unique(rows, return_inverse=True) for rows in pairs[defined].T)
+    m, k = len(kept), len(used)
+    if m < 2:
+        return None
+    x, y = run.images[kept].astype(np.float64), run.texts[used].astype(np.float64)
+    means = x.mean(axis=0), y.mean(axis=0)
+    own = float(dot(x[image], y[text]).sum())
+    mismatched = (m * k * float(means[0] @ means[1]) - own) / (m * k - len(image)) if m * k > len(image) else None
+    owners = image[np.unique(text, return_index=True)[1]]  # of a caption of several images, the first
+    sums = np.zeros_like(x)
+    np.add.at(sums, owners, y - means[1])
+    a, b = (x - means[0]) / m, sums / k
+    vx, vy, c = (m / (m - 1) * product for product in (a.T @ a, b.T @ b, a.T @ b))
+    inflation = 1.0 + m / statistics.image.count
+    v = inflation * (vx + vy - c - c.T)
+    expected = float(np.trace(v))
+    freedom = expected**2 / (float((v * v).sum()) or 1.0) or 1.0
+    error = inflation * max(float((vx * vy).sum() + (c * c.T).sum()), 0.0) ** 0.5
+    center = (inflation - 1.0) * float(np.trace(c))
+    return StatisticsFit.judge(statistics.name, means, m, expected, freedom, mismatched, center, error)
