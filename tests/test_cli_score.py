@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -131,6 +132,36 @@ def test_clipscores_own_flags(score, examples, tmp_path):
         nearest = ref * clip / (2 * clip - ref)  # the harmonic mean, solved for the reference side
         assert 0 < nearest <= 1 + 1e-6
     assert score("captions.json", "--references", references, "--format", "json").out == run.out
+
+
+def test_clipscores_flag_for_classic_metrics(score, examples, monkeypatch):
+    flags = ("--compute_other_ref_metrics", "1")
+    run = score("captions.json", *flags)
+    assert run.code == 2
+    assert "Give --references FILE" in run.err
+    assert score("captions.json", flags[0], "0").code == 0
+    references = ("--references_json", examples / "references.json", "--format", "json")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "")
+        run = score("captions.json", *references, *flags)
+        assert run.code == 1
+        assert "`java` was not found" in run.err
+    pytest.importorskip("pycocoevalcap")
+    if shutil.which("java") is None:
+        pytest.skip("needs Java")
+    from pycocoevalcap.bleu.bleu import Bleu
+
+    from i0tscore.metrics.classic import _tokenize
+
+    run = score("captions.json", *references, *flags)
+    assert run.code == 0
+    captions = json.loads((examples / "captions.json").read_text())
+    texts = json.loads((examples / "references.json").read_text())
+    own = _tokenize([[caption] for caption in captions.values()])
+    others = _tokenize([texts[name] if isinstance(texts[name], list) else [texts[name]] for name in captions])
+    expected = Bleu().compute_score(others, own, verbose=0)[0]
+    note = next(note for note in json.loads(run.out)["notes"] if note.startswith("Classic metrics"))
+    assert f"BLEU-1 {expected[0]:.4f}, BLEU-4 {expected[3]:.4f}" in note
 
 
 def test_captions_that_share_an_id_share_an_entry(score, examples, tmp_path):

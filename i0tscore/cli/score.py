@@ -26,7 +26,7 @@ from i0tscore.cli.options import (
     statistics_option,
     verb,
 )
-from i0tscore.errors import I0TScoreError, UsageError
+from i0tscore.errors import I0TScoreError, InputError, UsageError
 from i0tscore.options import option
 from i0tscore.render import RENDERERS
 
@@ -88,6 +88,9 @@ class ScoreOptions:
         minimum=0,
     )
     save_per_instance: Path | None = option("", type=PATH, hidden=True, names="--save_per_instance")
+    compute_other_ref_metrics: str = option(
+        "", "0", hidden=True, names="--compute_other_ref_metrics", choices=("0", "1")
+    )
     fail_below: tuple[tuple[str, float], ...] = option(
         "Exit with code 1 if the mean of METRIC is below VALUE. Repeatable.", (), type=Threshold(), multiple=True
     )
@@ -145,6 +148,7 @@ def _score_samples(
         raise UsageError(f"--explain requires images and captions, and is not available for {what}. Leave it out.")
 
     found = read_inputs(inputs, reading, model)
+    classic = [_classic_note(found)] if options.compute_other_ref_metrics == "1" else []
     scorer = make_scorer(
         model, inputs.on_error, statistics=options.statistics, metrics=options.metric or None, **asdict(resampling)
     )
@@ -154,7 +158,7 @@ def _score_samples(
     result = scorer.evaluate(run)
     if options.explain:
         result = _explained(result, run, options.explain, scorer, found, model)
-    result = result.with_skipped(found.skipped, found.notes)
+    result = result.with_skipped(found.skipped, [*found.notes, *classic])
     if found.texts:
         result = replace(result, captions=found.texts)
     failures = _failures(options.fail_below, result)
@@ -165,6 +169,27 @@ def _score_samples(
         for skipped in result.skipped:
             say("warning", f"skipped {skipped.id}: {skipped.reason}")
     return failures
+
+
+def _classic_note(found: Inputs) -> str:
+    """Return a note with the classic metrics of all captions together, as ``clipscore.py`` prints them.
+
+    Raises:
+        InputError: None can be computed on this machine.
+        UsageError: There are no references.
+    """
+    from i0tscore.metrics.classic import classic_scores
+
+    if found.references is None:
+        raise UsageError("--compute_other_ref_metrics compares captions with references. Give --references FILE.")
+    scores = classic_scores(found.captions, found.references)
+    reasons = "; ".join(f"{name} {reason}" for name, reason in scores.unavailable.items())
+    if not scores.corpus:
+        raise InputError(f"--compute_other_ref_metrics: {reasons}")
+    values = ", ".join(f"{name} {value:.4f}" for name, value in scores.corpus.items())
+    return (
+        f"Classic metrics of all {len(found.captions):,} captions (pycocoevalcap): {values}.{reasons and f' {reasons}'}"
+    )
 
 
 def _explained(
@@ -213,6 +238,7 @@ def _score_shards(
         "--cache-dir": model.cache_dir,
         "--per-sample": options.per_sample,
         "--save_per_instance": options.save_per_instance,
+        "--compute_other_ref_metrics": options.compute_other_ref_metrics == "1" or None,
         "--explain": options.explain or None,
         f"--format {options.format}": None if options.format in (*RENDERERS, "json") else options.format,
     }

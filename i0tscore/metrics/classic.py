@@ -62,10 +62,12 @@ class ClassicScores:
 
     Attributes:
         values: Scores by metric, shape (n,), float64.
+        corpus: Score of all captions together by metric, which for BLEU is not the mean of ``values``.
         unavailable: Why the other requested metrics could not be computed, by metric.
     """
 
     values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    corpus: dict[str, float] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
 
 
@@ -102,6 +104,7 @@ def classic_scores(
         return ClassicScores(unavailable=dict.fromkeys(names, _NO_JAVA))
     if not len(captions):
         return ClassicScores({name: np.zeros(0) for name in names})
+    corpus: dict[str, float] = {}
     try:
         candidates, tokenized = _tokenize([[caption] for caption in captions]), _tokenize(references)
     except _UnavailableError as reason:
@@ -112,11 +115,14 @@ def classic_scores(
         computed = [name for name in names if _METRICS[name][0] == scorer]
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # pycocoevalcap prints its progress
-                scores = _compute(scorer, candidates, tokenized)
+                whole, scores = _compute(scorer, candidates, tokenized)
+            # Bleu returns one score for each order of n-grams, the other classes a number.
+            corpus |= {name: float(_METRICS[name][1](whole) if scorer == "Bleu" else whole) for name in computed}
             found |= {name: _METRICS[name][1](scores) for name in computed}
         except _UnavailableError as reason:
             unavailable |= dict.fromkeys(computed, str(reason))
-    return ClassicScores({n: np.asarray(found[n], dtype=np.float64) for n in names if n in found}, unavailable)
+    values = {name: np.asarray(found[name], dtype=np.float64) for name in names if name in found}
+    return ClassicScores(values, corpus, unavailable)
 
 
 def classic_signature(name: str, n: int, *more: tuple[str, str]) -> Signature:
@@ -153,14 +159,14 @@ def _tokenize(texts: Sequence[Sequence[str]]) -> _Tokens:
 
 
 def _compute(scorer: str, candidates: _Tokens, references: _Tokens) -> Any:
-    """Return the scores per sample as a class of pycocoevalcap, such as ``Bleu``, returns them."""
+    """Return the score of all samples and of each, as a class of pycocoevalcap, such as ``Bleu``, returns them."""
     package = f"pycocoevalcap.{scorer.lower()}"
     models = Path("lib", "stanford-corenlp-3.6.0-models.jar")
     if scorer == "Spice" and not Path(import_module(package).__path__[0], models).is_file():
         raise _UnavailableError(_NO_MODELS)
     computing = getattr(import_module(f"{package}.{scorer.lower()}"), scorer)()
     try:
-        return computing.compute_score(references, candidates)[1]
+        return computing.compute_score(references, candidates)
     except _JAVA_FAILURES.get(scorer, ()) as error:
         raise _UnavailableError(f"its Java program failed ({error})") from error
     finally:
