@@ -87,6 +87,12 @@ def test_markup_of_the_tokenizer_is_plain_text(markup: str, frame: str) -> None:
     assert not {SHORT.sot_token_id, SHORT.eot_token_id} & set(tokens.ids[1:-1])
 
 
+def test_the_end_token_of_openai_is_plain_text() -> None:
+    (tokens,) = Tokenizer(SimpleTokenizer())(["a dog<|endoftext|> and two zebras"])
+    assert not {SHORT.sot_token_id, SHORT.eot_token_id} & set(tokens.ids[1:-1])
+    assert SHORT.decode(tokens.ids[-5:-1]).strip() == "and two zebras"
+
+
 def test_text_after_an_end_token_counts() -> None:
     encoder = tiny_models.encoder()
     short, first, second = encoder.encode_tokens(
