@@ -105,8 +105,8 @@ def estimate(stored: Data) -> Estimate:
     return Estimate(stored["value"], None if interval is None else (interval[0], interval[1]))
 
 
-def percent(stored: Data | None, *, signed: bool = False) -> str:
-    """Format a correlation or share × 100 with one decimal and its interval.
+def percent(stored: Data | None, *, signed: bool = False, digits: int = 1) -> str:
+    """Format a correlation or share × 100 with its interval.
 
     Example:
         >>> percent({"value": 0.5123, "interval": [0.4, 0.6]})
@@ -115,7 +115,7 @@ def percent(stored: Data | None, *, signed: bool = False) -> str:
     if stored is None or stored["value"] is None:
         return UNDEFINED
     values = [stored["value"], *(stored["interval"] or ())]
-    cells = [f"{round(100 * value, 1) + 0.0:{'+' if signed else ''}.1f}" for value in values]
+    cells = [f"{round(100 * value, digits) + 0.0:{'+' if signed else ''}.{digits}f}" for value in values]
     return cells[0] if len(cells) == 1 else "{} ({} to {})".format(*cells)
 
 
@@ -127,11 +127,11 @@ def p_value(value: float | None, resamples: int) -> str:
     return f"≤ {smallest:.3f}" if value <= smallest else f"{value:.3f}"
 
 
-def difference(stored: Data | None, resamples: int) -> str:
+def difference(stored: Data | None, resamples: int, *, digits: int = 1) -> str:
     """Format a difference × 100 with its interval and Holm's p-value."""
     if stored is None:
         return UNDEFINED
-    return f"{percent(stored, signed=True)}, p {p_value(stored['p_holm'], resamples)}"
+    return f"{percent(stored, signed=True, digits=digits)}, p {p_value(stored['p_holm'], resamples)}"
 
 
 def bullets(lines: Sequence[str]) -> str:

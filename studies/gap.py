@@ -29,6 +29,7 @@ from human_judgments.script import Arguments, script
 from i0tscore.gap import (
     NONE,
     POST,
+    GapStatistics,
     Moments,
     NormalizationPair,
     Standardizer,
@@ -54,6 +55,7 @@ from studies.async_ablation import TRAINED, VARIANTS
 from studies.classification import Classification, class_vectors, classify
 from studies.embedder import Embedder, open_embedder, rows
 from studies.flickr8k import CAPTIONS_PER_IMAGE, CLASSES_NOTE, Split, class_features, labeled_rows, read_split
+from studies.matching import MatchedPairs, matching_blocks, matching_data
 from studies.standardizers import Condition, RatedVectors, encode_ratings, read_expert
 
 Vectors = NDArray[np.float32]
@@ -474,6 +476,7 @@ def report_data(
     notes: Sequence[str],
     ablation: Sequence[Condition] = (),
     whole: tuple[Corpus, Sequence[Condition]] | None = None,
+    foreign: Mapping[str, GapStatistics] | None = None,
     published: bool = True,
 ) -> Data:
     """Measure everything.
@@ -487,6 +490,7 @@ def report_data(
         notes: Notes for the reader; the first describes the data.
         ablation: Variants of ``async``.
         whole: All pairs, and standardizers with their own statistics, if ``corpus`` is too small for LS.
+        foreign: Means of other corpora in the same space, by name.
         published: Whether to compare with the figures of An et al. 2025.
     """
     resampling, count = arguments.resampling, len(pairs[0])
@@ -510,6 +514,14 @@ def report_data(
         **{key: {name: one.to_dict(resampling) for name, one in part.items()} for key, part in parts.items()},
         "difference": {task: {name: d.to_dict() for name, d in by_name.items()} for task, by_name in compared.items()},
         "sample_sizes": sizes,
+        "matching": matching_data(
+            MatchedPairs(corpus.images, corpus.captions[:: corpus.captions_per_image]),
+            MatchedPairs(*pairs),
+            tried[1].source,
+            resampling,
+            foreign=foreign,
+            runs=MatchedPairs(whole[0].images, whole[0].captions) if whole else None,
+        ),
         "replication": list(replication(compared, last_condition(found))) if published else [],
         "notes": list(notes),
     }
@@ -577,6 +589,7 @@ def render(data: Data) -> Page:
     ]
     if published:
         blocks += _published_blocks(data)
+    blocks += matching_blocks(data["matching"], resamples)
     blocks.append(f"## Conditions\n\n{bullets(notes)}")
     return Page(title, blocks, figure)
 

@@ -15,7 +15,7 @@ import numpy as np
 from human_judgments.report import Data
 from human_judgments.script import Arguments, script
 from i0tscore.errors import InputError
-from i0tscore.gap import NONE, normalize
+from i0tscore.gap import NONE, GapStatistics, normalize
 from studies.gap import (
     Corpus,
     Vectors,
@@ -36,6 +36,7 @@ NOTES = (
     "async: so few pairs are at most four batches per epoch, within the paper's warm-up, so that only running "
     "statistics matter; every batch has the same weight in them",
     "nnn: hubness is measured by the nearest quarter of a bank of all pairs of the half, not by 256 of thousands",
+    "COCO's images: SpLiCE's mean of COCO's images (Apache-2.0) with the other half's mean caption",
     "statistics of the scored half itself are the paper's method for I0T_post; those of the other half are what fixed "
     "statistics give in use",
 )
@@ -51,6 +52,8 @@ class PairSet:
         files: One file of shape (2, n, d), images first, or one of images and one of captions, (n, d) each.
         origin: What the pairs are and where they come from.
         notes: Notes on this set.
+        coco: Key of the mean of COCO's images in ``MEANS``.
+        foreign: Name of another corpus and the keys of its mean image and caption, or None.
         published: Whether the figures of An et al. 2025 are for the same model.
     """
 
@@ -59,9 +62,12 @@ class PairSet:
     files: tuple[Path, ...]
     origin: str
     notes: tuple[str, ...]
+    coco: str
+    foreign: tuple[str, str, str] | None = None
     published: bool = False
 
 
+MEANS = Path("clip_means", "means.npz")
 SETS = {
     "clip-vitb16": PairSet(
         "gap-clip500",
@@ -73,6 +79,7 @@ SETS = {
             "cosine of .98 with SpLiCE's mean of COCO images for ViT-B/16 and of .03 with that for ViT-B/32",
             "An et al. 2025 measure ViT-B/32 and RN50, so their figures are not compared with these",
         ),
+        "coco_image_vitb16",
     ),
     "clip-vitb32": PairSet(
         "gap-clip-vitb32",
@@ -86,7 +93,11 @@ SETS = {
             "captions of a model fit worse than captions by people, and some images have the same caption",
             "the paper's CLIP is fine-tuned for most rows, and its data are Flickr30k, CIFAR-100 and Birdsnap: compare "
             "the direction of changes, not their size",
+            "the means of CC12M (Zhou et al. 2023, for DN) are of captions with the prefix 'A photo depicts', which "
+            "these captions do not have",
         ),
+        "coco_image_vitb32",
+        ("CC12M", "cc12m_prefix_image_vitb32", "cc12m_prefix_text_vitb32"),
         published=True,
     ),
 }
@@ -125,8 +136,22 @@ def main(arguments: Arguments, name: str) -> tuple[str, Data]:
         encoder={"model": pairs.model, "sha256": files},
         notes=notes,
         whole=(Corpus(images, captions), [Condition(NONE, every, ""), *published_conditions(every)]),
+        foreign=_foreign(folder / MEANS, pairs),
         published=pairs.published,
     )
+
+
+def _foreign(file: Path, pairs: PairSet) -> dict[str, GapStatistics]:
+    """Return the means of other corpora: of both modalities, if known, and of COCO's images alone."""
+    try:
+        with np.load(file, allow_pickle=False) as means:
+            found = {"COCO's images": GapStatistics(means[pairs.coco])}
+            if pairs.foreign is not None:
+                name, *keys = pairs.foreign
+                found = {name: GapStatistics(*(means[key] for key in keys)), **found}
+            return found
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{file}: expected a .npz file with means ({error}). Try --data.") from error
 
 
 def _read(files: list[Path]) -> tuple[Vectors, Vectors]:

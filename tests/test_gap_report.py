@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import tiny_models
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from scipy.stats import mannwhitneyu
 from test_retrieval import normal
 
 from i0tscore import i0t_score
 from i0tscore.cli.main import main
 from i0tscore.errors import UsageError
-from i0tscore.gap import POST, Standardizer, centroid_distance, normalize
+from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, centroid_distance, normalize
 from i0tscore.gap.standardizers import MEANS, STANDARDIZERS, StandardizerSpec
 from i0tscore.results import Resampling
-from i0tscore.results.intervals import Difference, Estimate
+from i0tscore.results.intervals import Difference, Estimate, bootstrap_mean
 from studies import embedder, gap, gap_pairs
 from studies.flickr8k import CLASSES
 from studies.gap import (
@@ -36,6 +39,7 @@ from studies.gap import (
     replication,
     sample_sizes,
 )
+from studies.matching import MatchedPairs, auc_values, shrunk
 
 FEW = Resampling(resamples=60)
 
@@ -201,6 +205,77 @@ def test_only_figures_of_the_same_model_are_compared_with_published_ones(tmp_pat
         expected = [t for c in CHANGES for t in c.points() if t in tasks and t in ("to_caption", "to_image")]
         assert [row["task"] for row in data["replication"]] == expected
         assert ("Published figures" in (tmp_path / f"{stem}.md").read_text()) == bool(tasks)
+        matching = data["matching"]
+        assert (matching["pairs"], matching["mismatched_pairs"]) == (40, 40 * 39)
+        assert [size["count"] for size in matching["sizes"]] == [8, 16, 32, 40]
+        assert [(row["count"], row["runs"]) for row in matching["runs"]] == [(8, 10), (16, 5), (32, 2)]
+        assert {"post, the other half", "dn(0.25), COCO's images"} <= set(matching["conditions"])
+        assert ("post, CC12M" in matching["conditions"]) == bool(tasks)
+        # Only their mean image is known, and a covariance is not.
+        assert "covariance(0.2), COCO's images" not in matching["conditions"]
+        assert (matching["sizes"][0]["weights"][1] == 1) == (not tasks)
+    (tmp_path / gap_pairs.MEANS).unlink()
+    assert "expected a .npz file with means" in run(gap_pairs.main, "--data", tmp_path, code=1)
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(3, 12))
+@settings(max_examples=25, deadline=None)
+def test_values_of_images_have_the_auc_as_mean(seed: int, n: int) -> None:
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(0, 6, (n, n)).astype(float)
+    mismatched = ~np.eye(n, dtype=bool) & (generator.random((n, n)) < 0.9)
+    mismatched[np.arange(n), np.arange(n) - 1] = True
+    found = auc_values(scores, mismatched)
+    matched = np.diag(scores)
+    expected = mannwhitneyu(matched, scores[mismatched]).statistic / (n * mismatched.sum())
+    assert found["auc"].mean() == pytest.approx(expected)
+    within = [mannwhitneyu(matched[[i]], scores[i, mismatched[i]]).statistic / mismatched[i].sum() for i in range(n)]
+    np.testing.assert_allclose(found["within"], within)
+
+
+def test_intervals_of_the_auc_are_those_of_resampled_images() -> None:
+    x, y = pairs(150)
+    own = MatchedPairs(x, y)
+    scores = (x @ y.T).astype(np.float64)
+    low, high = bootstrap_mean(own.values(NONE, GapStatistics())["auc"], range(150))
+    generator, draws = np.random.default_rng(0), []
+    for _ in range(400):
+        rows = generator.integers(0, 150, 150)
+        differ = rows[:, None] != rows[None, :]
+        drawn = scores[np.ix_(rows, rows)]
+        draws.append(mannwhitneyu(np.diag(drawn), drawn[differ]).statistic / (150 * differ.sum()))
+    np.testing.assert_allclose([low, high], np.quantile(draws, [0.025, 0.975]), atol=0.15 * (high - low))
+
+
+def test_pairs_with_the_same_image_or_caption_are_not_mismatched() -> None:
+    x, y = pairs(6)
+    x[1], y[3] = x[0], y[2]
+    own = MatchedPairs(x, y)
+    assert own.clusters.tolist() == [0, 0, 2, 3, 4, 5]
+    left_out = ~own.mismatched & ~np.eye(6, dtype=bool)
+    assert sorted(map(tuple, np.argwhere(left_out).tolist())) == [(0, 1), (1, 0), (2, 3), (3, 2)]
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.1, 5.0])
+def test_shrinkage_has_the_smallest_error_on_left_out_rows(distance: float) -> None:
+    own = MatchedPairs(*pairs(10))
+    prior = GapStatistics(pairs(500, seed=9)[0].mean(0) + distance)
+    found, (weight, caption_weight) = shrunk(own, prior)
+
+    def error(share: float) -> float:
+        others = [np.delete(own.images, i, axis=0).mean(0) for i in range(10)]
+        return sum(
+            ((row - share * other - (1 - share) * prior.image_mean) ** 2).sum()
+            for row, other in zip(own.images, others, strict=True)
+        )
+
+    grid = np.linspace(0, 1, 1001)
+    assert weight == pytest.approx(grid[np.argmin([error(share) for share in grid])], abs=2e-3)
+    np.testing.assert_allclose(
+        found.image_mean, weight * own.images.mean(0) + (1 - weight) * prior.image_mean, atol=1e-6
+    )
+    assert caption_weight == 1
+    np.testing.assert_allclose(found.caption_mean, own.captions.mean(0), atol=1e-6)
 
 
 def released(folder: Path, array: np.ndarray) -> Path:
@@ -209,6 +284,9 @@ def released(folder: Path, array: np.ndarray) -> Path:
     for file, content in zip((first, *second, last), (array, *array[:2]), strict=True):
         (folder / file).parent.mkdir(exist_ok=True)
         np.save(folder / file, content)
+    keys = {key for s in gap_pairs.SETS.values() for key in (s.coco, *(s.foreign or ())[1:])}
+    (folder / gap_pairs.MEANS).parent.mkdir(exist_ok=True)
+    np.savez(folder / gap_pairs.MEANS, **dict.fromkeys(keys, np.full(array.shape[-1], 0.1)))
     return folder / first
 
 

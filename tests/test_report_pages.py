@@ -88,12 +88,15 @@ def look_up(data: Any, path: str) -> Any:
 def spellings(value: Any) -> set[str]:
     """How a page may write a value of a report."""
     if isinstance(value, dict):
-        return {percent(value), percent(value, signed=True)}
+        return {percent(value, signed=signed, digits=digits) for signed in (False, True) for digits in (1, 2)}
     if isinstance(value, list) and isinstance(value[0], dict):
         return {str(len(value))}
     number = sum(value) / len(value) if isinstance(value, list) else value
     texts = {
-        f"{scale * number:{sign}.{digits}f}" for scale in (1, 100, -100) for digits in (1, 2, 3) for sign in ("", "+")
+        f"{scale * number:{sign}.{digits}f}"
+        for scale in (1, -1, 100, -100)
+        for digits in (1, 2, 3)
+        for sign in ("", "+")
     }
     return texts | {re.sub(r"^([-+]?)0\.", r"\1.", text) for text in texts}
 
@@ -126,6 +129,16 @@ def test_claims_without_figures_hold() -> None:
     assert all(sign(s["from_plain"]) == -1 for s in inversion["references"]["scores"] if s["updates"])
     assert all(sign(row["ovi"]["difference"]) == -1 for row in heads if "ovi" in row)
     assert not any(sign(row["oti"]["difference"]) == 1 for row in heads if row["intra"] == "none")
+    clip = [report(name)["matching"] for name in ("gap-clip-vitb32", "gap-clip500")]
+    for size in (size for found in clip for size in found["sizes"]):
+        shrunk = {name: row["from_own"] for name, row in size["conditions"].items() if "from_own" in row}
+        assert shrunk["dn(0.25), shrunk"]["value"] < 0
+        assert shrunk["post, shrunk"]["interval"][0] < 0
+        if size["count"] >= 16:
+            assert -0.0001 < size["conditions"]["post"]["from_none"]["value"] < 0.0011
+        if size["count"] >= 64:
+            assert size["conditions"]["post"]["gap"] < 0.19
+    assert clip[0]["from_none"]["auc"]["dn(0.25), the other half"]["p_holm"] > 0.05
     gap = report("gap-lite")
     means = [sum(size["gaps"]) / len(size["gaps"]) for size in gap["sample_sizes"]]
     assert means == sorted(means, reverse=True)
