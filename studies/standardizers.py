@@ -18,7 +18,7 @@ from human_judgments.script import Arguments, script
 from i0tscore.errors import InputError
 from i0tscore.gap import NONE, POST, Moments, Standardizer, Statistics, centroid_distance, dot
 from i0tscore.gap.standardizers import all_standardizers
-from i0tscore.metrics.functional import combine_references, max_similarity
+from i0tscore.metrics.functional import combine_references, reference_similarity
 from i0tscore.metrics.metric import PREFIX
 from i0tscore.metrics.statistics_choice import builtin_statistics
 from i0tscore.render.document import Table
@@ -240,7 +240,7 @@ def score_variants(condition: Condition, rated: RatedVectors) -> Scores:
     x, y = condition.statistics.standardize(condition.standardizer, rated.x, rated.y)
     z = condition.statistics.standardize(condition.standardizer, rated.x[:0], rated.z)[1]
     free = dot(x, y).astype(np.float64)
-    nearest = max_similarity(y, [z[own] for own in rated.references]).astype(np.float64)
+    nearest = reference_similarity(y, [z[own] for own in rated.references], "mean").astype(np.float64)
     values = (free, free.clip(0), combine_references(free, nearest, "harmonic"), (free + nearest) / 2)
     return dict(zip(VARIANTS, values, strict=True))
 

@@ -79,6 +79,20 @@ def test_ref_i0t_score_centres_each_side_once_and_obeys_its_rule() -> None:
     np.testing.assert_allclose(functional.ref_i0t_score(x, y, refs, mx, my, rule="mean"), (a + b) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize(("references", "expected"), [([0.8], 0.8), ([0.8, 0.2], 0.5), ([0.1, 0.8, 0.6, 0.4], 0.6)])
+def test_mean3_weighs_the_three_nearest_references_and_the_image_equally(
+    references: list[float], expected: float
+) -> None:
+    caption = np.array([[1.0, 0.0]])
+    vectors = np.array([[value, np.sqrt(1 - value**2)] for value in references])
+    for kind in (np.asarray, torch.from_numpy):
+        nearest = functional.reference_similarity(kind(caption), [kind(vectors)], "mean3")
+        assert nearest == pytest.approx(expected)
+        assert functional.combine_references(kind(np.array([0.2])), nearest, "mean3") == pytest.approx(
+            0.05 + 0.75 * expected
+        )
+
+
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.01, 100))
 @settings(max_examples=30, deadline=None)
 def test_breakdown_adds_up_and_scores_do_not_depend_on_scale(seed: int, scale: float) -> None:

@@ -22,6 +22,7 @@ from human_judgments.report import percent, render_figure, render_page
 
 REPORTS = {
     "blv_kreiss2022-lite": "human_judgments.blv_kreiss2022",
+    "candidates-lite": "studies.candidates",
     "concepts-lite": "studies.concepts",
     "explanations-lite": "studies.explanations",
     "flickr8k_expert-lite": "human_judgments.agreement",

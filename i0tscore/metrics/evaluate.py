@@ -13,7 +13,7 @@ from i0tscore.encoders.encode import EncodedReferences, EncodedRun, Index
 from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, Statistics, centroid_distance, dot
 from i0tscore.gap.standardizers import shortest
 from i0tscore.gap.vectors import CELLS, chunks
-from i0tscore.metrics.functional import Breakdown, breakdown, max_similarity
+from i0tscore.metrics.functional import Breakdown, breakdown, reference_side, reference_similarity
 from i0tscore.metrics.metric import Metric
 from i0tscore.results import MetricResult, ReferenceQuartiles, Result, Signature, bootstrap_mean
 from i0tscore.results.gap import warn_few_images
@@ -105,9 +105,13 @@ def _metric_result(
 ) -> MetricResult:
     references = view.references if metric.needs_references else None
     nearest = None
-    if references is not None:
+    if references is not None and metric.reference_rule is not None:
         similarities = [
-            max_similarity(view.texts[run.text_index[rows]], [references.vectors[i] for i in references.index[rows]])
+            reference_similarity(
+                view.texts[run.text_index[rows]],
+                [references.vectors[i] for i in references.index[rows]],
+                metric.reference_rule,
+            )
             for rows in chunks(run.n, _CHUNK)
         ]
         nearest = np.concatenate(similarities, dtype=np.float64)
@@ -156,8 +160,9 @@ def _ranks(metric: Metric, run: EncodedRun, references: EncodedReferences | None
     for rows in batches:
         images, local = np.unique(run.image_index[rows], return_inverse=True)
         scores = run.images[images] @ run.texts.T
-        if references is not None:  # one image with one set of references
-            nearest = (run.texts @ references.vectors[references.index[rows[0]]].T).max(axis=1)
+        if references is not None and metric.reference_rule is not None:  # one image with one set of references
+            products = run.texts @ references.vectors[references.index[rows[0]]].T
+            nearest = reference_side(products, metric.reference_rule)
             scores = metric.value(scores, nearest)
         own = scores[local, run.text_index[rows]]
         better = (scores[local] > own[:, None] + TIE).sum(axis=1)

@@ -15,7 +15,7 @@ from i0tscore.errors import InputError
 from i0tscore.gap import POST, GapStatistics, Standardizer
 from i0tscore.gap.vectors import ArrayT, dot, is_tensor, like, namespace, normalize
 
-ReferenceRule = Literal["harmonic", "mean"]
+ReferenceRule = Literal["harmonic", "mean", "mean3"]
 
 
 def clip_score(images: ArrayT, captions: ArrayT, *, weight: float = 2.5, clip: bool = True) -> ArrayT:
@@ -105,7 +105,7 @@ def ref_clip_score(
     _check(images, captions)
     y = normalize(captions)
     similarity = dot(normalize(images), y)
-    nearest = max_similarity(y, [normalize(r) for r in references])
+    nearest = reference_similarity(y, [normalize(r) for r in references], "harmonic")
     return combine_references(weight * similarity, nearest, "harmonic")
 
 
@@ -128,10 +128,11 @@ def ref_i0t_score(
         references: Reference embeddings, shape (n, r, d), or a sequence of n arrays (r_i, d).
         image_mean: Mean of unit image embeddings, shape (d,).
         caption_mean: Mean of unit caption embeddings, shape (d,).
-        rule: ``harmonic`` clips both sides at 0; ``mean`` is their arithmetic mean without clipping.
+        rule: ``harmonic`` clips both sides at 0. ``mean`` is their arithmetic mean without clipping. ``mean3`` is a
+            quarter of the image side plus three quarters of the mean similarity with the three nearest references.
 
     Returns:
-        Shape (n,), in [0, 1] for ``harmonic``, in [−1, 1] for ``mean``.
+        Shape (n,), in [0, 1] for ``harmonic``, in [−1, 1] otherwise.
 
     Example:
         >>> import numpy as np
@@ -142,7 +143,7 @@ def ref_i0t_score(
     x, y = _standardize(POST, images, captions, image_mean, caption_mean)
     means = GapStatistics(image_mean, caption_mean)
     z = [POST.apply(normalize(r), means, "caption") for r in references]
-    return combine_references(dot(x, y), max_similarity(y, z), rule)
+    return combine_references(dot(x, y), reference_similarity(y, z, rule), rule)
 
 
 class Breakdown(NamedTuple):
@@ -202,21 +203,37 @@ def breakdown(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: A
     )
 
 
-def max_similarity(captions: ArrayT, references: Sequence[ArrayT]) -> ArrayT:
-    """Return the highest dot product of each caption (n, d) with its references, n arrays (r_i, d) with r_i ≥ 1."""
+def reference_similarity(captions: ArrayT, references: Sequence[ArrayT], rule: ReferenceRule) -> ArrayT:
+    """Return the reference side of a Ref- score of captions (n, d) and n arrays of references (r_i, d), r_i ≥ 1."""
     if not len(captions):
         return dot(captions, captions)
-    best: ArrayT = namespace(captions).stack([(r @ y).max() for y, r in zip(captions, references, strict=True)])
-    return best
+    sides = [reference_side(r @ y, rule) for y, r in zip(captions, references, strict=True)]
+    stacked: ArrayT = namespace(captions).stack(sides)
+    return stacked
+
+
+def reference_side(products: ArrayT, rule: ReferenceRule) -> ArrayT:
+    """Reduce the dot products of a caption with its references, on the last axis: the highest, or their mean.
+
+    For ``mean3``, it is the mean of the highest three, or of all if there are fewer.
+    """
+    if rule != "mean3":
+        highest: ArrayT = namespace(products).amax(products, -1)
+        return highest
+    untyped: Any = products
+    ordered = untyped.sort(-1).values if is_tensor(products) else np.sort(untyped, axis=-1)
+    mean: ArrayT = ordered[..., -3:].mean(-1)
+    return mean
 
 
 def combine_references(similarity: ArrayT, nearest: ArrayT, rule: ReferenceRule) -> ArrayT:
     """Combine the image side and the reference side of a Ref- score, arrays of one shape.
 
-    ``harmonic`` clips both at 0 and is 0 if either is 0; ``mean`` does not clip.
+    ``harmonic`` clips both at 0 and is 0 if either is 0; ``mean`` and ``mean3`` do not clip.
     """
-    if rule == "mean":
-        mean: ArrayT = (similarity + nearest) / 2
+    if rule != "harmonic":
+        share = 0.5 if rule == "mean" else 0.25
+        mean: ArrayT = share * similarity + (1 - share) * nearest
         return mean
     xp = namespace(similarity)
     a, b = similarity.clip(0), nearest.clip(0)

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from i0tscore.errors import UsageError, did_you_mean
 from i0tscore.gap.standardizers import NONE, POST, Standardizer, shortest
@@ -91,8 +91,8 @@ class Metric:
             "std": ("STANDARDIZER", lambda: replace(self, standardizer=Standardizer.parse(value))),
         }
         if self.reference_rule is not None:
-            rules: dict[str, ReferenceRule] = {"harmonic": "harmonic", "mean": "mean"}
-            settings["reference_rule"] = "harmonic|mean", lambda: replace(self, reference_rule=rules[value])
+            rules: dict[str, ReferenceRule] = {rule: rule for rule in get_args(ReferenceRule)}
+            settings["reference_rule"] = "|".join(rules), lambda: replace(self, reference_rule=rules[value])
         if self.standardizer.strength is not None:
             name = self.standardizer.name
             settings["lambda"] = "NUMBER", lambda: replace(self, standardizer=Standardizer(name, number()))
@@ -143,8 +143,8 @@ class Metric:
 
         Args:
             similarity: Dot products of standardized images and captions, any shape.
-            nearest: For Ref- metrics, the highest dot product of each caption with its references, broadcastable to
-                the same shape. None computes the part without references.
+            nearest: For Ref- metrics, the ``reference_similarity`` of each caption, broadcastable to the same shape.
+                None computes the part without references.
         """
         weighted: Any = self.weight * (similarity.clip(0) if self.clip else similarity)
         if self.reference_rule is None or nearest is None:
