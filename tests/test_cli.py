@@ -9,15 +9,21 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from pathlib import Path
 
+import numpy as np
 import pytest
+from examples_on_disk import ROOT
 
 from i0tscore.cli import console
 from i0tscore.cli.main import cli, main
 from i0tscore.cli.options import PRESETS
 from i0tscore.cli.score import Threshold
+from i0tscore.encoders.known_means import contradictions
 from i0tscore.errors import I0TScoreError, SampleFileError, UsageError
+from i0tscore.gap import Statistics, normalize
 from i0tscore.metrics import metric
 
 doctor = importlib.import_module("i0tscore.cli.doctor")  # the command has the same name
@@ -231,6 +237,70 @@ def test_doctor_lists_models(capsys):
     assert len(names) > 100
     assert main(["doctor", "--models", "b-32-QUICKGELU/openai"]) == 0
     assert capsys.readouterr().out == "ViT-B-32-quickgelu/openai\n"
+
+
+def test_doctor_refuses_what_no_model_is_called(capsys):
+    assert main(["doctor", "--models", "clap"]) == 2
+    assert "No model contains 'clap'" in capsys.readouterr().err
+    assert main(["doctor", "--models", "vitb32"]) == 2
+    assert "Did you mean ViT-B-32" in capsys.readouterr().err
+
+
+def test_doctor_describes_statistics_and_compares_them_with_a_model(capsys):
+    file = str(ROOT / "i0tscore" / "encoders" / "data" / "lite-statistics.safetensors")
+    assert main(["doctor", "--statistics", file, "--model", "lite", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["statistics"]["images"] == 6000
+    assert found["statistics"]["prefix"] == "A photo depicts "
+    assert 0.7 < found["means"]["distance between them"] < 0.9
+    assert found["reference distributions"]["post"].startswith("p(match) = sigmoid(")
+    assert found["fitted state"] == {"covariance": "yes", "bank": "no", "normalization": "no"}
+    assert found["match with lite"][0].startswith("Nothing contradicts it")
+    assert main(["doctor", "--statistics", file, "--model", "ViT-B-32/openai"]) == 0
+    shown = capsys.readouterr().out
+    assert "fitted with lite, not with ViT-B-32-quickgelu/openai" in shown
+    assert "has 512 dimensions, but the embeddings have 256" in shown
+    assert main(["doctor", "--model", "lite"]) == 2
+    assert main(["doctor", "--statistics", "missing.safetensors"]) == 1
+
+
+@pytest.mark.data
+def test_the_peaks_of_clip_models_are_found_in_their_embeddings_and_in_no_others(data_dir):
+    folder = data_dir / "clip_vitb32_model_captions"
+    own = {"ViT-B-32/openai": [np.load(folder / f"{kind}_embeddings.npy") for kind in ("image", "caption")]}
+    own["ViT-B-16/openai"] = list(np.load(data_dir / "clip_vitb16_pairs" / "image_text_500.npy"))
+    for encoder, pairs in own.items():
+        means = [normalize(side).mean(axis=0) for side in pairs]
+        for model in own:
+            assert bool(contradictions(model, *means)) == (model != encoder)
+        assert contradictions(encoder, *reversed(means)), "images and captions swapped"
+
+
+def test_embeddings_that_cannot_be_from_the_named_model_are_reported(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x", "y"):
+        np.save(f"{name}.npy", np.random.default_rng(0).normal(size=(40, 512)))
+        Path(f"{name}.ids.txt").write_text("\n".join(map(str, range(40))))
+    given = ["--image-embeddings", "x.npy", "--caption-embeddings", "y.npy"]
+    assert main(["fit", *given, "--output", "s.safetensors", "--model", "ViT-B-32/openai"]) == 0
+    warning = capsys.readouterr().err
+    assert "cannot be from --model ViT-B-32/openai: Coordinate 92 of the mean image" in warning
+    assert main([*given, "--model", "lite", "--format", "json"]) == 0
+    assert "lite has 256 dimensions, but the embeddings have 512" in json.loads(capsys.readouterr().out)["notes"][0]
+    assert main(["fit", *given, "--output", "s.safetensors"]) == 0
+    assert "cannot be from" not in capsys.readouterr().err
+
+
+def test_statistics_of_another_model_are_reported_before_images_are_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("captions.json").write_text('{"broken": "a dog"}')
+    Path("broken.png").write_bytes(b"no image")
+    shipped = Statistics.load(ROOT / "i0tscore" / "encoders" / "data" / "lite-statistics.safetensors")
+    replace(shipped, space="another").save("s.safetensors")
+    for command in ("score", "gap"):
+        given = [command, "captions.json", ".", "--model", "lite", "--statistics", "s.safetensors"]
+        assert main(given) == 1
+        assert "belong to lite [another]" in capsys.readouterr().err
 
 
 def test_help_shows_its_examples_a_line_each(capsys):

@@ -7,13 +7,17 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from i0tscore.cli.console import write_output
 from i0tscore.cli.options import format_option, verb
 from i0tscore.encoders.options import DEFAULT_MODEL
-from i0tscore.errors import I0TScoreError
+from i0tscore.errors import I0TScoreError, UsageError, did_you_mean
 from i0tscore.options import option
+
+if TYPE_CHECKING:
+    from i0tscore.gap import Statistics
 
 PACKAGES = (
     "i0tscore",
@@ -52,21 +56,37 @@ class DoctorOptions:
     models: str | None = option(
         "List the names of models instead, or those that contain TEXT.", is_flag=False, flag_value="", metavar="[TEXT]"
     )
+    statistics: Path | None = option("Describe this file of reference statistics instead.", path="FILE")
+    model: str | None = option("Model to compare the statistics with: lite, or an open_clip model.", metavar="NAME")
     format: str = format_option("text", "json")
+
+    def __post_init__(self) -> None:
+        """Check that the options make sense together."""
+        if self.model is not None and self.statistics is None:
+            raise UsageError("--model requires --statistics FILE, which is compared with it.")
+        if self.models is not None and self.statistics is not None:
+            raise UsageError("--models and --statistics show different things. Give one.")
 
 
 @verb("Check the installation and show how to fix what is missing.")
 def doctor(options: DoctorOptions) -> None:
     """Show versions, extras, devices, models, the embedding cache, and the environment, without using the network.
 
-    Show how to install what is missing.
+    Show how to install what is missing. With --statistics, describe a file that fit wrote.
     """
     if options.models is not None:
         import open_clip
 
         names = ["lite", *(f"{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained())]
-        names = [name for name in names if options.models.lower() in name.lower()]
-        write_output(_json(names) if options.format == "json" else "".join(f"{name}\n" for name in names))
+        shown = [name for name in names if options.models.lower() in name.lower()]
+        if not shown:
+            near = did_you_mean(options.models, names, 3)
+            raise UsageError(f"No model contains {options.models!r}.{near} List all with `i0tscore doctor --models`.")
+        write_output(_json(shown) if options.format == "json" else "".join(f"{name}\n" for name in shown))
+        return
+    if options.statistics is not None:
+        described = _statistics(options.statistics, options.model)
+        write_output(_json(described) if options.format == "json" else _text(described))
         return
     facts = {
         "versions": {"python": platform.python_version()}
@@ -82,7 +102,60 @@ def doctor(options: DoctorOptions) -> None:
         "embedding cache": _cache(),
         "environment": {name: os.environ.get(name, "not set") for name in ENVIRONMENT},
     }
-    write_output(_json(facts) if options.format == "json" else _text(facts))
+    hint = "\nList the models: i0tscore doctor --models [TEXT]\n"
+    write_output(_json(facts) if options.format == "json" else _text(facts) + hint)
+
+
+def _statistics(path: Path, model: str | None) -> dict[str, Any]:
+    """Describe a file of statistics, and whether it may belong to a model."""
+    from i0tscore.gap import Statistics
+    from i0tscore.gap.measures import centroid_distance, peak_coordinates, severity
+
+    s = Statistics.load(path)
+    means = {"image": s.image.mean, "caption": s.caption.mean}
+    distance = centroid_distance(s.image.mean[None], s.caption.mean[None])
+    peaks = peak_coordinates(s.image.mean, s.caption.mean)
+    facts: dict[str, Any] = {
+        "statistics": {
+            "name": s.name,
+            "digest": s.digest,
+            "source": s.source or "not recorded",
+            "encoder": s.encoder or "not recorded",
+            "space": s.space or "not recorded",
+            "prefix": s.prefix,
+            "dimensions": len(s.image.mean),
+            "images": s.image.count,
+            "captions": s.caption.count,
+        },
+        "means": {f"norm, {kind}": round(float((mean @ mean) ** 0.5), 4) for kind, mean in means.items()}
+        | {"distance between them": round(distance, 4), "severity": severity(distance)},
+        "peaks": {
+            f"coordinate {j}": f"image {x:.3f}, caption {y:.3f}, {share:.0%} of the squared distance"
+            for j, x, y, share in peaks.largest
+            if j in peaks.peaks
+        },
+        "reference distributions": {
+            name: f"p(match) = sigmoid({one.slope:.3f} · score {one.intercept:+.3f})"
+            for name, one in s.reference.items()
+        },
+        "fitted state": {
+            "covariance": "yes" if s.image.covariance.any() else "no",
+            **{need: "yes" if need in s.fitted else "no" for need in ("bank", "normalization")},
+        },
+    }
+    return facts if model is None else facts | {f"match with {model}": _matches(s, model)}
+
+
+def _matches(statistics: Statistics, model: str) -> list[str]:
+    """Return why statistics are not those of a model, or that nothing contradicts it. The model is not loaded."""
+    from i0tscore.encoders.known_means import contradictions
+    from i0tscore.encoders.open_clip_models import resolve_model_name
+
+    found = contradictions(model, statistics.image.mean, statistics.caption.mean)
+    name = model if model == "lite" else resolve_model_name(model).name
+    if statistics.space and statistics.encoder != name:
+        found.insert(0, f"They were fitted with {statistics.encoder}, not with {name}.")
+    return found or ["Nothing contradicts it. Whether the weights are the same is checked when scoring."]
 
 
 def _installed(package: str) -> str | None:
@@ -151,8 +224,10 @@ def _text(facts: dict[str, Any]) -> str:
     lines = []
     for heading, content in facts.items():
         lines.append(heading)
-        rows = content.items() if isinstance(content, dict) else [("", content)]
-        width = max(len(name) for name, _ in rows)
+        lone = [content] if isinstance(content, str) else content
+        rows = lone.items() if isinstance(lone, dict) else [("", line) for line in lone]
+        width = max((len(name) for name, _ in rows), default=0)
+        lines += [] if rows else ["  none"]
         lines += [f"  {name:<{width}}  {value}" if name else f"  {value}" for name, value in rows]
         lines.append("")
-    return "\n".join([*lines, "List the models: i0tscore doctor --models [TEXT]", ""])
+    return "\n".join(lines)

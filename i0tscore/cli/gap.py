@@ -71,7 +71,7 @@ def gap(
     from i0tscore.encoders.encode import EncodedRun
     from i0tscore.gap import NONE, POST, Standardizer
     from i0tscore.metrics.metric import PRESETS, Metric
-    from i0tscore.metrics.statistics_choice import choose_statistics
+    from i0tscore.metrics.statistics_choice import choose_statistics, fixed_statistics
     from i0tscore.render.gap_plot import plot_gap
     from i0tscore.results.gap import gap_panels, report_gap
     from i0tscore.results.signature import SignatureFields
@@ -80,9 +80,11 @@ def gap(
     standardizers = [Standardizer.parse(name) for name in options.standardizer]
     found = read_inputs(inputs, reading, model)
     encoder = make_encoder(model, inputs.on_error)
+    prefix = PRESETS[model.preset].prefix
+    if inputs.read_embeddings is None:  # wrong statistics are reported before encoding
+        fixed_statistics(options.statistics, encoder.encoder.fingerprint, prefix)
     run = EncodedRun.concat(list(encoder.runs(found.images, found.captions, None, found.ids)))
     metrics = [Metric.parse(f"I0TScore(std={standardizer})") for standardizer in standardizers or [POST]]
-    prefix = PRESETS[model.preset].prefix
     statistics, notes = choose_statistics(options.statistics, encoder.used_fingerprint, prefix, run, metrics)
     report = report_gap(
         run,

@@ -15,12 +15,14 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import click
+from click.core import ParameterSource
 
 from i0tscore.cli.console import check_output, wants_color, write_output
 from i0tscore.encoders.options import EncodeOptions
@@ -400,7 +402,8 @@ def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions 
         if model is not None and (model.weights or model.precision != "fp32"):
             raise UsageError("--weights and --precision have no effect on embeddings. Remove them.")
         pairs = inputs.read_embeddings()
-        return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts)
+        notes = [] if model is None else _check_model(model, pairs)
+        return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts, notes=tuple(notes))
     if (reading.download or reading.download_private) and model is not None and model.offline:
         raise UsageError("--download requires the network, which --offline does not allow. Remove one of them.")
     from i0tscore.samples import read_samples
@@ -421,6 +424,20 @@ def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions 
         skipped=tuple(found.skipped),
         notes=tuple(found.notes),
     )
+
+
+def _check_model(model: ModelOptions, pairs: EmbeddedPairs) -> list[str]:
+    """Warn if embeddings cannot be from the model named by ``--model``, if any, and return the warning as a note."""
+    if click.get_current_context().get_parameter_source("model") is ParameterSource.DEFAULT:
+        return []
+    from i0tscore.encoders.known_means import contradictions
+
+    found = contradictions(str(model.model), pairs.images.mean(axis=0), pairs.captions.mean(axis=0))
+    if not found:
+        return []
+    note = f"The embeddings cannot be from --model {model.model}: {' '.join(found)} Check which model encoded them."
+    warnings.warn(note, UserWarning, stacklevel=3)
+    return [note]
 
 
 def make_scorer(model: ModelOptions, on_error: str, **settings: Any) -> I0TScorer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders.encode import EncodedRun, RunEncoder
+from i0tscore.encoders.encode import EncodedRun, RunEncoder, as_embeddings
 from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
 from i0tscore.gap import Statistics
@@ -110,6 +110,8 @@ class I0TScorer:
 
     def encode(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> EncodedRun:
         """Encode samples for ``evaluate`` or ``fit_run``; see ``score`` for the arguments."""
+        if self._statistics not in ("auto", "batch") and as_embeddings(images) is None:
+            self.statistics  # noqa: B018  (wrong statistics are reported before encoding)
         return EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids)))
 
     def update(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> None:

@@ -24,7 +24,7 @@ class Axis(NamedTuple):
 
     @classmethod
     def around(cls, values: NDArray[Any], reference: Iterable[NDArray[Any]] = ()) -> Axis:
-        """Return an axis for all values, the middle of the reference values, and zero if it is near."""
+        """Return an axis for all values, and the middle of the reference values."""
         ends = [*values, *(end for one in reference for end in np.quantile(one, _TAILS))] or [0.0]
         low, high = float(min(ends)), float(max(ends))
         margin = 0.03 * (high - low) or 0.5
