@@ -301,8 +301,8 @@ def matching_blocks(data: Data, resamples: int) -> list[str | Table]:
         Table(header, rows),
         f"### With statistics of few pairs\n\nDifference in AUC from none, averaged over {DRAWS} samples of that many "
         "pairs, with the interval over images; in brackets, the range over samples. CD is what is left between the "
-        "scored modalities. The covariance of n pairs spans at most 2(n − 1) dimensions, and `covariance` removes the others, "
-        "so it needs more pairs than half the dimensions.",
+        "scored modalities. The covariance of n pairs spans at most 2(n − 1) dimensions, and `covariance` removes the "
+        "others, so it needs more pairs than half the dimensions.",
         *_size_blocks(data, resamples),
         "### With the statistics of the run itself\n\nThe pairs are divided into runs of one size, and each run is "
         "scored with its own means (`--statistics batch`), so only pairs of one run are compared. Intervals over runs. "
