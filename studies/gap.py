@@ -105,7 +105,8 @@ PUBLISHED_CONDITIONS = (
     "Centroid distance, LS and R@1 on Flickr30k's 1,000 test images with one caption each; class-balanced accuracy on "
     "CIFAR-100; Kendall's τ × 100 on Flickr8k-Expert (the paper does not say which τ; most likely τ-b of scores "
     "clipped at 0). I0T_post uses the means of the test set itself (in-sample). No intervals are published. "
-    "The class accuracies of MG are doubtful: the authors' code shifts the class vectors once more with every batch of images."
+    "The class accuracies of MG are doubtful: the authors' code shifts the class vectors once more with every "
+    "batch of images."
 )
 
 
