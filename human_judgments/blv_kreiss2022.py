@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from human_judgments.agreement import (
@@ -28,6 +27,7 @@ from human_judgments.agreement import (
     score_samples,
     word_counts,
 )
+from human_judgments.in_context import context_agreement, context_blocks, context_scores, residuals
 from human_judgments.report import Data, Page, dot_plot, intervals_note, percent
 from human_judgments.script import LENGTH, Arguments, script
 from i0tscore.errors import InputError, UsageError
@@ -52,9 +52,15 @@ QUESTIONS = {
 }
 
 KREISS_FILES = {"blv": "blv_data_criticaltrials.csv", "sighted": "sighted_data_criticaltrials.csv"}
+TRIALS = {
+    "criticaltrials": ("Critical trials", "The ratings of the sections above."),
+    "all": ("All trials", "The critical trials are part of these, so the two tables are not independent."),
+}
+_WITHOUT_IMAGE = "guitar.png"  # in the file of all trials; the release does not contain the image
 AUTHORS_SCORES = "authors_clipscores.csv"
 
 Seen = Literal["preimg", "postimg"]
+Trials = Literal["criticaltrials", "all"]
 
 _RATERS = {"blv": "participant", "sighted": "anon_worker_id"}
 _ORIGIN = "Kreiss et al. 2022, github.com/elisakreiss/contextual-description-evaluation"
@@ -79,6 +85,7 @@ def render(data: Data) -> Page:
         ]
         for moment, sighted in found["sighted"].items():
             blocks += [f"### {question}, sighted raters ({moment})", agreement_table(sighted)]
+    blocks += context_blocks(data["context"]) if data["context"] else []
     blocks.append("## Check against the published figure")
     if oracle := data["oracle"]:
         blocks.append(
@@ -99,7 +106,7 @@ def main(arguments: Arguments) -> tuple[str, Data]:
     known = KNOWN_SETS["blv_kreiss2022"]
     file = locate(arguments.folder(), (KREISS_FILES["blv"],), known.origin)
     sets = {question: _read(arguments, file, question) for question in QUESTIONS}
-    files = {name: file.with_name(name) for name in (*KREISS_FILES.values(), AUTHORS_SCORES)}
+    files = {name: file.with_name(name) for name in known.hashes if (file.parent / name).is_file()}
     overall = sets["q_overall"][0]
     differing = verify(overall.counts, known, file, files, allow_other_counts=arguments.allow_other_counts)
     scores = score_samples(overall.samples, arguments)
@@ -112,7 +119,12 @@ def main(arguments: Arguments) -> tuple[str, Data]:
         }
         for question, (ratings, sighted) in sets.items()
     }
-    figures = {"headline": HEADLINE, "questions": questions, "oracle": _oracle(overall, scores)}
+    figures = {
+        "headline": HEADLINE,
+        "questions": questions,
+        "context": _context(arguments, file.parent),
+        "oracle": _oracle(overall, scores),
+    }
     notes = [*overall.notes, *differing, *scores.notes, *known.remarks]
     return report_data(known, arguments, overall.counts, scores, figures, notes)
 
@@ -156,20 +168,14 @@ def _given_length(ratings: RatingSet, scores: Scores, arguments: Arguments) -> d
     for name, values in columns.items():
         keep = ~np.isnan(values)
         result = agreement(
-            _residuals(values[keep], words[keep]),
-            _residuals(ratings.rating[keep], words[keep]),
+            residuals(values[keep], words[keep]),
+            residuals(ratings.rating[keep], words[keep]),
             clusters[keep],
             names=[HEADLINE],
             resampling=arguments.resampling,
         )
         found[name] = result.estimates[HEADLINE].to_dict()
     return found
-
-
-def _residuals(values: NDArray[np.float64], words: NDArray[np.float64]) -> NDArray[np.float64]:
-    design = np.stack([np.ones_like(words), words], axis=1)
-    residuals: NDArray[np.float64] = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-    return residuals
 
 
 def _oracle(overall: RatingSet, scores: Scores) -> dict[str, float]:
@@ -186,6 +192,37 @@ def _oracle(overall: RatingSet, scores: Scores) -> dict[str, float]:
     }
 
 
+def _context(arguments: Arguments, folder: Path) -> Data:
+    """Return the agreement of scores by context, for the trials of each file; empty without a model."""
+    if arguments.model is None:
+        return {}
+    found: Data = {}
+    every: tuple[Trials, ...] = ("criticaltrials", "all")
+    for trials in every if (folder / "blv_data_all.csv").is_file() else every[:1]:
+        first = read_kreiss(folder, images=arguments.images, trials=trials)
+        titles = [first.parts["category"][row] for row in np.unique(first.item, return_index=True)[1]]
+        columns = context_scores(first.samples, titles, arguments)
+        row_of = {(sample.image.name, sample.caption): row for row, sample in enumerate(first.samples)}
+        questions: dict[str, dict[str, Data]] = {}
+        for question in QUESTIONS:
+            for raters, seen in (("blv", "postimg"), ("sighted", "preimg"), ("sighted", "postimg")):
+                if raters == "sighted" and seen == "postimg" and question == "q_reconstructivity":
+                    continue  # sighted raters answered it only before seeing the image
+                settings: dict[str, Any] = {"raters": raters, "seen": seen, "trials": trials}
+                own = same_descriptions(read_kreiss(folder, question, images=arguments.images, **settings), first)
+                rows = [row_of[sample.image.name, sample.caption] for sample in own.samples]
+                words = np.array([float(len(sample.caption.split())) for sample in own.samples])
+                scores = {name: values[rows] for name, values in columns.items()}
+                who = "blind and low-vision raters" if raters == "blv" else f"sighted raters ({seen})"
+                articles = [titles[row] for row in rows]
+                measured = context_agreement(scores, words, own, articles, arguments)
+                questions.setdefault(question, {})[who] = measured
+        counts = {"ratings": first.n, "descriptions": len(first.samples), "articles": len(set(titles))}
+        title, remark = TRIALS[trials]
+        found = {**found, trials: {"title": title, "remark": remark, "counts": counts, "questions": questions}}
+    return found
+
+
 def read_kreiss(
     data: Path,
     question: str = "q_overall",
@@ -194,11 +231,12 @@ def read_kreiss(
     seen: Seen = "postimg",
     images: Path | None = None,
     look_up: bool = True,
+    trials: Trials = "criticaltrials",
 ) -> RatingSet:
     """Read the ratings of one question, 1–5, of descriptions of images in articles.
 
     Higher is better for every question: in ``q_irrelevance``, 5 means no irrelevant detail. A group is one image in one
-    article; categories are the articles.
+    article; categories are the titles of the articles, whose texts are the contexts.
 
     Args:
         data: Folder of the two CSV files, or the folder that contains it.
@@ -207,24 +245,33 @@ def read_kreiss(
         seen: Whether sighted raters answered before or after seeing the image.
         images: Folder of the images; ``images`` next to the files if None.
         look_up: Whether to look up the images.
+        trials: The critical trials, or all trials whose image the release contains.
     """
     if question not in QUESTIONS:
         raise UsageError(f"Expected one of the questions {', '.join(QUESTIONS)}, got {question!r}.")
     # Sighted raters answered q_reconstructivity only before seeing the image.
     column = question if raters == "blv" else f"{question}.{'preimg' if 'reconstr' in question else seen}"
     diagnostics = Diagnostics()
-    file = locate(data, (KREISS_FILES[raters],), _ORIGIN)
-    names = _image_files(locate(file.parent, (KREISS_FILES["sighted"],), _ORIGIN), diagnostics)
+    file = locate(data, (f"{raters}_data_{trials}.csv",), _ORIGIN)
+    sighted = locate(file.parent, (f"sighted_data_{trials}.csv",), _ORIGIN)
+    names, ids = _image_files(sighted, diagnostics)
     rows = []
-    for location, record in _table(file, diagnostics, ("context", "img_id", "description", column, _RATERS[raters])):
+    for location, record in _table(
+        file, diagnostics, ("context", "article_text", "img_id", "description", column, _RATERS[raters])
+    ):
         name, context = record["img_id"], record["context"]
+        if name not in names:  # two images have other ids in the two files of all trials
+            name = ids.get(record["description"], name)
+        if names.get(name) == _WITHOUT_IMAGE:
+            continue
         if name not in names:
-            message = f"{KREISS_FILES['sighted']} has no file of the image {name!r}. Correct it."
+            message = f"{sighted.name} has no file of the image {name!r}. Correct it."
             diagnostics.row_error(location, message)
             continue
         row = {
             "image": names[name],
             "caption": record["description"],
+            "context": record["article_text"],
             "rating": record[column],
             "cluster": name,
             "rater": record[_RATERS[raters]],
@@ -255,9 +302,11 @@ def read_authors_scores(data: Path) -> dict[str, float]:
     return {record["texts"]: float(record["clipscore"]) for _, record in records}
 
 
-def _image_files(file: Path, diagnostics: Diagnostics) -> dict[str, str]:
-    """Return the image file of each image id, which only the sighted raters' table has."""
-    return {record["img_id"]: record["img_file"] for _, record in _table(file, diagnostics, ("img_id", "img_file"))}
+def _image_files(file: Path, diagnostics: Diagnostics) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the image file by image id, which only the sighted raters' table has, and the image id by description."""
+    records = [record for _, record in _table(file, diagnostics, ("img_id", "img_file", "description"))]
+    files = {record["img_id"]: record["img_file"] for record in records}
+    return files, {record["description"]: record["img_id"] for record in records}
 
 
 def _table(file: Path, diagnostics: Diagnostics, needed: tuple[str, ...]) -> list[Record]:

@@ -75,12 +75,16 @@ def write_clipscore_json(folder: Path) -> Path:
     return folder
 
 
-KREISS_HEADER = "context,participant,img_id,description,q_reconstructivity,q_relevance,q_irrelevance,q_imgfit,q_overall"
+KREISS_HEADER = (
+    "context,participant,img_id,description,q_reconstructivity,q_relevance,q_irrelevance,q_imgfit,q_overall,"
+    "article_text"
+)
 SIGHTED_HEADER = (
     "context,anon_worker_id,img_id,img_file,description,q_overall.preimg,q_overall.postimg,"
     "q_reconstructivity.preimg,q_relevance.preimg,q_relevance.postimg,q_irrelevance.preimg,"
-    "q_irrelevance.postimg,q_imgfit.preimg,q_imgfit.postimg"
+    "q_irrelevance.postimg,q_imgfit.preimg,q_imgfit.postimg,article_text"
 )
+ARTICLE = "Topics are what articles are about. This one has two sentences."
 
 
 def write_kreiss(folder: Path) -> Path:
@@ -94,11 +98,11 @@ def write_kreiss(folder: Path) -> Path:
             authors.append(f"{image}_{j},{text},{0.5 + 0.1 * i + 0.05 * j:.2f}")
             for rater in range(3):
                 q = [1 + (i + j + rater) % 4, 2 + j, 3, 1 + i, min(5, 1 + i + 2 * j + rater % 2)]
-                blv.append(f"Topic,p{rater},img{i},{text},{','.join(map(str, q))}")
+                blv.append(f"Topic,p{rater},img{i},{text},{','.join(map(str, q))},{ARTICLE}")
             for rater in range(2):
                 q = [1 + (i + j + k + rater) % 5 for k in range(9)]
-                sighted.append(f"Topic,w{rater},img{i},{image},{text},{','.join(map(str, q))}")
-        sighted.append(f"Topic,w9,img{i},{image},Only sighted people rated this,{','.join('3' * 9)}")
+                sighted.append(f"Topic,w{rater},img{i},{image},{text},{','.join(map(str, q))},{ARTICLE}")
+        sighted.append(f"Topic,w9,img{i},{image},Only sighted people rated this,{','.join('3' * 9)},{ARTICLE}")
     (folder / "blv_data_criticaltrials.csv").write_text("\n".join(blv) + "\n")
     (folder / "sighted_data_criticaltrials.csv").write_text("\n".join(sighted) + "\n")
     (folder / "authors_clipscores.csv").write_text("\n".join(authors) + "\n")

@@ -246,7 +246,7 @@ def _vectors(names):
 class VectorScorer(I0TScorer):
     """Scores names by vectors of their own, so that no model is needed."""
 
-    def score(self, images, captions, references=None, ids=None):
+    def score(self, images, captions, references=None, ids=None, contexts=None):
         return super().score(_vectors(images), _vectors(captions), None, ids)
 
 

@@ -482,3 +482,43 @@ def test_an_interrupted_run_says_what_is_kept_and_continues(tmp_path, monkeypatc
         encoded.clear()
         assert call(*command).code == 0
         assert sum(encoded) == len(colors) - 64, command
+
+
+def test_descriptions_are_scored_in_their_context(score, examples, tmp_path):
+    rows = [json.loads(line) for line in (examples / "captions.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["article"] = None if number == 0 else f"An article on {row['caption']}"
+    captions = tmp_path / "captions.jsonl"
+    captions.write_text("\n".join(map(json.dumps, rows)))
+    statistics = tmp_path / "fitted.safetensors"
+    images, cache = str(examples / "images"), ["--cache-dir", str(examples.parent / "cache"), "--model", "lite"]
+    assert call("fit", str(captions), images, "--output", str(statistics), *cache).code == 0
+    metrics = ["--metric", "I0TScore", "--metric", "ContextI0TScore", "--metric", "ContextI0TScore(context_rule=mean)"]
+    run = call("score", str(captions), images, "--statistics", str(statistics), "--format", "json", *metrics, *cache)
+    assert run.code == 0
+    result = json.loads(run.out)
+    jsonschema.validate(result, json.loads((ROOT / "docs" / "result.schema.json").read_text()))
+    first, *others = result["samples"]
+    assert set(first["scores"]["ContextI0TScore"].values()) == {None}
+    assert first["notes"] == ["no score by context: the sample has no context"]
+    for sample, row in zip(others, rows[1:], strict=True):
+        image, context, mean = (score["value"] for score in sample["scores"].values())
+        assert mean == pytest.approx((image + context) / 2, abs=1e-6)
+        assert sample["context"] == row["article"]
+        assert 0 < sample["scores"]["ContextI0TScore"]["p_match"] < 1
+        assert sample["scores"]["ContextI0TScore"]["rank"][0] == 1
+    default = call("score", str(captions), images, "--explain", "1", "--format", "html", *cache)
+    assert default.code == 0
+    assert "ContextI0TScore" in default.out
+    assert f"Context: {rows[1]['article']}" in default.out
+    table = list(csv.DictReader(io.StringIO(call("score", str(captions), images, "--format", "csv", *cache).out)))
+    assert [row["context"] for row in table][:2] == ["", rows[1]["article"]]
+
+
+def test_a_metric_of_contexts_without_contexts_is_refused(score, examples):
+    run = score("captions.jsonl", "--metric", "ContextI0TScore")
+    assert run.code == 1
+    assert "ContextI0TScore needs contexts, but none were given" in run.err
+    photograph = str(next((examples / "images").iterdir()))
+    run = call("explain", photograph, "A dog.", "--metric", "ContextI0TScore", "--model", "lite")
+    assert (run.code, "needs a context. Give it with --context TEXT" in run.err) == (2, True)

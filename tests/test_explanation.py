@@ -623,3 +623,12 @@ def test_a_vocabulary_has_the_words_of_most_images() -> None:
     captions = ["A dog runs.", "The dog is here", "Dog dog dog", "A cat.", "Dogs"]
     split = Flickr8kSplit((Path("a.jpg"), Path("b.jpg")), (*captions, *["A cat naps."] * 5))
     assert concepts.make_vocabulary(split) == ["cat", "dog", "dogs", "here", "runs", "naps"]
+
+
+def test_words_are_explained_by_the_context(cat: Path, lite: Encoder) -> None:
+    settings = {"model": lite, "metric": "ContextI0TScore", "context": "Cats are pets.", "regions": False}
+    found = explain(cat, "A cat beside a bicycle", faithfulness=False, **settings)
+    effects = {effect.text: effect.effect for effect in found.effects}
+    assert effects["cat"] == max(effects.values())
+    assert set(found.sample.scores) == {"ContextI0TScore", "I0TScore"}
+    assert found.sample.context == "Cats are pets."

@@ -297,15 +297,15 @@ def test_kreiss_reports_each_question_length_and_sighted_raters(tmp_path):
     assert text.count("## q_") == 5 + 9
 
 
-def test_partial_correlation_given_length_is_that_of_residuals(tmp_path):
-    from human_judgments.blv_kreiss2022 import _residuals
+def test_partial_correlation_given_length_is_that_ofresiduals(tmp_path):
+    from human_judgments.in_context import residuals
 
     rng = np.random.default_rng(1)
     z, e, f = rng.normal(size=(3, 400))
     x, y = z + e, 2 * z + f + 0.5 * e
     r = np.corrcoef([x, y, z])
     expected = (r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2))
-    assert stats.pearsonr(_residuals(x, z), _residuals(y, z)).statistic == pytest.approx(expected)
+    assert stats.pearsonr(residuals(x, z), residuals(y, z)).statistic == pytest.approx(expected)
 
 
 def write_pascal(folder: Path) -> Path:

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from i0tscore import I0TScorer, Metric, clip_score, fit, functional, i0t_score
 from i0tscore.errors import InputError, StatisticsError, UsageError
@@ -36,6 +38,8 @@ def _pairs(n: int = 200, d: int = 24, seed: int = 0) -> tuple[np.ndarray, np.nda
         "CLIPScore(clip=no,std=shift(0.5),weight=2)",
         "RefCLIPScore(std=clip(0.1),reference_rule=mean)",
         "DNScore(std=nnn(0.5))",
+        "ContextI0TScore",
+        "ContextI0TScore(std=covariance(0.2),context_rule=mean)",
     ],
 )
 def test_metric_names_survive_a_round_trip(name: str) -> None:
@@ -59,6 +63,9 @@ def test_metric_names_survive_a_round_trip(name: str) -> None:
         "I0TScore(std=dn(0.5)",
         "I0TScore(std=async,lambda=1)",
         "RefI0TScore(std=nnn(0.5))",
+        "ContextI0TScore(std=nnn(0.5))",
+        "I0TScore(context_rule=mean)",
+        "ContextI0TScore(context_rule=max)",
     ],
 )
 def test_unknown_metrics_and_settings_are_refused(name: str) -> None:
@@ -328,3 +335,81 @@ def test_statistics_of_a_named_encoder_are_used_for_unknown_embeddings_with_a_wa
 def test_formulas_refuse_what_is_not_pairs(images, captions, message: str) -> None:
     with pytest.raises(InputError, match=message):
         functional.clip_score(images, captions)
+
+
+CONTEXTUAL = ["I0TScore", "ContextI0TScore", "ContextI0TScore(context_rule=mean)"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(4, 40), places=st.integers(2, 6))
+def test_scores_by_context_are_the_written_formula_with_ranks_and_gaps(seed: int, n: int, places: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = _pairs(n, seed=seed)
+    vectors, own = rng.normal(size=(places, x.shape[1])) + 0.5, rng.integers(0, places, n)
+    statistics = fit(*_pairs(seed=seed + 1))
+    result = I0TScorer(statistics=statistics, metrics=CONTEXTUAL, resamples=0).score(x, y, contexts=vectors[own])
+    means = statistics.image.mean, statistics.caption.mean
+    image, text, place = (normalize(normalize(v) - m) for v, m in ((x, means[0]), (y, means[1]), (vectors, means[1])))
+    by_image, by_place = image @ text.T, place[own] @ text.T
+    for name, scores in zip(CONTEXTUAL, (by_image, by_place, (by_image + by_place) / 2), strict=True):
+        values = np.diagonal(scores)
+        np.testing.assert_allclose(result[name].values, values, atol=1e-6)
+        np.testing.assert_array_equal(result[name].rank, 1 + (scores > values[:, None] + 1e-6).sum(axis=1))
+    np.testing.assert_allclose(
+        functional.context_i0t_score(y, vectors[own], means[1]), np.diagonal(by_place), atol=1e-6
+    )
+
+
+def test_scores_by_context_do_not_depend_on_the_order_or_the_batches_and_are_null_without_a_context() -> None:
+    x, y = _pairs(60)
+    places = normalize(y + np.random.default_rng(3).normal(size=y.shape))
+    scorer = I0TScorer(statistics=fit(x, y, contexts=places), metrics=CONTEXTUAL, resamples=0)
+    whole, order = scorer.score(x, y, contexts=places), np.random.default_rng(0).permutation(60)
+    shuffled = scorer.score(x[order], y[order], contexts=places[order])
+    for rows in (slice(0, 20), slice(20, 50)):
+        scorer.update(x[rows], y[rows], contexts=places[rows])
+    scorer.update(x[50:], y[50:])  # no contexts
+    parts = scorer.compute()
+    for name in CONTEXTUAL:
+        np.testing.assert_array_equal(shuffled[name].values, whole[name].values[order])
+        have = 60 if name == "I0TScore" else 50
+        np.testing.assert_array_equal(parts[name].values[:have], whole[name].values[:have])
+        assert np.isnan(parts[name].values[have:]).all()
+        assert (parts[name].rank[have:] == 0).all()
+        np.testing.assert_array_equal(parts[name].p_match[:have], whole[name].p_match[:have])
+    assert parts.samples[49].notes == ()
+    assert parts.samples[50].notes == ("no score by context: the sample has no context",)
+
+
+def test_percentiles_by_context_compare_own_contexts_with_those_of_other_images_and_texts(tmp_path) -> None:
+    x, y = _pairs(400)
+    own = np.arange(400) % 50
+    places = normalize(np.random.default_rng(3).normal(size=(50, y.shape[1])))[own]  # unrelated to the captions
+    fit(x, y, contexts=places).save(tmp_path / "s.safetensors")
+    scorer = I0TScorer(statistics=tmp_path / "s.safetensors", metrics=CONTEXTUAL, resamples=0)
+    result = scorer.score(x, y, contexts=places)
+    assert np.abs(result["ContextI0TScore"].p_match - 0.5).max() < 0.1  # nothing to tell the pairs apart by
+    assert result["I0TScore"].p_match.mean() > 0.7
+    for metric in result.values():
+        assert metric.percentile_matched.mean() == pytest.approx(50, abs=1)
+    without = I0TScorer(statistics=fit(x, y), metrics=CONTEXTUAL, resamples=0).score(x, y, contexts=places)
+    assert without["ContextI0TScore"].p_match is None
+    assert without["I0TScore"].p_match is not None
+    assert "have no reference distribution of contexts" in " ".join(without.notes)
+    with pytest.warns(UserWarning, match="Expected at least 2 different contexts, got 1"):
+        assert not [key for key in fit(x, y, contexts=places[:1].repeat(400, axis=0)).reference if "context" in key]
+
+
+def test_contexts_that_cannot_be_used_are_refused() -> None:
+    x, y = _pairs(40)
+    scorer = I0TScorer(metrics="ContextI0TScore")
+    with pytest.raises(InputError, match="ContextI0TScore needs contexts, but none were given"):
+        scorer.score(x, y)
+    with pytest.raises(InputError, match="as many contexts as captions, got 3 contexts and 40 captions"):
+        scorer.score(x, y, contexts=["one"] * 3)
+    with pytest.raises(InputError, match="the context is int, not a string"):
+        scorer.score(x, y, contexts=[None] * 39 + [3])
+    with pytest.raises(InputError, match="Expected contexts with 24 dimensions like the images, got 3"):
+        scorer.score(x, y, contexts=np.ones((40, 3)))
+    with pytest.raises(UsageError, match="needs references or contexts"):
+        scorer.similarity(x, y, metric="ContextI0TScore")

@@ -251,7 +251,7 @@ def test_authors_scores_are_by_description(kreiss):
 def test_bad_kreiss_files_are_listed(kreiss):
     file = kreiss / "blv_data_criticaltrials.csv"
     lines = file.read_text().splitlines()
-    lines += ["Topic,p0,img9,Text,1,1,1,1,1", "Topic,p7,img0,Text,1,1,1,1,9", lines[1]]
+    lines += ["Topic,p0,img9,Text,1,1,1,1,1,A", "Topic,p7,img0,Text,1,1,1,1,9,A", lines[1]]
     file.write_text("\n".join(lines))
     with pytest.raises(SampleFileError) as caught:
         read_kreiss(kreiss)

@@ -358,3 +358,38 @@ def test_reading_needs_no_heavy_library(tmp_path, images):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "csv", "tsv", "xlsx", "parquet"])
+def test_contexts_are_read_from_a_column_and_may_be_missing(tmp_path, images, suffix):
+    rows = [
+        {"image": "dog.jpg", "caption": "A dog.", "Article Text": '["Dogs", "are"] pets.\nOld ones.'},
+        {"image": "owl.JPEG", "caption": "An owl.", "Article Text": None},
+        {"image": "owl.JPEG", "caption": "A bird.", "Article Text": "  "},
+    ]
+    path = tmp_path / f"captions.{suffix}"
+    frame = pandas.DataFrame(rows)
+    if suffix.startswith("json"):
+        path.write_text("\n".join(map(json.dumps, rows)) if suffix == "jsonl" else json.dumps(rows))
+    elif suffix in ("xlsx", "parquet"):
+        getattr(frame, "to_excel" if suffix == "xlsx" else "to_parquet")(path, index=False)
+    else:
+        frame.to_csv(path, sep="," if suffix == "csv" else "\t", index=False)
+    found = [sample.context for sample in read_samples(path, images=images).samples]
+    assert found == [rows[0]["Article Text"], None, None]
+
+
+def test_a_context_is_one_text_of_one_column(tmp_path, images):
+    path = tmp_path / "captions.jsonl"
+    path.write_text(json.dumps({"image": "dog.jpg", "caption": "x", "context": "Dogs", "article": "Dogs are pets."}))
+    with pytest.raises(
+        InputError, match=r"Expected one key for the context, found .* Choose one with --context-column"
+    ):
+        read_samples(path, images=images)
+    assert read_samples(path, images=images, context_column="article").samples[0].context == "Dogs are pets."
+    rows = [{"image": "dog.jpg", "caption": "x", "context": ["Dogs", "Cats"]}, {"image": "owl.JPEG", "caption": "y"}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError, match="Expected a text as context, got a list"):
+        read_samples(path, images=images)
+    found = read_samples(path, images=images, on_error="skip")
+    assert ([one.caption for one in found.samples], len(found.skipped)) == (["y"], 1)

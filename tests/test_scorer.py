@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from i0tscore import I0TScorer, clip_score
+from i0tscore.encoders.encode import EncodedRun
+from i0tscore.encoders.loop import embed_captions
 from i0tscore.errors import CaptionTooLongError, InputError, NothingToScoreError, StatisticsError
 from i0tscore.gap import Statistics
 
@@ -470,3 +472,27 @@ def test_references_collated_by_a_data_loader_get_a_hint(encoder, photographs) -
     with pytest.raises(InputError, match=r"each of 3 captions, got 2 lists of 3\. .* pass list\(zip\(\*references\)\)"):
         scorer.score(batch["image"], batch["caption"], batch["references"])
     assert scorer.score(batch["image"], batch["caption"], list(zip(*batch["references"], strict=True))).n == 3
+
+
+@pytest.mark.filterwarnings("ignore:The statistics were computed from only")
+def test_contexts_are_encoded_without_prefix_cut_like_captions_and_counted(encoder, photographs) -> None:
+    scorer = _scorer(encoder, metrics=["ContextI0TScore"])
+    long = " ".join(["a city of many bridges"] * 20)
+    contexts = [long, None, float("nan"), "  ", *[f"article {i}" for i in range(4, COUNT)]]
+    with pytest.warns(UserWarning, match=r"1 of 37 contexts have more than \d+ tokens and were truncated"):
+        result = scorer.score(photographs, CAPTIONS, contexts=contexts)
+    assert [i for i in range(COUNT) if np.isnan(result["ContextI0TScore"].values[i])] == [1, 2, 3]
+    assert result.samples[0].context == long
+    assert "context" not in result.samples[1].to_dict()
+    assert 'Contexts over the context length of the model, whose rest is not scored: 1 ("été 0").' in result.notes
+    runs = [scorer.encode(photographs[i:], CAPTIONS[i:], contexts=contexts[i:]) for i in (1, 2)]
+    joined = EncodedRun.concat([scorer.encode(photographs[1:2], CAPTIONS[1:2]), *runs]).contexts
+    assert joined.index.tolist() == [-1, -1, -1, -1, *range(36), -1, -1, *range(36)]
+    vectors = embed_captions(encoder, contexts[4:]).vectors
+    given = scorer.score(photographs[4:], CAPTIONS[4:], contexts=vectors)
+    again = scorer.score(photographs[4:], CAPTIONS[4:], contexts=contexts[4:])
+    np.testing.assert_allclose(given["ContextI0TScore"].values, again["ContextI0TScore"].values, atol=1e-6)
+    with pytest.raises(CaptionTooLongError, match="1 contexts exceed the context length"):
+        _scorer(encoder, long_captions="error").score(photographs, CAPTIONS, contexts=contexts)
+    split = _scorer(encoder, metrics=["ContextI0TScore"], long_captions="split")
+    assert not [note for note in split.score(photographs, CAPTIONS, contexts=contexts).notes if "over the" in note]

@@ -26,6 +26,7 @@ class ExplainOptions:
     image: Path = argument("IMAGE", required=True)
     caption: str = argument("CAPTION", required=True, type=str)
     reference: tuple[str, ...] = option("Human caption of the image. Repeatable.", (), multiple=True, metavar="TEXT")
+    context: str | None = option("Text in which the image appears, for ContextI0TScore.", metavar="TEXT")
     metric: str | None = option(
         "Metric to explain, as for score.", default_text="the first one of --preset", metavar="NAME"
     )
@@ -77,12 +78,15 @@ def explain(options: ExplainOptions, model: ModelOptions) -> None:
     metrics = None if options.metric is None else Metric.parse(options.metric).with_parts
     if metrics and metrics[0].needs_references and not options.reference:
         raise UsageError(f"--metric {options.metric} needs references. Give at least one with --reference TEXT.")
+    if metrics and metrics[0].needs_context and options.context is None:
+        raise UsageError(f"--metric {options.metric} needs a context. Give it with --context TEXT.")
     settings = {"statistics": options.statistics, "metrics": metrics, "resamples": 0, "ranks": False}
     explanation = explain_pair(
         make_scorer(model, "raise", **settings),
         options.image,
         options.caption,
         options.reference or None,
+        context=options.context,
         phrase=options.phrase,
         sentence=options.sentence,
         regions=options.regions,

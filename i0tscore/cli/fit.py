@@ -106,7 +106,7 @@ def fit(
         statistics = fit_async(found.images, found.captions, recipe=AsyncRecipe(**recipe), **settings)
     else:
         scorer = make_scorer(model, inputs.on_error)
-        run = scorer.encode(found.images, found.captions)
+        run = scorer.encode(found.images, found.captions, contexts=found.contexts)
         skipped += run.skipped
         statistics = scorer.fit_run(run, bank_size=options.bank_size, **labels)
     statistics.save(options.output)

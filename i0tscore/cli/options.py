@@ -203,8 +203,8 @@ statistics_option = functools.partial(
 )
 metric_option = functools.partial(
     option,
-    "Metric to compute: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, DNScore, CovarianceI0TScore or "
-    "AsyncI0TScore, also with settings, as in 'CLIPScore(clip=no,std=shift(0.5))'. Repeatable.",
+    "Metric to compute: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, ContextI0TScore, DNScore, "
+    "CovarianceI0TScore or AsyncI0TScore, also with settings, as in 'CLIPScore(clip=no,std=shift(0.5))'. Repeatable.",
     (),
     default_text="those of --preset",
     multiple=True,
@@ -370,6 +370,7 @@ class Inputs:
         captions: Captions, or embeddings (n, d).
         references: References of each sample, or None.
         ids: Sample ids.
+        contexts: Context of each sample, or None.
         texts: The captions if ``captions`` are embeddings; empty if they are not known.
         skipped: Samples that could not be read.
         notes: Remarks for the reader of the result.
@@ -379,6 +380,7 @@ class Inputs:
     captions: Any
     references: list[tuple[str, ...]] | None
     ids: list[str]
+    contexts: list[str | None] | None = None
     texts: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
@@ -403,7 +405,7 @@ def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions 
             raise UsageError("--weights and --precision have no effect on embeddings. Remove them.")
         pairs = inputs.read_embeddings()
         notes = [] if model is None else _check_model(model, pairs)
-        return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), pairs.texts, notes=tuple(notes))
+        return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), texts=pairs.texts, notes=tuple(notes))
     if (reading.download or reading.download_private) and model is not None and model.offline:
         raise UsageError("--download requires the network, which --offline does not allow. Remove one of them.")
     from i0tscore.samples import read_samples
@@ -416,11 +418,13 @@ def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions 
         **vars(reading),
     )
     references = [sample.references for sample in found.samples]
+    contexts = [sample.context for sample in found.samples]
     return Inputs(
         images=[sample.image for sample in found.samples],
         captions=[sample.caption for sample in found.samples],
         references=references if any(references) else None,
         ids=[sample.id for sample in found.samples],
+        contexts=contexts if any(contexts) else None,
         skipped=tuple(found.skipped),
         notes=tuple(found.notes),
     )

@@ -152,9 +152,10 @@ def _score_samples(
     scorer = make_scorer(
         model, inputs.on_error, statistics=options.statistics, metrics=options.metric or None, **asdict(resampling)
     )
-    metrics = scorer.metrics_for(found.references is not None)  # missing references are found before encoding
+    # What a metric needs and the file lacks is found before encoding.
+    metrics = scorer.metrics_for(found.references is not None, found.contexts is not None)
     _check_bounds(options.fail_below, list(map(str, metrics)))
-    run = scorer.encode(found.images, found.captions, found.references, found.ids)
+    run = scorer.encode(found.images, found.captions, found.references, found.ids, found.contexts)
     result = scorer.evaluate(run)
     if options.explain:
         result = _explained(result, run, options.explain, scorer, found, model)

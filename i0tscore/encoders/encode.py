@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,45 @@ class EncodedReferences:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class EncodedContexts:
+    """Embeddings of the distinct contexts of a run, which are encoded without prefix.
+
+    Attributes:
+        texts: The context of each sample (n); None if it has none, or if embeddings were given.
+        vectors: Unit embeddings of the distinct contexts (mx, d).
+        index: Row of ``vectors`` for each sample (n,); -1 for samples without a context.
+        tokens_cut: Number of tokens of each context that did not fit (n,).
+    """
+
+    texts: tuple[str | None, ...]
+    vectors: Vectors
+    index: Index
+    tokens_cut: Index
+
+    @classmethod
+    def concat(cls, runs: Sequence[EncodedRun]) -> EncodedContexts | None:
+        """Join the contexts of runs, equal texts once; the samples of runs without contexts have none."""
+        if all(run.contexts is None for run in runs):
+            return None
+        parts = [run.contexts or cls.missing(run.n, run.images.shape[1]) for run in runs]
+        vectors, index, _ = _join([(part.vectors, part.index, part._keys()) for part in parts])
+        missing = np.concatenate([part.index < 0 for part in parts])
+        texts = tuple(text for part in parts for text in part.texts)
+        return cls(texts, vectors, np.where(missing, -1, index), np.concatenate([part.tokens_cut for part in parts]))
+
+    def _keys(self) -> tuple[Any, ...]:
+        """Return the text of each vector, or a unique object where there is none."""
+        text_of = {row: text for row, text in zip(self.index.tolist(), self.texts, strict=True) if text is not None}
+        return tuple(text_of.get(row, object()) for row in range(len(self.vectors)))
+
+    @classmethod
+    def missing(cls, n: int, dimension: int) -> EncodedContexts:
+        """Return the contexts of n samples that have none."""
+        nowhere = np.full(n, -1, dtype=np.int64)
+        return cls((None,) * n, np.empty((0, dimension), dtype=np.float32), nowhere, np.zeros_like(nowhere))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class EncodedRun:
     """Embeddings of the distinct images and captions of a run, and which of them each sample has.
 
@@ -66,6 +105,7 @@ class EncodedRun:
         text_index: Row of ``texts`` for each sample (n,).
         text_keys: Identity of each distinct caption (mc).
         references: References of all samples, or None.
+        contexts: Contexts of the samples, or None.
         tokens: Token counts (n,), or None.
         tokens_cut: Number of tokens that did not fit (n,), or None.
         unknown: Whether more than a third of the tokens of each caption are unknown to the model (n,), or None.
@@ -82,6 +122,7 @@ class EncodedRun:
     text_index: Index
     text_keys: tuple[Any, ...]
     references: EncodedReferences | None = None
+    contexts: EncodedContexts | None = None
     tokens: Index | None = None
     tokens_cut: Index | None = None
     unknown: NDArray[np.bool_] | None = None
@@ -101,7 +142,15 @@ class EncodedRun:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on images and captions that may not be scored as they look."""
-        return self.image_notes + caption_notes(self.ids, self.captions, self.unknown)
+        notes = self.image_notes + caption_notes(self.ids, self.captions, self.unknown)
+        if self.contexts is None or not self.contexts.tokens_cut.any():
+            return notes
+        cut = [name for name, count in zip(self.ids, self.contexts.tokens_cut, strict=True) if count]
+        shown = preview(dict.fromkeys(cut))
+        return (
+            *notes,
+            f"Contexts over the context length of the model, whose rest is not scored: {len(cut)} ({shown}).",
+        )
 
     @classmethod
     def concat(cls, runs: Sequence[EncodedRun]) -> EncodedRun:
@@ -131,6 +180,7 @@ class EncodedRun:
             text_index=text_index,
             text_keys=text_keys,
             references=references,
+            contexts=EncodedContexts.concat(runs),
             tokens=np.concatenate(tokens) if len(tokens) == len(runs) else None,
             tokens_cut=np.concatenate(tokens_cut) if len(tokens_cut) == len(runs) else None,
             unknown=np.concatenate(unknown) if len(unknown) == len(runs) else None,
@@ -196,7 +246,7 @@ class RunEncoder:
         )
 
     def embed(self, items: Any, kind: str) -> Embedded:
-        """Embed images (``kind="image"``) or captions; equal ones, and equal rows of given embeddings, once."""
+        """Embed images, texts (captions and references), or contexts; equal ones, or rows of embeddings, once."""
         from i0tscore.encoders.loop import Embedded, embed_captions, embed_images
 
         given = as_embeddings(items)
@@ -215,7 +265,9 @@ class RunEncoder:
         try:
             if kind == "image":
                 return embed_images(self.encoder, items, self.options, cache=self._cache)
-            return embed_captions(self.encoder, items, self.options, prefix=self.prefix, cache=self._cache)
+            context = kind == "context"
+            prefix, noun = ("", "context") if context else (self.prefix, "caption")
+            return embed_captions(self.encoder, items, self.options, prefix=prefix, noun=noun, cache=self._cache)
         except KeyboardInterrupt as interrupt:
             if self._cache is not None and self._cache.used:
                 interrupt.add_note(
@@ -245,6 +297,7 @@ class RunEncoder:
         captions: Iterable[Any],
         references: Iterable[Any] | None,
         ids: Iterable[str] | None,
+        contexts: Iterable[Any] | None = None,
         *,
         start: int = 0,
     ) -> Iterator[EncodedRun]:
@@ -255,6 +308,7 @@ class RunEncoder:
             captions: As for ``I0TScorer.score``.
             references: As for ``I0TScorer.score``.
             ids: As for ``I0TScorer.score``.
+            contexts: As for ``I0TScorer.score``.
             start: Position of the first sample, for default ids.
 
         Raises:
@@ -264,6 +318,9 @@ class RunEncoder:
         texts = text_vectors if text_vectors is not None else list(ordered(captions, "captions"))
         refs = None if references is None else [reference_list(own) for own in ordered(references, "references")]
         names = None if ids is None else [str(i) for i in ordered(ids, "ids")]
+        places: Any = as_embeddings(contexts)
+        if places is None and contexts is not None:
+            places = list(ordered(contexts, "contexts"))
         if not len(texts):
             hint = _READ_ONCE if isinstance(captions, Iterator) else ""
             raise InputError(f"Nothing to score: there are no captions.{hint}")
@@ -272,7 +329,7 @@ class RunEncoder:
                 f"Expected references for each of {len(texts)} captions, got {len(refs)} lists of {len(texts)}. "
                 "A torch DataLoader swaps the axes of lists of strings: pass list(zip(*references))."
             )
-        same_length(captions=texts, references=refs, ids=names)
+        same_length(captions=texts, references=refs, contexts=places, ids=names)
         done = 0
         for part in [given] if given is not None else _parts(images):
             rows = slice(done, done + len(part))
@@ -280,7 +337,8 @@ class RunEncoder:
             if done > len(texts):
                 continue
             part_names = names[rows] if names else _default_ids(part, start + rows.start)
-            yield self._encode(part, texts[rows], None if refs is None else refs[rows], part_names)
+            own_refs, own_places = (None if column is None else column[rows] for column in (refs, places))
+            yield self._encode(part, texts[rows], own_refs, own_places, part_names)
             del part  # before the next one is read
         if done != len(texts):
             hint = _READ_ONCE if not done and isinstance(images, Iterator) else ""
@@ -288,8 +346,10 @@ class RunEncoder:
                 hint = " Put a single image in a list."
             raise InputError(f"Expected as many images as captions, got {done} images and {len(texts)} captions.{hint}")
 
-    def _encode(self, images: Any, captions: Any, references: list[Any] | None, ids: Sequence[str]) -> EncodedRun:
-        bad = _find_problems(images, captions, references)
+    def _encode(
+        self, images: Any, captions: Any, references: list[Any] | None, contexts: Any, ids: Sequence[str]
+    ) -> EncodedRun:
+        bad = _find_problems(images, captions, references, contexts)
         self._check(bad, ids)
         keep = [i for i in range(len(ids)) if i not in bad]
         x = self.embed(_take(images, keep) if bad else images, "image")
@@ -315,6 +375,7 @@ class RunEncoder:
             text_index=y.index,
             text_keys=_keys(captions, keep, y.index, len(y.vectors)),
             references=None if references is None else self._embed_references([references[i] for i in keep], x),
+            contexts=None if contexts is None else self._embed_contexts(_take(contexts, keep), x.vectors.shape[1]),
             tokens=None if y.token_counts is None else y.token_counts[y.index],
             tokens_cut=None if y.tokens_cut is None else y.tokens_cut[y.index],
             unknown=None if y.unknown is None else y.unknown[y.index],
@@ -332,6 +393,23 @@ class RunEncoder:
         embedded = self.embed(np.stack(flat) if found else flat, "text")
         ends = np.cumsum([len(own) for own in lists], dtype=np.int64)
         return EncodedReferences(embedded.vectors, tuple(np.split(embedded.index, ends[:-1]))[: len(lists)])
+
+    def _embed_contexts(self, contexts: Any, dimension: int) -> EncodedContexts:
+        found, n = EncodedContexts.missing(len(contexts), dimension), len(contexts)
+        given = isinstance(contexts, np.ndarray)
+        rows = np.arange(n) if given else np.array([i for i, text in enumerate(contexts) if has_text(text)], dtype=int)
+        if not len(rows):
+            return found
+        embedded = self.embed(contexts if given else [contexts[i] for i in rows], "context")
+        if embedded.vectors.shape[1] != dimension:
+            raise InputError(
+                f"Expected contexts with {dimension} dimensions like the images, got {embedded.vectors.shape[1]}."
+            )
+        found.index[rows] = embedded.index
+        if embedded.tokens_cut is not None:
+            found.tokens_cut[rows] = embedded.tokens_cut[embedded.index]
+        texts = found.texts if given else tuple(text if has_text(text) else None for text in contexts)
+        return replace(found, texts=texts, vectors=embedded.vectors)
 
     def _check(self, bad: dict[int, str], ids: Sequence[str]) -> None:
         if bad and self.options.on_error != "skip":
@@ -496,13 +574,24 @@ def reference_list(own: Any) -> Any:
         return own
 
 
-def _find_problems(images: Any, captions: Any, references: list[Any] | None) -> dict[int, str]:
+def _find_problems(images: Any, captions: Any, references: list[Any] | None, contexts: Any) -> dict[int, str]:
     """Return what is wrong with samples, by position; lazy sequences of images are not read, embeddings are valid."""
     listed = images if isinstance(images, list | tuple) else ()
     problems = {i: "the image is missing" for i, image in enumerate(listed) if is_missing(image)}
     texts = () if isinstance(captions, np.ndarray) else captions
     problems |= {i: problem for i, caption in enumerate(texts) if (problem := caption_problem(caption))}
+    places = () if contexts is None or isinstance(contexts, np.ndarray) else contexts
+    problems |= {
+        i: f"the context is {type(place).__name__}, not a string"
+        for i, place in enumerate(places)
+        if not (isinstance(place, str) or is_missing(place))
+    }
     return problems | {i: problem for i, own in enumerate(references or ()) if (problem := reference_problem(own))}
+
+
+def has_text(context: Any) -> bool:
+    """Return whether a context is neither missing nor blank."""
+    return isinstance(context, str) and bool(context.strip())
 
 
 def reference_problem(own: Any) -> str | None:

@@ -137,6 +137,7 @@ def embed_captions(
     options: EncodeOptions = DEFAULT_OPTIONS,
     *,
     prefix: str = "",
+    noun: str = "caption",
     cache: EmbeddingCache | None = None,
 ) -> Embedded:
     """Embed captions, each distinct one once, sorted by length so that batches need little padding.
@@ -146,6 +147,7 @@ def embed_captions(
         captions: The captions.
         options: Batch size, policy for long captions, and progress bar.
         prefix: Text before each caption, and before each piece of a caption that is split.
+        noun: What the captions are, for messages.
         cache: Cache of embeddings; every batch is stored when it is encoded.
 
     Returns:
@@ -164,7 +166,7 @@ def embed_captions(
         [-1 if i in failures else rows.setdefault(text, len(rows)) for i, text in enumerate(captions)], dtype=np.int64
     )
     pieces, token_counts, tokens_cut, unknown = tokenize_captions(
-        encoder, list(rows), index, prefix=prefix, policy=options.long_captions
+        encoder, list(rows), index, prefix=prefix, policy=options.long_captions, noun=noun
     )
     flat = [piece for own in pieces for piece in own]
     keys = [hashlib.sha256(np.array(piece.ids, dtype="<i8").tobytes()).hexdigest() for piece in flat]

@@ -204,6 +204,7 @@ def tokenize_captions(
     *,
     prefix: str,
     policy: LongCaptions,
+    noun: str = "caption",
 ) -> tuple[list[list[Tokens]], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Tokenize distinct captions, with a policy for those over the context length.
 
@@ -213,6 +214,7 @@ def tokenize_captions(
         index: Row of ``captions`` for each input, because messages count inputs.
         prefix: Text before each caption and each piece of a split caption.
         policy: ``truncate`` (with one warning), ``split``, or ``error``.
+        noun: What the captions are, for messages.
 
     Returns:
         The pieces of each caption, usually one; the number of tokens of each caption, begin and end tokens included,
@@ -228,13 +230,13 @@ def tokenize_captions(
     pieces = [[one] for one in tokens]
     if too_long and policy == "error":
         lines = [
-            f"  caption {np.flatnonzero(index == row)[0]}: {counts[row]} tokens: {captions[row][:60]}…"
+            f"  {noun} {np.flatnonzero(index == row)[0]}: {counts[row]} tokens: {captions[row][:60]}…"
             for row in too_long[:_LISTED]
         ]
         if len(too_long) > _LISTED:
             lines.append(f"  … and {len(too_long) - _LISTED} more")
         head = (
-            f"{len(too_long)} captions exceed the context length of {encoder.fingerprint.name}, "
+            f"{len(too_long)} {noun}s exceed the context length of {encoder.fingerprint.name}, "
             f"{encoder.context_length} tokens. Shorten them, or use long_captions='split' or 'truncate'."
         )
         raise CaptionTooLongError("\n".join([head, *lines]))
@@ -244,8 +246,8 @@ def tokenize_captions(
             pieces[row] = encoder.tokenize([prefix + piece for piece in split])
     elif too_long:
         warnings.warn(
-            f"{int(np.isin(index, too_long).sum())} of {len(index)} captions have more than {encoder.context_length} "
-            "tokens and were truncated. The truncated text is not scored. To score full captions, use "
+            f"{int(np.isin(index, too_long).sum())} of {len(index)} {noun}s have more than {encoder.context_length} "
+            f"tokens and were truncated. The truncated text is not scored. To score full {noun}s, use "
             "long_captions='split'.",
             UserWarning,
             stacklevel=3,

@@ -39,6 +39,7 @@ def explain(
     caption: str,
     references: Sequence[str] | str | None = None,
     *,
+    context: str | None = None,
     model: str | Encoder = DEFAULT_MODEL,
     metric: str | Metric | None = None,
     statistics: str | Path | Statistics = "auto",
@@ -58,6 +59,7 @@ def explain(
         image: A path, bytes, a PIL image, or an array, as for ``I0TScorer.score``.
         caption: The caption, without prefix.
         references: Human captions of the image, for Ref- metrics and for ``Explanation.references``.
+        context: The text in which the image appears, for ContextI0TScore.
         model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
         metric: The metric to explain; None for the first one of the preset, I0TScore by default.
         statistics: ``auto``, ``builtin``, a file, or ``Statistics``.
@@ -72,7 +74,7 @@ def explain(
         InputError: The image cannot be read, or the caption is empty.
         StatisticsError: The metric needs statistics and none are shipped for the model. Per-run statistics
             cannot be computed from one sample.
-        UsageError: There is no such sentence, or the metric needs references.
+        UsageError: There is no such sentence.
 
     Example:
         >>> image = np.full((64, 64, 3), 255, dtype=np.uint8)
@@ -84,7 +86,15 @@ def explain(
     settings = {"metrics": metrics, "statistics": statistics, "resamples": 0, "ranks": False, **options}
     scorer = I0TScorer(model, **settings)
     return explain_pair(
-        scorer, image, caption, references, phrase=phrase, sentence=sentence, regions=regions, faithfulness=faithfulness
+        scorer,
+        image,
+        caption,
+        references,
+        context=context,
+        phrase=phrase,
+        sentence=sentence,
+        regions=regions,
+        faithfulness=faithfulness,
     )
 
 
@@ -94,6 +104,7 @@ def explain_pair(
     caption: str,
     references: Sequence[str] | str | None = None,
     *,
+    context: str | None = None,
     phrase: str | None = None,
     sentence: int | None = None,
     regions: bool = True,
@@ -103,14 +114,15 @@ def explain_pair(
     own, text = None if references is None else reference_list(references), caption if phrase is None else phrase
     _check(image, [caption, text, *(own or ())])
     kind, units, notes = _units(caption, sentence)
-    pair = _Pair(scorer, image, caption, own)
+    pair = _Pair(scorer, image, caption, own, context)
     effects = pair.effects(units)
     found = pair.regions(text) if regions else None
     (sample,) = pair.result.samples
     if len(units) == 1 and not split_words(without(caption, units)):
         notes.append(f"Without its only {kind[:-1]}, the caption is empty, so the effect is undefined.")
-    if found is not None and pair.metric.needs_references:
-        notes.append("The regions explain the similarity between image and text, without references.")
+    if found is not None and len(pair.metric.with_parts) > 1:
+        other = "references" if pair.metric.needs_references else "the context"
+        notes.append(f"The regions explain the similarity between image and text, without {other}.")
     view = pair.image.copy()
     view.thumbnail((_SIDE, _SIDE))
     return Explanation(
@@ -151,7 +163,8 @@ def explain_worst(
     explanations = {}
     for i in np.argsort(values, kind="stable")[: min(count, int((~np.isnan(values)).sum()))].tolist():
         own = None if references is None else references[i]
-        found = explain_pair(scorer, images[i], result.captions[i], own, faithfulness=faithfulness)
+        context = (result.contexts[i] or "") if result.contexts else None
+        found = explain_pair(scorer, images[i], result.captions[i], own, context=context, faithfulness=faithfulness)
         explanations[i] = replace(found, sample=replace(found.sample, id=result.ids[i]))
     return replace(result, explanations=explanations)
 
@@ -216,8 +229,15 @@ def _units(caption: str, sentence: int | None) -> tuple[Literal["words", "senten
 class _Pair:
     """One image and caption, and the scores of variants of them."""
 
-    def __init__(self, scorer: I0TScorer, source: ImageInput, caption: str, references: list[str] | None) -> None:
-        self.metric = scorer.metrics_for(references is not None)[0]
+    def __init__(
+        self,
+        scorer: I0TScorer,
+        source: ImageInput,
+        caption: str,
+        references: list[str] | None,
+        context: str | None,
+    ) -> None:
+        self.metric = scorer.metrics_for(references is not None, context is not None)[0]
         if self.metric.needs_statistics and scorer.statistics is None:
             raise StatisticsError(
                 f"{self.metric} of one caption needs fixed statistics. Use builtin, if they are shipped for the model, "
@@ -225,10 +245,15 @@ class _Pair:
             )
         # The similarity itself: Ref- metrics have no regions, and clipping would hide what is below 0.
         self.similarity = Metric("I0TScore", self.metric.standardizer)
-        self.scorer, self.caption, self.references = scorer, caption, references
+        self.scorer, self.caption, self.references, self.context = scorer, caption, references, context
         self.image = decode(source)
-        run = scorer.encode([source], [caption], None if references is None else [references])
+        run = scorer.encode([source], [caption], *self._columns(1))
         self.result, self.vector = scorer.evaluate(run), run.images
+
+    def _columns(self, n: int) -> tuple[list[list[str]] | None, None, list[str] | None]:
+        """Return the references, ids, and contexts of n captions of the image, as arguments of the scorer."""
+        references = None if self.references is None else [self.references] * n
+        return references, None, None if self.context is None else [self.context] * n
 
     @property
     def score(self) -> float:
@@ -240,11 +265,10 @@ class _Pair:
         scores = np.full(len(captions), np.nan)
         rows = [row for row, caption in enumerate(captions) if split_words(caption)]
         if rows:
-            references = None if self.references is None else [self.references] * len(rows)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # on long captions, already given for the whole caption
                 images = self.vector.repeat(len(rows), axis=0)
-                result = self.scorer.score(images, [captions[row] for row in rows], references)
+                result = self.scorer.score(images, [captions[row] for row in rows], *self._columns(len(rows)))
             scores[rows] = result[str(self.metric)].values
         return scores
 

@@ -255,14 +255,20 @@ class Statistics:
         captions: Vectors,
         groups: Sequence[Any] | NDArray[Any] | None = None,
         *,
+        contexts: tuple[Vectors, NDArray[Any]] | None = None,
         seed: int = 12345,
     ) -> Statistics:
         """Add reference distributions, with mismatched pairs sampled from images and other images' captions.
+
+        With contexts, also add those of captions with their own contexts, and with contexts of other images and texts:
+        ``<standardizer>+context-alone``, and ``<standardizer>+context-mean`` of the mean with the image's score.
 
         Args:
             images: Unit image embeddings, shape (n, d); row i matches caption i.
             captions: Unit caption embeddings, shape (n, d).
             groups: Image identity of each row, shape (n,); pairs within a group are not mismatched.
+            contexts: Unit embeddings of the contexts, shape (m, d), and the row of each caption's context, shape (n,);
+                -1 for none.
             seed: Seed of the sample of mismatched pairs, at most 20 per row.
 
         Raises:
@@ -283,8 +289,14 @@ class Statistics:
                 continue
             standardizer = Standardizer(name, spec.default)
             x, y = self.standardize(standardizer, images, captions)
-            mismatched = [dot(x[rows[c]], y[others[c]]) for c in chunks(len(rows), 2 * _CHUNK)]
-            reference[str(standardizer)] = ReferenceDistribution.fit(dot(x, y), np.concatenate(mismatched))
+            reference[str(standardizer)] = _distribution(x, y, rows, others)
+            if contexts is not None and not spec.cross_modal_only:
+                vectors, own = contexts
+                places = standardizer.apply(vectors, self.gap_statistics, "caption")[own]
+                places[own < 0] = np.nan  # NaN is ignored
+                apart = own[rows] != own[others]
+                for rule, targets in (("alone", places), ("mean", (places + x) / 2)):
+                    reference[f"{standardizer}+context-{rule}"] = _distribution(targets, y, rows[apart], others[apart])
         return replace(self, reference=reference)
 
     def require(self, encoder: str, space: str, prefix: str) -> Statistics:
@@ -389,6 +401,12 @@ class Statistics:
             )
         name, encoder, space, prefix, source = (str(header[key]) for key in _TEXTS)
         return cls(name, encoder, space, prefix, image, caption, reference, source, fitted)
+
+
+def _distribution(x: Vectors, y: Vectors, rows: NDArray[np.int64], others: NDArray[np.int64]) -> ReferenceDistribution:
+    """Fit the distribution of the matching rows of x and y, and of the mismatched ``x[rows]`` and ``y[others]``."""
+    mismatched = [dot(x[rows[c]], y[others[c]]) for c in chunks(len(rows), 2 * _CHUNK)]
+    return ReferenceDistribution.fit(dot(x, y), np.concatenate(mismatched))
 
 
 def _state_classes() -> dict[str, type[FittedState]]:

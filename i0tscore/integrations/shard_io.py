@@ -19,6 +19,7 @@ from i0tscore.samples import Sample
 from i0tscore.samples.diagnostics import Diagnostics
 from i0tscore.samples.formats import FORMATS, SampleBuilder, captions_of, detect_format
 from i0tscore.samples.images import ImageFolder
+from i0tscore.samples.schema import CAPTIONS, Schema
 from i0tscore.samples.source import Source
 
 SUFFIXES = tuple(suffix for form in FORMATS.values() if form.stream for suffix in form.suffixes)
@@ -28,6 +29,13 @@ _KEY = b"i0tscore"
 _DRAFT = ".draft"
 
 Columns = Mapping[str, Any]
+
+_SCHEMA = Schema(
+    {name: columns for name, columns in CAPTIONS.columns.items() if name != "context"},
+    CAPTIONS.required,
+    {name: columns for name, columns in CAPTIONS.exclusive.items() if name != "context"},
+)
+"""The fields of captions without contexts, which are not scored in shards."""
 
 
 class Entry(NamedTuple):
@@ -92,7 +100,7 @@ def read_entries(shard: Path, images: Path | None = None) -> Iterator[Entry]:
     """
     folder = ImageFolder(images or shard.parent)
     diagnostics = Diagnostics()
-    source = Source(shard, diagnostics)
+    source = Source(shard, diagnostics, _SCHEMA)
     form = detect_format(source)
     for location, columns in (form.stream or form.read)(source):
         record = source.schema.fields(columns)

@@ -530,7 +530,10 @@ def _prepare_output(target: Path, shards: Sequence[Path]) -> None:
 def _metrics(settings: ShardSettings, shard: Path, images: Path | None) -> tuple[Metric, ...]:
     """Return the metrics of the settings, or of the preset, depending on whether the first sample has references."""
     if settings.metrics is not None:
-        return parse_metrics(settings.metrics)
+        metrics = parse_metrics(settings.metrics)
+        if needing := [str(metric) for metric in metrics if metric.needs_context]:
+            raise UsageError(f"{', '.join(needing)}: Contexts of shards are not read. Leave the metric out.")
+        return metrics
     samples = (entry.sample for entry in read_entries(shard, images) if entry.sample is not None)
     first = next(samples, None)
     return parse_metrics(PRESETS[settings.preset].choose(first is not None and bool(first.references)))

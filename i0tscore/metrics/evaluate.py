@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders.encode import EncodedReferences, EncodedRun, Index
+from i0tscore.encoders.encode import EncodedContexts, EncodedReferences, EncodedRun, Index, Vectors
 from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, Statistics, centroid_distance, dot
 from i0tscore.gap.standardizers import shortest
 from i0tscore.gap.vectors import CELLS, chunks
-from i0tscore.metrics.functional import Breakdown, breakdown, reference_side, reference_similarity
+from i0tscore.metrics.functional import Breakdown, ContextRule, breakdown, reference_side, reference_similarity
 from i0tscore.metrics.metric import Metric
 from i0tscore.results import MetricResult, ReferenceQuartiles, Result, Signature, bootstrap_mean
 from i0tscore.results.gap import warn_few_images
@@ -25,6 +25,8 @@ RANKED_PAIRS = 4_000_000_000
 
 TIE = 1e-6
 """Scores that differ by less share a rank, since the difference is rounding error."""
+
+NO_CONTEXT = "no score by context: the sample has no context"
 
 NO_DIRECTION = (
     "no score: an embedding equals its reference mean, so it has no direction left to compare. Identical captions "
@@ -42,30 +44,31 @@ def evaluate(
     *,
     notes: Sequence[str] = (),
 ) -> Result:
-    """Compute every metric of an encoded run, which must have samples, and references if a metric needs them.
+    """Compute every metric of an encoded run, with samples, and with references and contexts if a metric needs them.
 
     ``settings`` are those of signatures, intervals and ranks; ``notes`` are added to those of the result.
 
     Raises:
         StatisticsError: The statistics lack what a metric needs.
     """
-    views = {s: _standardize(run, s, statistics) for s in dict.fromkeys(metric.standardizer for metric in metrics)}
+    kinds = dict.fromkeys((metric.standardizer, metric.context_rule) for metric in metrics)
+    views = {kind: _standardize(run, *kind, statistics) for kind in kinds}
     gap: dict[str, float | None] = {str(NONE): centroid_distance(run.images, run.texts), str(POST): None}
     notes, fit = list(notes), None
     if statistics is not None:
-        centered = (views.get(POST) or _standardize(run, POST, statistics))[0]
+        centered = (views.get((POST, None)) or _standardize(run, POST, None, statistics))[0]
         with suppress(ValueError):  # no vector has a direction
             gap[str(POST)] = centroid_distance(centered.images, centered.texts)
         if not statistics.per_run:
             fit = measure_fit(centered, statistics)
         elif any(metric.needs_statistics for metric in metrics):
             notes += warn_few_images(run, statistics)
-    ranked = len(run.images) * len(run.texts) <= RANKED_PAIRS
-    results = {
-        str(m): _metric_result(run, m, *views[m.standardizer], statistics, settings, ranked and settings.ranks)
-        for m in metrics
-    }
-    undefined = np.isnan([result.values for result in results.values()]).any(axis=0)
+    ranked = {kind: len(view.images) * len(run.texts) <= RANKED_PAIRS for kind, (view, _) in views.items()}
+    results = {}
+    for metric in metrics:
+        kind = metric.standardizer, metric.context_rule
+        ranks = settings.ranks and ranked[kind]
+        results[str(metric)] = _metric_result(run, metric, *views[kind], statistics, settings, ranks)
     return Result(
         ids=run.ids,
         captions=run.captions,
@@ -76,22 +79,50 @@ def evaluate(
         breakdown=None if statistics is None else _breakdown(run, statistics),
         tokens=run.tokens,
         tokens_cut=run.tokens_cut,
-        notes=(*notes, *run.notes, *(fit.notes if fit is not None else ()), *_notes(metrics, statistics, ranked)),
-        sample_notes={int(i): (NO_DIRECTION,) for i in np.flatnonzero(undefined)},
+        notes=(
+            *notes,
+            *run.notes,
+            *(fit.notes if fit is not None else ()),
+            *_notes(metrics, statistics, all(ranked.values())),
+        ),
+        contexts=() if run.contexts is None else run.contexts.texts,
+        sample_notes=_sample_notes(run, metrics, results),
     )
 
 
 def _standardize(
-    run: EncodedRun, standardizer: Standardizer, statistics: Statistics | None
+    run: EncodedRun, standardizer: Standardizer, rule: ContextRule | None, statistics: Statistics | None
 ) -> tuple[EncodedRun, NDArray[np.float64]]:
-    """Return the run with standardized embeddings, and the similarity of each sample, (n,)."""
+    """Return the run with standardized embeddings, and the similarity of each sample, (n,).
+
+    Under a rule for contexts, what captions are compared with takes the place of the images.
+    """
     known = GapStatistics() if statistics is None else statistics.gap_statistics
     x, y = standardizer.apply(run.images, known, "image"), standardizer.apply(run.texts, known, "caption")
     references = run.references
     if references is not None:
         references = EncodedReferences(standardizer.apply(references.vectors, known, "caption"), references.index)
-    similarity = [dot(x[run.image_index[rows]], y[run.text_index[rows]]) for rows in chunks(run.n, _CHUNK)]
-    return replace(run, images=x, texts=y, references=references), np.concatenate(similarity, dtype=np.float64)
+    view = replace(run, images=x, texts=y, references=references)
+    if rule is not None and run.contexts is not None:
+        places = standardizer.apply(run.contexts.vectors, known, "caption")
+        view = _with_targets(view, places, run.contexts, rule)
+    pairs = ((view.image_index[rows], run.text_index[rows]) for rows in chunks(run.n, _CHUNK))
+    similarity = [dot(view.images[targets], y[texts]) for targets, texts in pairs]
+    return view, np.concatenate(similarity, dtype=np.float64)
+
+
+def _with_targets(view: EncodedRun, places: Vectors, contexts: EncodedContexts, rule: ContextRule) -> EncodedRun:
+    """Return the run with contexts in place of the images, or with the means of image and context.
+
+    The dot product with a mean of two vectors is the mean of both dot products. Samples without a context get NaN.
+    """
+    places = np.concatenate([places, np.full_like(view.images[:1], np.nan)])  # the last row is that of index -1
+    if rule == "alone":
+        return replace(view, images=places, image_index=contexts.index % len(places))
+    pairs = np.stack([view.image_index, contexts.index], axis=1)
+    distinct, index = np.unique(pairs, axis=0, return_inverse=True)
+    targets = (view.images[distinct[:, 0]] + places[distinct[:, 1]]) * np.float32(0.5)
+    return replace(view, images=targets, image_index=index.reshape(-1))
 
 
 def _metric_result(
@@ -118,8 +149,8 @@ def _metric_result(
     values = metric.value(similarity, nearest)
     defined = values[~np.isnan(values)]
     percentile_matched = percentile_mismatched = p_match = scale = quantiles = None
-    if statistics is not None and references is None and str(metric.standardizer) in statistics.reference:
-        distribution = statistics.reference[str(metric.standardizer)]
+    if statistics is not None and references is None and metric.reference_key in statistics.reference:
+        distribution = statistics.reference[metric.reference_key]
         percentile_matched, percentile_mismatched = distribution.percentiles(similarity)
         p_match = distribution.p_match(similarity)
         matched, mismatched = (tuple(metric.value(np.array(q)).tolist()) for q in distribution.quartiles())
@@ -144,7 +175,7 @@ def _metric_result(
 
 
 def _ranks(metric: Metric, run: EncodedRun, references: EncodedReferences | None) -> Index:
-    """Rank each caption among the run's distinct captions for its image: 1 for the best, 0 if undefined.
+    """Rank each caption among the run's distinct captions for its image or context: 1 for the best, 0 if undefined.
 
     For metrics with references, each image keeps the sample's own references.
     """
@@ -190,14 +221,35 @@ def _notes(metrics: Sequence[Metric], statistics: Statistics | None, ranked: boo
     else:
         if any(metric.needs_references for metric in metrics):
             notes.append("Percentiles and p_match are only computed for metrics without references.")
-        names = dict.fromkeys(str(metric.standardizer) for metric in metrics if not metric.needs_references)
+        lacking = [m for m in metrics if not m.needs_references and m.reference_key not in statistics.reference]
+        names = dict.fromkeys(str(metric.standardizer) for metric in lacking if not metric.needs_context)
         notes += [
             missing.format(f"statistics {statistics.name!r} have no reference distribution for {name}")
             for name in names
-            if name not in statistics.reference
+        ]
+        notes += [
+            f"Percentiles and p_match of {metric} are null: statistics {statistics.name!r} have no reference "
+            "distribution of contexts. Fit statistics to samples with contexts (i0tscore fit)."
+            for metric in lacking
+            if metric.needs_context
         ]
     if not ranked:
         notes.append(f"Ranks are null: there are more than {RANKED_PAIRS:,} image–caption pairs.")
+    return notes
+
+
+def _sample_notes(
+    run: EncodedRun, metrics: Sequence[Metric], results: Mapping[str, MetricResult]
+) -> dict[int, tuple[str, ...]]:
+    """Explain undefined scores, by position of the sample."""
+    notes: dict[int, tuple[str, ...]] = {}
+    missing = np.zeros(run.n, dtype=np.bool_) if run.contexts is None else run.contexts.index < 0
+    undefined = np.zeros(run.n, dtype=np.bool_)
+    for metric in metrics:
+        undefined |= np.isnan(results[str(metric)].values) & ~(missing & metric.needs_context)
+    needed = missing & any(metric.needs_context for metric in metrics)
+    for note, rows in ((NO_DIRECTION, undefined), (NO_CONTEXT, needed)):
+        notes |= {i: (*notes.get(i, ()), note) for i in np.flatnonzero(rows).tolist()}
     return notes
 
 
@@ -210,5 +262,6 @@ def metric_signature(
         ("weight", shortest(metric.weight)),
         ("clip", "yes" if metric.clip else "no"),
         *([("ref", str(metric.reference_rule))] if metric.needs_references else []),
+        *([("context", str(metric.context_rule))] if metric.needs_context else []),
     ]
     return sign(metric.base, run, metric.standardizer, statistics, settings, *own)

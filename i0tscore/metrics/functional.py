@@ -16,6 +16,7 @@ from i0tscore.gap import POST, GapStatistics, Standardizer
 from i0tscore.gap.vectors import ArrayT, dot, is_tensor, like, namespace, normalize
 
 ReferenceRule = Literal["harmonic", "mean", "mean3"]
+ContextRule = Literal["alone", "mean"]
 
 
 def clip_score(images: ArrayT, captions: ArrayT, *, weight: float = 2.5, clip: bool = True) -> ArrayT:
@@ -144,6 +145,29 @@ def ref_i0t_score(
     means = GapStatistics(image_mean, caption_mean)
     z = [POST.apply(normalize(r), means, "caption") for r in references]
     return combine_references(dot(x, y), reference_similarity(y, z, rule), rule)
+
+
+def context_i0t_score(captions: ArrayT, contexts: ArrayT, caption_mean: Any) -> ArrayT:
+    """Compute ContextI0TScore of matching rows: the cosine of captions and contexts after I0T_post of both.
+
+    Defined by analogy with I0TScore of An et al. 2025, who do not score contexts. ``context_rule=mean`` is the
+    arithmetic mean of this and ``i0t_score``.
+
+    Args:
+        captions: Embeddings of the captions with the scoring prefix, shape (n, d).
+        contexts: Embeddings of the contexts without prefix, shape (n, d).
+        caption_mean: Mean of unit caption embeddings of a reference corpus, shape (d,).
+
+    Returns:
+        Shape (n,), in [−1, 1]; NaN if a vector equals the mean.
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.eye(3)
+        >>> context_i0t_score(y, y[[0, 2, 1]], y.mean(0)).round(3)
+        array([ 1. , -0.5, -0.5])
+    """
+    return i0t_score(captions, contexts, caption_mean, caption_mean)
 
 
 class Breakdown(NamedTuple):

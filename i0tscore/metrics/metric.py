@@ -1,7 +1,8 @@
 """Metrics as values: standardizer × weight × clipping × reference rule, with names that can be parsed.
 
 Examples: ``CLIPScore``, ``I0TScore(clip=yes,weight=2)``, ``RefI0TScore(reference_rule=mean)``,
-``DNScore(lambda=0.5)``, ``CLIPScore(std=shift(0.5))``. The settings in parentheses override those of the named metric.
+``ContextI0TScore(context_rule=mean)``, ``DNScore(lambda=0.5)``, ``CLIPScore(std=shift(0.5))``. The settings in
+parentheses override those of the named metric.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, get_args
 from i0tscore.errors import UsageError, did_you_mean
 from i0tscore.gap.standardizers import NONE, POST, Standardizer, shortest
 from i0tscore.gap.vectors import ArrayT
-from i0tscore.metrics.functional import ReferenceRule, combine_references
+from i0tscore.metrics.functional import ContextRule, ReferenceRule, combine_references
 
 PREFIX = "A photo depicts "
 """Text that CLIPScore and I0T put before every caption and reference."""
@@ -30,7 +31,7 @@ _OUTER_COMMA = re.compile(r",(?![^()]*\))")
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A score of an image, a caption and, for Ref- metrics, the caption's references.
+    """A score of a caption by its image, for Ref- metrics also its references, or by its context.
 
     Attributes:
         base: Name in the table ``METRICS``.
@@ -38,6 +39,8 @@ class Metric:
         weight: Factor of the image–caption similarity.
         clip: Whether negative similarities become 0.
         reference_rule: How references are combined; None for metrics without references.
+        context_rule: What a caption is compared with: its context alone, or the context and the image, whose
+            similarities are averaged; None for metrics without contexts.
 
     Example:
         >>> metric = Metric.parse("I0TScore(clip=yes,weight=2)")
@@ -50,6 +53,7 @@ class Metric:
     weight: float = 1.0
     clip: bool = False
     reference_rule: ReferenceRule | None = None
+    context_rule: ContextRule | None = None
 
     @classmethod
     def parse(cls, text: str) -> Metric:
@@ -70,10 +74,10 @@ class Metric:
         for setting in filter(None, map(str.strip, _OUTER_COMMA.split(match.group(2) or ""))):
             key, _, value = setting.partition("=")
             metric = metric._with(key.strip(), value.strip(), text)
-        if metric.needs_references and metric.standardizer.spec.cross_modal_only:
+        if (metric.needs_references or metric.needs_context) and metric.standardizer.spec.cross_modal_only:
             raise UsageError(
                 f"Invalid metric {text!r}. {metric.standardizer} only compares images with captions, and references "
-                "are captions. Use a metric without references."
+                "and contexts are texts. Use a metric without them."
             )
         return metric
 
@@ -93,6 +97,9 @@ class Metric:
         if self.reference_rule is not None:
             rules: dict[str, ReferenceRule] = {rule: rule for rule in get_args(ReferenceRule)}
             settings["reference_rule"] = "|".join(rules), lambda: replace(self, reference_rule=rules[value])
+        if self.context_rule is not None:
+            context_rules: dict[str, ContextRule] = {rule: rule for rule in get_args(ContextRule)}
+            settings["context_rule"] = "|".join(context_rules), lambda: replace(self, context_rule=context_rules[value])
         if self.standardizer.strength is not None:
             name = self.standardizer.name
             settings["lambda"] = "NUMBER", lambda: replace(self, standardizer=Standardizer(name, number()))
@@ -117,6 +124,8 @@ class Metric:
             settings.append(f"lambda={shortest(self.standardizer.strength or 0.0)}")
         if self.reference_rule != default.reference_rule:
             settings.append(f"reference_rule={self.reference_rule}")
+        if self.context_rule != default.context_rule:
+            settings.append(f"context_rule={self.context_rule}")
         if self.weight != default.weight:
             settings.append(f"weight={shortest(self.weight)}")
         return self.base + (f"({','.join(settings)})" if settings else "")
@@ -127,22 +136,33 @@ class Metric:
         return self.reference_rule is not None
 
     @property
+    def needs_context(self) -> bool:
+        """Whether a sample must have a context to have a score."""
+        return self.context_rule is not None
+
+    @property
     def needs_statistics(self) -> bool:
         """Whether a run must have reference statistics: for every standardizer but ``none``."""
         return self.standardizer != NONE
 
     @property
     def with_parts(self) -> tuple[Metric, ...]:
-        """The metric, and for one with references also the metric without, which is its image–caption side."""
-        if self.reference_rule is None:
+        """The metric, and for one with references or contexts also the metric without, of image and caption."""
+        if self.reference_rule is None and self.context_rule is None:
             return (self,)
-        return self, replace(self, base=self.base.removeprefix("Ref"), reference_rule=None)
+        base = self.base.removeprefix("Ref").removeprefix("Context")
+        return self, replace(self, base=base, reference_rule=None, context_rule=None)
+
+    @property
+    def reference_key(self) -> str:
+        """Key of the metric's distribution in ``Statistics.reference``."""
+        return str(self.standardizer) + ("" if self.context_rule is None else f"+context-{self.context_rule}")
 
     def value(self, similarity: ArrayT, nearest: ArrayT | None = None) -> ArrayT:
         """Compute the metric from similarities.
 
         Args:
-            similarity: Dot products of standardized images and captions, any shape.
+            similarity: Dot products of standardized captions and images, or what takes their place, any shape.
             nearest: For Ref- metrics, the ``reference_similarity`` of each caption, broadcastable to the same shape.
                 None computes the part without references.
         """
@@ -162,6 +182,7 @@ METRICS: dict[str, Metric] = {
         Metric("DNScore", Standardizer("dn", 0.25)),
         Metric("CovarianceI0TScore", Standardizer("covariance", 0.2)),
         Metric("AsyncI0TScore", Standardizer("async")),
+        Metric("ContextI0TScore", POST, context_rule="alone"),
     )
 }
 
@@ -186,22 +207,24 @@ class Preset:
     Attributes:
         metrics: Metrics without references.
         with_references: Metrics to add if references are given.
+        with_contexts: Metrics to add if contexts are given.
         prefix: Text before every caption and reference.
     """
 
     metrics: tuple[str, ...]
     with_references: tuple[str, ...]
+    with_contexts: tuple[str, ...]
     prefix: str
 
-    def choose(self, references: bool) -> tuple[str, ...]:
-        """Return the metrics for input with or without references."""
-        return self.metrics + (self.with_references if references else ())
+    def choose(self, references: bool, contexts: bool = False) -> tuple[str, ...]:
+        """Return the metrics for input with or without references and contexts."""
+        return self.metrics + self.with_references * references + self.with_contexts * contexts
 
 
 PRESETS: dict[str, Preset] = {
-    "paper": Preset(("I0TScore", "CLIPScore"), ("RefI0TScore", "RefCLIPScore"), PREFIX),
-    "torchmetrics": Preset(("CLIPScore(clip=no,weight=100)",), (), ""),
-    "raw": Preset(("CLIPScore(clip=no,weight=1)",), (), ""),
+    "paper": Preset(("I0TScore", "CLIPScore"), ("RefI0TScore", "RefCLIPScore"), ("ContextI0TScore",), PREFIX),
+    "torchmetrics": Preset(("CLIPScore(clip=no,weight=100)",), (), (), ""),
+    "raw": Preset(("CLIPScore(clip=no,weight=1)",), (), (), ""),
 }
 
 

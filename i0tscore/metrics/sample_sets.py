@@ -28,11 +28,13 @@ _Rated = TypeVar("_Rated", RatingSet, PreferenceSet)
 
 def score_with(scorer: I0TScorer, samples: Sequence[Sample], *, references: bool) -> Result:
     """Score samples; ``references`` says whether a metric uses their references, which are encoded only then."""
+    contexts = [sample.context for sample in samples]
     return scorer.score(
         [sample.image for sample in samples],
         [sample.caption for sample in samples],
         [sample.references for sample in samples] if references else None,
         unique_names([sample.id for sample in samples]),
+        contexts if any(contexts) else None,
     )
 
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 Items = Iterable[Any]
 References = Iterable[Sequence[str] | str] | None
 Ids = Iterable[str] | None
+Contexts = Iterable[Any] | None
+
+_FEWEST_CONTEXTS = 2
 
 
 class I0TScorer:
@@ -86,7 +89,14 @@ class I0TScorer:
         self._runs: list[EncodedRun] = []
         self._warned = False
 
-    def score(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> Result:
+    def score(
+        self,
+        images: Items,
+        captions: Items,
+        references: References = None,
+        ids: Ids = None,
+        contexts: Contexts = None,
+    ) -> Result:
         """Score captions, each against the image at the same position.
 
         Each argument is a list, tuple, array, generator, or column (pandas, Arrow, or datasets), and is always taken by
@@ -98,6 +108,8 @@ class I0TScorer:
             captions: Strings without prefix, or embeddings (n, d).
             references: For each caption a string or a list of strings, or embeddings (k, d).
             ids: Ids of the samples. Default: image stems or positions.
+            contexts: For each caption the text in which the image appears, such as an article or its title, without
+                prefix; None or blank for none. Or embeddings (n, d).
 
         Raises:
             InputError: Lengths differ, an argument is a mapping, set, or table, an image cannot be read, or a caption
@@ -105,19 +117,33 @@ class I0TScorer:
             NothingToScoreError: Every sample was skipped.
             StatisticsError: A metric needs statistics, and there are too few samples for per-run statistics.
         """
-        self.metrics_for(references is not None)  # missing references are found before encoding
-        return self.evaluate(self.encode(images, captions, references, ids))
+        self.metrics_for(references is not None, contexts is not None)  # what is missing is found before encoding
+        return self.evaluate(self.encode(images, captions, references, ids, contexts))
 
-    def encode(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> EncodedRun:
+    def encode(
+        self,
+        images: Items,
+        captions: Items,
+        references: References = None,
+        ids: Ids = None,
+        contexts: Contexts = None,
+    ) -> EncodedRun:
         """Encode samples for ``evaluate`` or ``fit_run``; see ``score`` for the arguments."""
         if self._statistics not in ("auto", "batch") and as_embeddings(images) is None:
             self.statistics  # noqa: B018  (wrong statistics are reported before encoding)
-        return EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids)))
+        return EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids, contexts)))
 
-    def update(self, images: Items, captions: Items, references: References = None, ids: Ids = None) -> None:
+    def update(
+        self,
+        images: Items,
+        captions: Items,
+        references: References = None,
+        ids: Ids = None,
+        contexts: Contexts = None,
+    ) -> None:
         """Encode more samples and keep their embeddings until ``reset``; see ``score`` for the arguments."""
         start = sum(run.n + len(run.skipped) for run in self._runs)
-        self._runs.extend(self._encoder.runs(images, captions, references, ids, start=start))
+        self._runs.extend(self._encoder.runs(images, captions, references, ids, contexts, start=start))
 
     def compute(self) -> Result:
         """Score everything since the last ``reset``; raises as ``score``."""
@@ -144,18 +170,18 @@ class I0TScorer:
             first: M images or captions, as for ``score``.
             second: N images or captions.
             kinds: Modality of each, ``image`` or ``caption``.
-            metric: A metric without references.
+            metric: A metric without references or contexts.
 
         Returns:
             Shape (M, N), float64.
 
         Raises:
             StatisticsError: The metric needs fixed statistics.
-            UsageError: The metric needs references, or is undefined within a modality.
+            UsageError: The metric needs references or contexts, or is undefined within a modality.
         """
         (chosen,) = parse_metrics(metric)
-        if chosen.needs_references:
-            raise UsageError(f"{chosen} needs references. Use a metric without.")
+        if chosen.needs_references or chosen.needs_context:
+            raise UsageError(f"{chosen} needs references or contexts. Use a metric without.")
         if kinds[0] == kinds[1] and chosen.standardizer.spec.cross_modal_only:
             raise UsageError(f"{chosen} only compares images with captions, not {kinds[0]}s with {kinds[1]}s.")
         sides = [self._encoder.vectors(items, kind) for items, kind in zip((first, second), kinds, strict=True)]
@@ -171,13 +197,21 @@ class I0TScorer:
         return chosen.value(np.asarray(sides[0] @ sides[1].T, dtype=np.float64))
 
     def fit(
-        self, images: Items, captions: Items, *, name: str = "fitted", source: str = "", reference: bool = True
+        self,
+        images: Items,
+        captions: Items,
+        *,
+        contexts: Contexts = None,
+        name: str = "fitted",
+        source: str = "",
+        reference: bool = True,
     ) -> Statistics:
         """Fit reference statistics. Each sample counts once, so statistics of shards can be merged.
 
         Args:
             images: As for ``score``.
             captions: Matched captions, as for ``score``.
+            contexts: As for ``score``, for the distributions of ContextI0TScore.
             name: Short name, shown in signatures.
             source: Description of the data.
             reference: Whether to include the score distributions that percentiles and p_match need.
@@ -187,7 +221,7 @@ class I0TScorer:
             NothingToScoreError: Every sample was skipped.
             StatisticsError: There are no two different images, or all images or all captions are alike.
         """
-        run = self.encode(images, captions)
+        run = self.encode(images, captions, contexts=contexts)
         statistics = self.fit_run(run, name=name, source=source, reference=reference)
         if run.skipped:
             first = f"{run.skipped[0].id}: {run.skipped[0].reason}"
@@ -208,7 +242,14 @@ class I0TScorer:
         statistics = run_statistics(run, self._encoder.used_fingerprint, self._preset.prefix, name=name, source=source)
         if bank_size:
             statistics = statistics.with_fitted(bank=HubnessBank.sample(run.images, run.texts, bank_size))
-        return statistics.with_reference(*run.pairs, run.image_index) if reference else statistics
+        if not reference:
+            return statistics
+        contexts = None if run.contexts is None else (run.contexts.vectors, run.contexts.index)
+        if contexts is not None and len(contexts[0]) < _FEWEST_CONTEXTS:
+            note = f"Expected at least {_FEWEST_CONTEXTS} different contexts, got {len(contexts[0])}."
+            warnings.warn(f"{note} Percentiles of ContextI0TScore will be null.", UserWarning, stacklevel=2)
+            contexts = None
+        return statistics.with_reference(*run.pairs, run.image_index, contexts=contexts)
 
     @property
     def statistics(self) -> Statistics | None:
@@ -224,7 +265,7 @@ class I0TScorer:
         """Compute the metrics of samples from ``encode``; raises as ``score``."""
         if not run.n:
             raise NothingToScoreError("Nothing to score: every sample was skipped.")
-        metrics = self.metrics_for(run.references is not None)
+        metrics = self.metrics_for(run.references is not None, run.contexts is not None)
         statistics, notes = choose_statistics(
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
@@ -236,18 +277,24 @@ class I0TScorer:
             warnings.warn(fit.notes[-1], UserWarning, stacklevel=2)
         return result
 
-    def metrics_for(self, references: bool) -> tuple[Metric, ...]:
-        """Return the metrics for input with or without references.
+    def metrics_for(self, references: bool, contexts: bool = False) -> tuple[Metric, ...]:
+        """Return the metrics for input with or without references and contexts.
 
         Raises:
-            InputError: A metric needs references and there are none.
+            InputError: A metric needs references or contexts and there are none.
         """
-        metrics = self._metrics or parse_metrics(self._preset.choose(references))
+        metrics = self._metrics or parse_metrics(self._preset.choose(references, contexts))
         needing = [str(metric) for metric in metrics if metric.needs_references]
         if needing and not references:
             raise InputError(
                 f"{', '.join(needing)} needs references for every caption, but none were given. Give them with "
                 "--references FILE (references=), or leave the metric out."
+            )
+        needing = [str(metric) for metric in metrics if metric.needs_context]
+        if needing and not contexts:
+            raise InputError(
+                f"{', '.join(needing)} needs contexts, but none were given. Add a column with the text in which each "
+                "image appears (--context-column NAME, contexts=), or leave the metric out."
             )
         return metrics
 
@@ -260,9 +307,10 @@ def i0t_score(
     model: str | Encoder = DEFAULT_MODEL,
     statistics: str | Path | Statistics = "auto",
     ids: Ids = None,
+    contexts: Contexts = None,
     **options: Any,
 ) -> Result:
-    """Compute I0TScore and, if references are given, RefI0TScore.
+    """Compute I0TScore; with references also RefI0TScore, and with contexts ContextI0TScore.
 
     Args:
         images: As for ``I0TScorer.score``; embeddings (n, d) need no model.
@@ -271,6 +319,7 @@ def i0t_score(
         model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
         statistics: ``auto``, ``builtin``, ``batch``, a file, or ``Statistics``.
         ids: Ids of the samples.
+        contexts: For each caption the text in which the image appears, or None.
         **options: Other options of ``I0TScorer``.
 
     Returns:
@@ -285,9 +334,9 @@ def i0t_score(
         >>> round(result["I0TScore"].mean, 1)
         0.7
     """
-    metrics = ["I0TScore"] if references is None else ["I0TScore", "RefI0TScore"]
+    metrics = ["I0TScore", *["RefI0TScore"] * (references is not None), *["ContextI0TScore"] * (contexts is not None)]
     scorer = I0TScorer(model, statistics=statistics, **{"metrics": metrics, **options})
-    return scorer.score(images, captions, references, ids)
+    return scorer.score(images, captions, references, ids, contexts)
 
 
 def clip_score(
@@ -320,6 +369,7 @@ def fit(
     captions: Items,
     *,
     model: str | Encoder = DEFAULT_MODEL,
+    contexts: Contexts = None,
     name: str = "fitted",
     source: str = "",
     **options: Any,
@@ -334,4 +384,4 @@ def fit(
         >>> fit(rng.normal(size=(50, 8)), rng.normal(size=(50, 8))).image.count
         50
     """
-    return I0TScorer(model, **options).fit(images, captions, name=name, source=source)
+    return I0TScorer(model, **options).fit(images, captions, contexts=contexts, name=name, source=source)

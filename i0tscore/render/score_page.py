@@ -278,6 +278,7 @@ def _row(
         "id": sample["id"],
         "caption": caption,
         "long": caption is not None and len(caption) > _LONG_CAPTION,
+        "context": sample.get("context"),
         "picture": picture,
         "scores": {
             name: (value, None if value is None else axes[name].at(value, 100)) for name, value in scores.items()

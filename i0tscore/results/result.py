@@ -130,6 +130,7 @@ class SampleResult:
     Attributes:
         id: The sample's id.
         caption: The caption as given, without prefix.
+        context: The context as given, or None.
         tokens: Number of tokens of the prefixed caption, including begin and end; None for embeddings.
         tokens_cut: Number of tokens beyond the context length; None for embeddings.
         breakdown: Parts of the CLIP cosine by name; None without statistics.
@@ -145,6 +146,7 @@ class SampleResult:
     breakdown: dict[str, float | None] | None
     scores: dict[str, SampleScore]
     notes: tuple[str, ...]
+    context: str | None = None
     explanation: SampleExplanation | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,7 +157,7 @@ class SampleResult:
         }
         data = {name: getattr(self, name) for name in self.__slots__}
         data |= {"scores": scores, "notes": list(self.notes), "explanation": plain(self.explanation)}
-        return {name: value for name, value in data.items() if value or name not in ("notes", "explanation")}
+        return {name: value for name, value in data.items() if value or name not in ("notes", "context", "explanation")}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -167,6 +169,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
     Attributes:
         ids: Sample ids (n).
         captions: Captions as given; empty for embeddings.
+        contexts: Contexts as given, None for samples without one; empty if no contexts were given.
         metrics: Results by metric name.
         skipped: Samples left out, with reasons.
         gap: Centroid distance of the run by standardizer name; None where undefined.
@@ -194,6 +197,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
     notes: tuple[str, ...] = ()
     sample_notes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     explanations: Mapping[int, SampleExplanation] = field(default_factory=dict)
+    contexts: tuple[str | None, ...] = ()
 
     def __getitem__(self, name: str) -> MetricResult:
         return self.metrics[name]
@@ -241,9 +245,9 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
     def columns(self) -> dict[str, Sequence[Any]]:
         """Return columns of text and numbers by name, with one value per sample; None where undefined.
 
-        The columns are ``id``, ``caption``, ``tokens``, ``tokens_cut``; for each metric its name and
-        ``<metric>.percentile_matched``, ``.percentile_mismatched``, ``.p_match``, ``.rank``, ``.rank_of``; the parts of
-        the breakdown; and ``notes``.
+        The columns are ``id``, ``caption``, ``context`` if contexts were given, ``tokens``, ``tokens_cut``; for each
+        metric its name and ``<metric>.percentile_matched``, ``.percentile_mismatched``, ``.p_match``, ``.rank``,
+        ``.rank_of``; the parts of the breakdown; and ``notes``.
 
         Example:
             >>> from i0tscore import clip_score
@@ -256,6 +260,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         table: dict[str, Sequence[Any]] = {
             "id": self.ids,
             "caption": self.captions or [None] * self.n,
+            **({"context": self.contexts} if self.contexts else {}),
             "tokens": cells(self.tokens, self.n),
             "tokens_cut": cells(self.tokens_cut, self.n),
         }
@@ -442,6 +447,7 @@ class SampleSequence(Sequence[SampleResult]):
             breakdown=None if r.breakdown is None else {name: at(column, i) for name, column in r.breakdown.items()},
             scores=scores,
             notes=r.sample_notes.get(i, ()),
+            context=r.contexts[i] if r.contexts else None,
             explanation=r.explanations.get(i),
         )
 

@@ -188,6 +188,13 @@ def check_number(value: object, what: str) -> float:
     return number
 
 
+def check_context(value: object) -> str:
+    """Return the text in which an image appears; empty if there is none."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ""
+    return check_text(value, "a text as context")
+
+
 def check_references(value: object) -> tuple[str, ...]:
     """Return references given as one text or a list of texts; none for None."""
     if value is None:

@@ -25,6 +25,7 @@ from i0tscore.samples.diagnostics import (
     Malformed,
     Record,
     UnusableError,
+    check_context,
     check_references,
     check_text,
     describe,
@@ -698,10 +699,11 @@ class SampleBuilder:
         if references == () and identifier is not None:
             self._without_references.append(location)
         self._any_references |= bool(references)
+        context = check(location, check_context, record.get("context"))
         captions = self._captions(location, record)
-        if image is None or identifier is None or references is None:
+        if image is None or identifier is None or references is None or context is None:
             return []
-        return [(at, Sample(identifier, image, caption, references)) for at, caption in captions]
+        return [(at, Sample(identifier, image, caption, references, context or None)) for at, caption in captions]
 
     def _find_image(self, written: Any) -> ImageSource:
         if isinstance(written, list):

@@ -18,6 +18,7 @@ from i0tscore.samples.diagnostics import (
     Malformed,
     Record,
     UnusableError,
+    check_context,
     check_number,
     check_references,
     check_text,
@@ -201,8 +202,8 @@ def rating_set(
         path: The file, for messages.
         name: The name of the set.
         records: One per rating, with ``image``, ``caption``, ``rating`` and optionally ``references``,
-            ``cluster`` (the identity of the image; its name if None), ``rater``, ``group`` (what captions are
-            compared within), ``category`` and ``system``.
+            ``context``, ``cluster`` (the identity of the image; its name if None), ``rater``, ``group`` (what captions
+            are compared within), ``category`` and ``system``.
         diagnostics: Collects the problems.
         folder: The folder of the images; None to use their names without looking up the files.
         scale: The values that a rating may have.
@@ -221,12 +222,13 @@ def rating_set(
         caption = check(location, check_text, record.get("caption"), "a caption")
         rating = check(location, scale.read, record.get("rating"))
         references = check(location, check_references, record.get("references"))
-        if image is None or caption is None or rating is None or references is None:
+        context = check(location, check_context, record.get("context"))
+        if image is None or caption is None or rating is None or references is None or context is None:
             continue
         cluster = record.get("cluster") or image.name
         item = numbers.setdefault((cluster, record.get("group"), record.get("system"), caption), len(samples))
         if item == len(samples):
-            samples.append(Sample(without_suffix(image.name), image, caption, references))
+            samples.append(Sample(without_suffix(image.name), image, caption, references, context or None))
         rows.append((item, rating, cluster, (location, record)))
     items, kept = np.array([item for item, *_ in rows], dtype=np.int64), [record for *_, record in rows]
     _report_repeated(kept, diagnostics, items, [record.get("rater") for _, record in kept])

@@ -50,12 +50,14 @@ class Sample:
         image: The path of the image file, or another source of its bytes.
         caption: The caption to score, unchanged.
         references: Human captions of the same image; empty if there are none.
+        context: Text in which the image appears, such as an article or its title; None if there is none.
     """
 
     id: str
     image: ImageSource
     caption: str
     references: tuple[str, ...] = ()
+    context: str | None = None
 
 
 class Skipped(NamedTuple):

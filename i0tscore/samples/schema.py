@@ -36,6 +36,7 @@ CAPTION_FIELDS: Final = (
     "messages",
 )
 REFERENCE_FIELDS: Final = ("references", "reference", "refs", "reference_strs")
+CONTEXT_FIELDS: Final = ("context", "article", "article_text", "page_title")
 
 RENAME: Final = "Rename or add it."
 _LISTED: Final = 12
@@ -163,13 +164,14 @@ CAPTIONS: Final = Schema(
         "image": (*IMAGE_FIELDS, "image_id", *URL_FIELDS),
         "caption": CAPTION_FIELDS,
         "references": REFERENCE_FIELDS,
+        "context": CONTEXT_FIELDS,
         "split": ("split",),
     },
     {
         ("caption",): "Name it with --caption-column (caption_column=).",
         ("id", "image"): "Name it with --image-column (image_column=).",
     },
-    {"caption": CAPTION_FIELDS, "image": IMAGE_FIELDS, "references": REFERENCE_FIELDS},
+    {"caption": CAPTION_FIELDS, "image": IMAGE_FIELDS, "references": REFERENCE_FIELDS, "context": CONTEXT_FIELDS},
 )
 """The fields of captions."""
 
@@ -187,6 +189,7 @@ class ReadOptions(Options):
         image_column: The column or key of the images.
         id_column: The column or key of the ids.
         references_column: The column or key of the references.
+        context_column: The column or key of the contexts, the texts in which the images appear.
         split: Read only the rows of this split.
         turn: The assistant turn that is the caption of a conversation, from 1; from the end if negative.
         download: Whether to download images given by URL.
@@ -204,6 +207,7 @@ class ReadOptions(Options):
     image_column: str | None = option("Column or key of the images.", metavar="NAME")
     id_column: str | None = option("Column or key of the ids.", metavar="NAME")
     references_column: str | None = None
+    context_column: str | None = option("Column or key of the text in which the image appears.", metavar="NAME")
     split: str | None = option("Read only this split.", metavar="NAME")
     turn: int = option(
         "Assistant turn to use as the caption of a conversation: 1 is the first, -1 the last.",
@@ -216,7 +220,7 @@ class ReadOptions(Options):
     def schema(self) -> Schema:
         """Return the columns to read."""
         columns, exclusive, required = dict(CAPTIONS.columns), dict(CAPTIONS.exclusive), dict(CAPTIONS.required)
-        for name in ("id", "image", "caption", "references"):
+        for name in ("id", "image", "caption", "references", "context"):
             column = getattr(self, f"{name}_column")
             if column is not None:
                 columns[name] = (column,)
