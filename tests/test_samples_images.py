@@ -77,8 +77,10 @@ def test_a_file_without_suffix_is_found_by_its_exact_name(tmp_path):
 
 def test_letter_case_of_stems_counts_and_is_hinted_at(tmp_path):
     folder = filled(tmp_path, "Dog.jpg")
-    with pytest.raises(UnusableError, match=r'There is "Dog\.jpg", but case matters'):
+    with pytest.raises(UnusableError, match=r'There is "Dog\.jpg", but case must match'):
         folder.find("dog")
+    with pytest.raises(UnusableError, match=r'There is "Dog\.jpg", but suffixes must match'):
+        folder.find("Dog.png")
 
 
 def test_what_is_no_file_is_not_found(tmp_path):

@@ -264,8 +264,10 @@ class ImageFolder:
         number = stem.isdecimal()
         similar = self._listing(folder).similar.get(stem.lstrip("0") if number else nfc(stem).casefold())
         if similar is not None:
-            advice = ": write the name in full." if number else ", but case matters."
-            hint = f"There is {quote(PurePath(similar).name)}{advice}"
+            found = PurePath(similar).name
+            differs = "suffixes" if without_suffix(found) == stem else "case"
+            advice = ": write the name in full." if number else f", but {differs} must match."
+            hint = f"There is {quote(found)}{advice}"
         expected = quote(name) if stem != last else f"{quote(name)} (.jpg, .png, …)"
         return UnusableError(f"No image {expected} in {self.root}. {hint}")
 
