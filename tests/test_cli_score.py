@@ -430,6 +430,7 @@ from i0tscore.cli.main import main
 from i0tscore.encoders.cache import EmbeddingCache
 
 put = EmbeddingCache.put
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with SIGINT ignored
 tiny_models.register(pathlib.Path("configs"))
 encoders.load_encoder = lambda *_, tiny=tiny_models.encoder(), **__: tiny  # fast, with the same cache
 
