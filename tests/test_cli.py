@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -22,6 +23,8 @@ from i0tscore.cli.main import cli, main
 from i0tscore.cli.options import PRESETS
 from i0tscore.cli.score import Threshold
 from i0tscore.encoders.known_means import contradictions
+from i0tscore.encoders.open_clip_models import resolve_model_name
+from i0tscore.encoders.options import DEFAULT_MODEL, DEFAULT_REPOSITORY
 from i0tscore.errors import I0TScoreError, SampleFileError, UsageError
 from i0tscore.gap import Statistics, normalize
 from i0tscore.metrics import metric
@@ -200,7 +203,21 @@ def test_doctor_says_what_is_here(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["versions"]["i0tscore"] == version("i0tscore")
     assert facts["models"]["lite"].startswith("ready")
-    assert "bf16" in facts["devices"]["cpu"]
+    assert "--devices" in facts["devices"]
+    assert main(["doctor", "--devices", "--format", "json"]) == 0
+    assert re.search(r"bf16 is \d+\.\d times as fast", json.loads(capsys.readouterr().out)["devices"]["cpu"])
+
+
+def test_doctor_loads_no_model_library():
+    code = (
+        "import sys; from i0tscore.cli.main import main; assert main(['doctor']) == 0; "
+        "assert not {'torch', 'open_clip', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_doctor_knows_the_repository_of_the_default_model():
+    assert resolve_model_name(DEFAULT_MODEL).pretrained["hf_hub"].rstrip("/") == DEFAULT_REPOSITORY
 
 
 def test_doctor_knows_the_extras(capsys, monkeypatch):

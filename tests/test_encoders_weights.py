@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import tiny_models
 import torch
 from safetensors.torch import save_file
 
-from i0tscore.encoders import load_encoder
+from i0tscore.encoders import load_encoder, openclip
 from i0tscore.encoders.openclip import weights_hash
 from i0tscore.errors import UsageError, WeightsRefusedError, WeightsUnavailableError
 
@@ -249,6 +250,22 @@ def test_fingerprint_of_weights() -> None:
 def test_unknown_settings(setting: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         tiny_models.encoder("tiny", **{setting: "nonsense"})
+
+
+@pytest.mark.parametrize(("speedup", "chosen"), [(0.9, "fp32"), (1.1, "fp32"), (3.0, "bf16")])
+def test_auto_precision_is_bf16_where_it_saves_time(
+    speedup: float, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openclip, "bf16_speedup", lambda _: speedup)
+    assert tiny_models.encoder("tiny", precision="auto").fingerprint.precision == chosen
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert tiny_models.encoder("tiny", precision="bf16").fingerprint.precision == "bf16"
+    assert [("1.1 times slower" in str(one.message)) for one in caught] == [True] * (speedup < 1)
+
+
+def test_the_speedup_of_bf16_is_measured() -> None:
+    assert 0.01 < openclip.bf16_speedup(torch.device("cpu")) < 100
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 2e-2), ("fp16", 3e-3)])

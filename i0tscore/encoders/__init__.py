@@ -30,8 +30,8 @@ def load_encoder(
         model: ``lite``, an open_clip model as ``architecture/tag``, or an ``hf-hub:`` or ``local-dir:`` name of
             open_clip.
         weights: File to load the weights from: safetensors, or a torch file of tensors only.
-        precision: ``fp32``, ``bf16``, or ``fp16``. Lower precision is faster if the hardware supports it, and changes
-            cosines by about 1e-3.
+        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto`` (bf16 where it is faster). Lower precision is faster if the
+            hardware supports it, and changes scores slightly.
         device: A torch device, or ``auto`` for the best one available.
         offline: Whether to use only local files: ``weights``, or the cache of the hub.
 

@@ -43,7 +43,7 @@ def load_lite(precision: str = "fp32", device: str = "cpu", heads: LiteHeads | N
     """Load the embedded model.
 
     Args:
-        precision: ``fp32``, ``bf16``, or ``fp16``.
+        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``.
         device: A torch device.
         heads: Other heads than those in the package.
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from i0tscore.encoders.openclip import OpenClipEncoder, uses_quick_gelu
+from i0tscore.encoders.options import CHECKPOINTS
 from i0tscore.errors import (
     ModelError,
     UsageError,
@@ -29,9 +30,6 @@ from i0tscore.errors import (
 )
 
 Result = TypeVar("Result")
-
-CHECKPOINTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
-"""Usual names of a weights file, in order of preference."""
 
 _QUICKGELU = "-quickgelu"
 _TIMEOUT = 5.0  # seconds to wait for the first answer of the hub

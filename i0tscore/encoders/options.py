@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "ViT-B-32-quickgelu/openai"
 """The model of the CLIPScore paper."""
+DEFAULT_REPOSITORY = "timm/vit_base_patch32_clip_224.openai"
+"""Repository of the default model on the hub, as open_clip lists it."""
+CHECKPOINTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
+"""Usual names of a weights file, in order of preference."""
 
 LongCaptions: TypeAlias = Literal["truncate", "split", "error"]
 
@@ -26,7 +30,7 @@ class EncodeOptions(Options):
     Attributes:
         model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
         weights: File to load the weights from, instead of the hub; None for the hub.
-        precision: ``fp32``, ``bf16``, or ``fp16``.
+        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto`` for bf16 where the device computes faster with it.
         device: A torch device, or ``auto`` for the best one available.
         batch_size: Number of images or captions per encoder batch, at least 1.
         workers: Number of threads that decode images, at least 1.
@@ -50,7 +54,7 @@ class EncodeOptions(Options):
         DEFAULT_MODEL,
     )
     weights: str | PathLike[str] | None = option("Load the weights from FILE, not from the hub.", path="FILE")
-    precision: str = option("Floating-point format of the encoder.", "fp32", choices=("fp32", "bf16", "fp16"))
+    precision: str = option("Floating-point format of the encoder.", "fp32", choices=("fp32", "bf16", "fp16", "auto"))
     device: str = option("Device: auto, cpu, cuda, cuda:1, mps.", "auto")
     batch_size: int = option("Images or captions per encoder batch.", 32, minimum=1)
     workers: int = option("Threads that decode images.", 2, minimum=1)
