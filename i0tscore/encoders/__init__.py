@@ -31,7 +31,7 @@ def load_encoder(
             open_clip.
         weights: File to load the weights from: safetensors, or a torch file of tensors only.
         precision: ``fp32``, ``bf16``, ``fp16``, or ``auto`` (bf16 where it is faster). Lower precision is faster if the
-            hardware supports it, and changes scores slightly.
+            hardware supports it, and changes cosines by about 1e-3.
         device: A torch device, or ``auto`` for the best one available.
         offline: Whether to use only local files: ``weights``, or the cache of the hub.
 
