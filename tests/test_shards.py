@@ -17,6 +17,7 @@ from i0tscore.errors import InputError, SampleFileError, StatisticsError, UsageE
 from i0tscore.integrations import shards
 from i0tscore.integrations.shard_io import find_shards, read_entries
 from i0tscore.integrations.shard_summary import ShardSummary, poisson_weights
+from i0tscore.metrics.functional import Breakdown
 from i0tscore.results import Resampling
 
 METRICS = ("I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore")
@@ -69,7 +70,9 @@ def test_two_passes_equal_a_single_run(encoder, rows, corpus, single_run, tmp_pa
     assert_equal_results(summary, single_run)
     columns = on_disk.written(tmp_path / "out")
     assert columns["id"] == [row["id"] for row in rows]
-    assert list(columns) == ["id", *METRICS, "skipped"]
+    assert list(columns) == ["id", *METRICS, *Breakdown._fields, "skipped"]
+    for name, values in single_run.breakdown.items():
+        np.testing.assert_allclose(columns[name], values, atol=1e-6)
     for name in METRICS:
         np.testing.assert_allclose(columns[name], single_run[name].values, atol=1e-6)
     assert not list(tmp_path.glob("out/.*"))
@@ -81,6 +84,12 @@ def test_fixed_statistics_take_one_pass(encoder, rows, corpus, fitted, tmp_path)
     assert_equal_results(summary, single_run)
     assert summary.metrics["I0TScore"].signature["stats"] == single_run["I0TScore"].signature["stats"]
     assert summary.metrics["I0TScore"].scale == single_run["I0TScore"].scale
+    columns = on_disk.written(tmp_path / "out")
+    for detail in shards.DETAILS:
+        expected = getattr(single_run["I0TScore"], detail)
+        np.testing.assert_allclose(columns[f"I0TScore.{detail}"], expected, atol=1e-3)
+        assert f"RefI0TScore.{detail}" not in columns
+    np.testing.assert_allclose(columns["semantic"], single_run.breakdown["semantic"], atol=1e-6)
 
 
 def test_intervals_equal_the_bootstrap_for_any_division_into_shards(encoder, rows, corpus, single_run, tmp_path):

@@ -41,6 +41,7 @@ from i0tscore.integrations.shard_summary import (
     poisson_weights,
 )
 from i0tscore.metrics.evaluate import evaluate, metric_signature
+from i0tscore.metrics.functional import Breakdown
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.metrics.statistics_choice import fixed_statistics
@@ -61,6 +62,9 @@ Prepared: TypeAlias = "tuple[Fingerprint, SignatureFields, Statistics | None]"
 SUMMARY = "summary.json"
 STATISTICS = "statistics.safetensors"
 _EMBEDDINGS = ".embeddings"
+
+DETAILS = ("percentile_matched", "percentile_mismatched", "p_match")
+"""What is written for each metric with reference distributions, besides the score."""
 
 PART_ROWS = 512
 PART_BYTES = 256_000_000
@@ -134,6 +138,17 @@ class Job:
     def references(self) -> bool:
         """Whether any metric needs references."""
         return any(metric.needs_references for metric in self.metrics)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of numbers, as in ``Result.to_pandas``."""
+        names = []
+        for metric in self.metrics:
+            names.append(str(metric))
+            known = self.statistics is not None and metric.reference_key in self.statistics.reference
+            if known and not metric.needs_references:
+                names += [f"{metric}.{detail}" for detail in DETAILS]
+        return names if self.statistics is None else [*names, *Breakdown._fields]
 
     def signature(self, metric: Metric, n: int = 0, skipped: int = 0) -> Signature:
         """Return a metric's signature, whose field ``bs`` identifies the Poisson bootstrap."""
@@ -356,7 +371,11 @@ class ShardWorker:
             UsageError: There are scores computed with other settings.
         """
         path = job.output / f"{shard.stem}.parquet"
-        header = {"signatures": {str(m): str(job.signature(m)) for m in job.metrics}, "bytes": shard.stat().st_size}
+        header = {
+            "signatures": {str(m): str(job.signature(m)) for m in job.metrics},
+            "columns": job.columns,
+            "bytes": shard.stat().st_size,
+        }
         if (done := _header_if_done(path, header)) is not None:
             return ShardSummary.from_data(done["summary"])
         encoded = None if job.embeddings is None else job.embeddings / path.name
@@ -392,13 +411,19 @@ def score_part(job: Job, part: Part, seen: tuple[set[str], set[str]]) -> tuple[d
     skipped = [(i, r) for i, r in zip(part.ids, part.reasons, strict=True) if r is not None]
     summary = ShardSummary(skipped=len(skipped), examples=skipped[:EXAMPLES])
     columns: dict[str, Any] = {"id": part.ids}
-    columns |= {str(metric): np.full(len(part.ids), np.nan) for metric in job.metrics}
+    columns |= {name: np.full(len(part.ids), np.nan) for name in job.columns}
     run = part.run
     if run is not None:
         fields = replace(job.fields, resampling=replace(job.settings.resampling, resamples=0), ranks=False)
         weights = poisson_weights([key.encode() for key in run.image_keys], job.settings.resampling)
-        for name, metric in evaluate(run, job.metrics, job.statistics, fields).items():
+        result = evaluate(run, job.metrics, job.statistics, fields)
+        for name, values in (result.breakdown or {}).items():
+            columns[name][part.rows] = values
+        for name, metric in result.items():
             columns[name][part.rows] = metric.values
+            for detail in DETAILS:
+                if f"{name}.{detail}" in columns:
+                    columns[f"{name}.{detail}"][part.rows] = getattr(metric, detail)
             summary.metrics[name] = MetricSums.of(metric.values, run.image_index, weights, metric.scale)
         summary.n = run.n
         summary.cut = 0 if run.tokens_cut is None else int(np.count_nonzero(run.tokens_cut))
@@ -470,8 +495,9 @@ def score(
 
     Args:
         paths: Parquet files and tar archives, or folders of them; see ``docs/large-runs.md``.
-        output: Folder of the scores, created if missing: columns ``id``, each metric (null where undefined), and
-            ``skipped`` (the reason, or null), in the order of the input.
+        output: Folder of the scores, created if missing. Columns: ``id``; each metric (null where undefined), and under
+            statistics its percentiles, ``p_match``, and the breakdown, named as by ``Result.to_pandas``; and
+            ``skipped`` (the reason, or null). Rows are in the order of the input.
         images: Folder of the images that Parquet files name; by default the folder of each file.
         engine: Makes the engine that runs the work; by default it runs in this process.
         progress: Whether to show progress on stderr.
