@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from i0tscore.explanation.explanation import Explanation
     from i0tscore.gap import Statistics
     from i0tscore.metrics import functional
+    from i0tscore.metrics.filtering import filter
     from i0tscore.metrics.metric import Metric
     from i0tscore.metrics.scorer import I0TScorer, clip_score, fit, i0t_score
     from i0tscore.results import Result, Signature
@@ -31,6 +32,7 @@ _NAMES = {
     "explanation.explain": ["explain"],
     "explanation.explanation": ["Explanation"],
     "gap": ["Statistics"],
+    "metrics.filtering": ["filter"],
     "metrics.functional": ["functional"],
     "metrics.metric": ["Metric"],
     "metrics.scorer": ["I0TScorer", "clip_score", "fit", "i0t_score"],
@@ -51,6 +53,7 @@ __all__ = [
     "Statistics",
     "clip_score",
     "explain",
+    "filter",
     "fit",
     "fit_async",
     "functional",

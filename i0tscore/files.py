@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -25,11 +28,24 @@ def replace_file(path: Path, data: bytes) -> None:
     if path.exists() and not path.is_file():  # a device or a pipe must not be replaced
         path.write_bytes(data)
         return
+    with drafted(path) as draft:
+        draft.write_bytes(data)
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """Yield the name of a draft, a file or folder, which takes the place of ``path`` unless an error is raised.
+
+    Raises:
+        OSError: Writing failed.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_bytes(data)
+        yield draft
         draft.replace(path)
     finally:
+        if draft.is_dir():
+            shutil.rmtree(draft)
         draft.unlink(missing_ok=True)
 
 

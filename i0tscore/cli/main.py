@@ -20,6 +20,7 @@ from i0tscore.cli.console import plain_warnings, say, write_output
 from i0tscore.cli.correlate import correlate
 from i0tscore.cli.doctor import doctor
 from i0tscore.cli.explain import explain
+from i0tscore.cli.filter import filter as filter_
 from i0tscore.cli.fit import fit
 from i0tscore.cli.gap import gap
 from i0tscore.cli.retrieve import retrieve
@@ -71,7 +72,7 @@ def cli() -> None:
     """  # noqa: D301
 
 
-for verb in (score, explain, compare, correlate, fit, gap, retrieve, doctor):
+for verb in (score, explain, filter_, compare, correlate, fit, gap, retrieve, doctor):
     cli.add_command(verb)
 
 

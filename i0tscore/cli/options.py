@@ -406,8 +406,7 @@ def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions 
         pairs = inputs.read_embeddings()
         notes = [] if model is None else _check_model(model, pairs)
         return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), texts=pairs.texts, notes=tuple(notes))
-    if (reading.download or reading.download_private) and model is not None and model.offline:
-        raise UsageError("--download requires the network, which --offline does not allow. Remove one of them.")
+    check_download(reading, model)
     from i0tscore.samples import read_samples
 
     found = read_samples(
@@ -428,6 +427,12 @@ def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions 
         skipped=tuple(found.skipped),
         notes=tuple(found.notes),
     )
+
+
+def check_download(reading: ReadOptions, model: ModelOptions | None) -> None:
+    """Raise ``UsageError`` if images are to be downloaded without using the network."""
+    if (reading.download or reading.download_private) and model is not None and model.offline:
+        raise UsageError("--download requires the network, which --offline does not allow. Remove one of them.")
 
 
 def _check_model(model: ModelOptions, pairs: EmbeddedPairs) -> list[str]:

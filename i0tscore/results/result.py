@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, overload
@@ -17,6 +17,7 @@ from i0tscore.render.score_page import Images, score_page
 from i0tscore.render.score_plot import plot_scores
 from i0tscore.results.intervals import Estimate, format_estimate
 from i0tscore.results.report import Part, Report, SampleColumns, Signature, dumps, plain, require_name
+from i0tscore.results.selection import PER_METRIC, Scored, Selection, SelectionRules, select
 from i0tscore.results.statistics_fit import StatisticsFit
 from i0tscore.samples.sample import Skipped
 
@@ -236,6 +237,52 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             for name, metric in self.metrics.items()
         }
         return replace(self, metrics=metrics, skipped=skipped, notes=(*notes, *self.notes))
+
+    def select(
+        self, keep: str | SelectionRules, *, images: Sequence[Hashable] | None = None, **rules: Any
+    ) -> Selection:
+        """Decide which samples to keep; ``selection.kept`` is an array of Booleans (n,).
+
+        Args:
+            keep: Criteria such as ``p_match >= 0.5 and tokens between 5 and 70``; see ``docs/filtering.md``.
+            images: Identity of each sample's image (n), for ``best_per_image`` and ``max_caption_repeats``; by default
+                the ids.
+            **rules: Other fields of ``SelectionRules``, such as ``keep_fraction`` and ``by``.
+
+        Raises:
+            UsageError: The rules are wrong, or name an unknown field; the message lists the fields.
+            StatisticsError: A rule needs reference distributions that the statistics do not have.
+
+        Example:
+            >>> from i0tscore import clip_score
+            >>> result = clip_score(np.eye(2), np.array([[1.0, 0.0], [1.0, 1.0]]), ids=["dog", "cat"])
+            >>> result.select("CLIPScore >= 2").kept.tolist()
+            [True, False]
+        """
+        leading, metrics = self.leading, list(self.values())
+        fields: dict[str, Column | None] = {metric.name: metric.values for metric in (leading, *metrics)}
+        for name in PER_METRIC:
+            fields[name] = getattr(leading, name)
+            fields |= {f"{name}({metric.name})": getattr(metric, name) for metric in metrics}
+        fields |= dict.fromkeys(_BREAKDOWN, None) | (self.breakdown or {})
+        for name in ("tokens", "tokens_cut"):
+            counts = getattr(self, name)
+            fields[name] = None if counts is None else counts.astype(np.float64)
+        misfit = "The statistics do not fit this run, so p_match, percentiles, and the expected precision do not hold."
+        return select(
+            Scored(
+                fields,
+                {metric.name: metric.reference for metric in metrics if metric.reference is not None},
+                self.ids,
+                self.captions,
+                self.ids if images is None else images,
+                self.sample_notes,
+            ),
+            keep if isinstance(keep, SelectionRules) else SelectionRules(keep=keep, **rules),
+            self.skipped,
+            notes=(*([misfit] if self.misfit else []), *self.notes),
+            signatures={metric.name: metric.signature for metric in metrics},
+        )
 
     def figures(self) -> dict[str, str]:
         """Return the number of samples, and the mean of each metric."""

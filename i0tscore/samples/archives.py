@@ -108,10 +108,11 @@ def _is_complete(files: _Files) -> bool:
 
 def has_archives(folder: Path) -> bool:
     """Return whether a folder has WebDataset archives."""
-    return bool(_archives(folder))
+    return bool(archives(folder))
 
 
-def _archives(folder: Path) -> list[Path]:
+def archives(folder: Path) -> list[Path]:
+    """Return the archives in a folder, in the order in which they are read."""
     return sorted(p for p in folder.glob("*.tar") if p.is_file() and not p.name.startswith("."))
 
 
@@ -125,7 +126,7 @@ def read_archives(source: Source) -> Iterator[Record]:
     Raises:
         SampleFileError: An archive cannot be read.
     """
-    paths = _archives(source.path) if source.path.is_dir() else [source.path]
+    paths = archives(source.path) if source.path.is_dir() else [source.path]
     corpora = [_collect(_members(path)) for path in paths]
     names = Counter(name for corpus in corpora for name in corpus.samples)
     repeated = [name for name, count in names.items() if count > 1]
@@ -144,6 +145,24 @@ def read_archives(source: Source) -> Iterator[Record]:
             f"Several archives share sample names, so ids begin with the archive: {listed}."
         )
     _note_others(source, [name for corpus in corpora for name in corpus.others])
+
+
+def samples_of(path: Path) -> dict[str, str]:
+    """Return the name of the sample of each file in an archive that belongs to one, samples in the order of reading.
+
+    Files that are not read belong to the sample of their name without the last suffix, or up to the first dot.
+
+    Raises:
+        SampleFileError: It cannot be read.
+    """
+    corpus = _collect(_members(path))
+    found = {file.name: name for name, files in corpus.samples.items() for part in files.values() for file in part}
+    for other in corpus.others:
+        place = PurePosixPath(other)
+        stems = (str(place.with_suffix("")), str(place.with_name(place.name.partition(".")[0])))
+        if owner := next((stem for stem in stems if stem in corpus.samples), None):
+            found[other] = owner
+    return found
 
 
 def _members(path: Path) -> Iterator[_File]:

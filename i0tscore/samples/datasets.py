@@ -33,7 +33,7 @@ def read_saved_dataset(source: Source) -> list[Record]:
         SampleFileError: It cannot be read, or has several splits.
     """
     path = source.path
-    files = _parquet_files(path) if path.is_dir() else [path]
+    files = parquet_files(path) if path.is_dir() else [path]
     if len(files) > 1:
         source.diagnostics.notes.append(f"Files are read in this order: {preview((file.name for file in files), 8)}.")
     with quiet_datasets() as datasets:
@@ -58,10 +58,11 @@ def is_saved_dataset(folder: Path) -> bool:
 
 def is_dataset_folder(folder: Path) -> bool:
     """Return whether a folder holds a dataset."""
-    return is_saved_dataset(folder) or bool(_parquet_files(folder))
+    return is_saved_dataset(folder) or bool(parquet_files(folder))
 
 
-def _parquet_files(folder: Path) -> list[Path]:
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the parquet files in a folder, in the order in which they are read."""
     return sorted(p for p in folder.glob("*.parquet") if p.is_file() and not p.name.startswith("."))
 
 

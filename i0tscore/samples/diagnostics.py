@@ -44,11 +44,13 @@ class Location:
         position: Its number in the file, counted from 1.
         label: Its description in messages, e.g. ``line 3 (id "dog")``.
         id: Its id; empty if it has none.
+        caption: The number of the caption among several of the entry, from 1; 0 for an entry with one caption.
     """
 
     position: int
     label: str
     id: str = ""
+    caption: int = 0
 
 
 Record = tuple[Location, dict[str, Any]]
@@ -112,10 +114,14 @@ class Diagnostics:
         errors = sorted(self.row_errors, key=lambda error: error[0].position)
         if self.file_errors or not usable or (errors and not skip):
             raise SampleFileError(path, [*self.file_errors, *(f"{at.label}: {message}" for at, message in errors)])
+        return [Skipped(at.id or at.label, reason) for at, reason in self.reasons().items()]
+
+    def reasons(self) -> dict[Location, str]:
+        """Return the problems of each row with any, in the order of the file."""
         messages: dict[Location, list[str]] = {}
-        for location, message in errors:
+        for location, message in sorted(self.row_errors, key=lambda error: error[0].position):
             messages.setdefault(location, []).append(message)
-        return [Skipped(at.id or at.label, f"{at.label}: {' '.join(found)}") for at, found in messages.items()]
+        return {at: f"{at.label}: {' '.join(found)}" for at, found in messages.items()}
 
 
 def quote(value: object, limit: int = 60) -> str:

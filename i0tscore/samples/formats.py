@@ -9,7 +9,7 @@ import contextlib
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -34,11 +34,20 @@ from i0tscore.samples.diagnostics import (
 )
 from i0tscore.samples.download import Downloads
 from i0tscore.samples.images import ImageFolder, nfc, without_suffix
-from i0tscore.samples.sample import ImageSource, Sample, SampleSet
+from i0tscore.samples.sample import ImageSource, Sample, SampleSet, Skipped
 from i0tscore.samples.schema import CAPTIONS, RENAME, ReadOptions, Schema
 from i0tscore.samples.source import STDIN, Source, read_columns, read_json_lines, read_json_list, read_table
 from i0tscore.samples.spreadsheets import read_workbook
 from i0tscore.samples.text import BROKEN, RepeatedKeys, is_tokens, parse_json, parse_list, read_header
+from i0tscore.samples.writers import (
+    Entry,
+    JsonWriter,
+    Writer,
+    write_archives,
+    write_dataset,
+    write_json_lines,
+    write_table,
+)
 
 _COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard"}
 """Compression by the first bytes of a file."""
@@ -74,6 +83,7 @@ class Format:
         folder: Tells whether a folder is of this format.
         table: Whether the records may have any fields, so that ratings, scores and labels can be read.
         stream: Reads the records of a shard one by one, in bounded memory; ``read`` if None.
+        write: Writes some of the entries in the same form; None if it cannot be written.
     """
 
     name: str
@@ -84,6 +94,7 @@ class Format:
     folder: Callable[[Path], bool] = lambda path: False
     table: bool = False
     stream: Callable[[Source], Iterator[Record]] | None = None
+    write: Writer | None = None
 
 
 def detect_format(source: Source, *, table: bool = False) -> Format:
@@ -207,6 +218,20 @@ def _read_json(source: Source) -> list[Record]:
         source.diagnostics.file_error("Expected a list of objects, got an object. Choose another input format.")
         return []
     return _read_objects(source, records)
+
+
+def _list_key(content: Any, schema: Schema) -> str | None:
+    """Return the key of the list of objects in JSON that ``_read_json`` read; None if the entries are in no list.
+
+    Raises:
+        UsageError: The JSON holds columns, or one object.
+    """
+    if not isinstance(content, dict):
+        return None
+    if _is_row(content, schema):
+        raise UsageError("Expected a list of objects, got lists by column or one object. Write it as JSON lines.")
+    lists = _lists_of_objects(content, schema)
+    return next(iter(lists)) if len(lists) == 1 else None
 
 
 def _lists_of_objects(content: dict[str, Any], schema: Schema) -> dict[str, list[dict[str, Any]]]:
@@ -417,12 +442,14 @@ FORMATS: Final = {
                 or bool(_OBJECT_PER_LINE.match(source.start))
             ),
             table=True,
+            write=write_json_lines,
         ),
         Format(
             "coco",
             _read_coco_results,
             (".json", ".jsonl"),
             lambda source: source.options.annotations is not None and source.start.startswith("["),
+            write=JsonWriter(_list_key),
         ),
         Format(
             "karpathy", _read_captioned, (".json",), lambda source: _is_json(source) and _is_karpathy(source.document)
@@ -439,10 +466,23 @@ FORMATS: Final = {
             (".json", ".jsonl", ".ndjson"),
             lambda source: _is_json(source) and _is_rows(source.document, source.schema),
             table=True,
+            write=JsonWriter(_list_key),
         ),
-        Format("clipscore", _read_mapping, (".json",), _is_json),
-        Format("csv", partial(_read_cells, read=read_table), (".csv", ".tsv", ".tab"), _is_table, table=True),
-        Format("tsv", partial(_read_cells, read=partial(read_table, delimiter="\t")), table=True),
+        Format("clipscore", _read_mapping, (".json",), _is_json, write=JsonWriter(_list_key)),
+        Format(
+            "csv",
+            partial(_read_cells, read=read_table),
+            (".csv", ".tsv", ".tab"),
+            _is_table,
+            table=True,
+            write=write_table,
+        ),
+        Format(
+            "tsv",
+            partial(_read_cells, read=partial(read_table, delimiter="\t")),
+            table=True,
+            write=partial(write_table, delimiter="\t"),
+        ),
         Format(
             "xlsx",
             partial(_read_cells, read=read_workbook),
@@ -451,7 +491,7 @@ FORMATS: Final = {
             table=True,
         ),
         Format("flickr8k", _read_numbered, sniff=lambda source: bool(_NUMBERED.match(source.start))),
-        Format("webdataset", read_archives, (".tar",), folder=has_archives, stream=read_archives),
+        Format("webdataset", read_archives, (".tar",), folder=has_archives, stream=read_archives, write=write_archives),
         Format("text", read_text_folder, folder=is_text_folder),
         Format(
             "datasets",
@@ -461,6 +501,7 @@ FORMATS: Final = {
             folder=is_dataset_folder,
             table=True,
             stream=partial(_read_cells, read=stream_parquet),
+            write=write_dataset,
         ),
         Format(
             "clip-retrieval",
@@ -513,6 +554,60 @@ def read_samples(
         >>> read_samples(folder / "captions.json").samples[0].caption
         'A dog runs.'
     """
+    file = read_caption_file(path, images=images, references=references, on_error=on_error, **reading)
+    return SampleSet(file.samples, list(file.unusable.values()), file.notes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CaptionFile:
+    """A caption file that has been read, with what is needed to write a part of it.
+
+    Attributes:
+        source: The file.
+        form: Its format.
+        samples: The samples, in the order of the file.
+        locations: The location of each sample.
+        unusable: What cannot be scored, by location; empty unless ``on_error="skip"``.
+        notes: Anything worth knowing that is not an error.
+        files: Every file that was read.
+    """
+
+    source: Source
+    form: Format
+    samples: list[Sample]
+    locations: list[Location]
+    unusable: dict[Location, Skipped]
+    notes: list[str]
+    files: tuple[Path, ...]
+
+    def writer(self) -> Writer:
+        """Return what writes a part of the file.
+
+        Raises:
+            UsageError: Its format cannot be written.
+        """
+        if self.form.write is None:
+            writable = ", ".join(form.name for form in FORMATS.values() if form.write is not None)
+            raise UsageError(
+                f"{self.source.path}: Expected input in a format that can be written ({writable}), got "
+                f"{self.form.name}. Save it as CSV or JSON lines."
+            )
+        return self.form.write
+
+    def write(self, entries: Sequence[Entry], path: Path) -> None:
+        """Write entries in the form of the file; raises as ``writer`` and ``Writer``."""
+        self.writer()(self.source, entries, path)
+
+
+def read_caption_file(
+    path: str | Path,
+    *,
+    images: str | Path | None = None,
+    references: str | Path | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    **reading: Any,
+) -> CaptionFile:
+    """Read captions as ``read_samples`` does, with the location of each sample; the arguments and errors are its."""
     if on_error not in ("raise", "skip"):
         raise UsageError(f'Expected on_error "raise" or "skip", got {on_error!r}.')
     diagnostics, options = Diagnostics(), ReadOptions.of(reading)
@@ -531,7 +626,9 @@ def read_samples(
     unused = folder.unused() if images is not None else []
     if unused:
         diagnostics.notes.append(f"Images in {folder.root} have no caption: {len(unused)} ({preview(unused)}).")
-    return SampleSet(samples, diagnostics.finish(file, len(samples), skip=skip), diagnostics.notes)
+    unusable = dict(zip(diagnostics.reasons(), diagnostics.finish(file, len(samples), skip=skip), strict=True))
+    files = (file, *(Path(one) for one in (references, options.annotations) if one is not None))
+    return CaptionFile(source, form, samples, builder.locations, unusable, diagnostics.notes, files)
 
 
 def _choose_split(records: list[Record], split: str | None, diagnostics: Diagnostics) -> list[Record]:
@@ -606,12 +703,14 @@ class SampleBuilder:
         diagnostics: Collects the problems.
         skip: Whether records with problems will be skipped.
         turn: The turn of a conversation that is the caption.
+        locations: The location of each sample that ``build`` returned.
     """
 
     folder: ImageFolder
     diagnostics: Diagnostics
     skip: bool = False
     turn: int = -1
+    locations: list[Location] = field(default_factory=list)
     _reference_file: str = ""
     _references: dict[str, _References] = field(default_factory=dict)
     _keys: dict[str, set[str]] = field(default_factory=dict)
@@ -664,7 +763,7 @@ class SampleBuilder:
         # Records that are skipped do not decide whether there are references.
         if any(sample.references for _, sample in kept) if self.skip else self._any_references:
             kept = self._drop_unreferenced(kept)
-        samples = [sample for _, sample in kept]
+        samples, self.locations = [sample for _, sample in kept], [location for location, _ in kept]
         counts = Counter((sample.id, sample.caption) for sample in samples)
         repeated = [identifier for (identifier, _), count in counts.items() if count > 1]
         if repeated:
@@ -733,8 +832,9 @@ class SampleBuilder:
     def _captions(self, location: Location, record: dict[str, Any]) -> list[tuple[Location, str]]:
         found, written = [], captions_of(record, self.turn)
         for number, text in enumerate(written, start=1):
-            label = f"{location.label}, caption {number}" if len(written) > 1 else location.label
-            at = Location(location.position, label, location.id)
+            at = location
+            if len(written) > 1:
+                at = Location(location.position, f"{location.label}, caption {number}", location.id, number)
             caption = self.diagnostics.check(at, check_text, text, "a caption")
             if caption is not None:
                 found.append((at, caption))

@@ -14,6 +14,7 @@ from i0tscore.results.gap import MEASURES
 from i0tscore.results.intervals import Estimate, difference_row, format_estimate
 from i0tscore.results.report import plain
 from i0tscore.results.retrieval import LABEL_MEASURES
+from i0tscore.samples import Skipped
 from i0tscore.views.cells import csv_text, describe_intervals, difference_cells, skipped_table
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from i0tscore.results.gap import GapReport
     from i0tscore.results.preferences import PreferenceReport
     from i0tscore.results.retrieval import RetrievalReport
+    from i0tscore.results.selection import Selection
 
 SYMBOLS = {"tau_b": "τ-b", "tau_c": "τ-c", "spearman": "Spearman", "pearson": "Pearson", "auc": "AUC"}
 """Display names of correlations."""
@@ -234,6 +236,27 @@ def published_table(published: Sequence[Mapping[str, Any]], title: str = "") -> 
     ]
     header = ["metric", "condition", "source", *(SYMBOLS.get(figure, figure) for figure in figures)]
     return Table(header, rows, title, left=3) if rows else None
+
+
+def selection_document(selection: Selection, *, preview: bool = False) -> Document:
+    """Return a document with the numbers of captions, and what each rule rejected.
+
+    Args:
+        selection: Which captions are kept.
+        preview: Whether to add what other thresholds would keep, and captions at the border.
+    """
+    counts, rules = selection.tables()
+    missing = [(selection.ids[i], selection.reasons[i]) for i in np.flatnonzero(~selection.scored).tolist()]
+    return Document(
+        [
+            *(selection.preview() if preview else ()),
+            rules,
+            counts,
+            Notes(selection.notes),
+            skipped_table([*selection.skipped, *(Skipped(*one) for one in missing)]),
+            Signatures(map(str, selection.signatures.values())),
+        ]
+    )
 
 
 def gap_document(report: GapReport) -> Document:

@@ -1,0 +1,86 @@
+"""``i0tscore filter``: the captions of a file that fit their images, in the form of the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from i0tscore.cli.console import write_output
+from i0tscore.cli.options import (
+    ModelOptions,
+    ReferencedInputOptions,
+    ReferencedReadingOptions,
+    check_download,
+    format_option,
+    make_scorer,
+    metric_option,
+    render,
+    statistics_option,
+    verb,
+)
+from i0tscore.errors import UsageError
+from i0tscore.options import option
+from i0tscore.render import RENDERERS
+from i0tscore.results.selection import SelectionRules
+
+
+@dataclass
+class FilterOptions:
+    """Where the captions are written, and what is added to them.
+
+    Raises:
+        UsageError: There is nothing to write, or something although it is a dry run.
+    """
+
+    output: Path | None = option("File or folder for the captions that are kept, in the form of CAPTIONS.", path="FILE")
+    rejected: Path | None = option("File or folder for the others, with the reason.", path="FILE")
+    add_scores: bool = option("Add columns with the scores.", False)
+    dry_run: bool = option(
+        "Write nothing; show how many captions other thresholds would keep, and examples at the border.", False
+    )
+    statistics: str = statistics_option()
+    metric: tuple[str, ...] = metric_option()
+    format: str = format_option(*RENDERERS, "json")
+
+    def __post_init__(self) -> None:
+        """Check that the options make sense together."""
+        if self.dry_run == (self.output is not None):
+            raise UsageError("Give --output FILE for the captions that are kept, or --dry-run to write nothing.")
+        if self.dry_run and self.rejected:
+            raise UsageError("--dry-run writes nothing. Remove --rejected.")
+
+
+@verb("Keep the captions that fit their images.")
+def filter(
+    inputs: ReferencedInputOptions,
+    reading: ReferencedReadingOptions,
+    rules: SelectionRules,
+    options: FilterOptions,
+    model: ModelOptions,
+) -> None:
+    """Write the captions of the file CAPTIONS that fit their images, in the form of the file.
+
+    CAPTIONS and IMAGES are the same as for score. Other columns stay as they are.
+    """
+    from i0tscore.metrics.filtering import filter_file, metrics_for
+    from i0tscore.samples.formats import read_caption_file
+    from i0tscore.views.report_views import selection_document
+
+    if inputs.read_embeddings is not None or inputs.captions is None:
+        raise UsageError("Expected a caption file, got embeddings, of which no part can be written.")
+    check_download(reading, model)
+    metrics = metrics_for(rules, options.metric or None, model.preset)
+    settings = {"statistics": options.statistics, "metrics": metrics, "resamples": 0, "ranks": False}
+    scorer = make_scorer(model, inputs.on_error, **settings)
+    file = read_caption_file(
+        inputs.captions,
+        images=inputs.images,
+        references=inputs.references,
+        on_error=inputs.on_error,
+        **vars(reading),
+    )
+    found = filter_file(file, scorer, rules, options.output, options.rejected, add_scores=options.add_scores)
+    if options.format == "json":
+        write_output(found.to_json() + "\n")
+    else:
+        write_output(render(selection_document(found, preview=options.dry_run), options.format))

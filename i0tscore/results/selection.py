@@ -1,0 +1,538 @@
+"""Which captions to keep: criteria on the columns of a result, and thresholds with an expected precision."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from i0tscore.errors import StatisticsError, UsageError, did_you_mean
+from i0tscore.options import Options, option
+from i0tscore.render.document import Table, format_number
+from i0tscore.results.report import NOT_IN_JSON, Part, Report, Signature, plain
+from i0tscore.samples.sample import Skipped
+
+Column = NDArray[np.float64]
+
+PER_METRIC = ("p_match", "percentile_matched", "percentile_mismatched")
+"""Fields that each metric has: ``p_match`` is that of the first metric, ``p_match(CLIPScore)`` that of another."""
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_NESTED = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"
+_CRITERION = re.compile(
+    rf"\s*([a-z_]\w*(?:\s*{_NESTED})?)\s*(?:(>=|<=|>|<)\s*({_NUMBER})|\bbetween\s+({_NUMBER})\s+and\s+({_NUMBER}))"
+    r"\s*(and\b|$)",
+    re.IGNORECASE,
+)
+_OUTER_COMMA = re.compile(r",(?![^()]*\))")
+_LADDERS: dict[str, Sequence[float]] = {
+    "p_match": (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95),
+    **dict.fromkeys(PER_METRIC[1:], (1, 5, 10, 25, 50, 75, 90, 95)),
+}
+_PRECISIONS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+_DECILES = np.arange(1, 10) / 10
+_BORDERLINE = 3
+_RARE = 0.001
+"""Shares of mismatched reference pairs below this are between the last two quantiles, so they are uncertain."""
+
+
+class Criterion(NamedTuple):
+    """A field with the range of values to keep, both ends included.
+
+    Attributes:
+        field: Name of the field, as written.
+        low: Smallest value to keep.
+        high: Largest value to keep.
+        text: The criterion, as written.
+    """
+
+    field: str
+    low: float
+    high: float
+    text: str
+
+
+def parse_criteria(text: str) -> tuple[Criterion, ...]:
+    """Parse criteria joined by ``and``: ``FIELD OP NUMBER`` or ``FIELD between NUMBER and NUMBER``.
+
+    ``OP`` is one of ``>=``, ``<=``, ``>``, ``<``. A field is a word, which may have settings in parentheses.
+
+    Raises:
+        UsageError: The text does not follow this grammar.
+
+    Example:
+        >>> [one[:3] for one in parse_criteria("p_match >= 0.5 and tokens between 5 and 70")]
+        [('p_match', 0.5, inf), ('tokens', 5.0, 70.0)]
+    """
+    found: list[Criterion] = []
+    position, more = 0, True
+    while more:
+        match = _CRITERION.match(text, position)
+        if match is None:
+            rest = text[position:].strip()
+            raise UsageError(
+                'Expected criteria such as "p_match >= 0.5" or "I0TScore >= 0.2 and tokens between 5 and 70", got '
+                f"{rest[:60]!r}. Compare a field with a number by >=, <=, >, <, or between, and join criteria by and."
+            )
+        name, operator, bound, low, high, conjunction = match.groups()
+        criterion = text[position : match.start(6)].strip()
+        ends = _range(operator, float(bound)) if operator else (float(low), float(high))
+        if ends[0] > ends[1]:
+            raise UsageError(f"Expected the smaller number first, got {criterion!r}. Swap the numbers.")
+        found.append(Criterion(name, *ends, criterion))
+        position, more = match.end(), bool(conjunction)
+    return tuple(found)
+
+
+def _range(operator: str, bound: float) -> tuple[float, float]:
+    """Return the smallest and the largest value that meet a comparison."""
+    if operator[0] == ">":
+        return float(bound if operator == ">=" else np.nextafter(bound, np.inf)), np.inf
+    return -np.inf, float(bound if operator == "<=" else np.nextafter(bound, -np.inf))
+
+
+def field_key(text: str) -> tuple[str, Hashable]:
+    """Return what identifies a field, regardless of case, spaces, and the order of settings.
+
+    Example:
+        >>> field_key("P_match( I0TScore )") == field_key("p_match(i0tscore)")
+        True
+    """
+    base, _, inner = re.sub(r"\s", "", text).lower().partition("(")
+    if base in PER_METRIC:
+        return base, field_key(inner[:-1]) if inner else ""
+    return base, frozenset(_OUTER_COMMA.split(inner[:-1]))
+
+
+@dataclass(frozen=True)
+class SelectionRules(Options):
+    """What to keep, applied in the order of the fields; the first step that rejects a caption gives the reason.
+
+    A field with a help text is also an option of the command line.
+
+    Attributes:
+        keep: Criteria, see ``parse_criteria``; empty for none.
+        keep_precision: Expected share of matched pairs among those kept, in (0, 1).
+        prior: Share of matched pairs in the corpus, in (0, 1); goes with ``keep_precision``.
+        max_caption_repeats: Reject captions that occur with more images than this; case and spaces do not count.
+        best_per_image: Keep only the highest caption of each image by ``by``; of equal ones, the first.
+        keep_fraction: Keep this share of all scored captions, in (0, 1], highest first.
+        keep_number: Keep this many captions, highest first.
+        by: Field that orders captions, and the metric of ``keep_precision``; the first metric if None.
+
+    Raises:
+        UsageError: A value is not allowed, rules contradict each other, or there is none.
+    """
+
+    keep: str = option(
+        'Keep captions that meet criteria, such as "p_match >= 0.5 and tokens between 5 and 70".',
+        "",
+        metavar="CRITERIA",
+    )
+    keep_precision: float | None = option(
+        "Keep captions above the threshold at which this share of them is expected to be matched, given --prior.",
+        type=float,
+        metavar="P",
+    )
+    prior: float | None = option("Share of matched pairs in the input.", type=float, metavar="P")
+    max_caption_repeats: int | None = option(
+        "Reject captions that occur with more than N images.", type=int, metavar="N"
+    )
+    best_per_image: bool = option("Keep the highest caption of each image.", False)
+    keep_fraction: float | None = option("Keep this share of the captions, highest first.", type=float, metavar="P")
+    keep_number: int | None = option("Keep N captions, highest first.", type=int, metavar="N")
+    by: str | None = option("Field that orders captions.", default_text="the first metric", metavar="FIELD")
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        for name, top in (("keep_precision", 1.0), ("prior", 1.0), ("keep_fraction", np.inf)):
+            value = getattr(self, name)
+            if value is not None and not (0 < value < top and value <= 1):
+                raise UsageError(f"Expected {name} between 0 and 1, got {value}.")
+        for name in ("max_caption_repeats", "keep_number"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"Expected {name} to be at least 1, got {value}.")
+        if (self.keep_precision is None) != (self.prior is None):
+            raise UsageError("--keep-precision and --prior go together (keep_precision=, prior=). Give both.")
+        if self.keep_fraction is not None and self.keep_number is not None:
+            raise UsageError("--keep-fraction and --keep-number contradict each other. Give one.")
+        if self.by is not None and not self.ordering:
+            raise UsageError(f"--by {self.by} has no effect. Add --best-per-image, --keep-fraction, or --keep-number.")
+        if not (self.criteria or self.ordering or self.max_caption_repeats):
+            raise UsageError(
+                'Nothing says what to keep. Give criteria, such as --keep "p_match >= 0.5", --keep-fraction 0.3, or '
+                "--best-per-image."
+            )
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """The parsed criteria."""
+        return parse_criteria(self.keep) if self.keep else ()
+
+    @property
+    def ordering(self) -> bool:
+        """Whether a rule needs the field ``by``."""
+        numbers = (self.keep_precision, self.keep_fraction, self.keep_number)
+        return self.best_per_image or any(number is not None for number in numbers)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The fields that the rules name, as written."""
+        return (*(criterion.field for criterion in self.criteria), *([self.by] if self.by else []))
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold(Part):
+    """A threshold of a metric, and what the reference pairs let expect of it.
+
+    Attributes:
+        metric: The metric.
+        value: Smallest score to keep.
+        prior: Share of matched pairs in the corpus.
+        precision: Expected share of matched pairs among those kept.
+        matched: Share of matched reference pairs that score at least the threshold.
+        mismatched: Share of mismatched reference pairs that do.
+    """
+
+    metric: str
+    value: float
+    prior: float
+    precision: float
+    matched: float
+    mismatched: float
+
+
+def precision_threshold(metric: str, reference: tuple[Column, Column], precision: float, prior: float) -> Threshold:
+    """Return the smallest threshold whose expected precision is at least ``precision``.
+
+    With π for the prior, and m(t) and u(t) for the shares of matched and mismatched reference pairs that score at least
+    t, the expected precision is π·m(t) / (π·m(t) + (1 − π)·u(t)), by Bayes' rule.
+
+    Args:
+        metric: Name of the metric.
+        reference: Quantiles of the scores of matched and of mismatched reference pairs (q,), in ascending order.
+        precision: Precision to reach, in (0, 1).
+        prior: Share of matched pairs in the corpus, in (0, 1).
+
+    Raises:
+        StatisticsError: No threshold reaches it.
+
+    Example:
+        >>> scores = np.linspace(0, 1, 1001)
+        >>> found = precision_threshold("toy", (scores + 0.5, scores), 0.9, 0.5)
+        >>> round(found.value, 2), round(found.precision, 2)
+        (0.94, 0.9)
+    """
+    candidates = np.unique(np.concatenate(reference))
+    matched, mismatched = (_share_at_least(quantiles, candidates) for quantiles in reference)
+    good, bad = prior * matched, (1 - prior) * mismatched
+    expected = np.divide(good, good + bad, out=np.zeros_like(good), where=good + bad > 0)
+    reached = np.flatnonzero(expected >= precision)
+    if not len(reached):
+        raise StatisticsError(
+            f"No threshold of {metric} is expected to reach a precision of {precision:g} at a prior of {prior:g}: the "
+            f"highest is {expected.max():.3f}. Lower --keep-precision (keep_precision=), or use another metric."
+        )
+    i = int(reached[0])
+    return Threshold(
+        metric, *(float(value) for value in (candidates[i], prior, expected[i], matched[i], mismatched[i]))
+    )
+
+
+def _share_at_least(quantiles: Column, thresholds: Column) -> Column:
+    """Return the share of a distribution at or above each threshold; equal quantiles, as of clipped scores, count."""
+    shares: Column = np.interp(-thresholds, -quantiles[::-1], np.linspace(0, 1, len(quantiles)))
+    return shares
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Part):
+    """One rule, and how many captions it rejected."""
+
+    rule: str
+    rejected: int
+
+
+class Scored(NamedTuple):
+    """The columns of a result that rules use.
+
+    Attributes:
+        fields: Values (n,) by field, NaN where undefined; None if the run has none. The first one is the default of
+            ``by``.
+        reference: Quantiles of the scores of matched and of mismatched reference pairs by metric.
+        ids: Sample ids (n).
+        captions: Captions (n); empty if they are not known.
+        images: Identity of each sample's image (n).
+        notes: Reasons for undefined values by position.
+    """
+
+    fields: Mapping[str, Column | None]
+    reference: Mapping[str, tuple[Column, Column]]
+    ids: Sequence[str]
+    captions: Sequence[str]
+    images: Sequence[Hashable]
+    notes: Mapping[int, tuple[str, ...]]
+
+    def find(self, name: str) -> tuple[str, Column]:
+        """Return a field's name and values.
+
+        Raises:
+            UsageError: There is no such field; the message lists the fields.
+            StatisticsError: The run has no values for it.
+        """
+        known = {field_key(one): one for one in self.fields}
+        if (key := field_key(name)) not in known:
+            shown = [one for one in self.fields if "(" not in one or field_key(one)[0] not in PER_METRIC]
+            raise UsageError(
+                f"Unknown field {name!r}.{did_you_mean(name, shown)} The fields are {', '.join(shown)}; and "
+                "p_match(METRIC) for a metric other than the first."
+            )
+        values = self.fields[known[key]]
+        if values is None:
+            raise StatisticsError(
+                f"{known[key]} is undefined: the statistics of this run have no reference distribution for it. Fit "
+                "some with `i0tscore fit`, and pass --statistics FILE (statistics=)."
+                if key[0] in PER_METRIC
+                else f"{known[key]} is undefined for this run. Use another field."
+            )
+        return known[key], values
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class Selection(Report):
+    """Which captions of a result are kept, and why the others are not.
+
+    Attributes:
+        kept: Whether each sample is kept (n,), bool.
+        scored: Whether each sample has all the values that the rules need (n,), bool.
+        reasons: Why each sample is rejected or not scored (n); empty if it is kept.
+        steps: The rules in order.
+        threshold: The threshold of ``keep_precision``, or None.
+        skipped: Captions that could not be read or encoded.
+        ids: Sample ids (n).
+        captions: Captions (n); empty if they are not known.
+        border: The criterion on which the selection depends first: that of the first rule, or the lowest score kept.
+        values: Values of its field (n,).
+        ladder: Other thresholds of this field, each with the number of captions that it alone would keep.
+        signatures: Signatures of the metrics by name.
+    """
+
+    SCHEMA = "i0tscore.selection/1"
+
+    kept: NDArray[np.bool_]
+    scored: NDArray[np.bool_]
+    reasons: tuple[str, ...]
+    steps: tuple[Step, ...]
+    threshold: Threshold | None
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    ids: tuple[str, ...]
+    captions: tuple[str, ...]
+    border: Criterion
+    values: Column
+    ladder: tuple[tuple[str, int], ...]
+    signatures: Mapping[str, Signature] = field(default_factory=dict, metadata=NOT_IN_JSON)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of captions that are kept, rejected, and not scored, which add up to all captions."""
+        kept, scored = int(self.kept.sum()), int(self.scored.sum())
+        missing = len(self.scored) - scored + len(self.skipped)
+        return {"kept": kept, "rejected": scored - kept, "not_scored": missing}
+
+    def figures(self) -> dict[str, str]:
+        """Return the numbers of captions kept, rejected, and not scored."""
+        return {name: str(count) for name, count in self.counts.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as in ``docs/selection.schema.json``."""
+        unscored = [Skipped(self.ids[i], self.reasons[i]) for i in np.flatnonzero(~self.scored)]
+        return {
+            "schema": self.SCHEMA,
+            **self.counts,
+            "steps": plain(self.steps),
+            "threshold": plain(self.threshold),
+            "ladder": [{"threshold": threshold, "kept": count} for threshold, count in self.ladder],
+            "skipped": plain([*self.skipped, *unscored]),
+            "notes": list(self.notes),
+            "signatures": {name: str(signature) for name, signature in self.signatures.items()},
+        }
+
+    def tables(self) -> list[Table]:
+        """Return the numbers of captions, and how many each rule rejected."""
+        total = max(sum(self.counts.values()), 1)
+        rows = [[name.replace("_", " "), str(n), f"{n / total:.1%}"] for name, n in self.counts.items()]
+        steps = [[step.rule, str(step.rejected)] for step in self.steps]
+        return [Table(["", "captions", "share"], rows), Table(["rule", "rejected"], steps)]
+
+    def preview(self) -> list[Table]:
+        """Return how many captions other thresholds would keep, and those next to the border of the first rule."""
+        (name, low, high, _), values = self.border, self.values
+        n = max(int(self.scored.sum()), 1)
+        ladder = [[threshold, str(count), f"{count / n:.1%}"] for threshold, count in self.ladder]
+        distance = np.minimum(np.abs(values - low), np.abs(values - high))
+        order = np.argsort(distance, kind="stable")
+        inside = ((values >= low) & (values <= high))[order]
+        nearest = [order[inside][:_BORDERLINE], order[~inside & self.scored[order]][:_BORDERLINE]]
+        rows = [
+            [self.ids[i], self.captions[i] if self.captions else "", format_number(values[i]), decision]
+            for found, decision in zip(nearest, ("inside", "outside"), strict=True)
+            for i in found
+        ]
+        widths = {"id": 20, "caption": None}
+        return [
+            Table(["other threshold", "captions", "share"], ladder, wrap=False),
+            Table(["id", "caption", name, "range"], rows, "Captions next to the border", left=2, shorten=widths),
+        ]
+
+
+def select(scored: Scored, rules: SelectionRules, skipped: tuple[Skipped, ...] = (), **labels: Any) -> Selection:
+    """Decide which samples to keep.
+
+    Args:
+        scored: The columns that the rules use.
+        rules: What to keep.
+        skipped: Captions that could not be read or encoded.
+        labels: ``notes`` and ``signatures`` of the selection.
+
+    Raises:
+        UsageError: A rule names an unknown field; the message lists the fields.
+        StatisticsError: A rule needs reference distributions that the statistics do not have.
+    """
+    used = [scored.find(criterion.field) for criterion in rules.criteria]
+    by, order = scored.find(rules.by or next(iter(scored.fields)))
+    if rules.ordering:
+        used.append((by, order))
+    n, reasons = len(scored.ids), [""] * len(scored.ids)
+    defined = np.ones(n, dtype=np.bool_)
+    for name, values in used:
+        for i in np.flatnonzero(np.isnan(values) & defined):
+            reasons[i] = f"{name} is undefined: {'; '.join(scored.notes.get(int(i), ())) or 'no value'}"
+        defined &= ~np.isnan(values)
+    kept, steps, notes = defined.copy(), [], list(labels.pop("notes", ()))
+    threshold = None
+    if rules.keep_precision is not None and rules.prior is not None:
+        threshold = _threshold(scored, by, rules.keep_precision, rules.prior)
+        if threshold.mismatched < _RARE:
+            notes.append(
+                f"The threshold lets pass less than {_RARE:.1%} of mismatched reference pairs, so its precision is "
+                "uncertain."
+            )
+    for rule, reject in _rules(scored, rules, (by, order), threshold):
+        found = reject(kept)
+        for i, reason in found.items():
+            reasons[i] = reason
+        kept[list(found)] = False
+        steps.append(Step(rule, len(found)))
+    name, values = used[0] if used else (by, order)
+    low = threshold.value if threshold is not None else values[kept].min(initial=np.inf)
+    border = rules.criteria[0] if rules.criteria else Criterion(name, float(low), np.inf, "")
+    return Selection(
+        kept=kept,
+        scored=defined,
+        reasons=tuple(reasons),
+        steps=tuple(steps),
+        threshold=threshold,
+        skipped=skipped,
+        notes=tuple(notes),
+        ids=tuple(scored.ids),
+        captions=tuple(scored.captions),
+        border=border._replace(field=name),
+        values=values,
+        ladder=tuple(_ladder(scored, rules, name, values[defined])),
+        **labels,
+    )
+
+
+def _threshold(scored: Scored, metric: str, precision: float, prior: float) -> Threshold:
+    if metric not in scored.reference:
+        raise StatisticsError(
+            f"--keep-precision needs reference distributions of {metric}, and the statistics of this run have none. "
+            "Fit some on matched pairs with `i0tscore fit`, and pass --statistics FILE (statistics=)."
+        )
+    return precision_threshold(metric, scored.reference[metric], precision, prior)
+
+
+_Reject = Callable[[NDArray[np.bool_]], dict[int, str]]
+"""Returns what a rule rejects of the captions that are left, with reasons by position."""
+
+
+def _rules(
+    scored: Scored, rules: SelectionRules, order: tuple[str, Column], threshold: Threshold | None
+) -> list[tuple[str, _Reject]]:
+    by, values = order
+    found: list[tuple[str, _Reject]] = [
+        (one.text, partial(_outside, *scored.find(one.field), one)) for one in rules.criteria
+    ]
+    if threshold is not None:
+        text = f"{by} >= {threshold.value:.6g}"
+        rule = f"{text} (precision {rules.keep_precision:g} at prior {threshold.prior:g})"
+        found.append((rule, partial(_outside, by, values, Criterion(by, threshold.value, np.inf, text))))
+    if rules.max_caption_repeats is not None:
+        most = rules.max_caption_repeats
+        found.append((f"captions with at most {most} images", partial(_repeated, scored, most)))
+    if rules.best_per_image:
+        found.append((f"best of each image by {by}", partial(_not_best, scored.images, by, values)))
+    if rules.keep_fraction is not None or rules.keep_number is not None:
+        number = rules.keep_number or round((rules.keep_fraction or 0) * int((~np.isnan(values)).sum()))
+        found.append((f"highest {number} by {by}", partial(_below_top, by, values, number)))
+    return found
+
+
+def _outside(name: str, values: Column, criterion: Criterion, left: NDArray[np.bool_]) -> dict[int, str]:
+    rows = np.flatnonzero(left & ~((values >= criterion.low) & (values <= criterion.high)))
+    return {int(i): f"{name} is {values[i]:.6g}, not {criterion.text}" for i in rows}
+
+
+def _repeated(scored: Scored, most: int, left: NDArray[np.bool_]) -> dict[int, str]:
+    texts = [" ".join(caption.casefold().split()) for caption in scored.captions]
+    images: dict[str, set[Hashable]] = defaultdict(set)
+    for text, image in zip(texts, scored.images, strict=True):
+        images[text].add(image)
+    counts = {i: len(images[texts[i]]) for i in np.flatnonzero(left).tolist()}
+    return {i: f"the caption occurs with {n} images, more than {most}" for i, n in counts.items() if n > most}
+
+
+def _not_best(images: Sequence[Hashable], by: str, values: Column, left: NDArray[np.bool_]) -> dict[int, str]:
+    best: dict[Hashable, int] = {}
+    rows = np.flatnonzero(left).tolist()
+    for i in rows:
+        if images[i] not in best or values[i] > values[best[images[i]]]:
+            best[images[i]] = i
+    return {
+        i: f"{by} is {values[i]:.6g}, and another caption of the image has {values[best[images[i]]]:.6g}"
+        for i in rows
+        if i != best[images[i]]
+    }
+
+
+def _below_top(by: str, values: Column, number: int, left: NDArray[np.bool_]) -> dict[int, str]:
+    rows = np.flatnonzero(left)
+    below = rows[np.argsort(-values[rows], kind="stable")][number:].tolist()
+    return {i: f"{by} is {values[i]:.6g}, not among the highest {number}" for i in below}
+
+
+def _ladder(scored: Scored, rules: SelectionRules, name: str, values: Column) -> list[tuple[str, int]]:
+    """Return other thresholds of a field, or for other expected precisions, and how many captions each would keep."""
+    if not len(values):
+        return []
+    if rules.keep_precision is not None and rules.prior is not None and not rules.criteria:
+        found = []
+        with suppress(StatisticsError):  # the higher ones may be out of reach
+            for precision in _PRECISIONS:
+                least = precision_threshold(name, scored.reference[name], precision, rules.prior).value
+                found.append((f"precision {precision:g}: {name} >= {least:.3f}", int((values >= least).sum())))
+        return found
+    steps = _LADDERS.get(field_key(name)[0]) or np.unique(np.quantile(values, _DECILES).round(3)).tolist()
+    if rules.criteria and np.isinf(rules.criteria[0].low):
+        return [(f"{name} <= {most:g}", int((values <= most).sum())) for most in steps]
+    return [(f"{name} >= {least:g}", int((values >= least).sum())) for least in steps]

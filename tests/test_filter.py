@@ -1,0 +1,525 @@
+"""What ``i0tscore filter`` keeps, and that the rest of a file stays as it is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pyarrow
+import pytest
+from commands import run
+from examples_on_disk import ROOT, write_examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+import i0tscore
+from i0tscore.errors import I0TScoreError, StatisticsError, UsageError
+from i0tscore.render import RENDERERS
+from i0tscore.render.document import Document
+from i0tscore.results.selection import SelectionRules, field_key, parse_criteria, precision_threshold
+from i0tscore.samples.formats import read_caption_file
+from i0tscore.samples.writers import Entry
+
+LITE = ["--model", "lite", "--quiet"]
+KEEP = ["--keep", "p_match >= 0.5"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return write_examples(tmp_path_factory.mktemp("filter"))
+
+
+@pytest.fixture
+def here(place, tmp_path, monkeypatch):
+    """A working folder, with 21 captions of 7 images in the folder images."""
+    (tmp_path / "images").symlink_to(place / "images")
+    (tmp_path / "captions.jsonl").write_bytes((place / "captions.jsonl").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("I0TSCORE_CACHE", str(place / "cache"))
+    return tmp_path
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def by_image() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in rows_of(Path("captions.jsonl")):
+        found.setdefault(row["image"], []).append(row["caption"])
+    return found
+
+
+# Criteria
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    values=st.lists(st.floats(-2, 2), min_size=1, max_size=20),
+    bounds=st.tuples(st.floats(-2, 2), st.floats(-2, 2)),
+    operator=st.sampled_from([">=", "<=", ">", "<", "between"]),
+)
+def test_criteria_compare_as_python_does(values, bounds, operator):
+    low, high = sorted(bounds)
+    text = f"x between {low!r} and {high!r}" if operator == "between" else f"x {operator} {low!r}"
+    (criterion,) = parse_criteria(text)
+    for value in values:
+        expected = low <= value <= high if operator == "between" else eval(f"{value!r} {operator} {low!r}")
+        assert (criterion.low <= value <= criterion.high) == expected
+
+
+def test_criteria_are_joined_and_settings_are_kept():
+    found = parse_criteria(
+        "p_match(CLIPScore(std=shift(0.5), clip=no)) >= .5 AND tokens between 5 and 70 and I0TScore<1e-1"
+    )
+    assert [one.field for one in found] == ["p_match(CLIPScore(std=shift(0.5), clip=no))", "tokens", "I0TScore"]
+    assert [one.text for one in found][1:] == ["tokens between 5 and 70", "I0TScore<1e-1"]
+    assert field_key("P_MATCH( clipscore(clip=no,std=shift(0.5)) )") == field_key(found[0].field)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "p_match", "p_match >=", "p_match >= high", "p_match >= 1 or tokens > 3", "x > 1 and", "__import__('os')"],
+)
+def test_other_text_is_refused(text):
+    with pytest.raises(UsageError, match="Expected criteria such as"):
+        parse_criteria(text)
+    with pytest.raises(UsageError, match="Swap the numbers"):
+        parse_criteria("x between 2 and 1")
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({}, "Nothing says what to keep"),
+        ({"keep_precision": 0.9}, "go together"),
+        ({"keep_precision": 1.0, "prior": 0.5}, "keep_precision between 0 and 1"),
+        ({"keep_fraction": 1.5}, "keep_fraction between 0 and 1"),
+        ({"keep_number": 0}, "keep_number to be at least 1"),
+        ({"keep_number": 3, "keep_fraction": 0.5}, "contradict"),
+        ({"keep": "a > 1", "by": "I0TScore"}, "has no effect"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(rules, message):
+    with pytest.raises(UsageError, match=message):
+        SelectionRules(**rules)
+
+
+def fitted(seed=0, noise=1.0, n=400, d=16):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d))
+    return x, x + noise * rng.normal(size=(n, d))
+
+
+def test_a_result_is_filtered_as_by_hand():
+    x, y = fitted()
+    result = i0tscore.i0t_score(x[:100], y[:100], statistics=i0tscore.fit(x[100:], y[100:]))
+    score = result["I0TScore"]
+    selection = result.select("p_match >= 0.5 and i0tscore < 0.9 and semantic > 0")
+    expected = (score.p_match >= 0.5) & (score.values < 0.9) & (result.breakdown["semantic"] > 0)
+    assert selection.kept.tolist() == expected.tolist()
+    assert sum(step.rejected for step in selection.steps) == selection.counts["rejected"] == 100 - expected.sum()
+    assert all(bool(reason) != kept for reason, kept in zip(selection.reasons, selection.kept, strict=True))
+    top = result.select("", keep_fraction=0.25).kept
+    assert top.sum() == 25
+    assert score.values[top].min() > score.values[~top].max()
+    assert result.select("", keep_number=7, by="percentile_mismatched").kept.sum() == 7
+    with pytest.raises(UsageError, match=r"Unknown field 'p_mach'. Did you mean p_match\? The fields are I0TScore"):
+        result.select("p_mach > 1")
+    with pytest.raises(StatisticsError, match="tokens is undefined for this run"):
+        result.select("tokens > 1")
+
+
+def test_best_of_each_image_and_repeated_captions():
+    scores = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]])
+    result = i0tscore.clip_score(np.array([[1.0, 0.0]] * 4), scores, ids=["a", "a", "b", "b"])
+    assert result.select("", best_per_image=True).kept.tolist() == [True, False, False, True]
+    named = result.__class__(
+        **{name: getattr(result, name) for name in result.__slots__} | {"captions": ("A cat.",) * 4}
+    )
+    assert named.select("", images=[1, 2, 3, 3], max_caption_repeats=2).counts["kept"] == 0
+    assert named.select("", images=[1, 1, 3, 3], max_caption_repeats=2).counts["kept"] == 4
+
+
+def test_undefined_scores_are_neither_kept_nor_rejected():
+    result = i0tscore.clip_score(np.eye(3), np.eye(3), ids=["a", "b", "c"])
+    result["CLIPScore"].values[1] = np.nan
+    selection = result.select("CLIPScore > 9")
+    assert selection.counts == {"kept": 0, "rejected": 2, "not_scored": 1}
+    assert selection.reasons[1].startswith("CLIPScore is undefined")
+
+
+# Thresholds with an expected precision
+
+
+def test_the_threshold_of_two_normal_distributions_is_that_of_bayes_rule():
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    levels = np.linspace(0.0005, 0.9995, 1001)
+    reference = norm.ppf(levels) + 2, norm.ppf(levels)
+    for precision, prior in ((0.9, 0.5), (0.95, 0.7), (0.6, 0.2)):
+        odds = precision / (1 - precision) * (1 - prior) / prior
+        exact = brentq(lambda t: norm.sf(t - 2) - odds * norm.sf(t), -3, 3)  # noqa: B023
+        found = precision_threshold("x", reference, precision, prior)
+        assert found.value == pytest.approx(exact, abs=0.02)
+        assert found.precision == pytest.approx(precision, abs=0.002)
+
+
+def test_clipped_scores_count_at_the_threshold():
+    clipped = np.concatenate([np.zeros(600), np.linspace(0, 1, 401)])
+    found = precision_threshold("x", (np.linspace(0.2, 1.2, 1001), clipped), 0.45, 0.5)
+    assert found.value == 0.0
+    assert found.mismatched == 1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), precision=st.floats(0.55, 0.95), prior=st.floats(0.2, 0.9))
+def test_precision_holds_on_new_pairs_of_the_same_kind(seed, precision, prior):
+    rng = np.random.default_rng(seed)
+    reference = [np.quantile(rng.normal(mean, 1, 4000), np.linspace(0, 1, 1001)) for mean in (1.5, 0)]
+    try:
+        threshold = precision_threshold("x", (reference[0], reference[1]), precision, prior)
+    except StatisticsError:
+        return
+    matched, mismatched = (rng.normal(mean, 1, 40_000) >= threshold.value for mean in (1.5, 0))
+    kept = prior * matched.mean() + (1 - prior) * mismatched.mean()
+    if threshold.mismatched > 0.01:
+        assert prior * matched.mean() / kept > min(precision, threshold.precision) - 0.06
+
+
+def test_a_precision_out_of_reach_and_missing_reference_distributions_are_errors():
+    same = np.linspace(0, 1, 1001)
+    with pytest.raises(StatisticsError, match=r"No threshold of x is expected to reach a precision of 0.9"):
+        precision_threshold("x", (same, same + 1e-9), 0.9, 0.1)
+    x, y = fitted()
+    result = i0tscore.i0t_score(x, y, statistics="batch")
+    with pytest.raises(StatisticsError, match="--keep-precision needs reference distributions of I0TScore"):
+        result.select("", keep_precision=0.9, prior=0.5)
+    with pytest.raises(StatisticsError, match="p_match is undefined: the statistics of this run have no reference"):
+        result.select("p_match > 0.5")
+
+
+# What is written
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+CELL = st.one_of(TEXT, st.integers(-(2**70), 2**70), st.booleans(), st.none(), st.lists(TEXT, max_size=2))
+CAPTION = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
+
+
+NAMES = ["n", "Größe", "a b", "q1", "x.y"]
+
+
+@st.composite
+def tables(draw):
+    """Rows with a caption and other columns, and which of them are kept."""
+    names = draw(st.lists(st.sampled_from(NAMES), max_size=3, unique=True))
+    rows = [
+        {"image": "dog.jpg", "caption": draw(CAPTION), **{name: draw(CELL) for name in names}}
+        for _ in range(draw(st.integers(1, 5)))
+    ]
+    return rows, [position for position in range(len(rows)) if draw(st.booleans())]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    found = tmp_path_factory.mktemp("written")
+    (found / "dog.jpg").touch()
+    return found
+
+
+def written(path: Path, numbers, added=None) -> bytes:
+    """Write entries of a file, by their place among those that were read."""
+    file = read_caption_file(path)
+    target = path.with_name(f"out-{path.name}")
+    file.write([Entry(file.locations[i].position, (), added or {}) for i in numbers], target)
+    return target.read_bytes()
+
+
+@settings(max_examples=80, deadline=None)
+@given(table=tables(), ascii_only=st.booleans(), encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+def test_json_lines_are_copied_as_text(folder, table, ascii_only, encoding):
+    rows, kept = table
+    lines = [json.dumps(row, ensure_ascii=ascii_only) for row in rows]
+    path = folder / "captions.jsonl"
+    path.write_text("\n\n".join(lines), encoding=encoding, newline="")
+    assert written(path, kept).decode(encoding) == "".join(lines[i] + "\n" for i in kept)
+    found = [json.loads(line) for line in written(path, kept, {"S": 0.5}).decode(encoding).split("\n")[:-1]]
+    assert found == [{**rows[i], "S": 0.5} for i in kept]
+    assert [list(row)[-1] for row in found] == ["S"] * len(kept)
+
+
+@settings(max_examples=80, deadline=None)
+@given(table=tables(), indent=st.sampled_from([None, 2]), shape=st.sampled_from(["list", "key", "ids"]))
+def test_json_documents_keep_everything_else(folder, table, indent, shape):
+    rows, kept = table
+    named = {f"i{number}": row for number, row in enumerate(rows)}
+    document = {"list": rows, "key": {"info": [1.5], "data": rows, "end": None}, "ids": named}[shape]
+    path = folder / "captions.json"
+    path.write_text(json.dumps(document, indent=indent))
+    rest = {"list": [rows[i] for i in kept], "ids": {f"i{i}": rows[i] for i in kept}}
+    rest["key"] = {"info": [1.5], "data": rest["list"], "end": None}
+    assert written(path, kept).decode() == json.dumps(rest[shape], indent=indent) + "\n"
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    table=tables(),
+    delimiter=st.sampled_from(",;\t|"),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    ending=st.sampled_from(["\n", "\r\n"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    told=st.booleans(),
+)
+def test_delimited_text_is_copied_as_text(folder, table, delimiter, quoting, ending, encoding, told):
+    rows, kept = table
+    header = list(rows[0])
+
+    def text(cells):
+        out = io.StringIO()
+        csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator=ending).writerow(cells)
+        return out.getvalue()
+
+    head = (f"sep={delimiter}{ending}" if told else "") + text(header)
+    lines = [text(["" if value is None else value for value in row.values()]) for row in rows]
+    path = folder / "captions.csv"
+    path.write_bytes((head + "".join(lines)).encode(encoding))
+    assert written(path, kept).decode(encoding) == head + "".join(lines[i] for i in kept)
+    if kept:
+        longer = list(
+            csv.reader(io.StringIO(written(path, kept, {"S": 0.5}).decode(encoding), newline=""), delimiter=delimiter)
+        )
+        plain = list(csv.reader(io.StringIO(written(path, kept).decode(encoding), newline=""), delimiter=delimiter))
+        assert longer[told:] == [[*row, "0.5" if i else "S"] for i, row in enumerate(plain[told:])]
+
+
+def test_parquet_keeps_types_and_metadata(folder):
+    table = pyarrow.table(
+        {
+            "n": pyarrow.array([1, None, 3], pyarrow.int8()),
+            "image": pyarrow.array(["dog.jpg"] * 3, pyarrow.large_string()),
+            "caption": ["A.", "B.", "C."],
+            "kind": pyarrow.array(["x", "y", "x"]).dictionary_encode(),
+            "nested": [{"a": [1.5, None]}, None, {"a": []}],
+        }
+    ).replace_schema_metadata({"mine": "kept"})
+    parquet.write_table(table, folder / "t.parquet")
+    table = parquet.read_table(folder / "t.parquet")
+    written(folder / "t.parquet", [0, 2])
+    found = parquet.read_table(folder / "out-t.parquet")
+    assert found.equals(table.take([0, 2]), check_metadata=True)
+    written(folder / "t.parquet", [1, 2], {"S": 0.5, "why": None})
+    found = parquet.read_table(folder / "out-t.parquet")
+    assert found.drop_columns(["S", "why"]).equals(table.take([1, 2]))
+    assert found["S"].to_pylist() == [0.5, 0.5]
+
+
+def test_hugging_face_features_are_kept(here):
+    import datasets
+
+    captions = by_image()
+    data = {"image": [f"images/{name}" for name in captions], "captions": list(captions.values()), "n": list(range(7))}
+    dataset = datasets.Dataset.from_dict(data).cast_column("image", datasets.Image(decode=False))
+    dataset.save_to_disk("saved")
+    dataset.to_parquet("whole.parquet")
+    for name, target in (("saved", "kept"), ("whole.parquet", "kept.parquet")):
+        selection = i0tscore.filter(name, "images", target, keep="p_match >= 0.5", add_scores=True, model="lite")
+        found = datasets.Dataset.from_parquet(target) if "." in name else datasets.load_from_disk(target)
+        assert list(found.features)[:3] == ["image", "captions", "n"]
+        assert found.features["image"] == dataset.features["image"]
+        assert sum(map(len, found["captions"])) == selection.counts["kept"]
+        for row in found:
+            assert len(row["I0TScore"]) == len(row["captions"])
+            assert set(row["captions"]) <= set(data["captions"][row["n"]])
+            assert min(row["I0TScore.p_match"]) >= 0.5
+
+
+def write_shards(folder: Path) -> None:
+    folder.mkdir()
+    rows = rows_of(Path("captions.jsonl"))
+    for shard in range(2):
+        with tarfile.open(folder / f"{shard}.tar", "w") as archive:
+            for i, row in enumerate(rows[shard * 10 : shard * 10 + 10]):
+                caption = ("txt", row["caption"].encode())
+                if i % 2:
+                    caption = ("json", json.dumps({"caption": row["caption"], "n": 1.50}).encode())
+                for suffix, data in (("png", Path("images", row["image"]).read_bytes()), caption, ("cls", b"3")):
+                    member = tarfile.TarInfo(f"{shard}-{i}.{suffix}")
+                    member.size, member.mtime = len(data), 12345
+                    archive.addfile(member, io.BytesIO(data))
+
+
+def contents(path: Path) -> dict[str, tuple[bytes, int]]:
+    with tarfile.open(path) as archive:
+        return {member.name: (archive.extractfile(member).read(), member.mtime) for member in archive}
+
+
+def test_archives_are_copied_file_by_file(here):
+    write_shards(here / "shards")
+    selection = i0tscore.filter("shards", None, "kept", rejected="rest", keep="p_match >= 0.5", model="lite")
+    kept, rest = ({p.name: contents(p) for p in sorted(Path(name).iterdir())} for name in ("kept", "rest"))
+    assert sum(len(files) for files in kept.values()) == 3 * selection.counts["kept"]
+    for shard, files in kept.items():
+        whole = contents(here / "shards" / shard)
+        assert files.items() <= whole.items()
+        assert {name for name in whole if name not in files} == {name for name in rest[shard] if name in whole}
+        for name in whole:
+            if name not in files and name.endswith(".png"):
+                assert "p_match is" in json.loads(rest[shard][name.replace(".png", ".json")][0])["rejected"]
+    assert read_caption_file("kept").samples
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "mapping"])
+def test_entries_with_several_captions_are_divided(here, form):
+    captions = by_image()
+    path = Path("several.csv" if form == "csv" else "several.json")
+    if form == "csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [["image", "captions", "n"], *([k, json.dumps(v), 7] for k, v in captions.items())]
+            )
+    else:
+        rows = [{"image": name, "captions": texts, "n": 7} for name, texts in captions.items()]
+        path.write_text(json.dumps(captions if form == "mapping" else rows))
+    kept, rest = Path(f"kept{path.suffix}"), Path(f"rest{path.suffix}")
+    selection = i0tscore.filter(path, "images", kept, rejected=rest, keep="p_match >= 0.5", model="lite")
+
+    def pairs(file):
+        return {
+            (Path(sample.image).name, sample.caption) for sample in read_caption_file(file, images="images").samples
+        }
+
+    assert pairs(kept) | pairs(rest) == pairs(path)
+    assert not pairs(kept) & pairs(rest)
+    assert len(pairs(kept)) == selection.counts["kept"]
+    reasons = rest.read_text()
+    assert "caption 1: p_match is" in reasons
+
+
+# The command
+
+
+def test_every_caption_is_kept_rejected_or_not_scored(here):
+    lines = Path("captions.jsonl").read_text()
+    lines += '{"id": "x", "image": "nowhere.png", "caption": "A."}\n'
+    lines += '{"id": "y", "caption": 3, "image": "chelsea.png"}\nno json\n'
+    Path("bad.jsonl").write_text(lines)
+    strict = run("filter", "bad.jsonl", "images", *KEEP, "--output", "kept.jsonl", *LITE)
+    assert strict.code == 1
+    assert not Path("kept.jsonl").exists()
+    done = run(
+        *("filter", "bad.jsonl", "images", *KEEP, "--output", "kept.jsonl", "--rejected", "rest.jsonl", "--add-scores"),
+        *("--on-error", "skip", "--format", "json", *LITE),
+    )
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    jsonschema.validate(report, json.loads((ROOT / "docs" / "selection.schema.json").read_text()))
+    kept, rest = rows_of(Path("kept.jsonl")), rows_of(Path("rest.jsonl"))
+    assert (len(kept), len(rest)) == (report["kept"], report["rejected"] + report["not_scored"])
+    assert report["not_scored"] == 3
+    assert len(kept) + len(rest) == 24
+    assert all(row["I0TScore.p_match"] >= 0.5 for row in kept)
+    reasons = {row.get("id"): row["rejected"] for row in rest}
+    assert "nowhere.png" in reasons["x"]
+    assert "the number 3" in reasons["y"]
+    assert "line 24" in reasons[None]
+    assert next(row for row in rest if "id" not in row)["unreadable"] == "no json"
+    text = run("filter", "bad.jsonl", "images", *KEEP, "--dry-run", "--on-error", "skip", *LITE)
+    assert "not scored         3" in text.out
+    assert "nowhere.png" in text.out
+
+
+def test_a_dry_run_writes_nothing_and_fits_into_80_columns(here):
+    before = sorted(here.iterdir())
+    done = run("filter", "captions.jsonl", "images", "--keep-precision", "0.9", "--prior", "0.33", "--dry-run", *LITE)
+    assert sorted(here.iterdir()) == before
+    assert "precision 0.95: I0TScore >=" in done.out
+    assert "Captions next to the border" in done.out
+    selection = i0tscore.filter("captions.jsonl", "images", keep_precision=0.9, prior=0.33, model="lite")
+    document = Document([*selection.preview(), *selection.tables()])
+    assert max(map(len, RENDERERS["text"](document, width=80, color=False).splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--keep", "foo > 1", "--dry-run"], "Unknown field 'foo'. The fields are CLIPScore"),
+        (["--keep", "BLEU > 1", "--dry-run"], "Unknown field 'BLEU'"),
+        ([*KEEP, "--output", "captions.jsonl"], "would replace the input"),
+        ([*KEEP, "--output", "../{here}/captions.jsonl"], "would replace the input"),
+        ([*KEEP, "--output", "link.jsonl"], "would replace the input"),
+        ([*KEEP, "--output", "a.jsonl", "--rejected", "./a.jsonl"], "would go to one place"),
+        ([*KEEP, "--output", "a.csv"], "Expected a name that ends in .jsonl"),
+        ([*KEEP, "--output", "nowhere/a.jsonl"], "The folder nowhere does not exist"),
+        (KEEP, "Give --output FILE"),
+        ([*KEEP, "--dry-run", "--rejected", "a.jsonl"], "Remove --rejected"),
+        (["--dry-run"], "Nothing says what to keep"),
+    ],
+)
+def test_bad_usage_is_refused_before_any_work(here, arguments, message):
+    Path("link.jsonl").symlink_to("captions.jsonl")
+    before = Path("captions.jsonl").read_bytes()
+    done = run("filter", "captions.jsonl", "images", *(one.format(here=here.name) for one in arguments), *LITE)
+    assert done.code == 2
+    assert message in done.err
+    assert Path("captions.jsonl").read_bytes() == before
+
+
+def test_forms_that_cannot_be_written_and_existing_columns_are_refused(here):
+    lines = [f"{row['image']}#0\t{row['caption']}\n" for row in rows_of(Path("captions.jsonl"))[:3]]
+    Path("lines.txt").write_text("".join(lines))
+    with pytest.raises(UsageError, match="Expected input in a format that can be written"):
+        i0tscore.filter("lines.txt", "images", "out.txt", keep="p_match > 0", model="lite", input_format="flickr8k")
+    i0tscore.filter("captions.jsonl", "images", "once.jsonl", keep="p_match > 0", model="lite", add_scores=True)
+    with pytest.raises(UsageError, match='The input has the columns "I0TScore"'):
+        i0tscore.filter("once.jsonl", "images", "twice.jsonl", keep="p_match > 0", model="lite", add_scores=True)
+    assert not Path("twice.jsonl").exists()
+    folder = here / "taken"
+    folder.mkdir()
+    (folder / "file").touch()
+    write_shards(here / "shards")
+    with pytest.raises(UsageError, match="Expected an empty or a new folder"):
+        i0tscore.filter("shards", None, folder, keep="p_match > 0", model="lite")
+    with pytest.raises(UsageError, match="would replace the input"):
+        i0tscore.filter("shards", None, "shards/kept", keep="p_match > 0", model="lite")
+
+
+def test_a_full_disk_leaves_nothing_half_written(here):
+    """The limit on the size of files stands in for a full disk."""
+    Path("kept.jsonl").write_text("before")
+    rows = [{**row, "more": "x" * 100_000} for row in rows_of(Path("captions.jsonl"))]
+    Path("large.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "i0tscore", "filter", "large.jsonl", "images", "--keep", "p_match >= 0.5"),
+            *("--output", "kept.jsonl", "--rejected", "rest.jsonl", "--no-cache", *LITE),
+        ],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000)),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("No output was written. Free some space, or choose another place.")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert Path("kept.jsonl").read_text() == "before"
+    assert {path.name for path in here.iterdir()} == {"captions.jsonl", "images", "kept.jsonl", "large.jsonl"}
+
+
+def test_a_shard_that_cannot_be_read_is_named(here):
+    write_shards(here / "shards")
+    (here / "shards" / "1.tar").write_bytes(b"not an archive at all" * 100)
+    with pytest.raises(I0TScoreError, match=r"1\.tar"):
+        i0tscore.filter("shards", None, "kept", keep="p_match > 0.5", model="lite")
+    assert not Path("kept").exists()
