@@ -44,6 +44,7 @@ reports: $(DEV)  ## recompute the reports (over an hour); requires the data list
 	$(VENV)/bin/python -m studies.gap_pairs --set clip-vitb32
 	$(VENV)/bin/python -m studies.explanations --model lite
 	$(VENV)/bin/python -m studies.concepts --model lite
+	$(VENV)/bin/python -m studies.filtering --model lite
 	$(VENV)/bin/python -m studies.inversion --model lite --inverted build/inverted
 
 wheel: $(DEV)  ## build dist/*.whl

@@ -171,14 +171,14 @@ def test_the_threshold_of_two_normal_distributions_is_that_of_bayes_rule():
     for precision, prior in ((0.9, 0.5), (0.95, 0.7), (0.6, 0.2)):
         odds = precision / (1 - precision) * (1 - prior) / prior
         exact = brentq(lambda t: norm.sf(t - 2) - odds * norm.sf(t), -3, 3)  # noqa: B023
-        found = precision_threshold("x", reference, precision, prior)
+        found = precision_threshold("x", *reference, precision, prior)
         assert found.value == pytest.approx(exact, abs=0.02)
         assert found.precision == pytest.approx(precision, abs=0.002)
 
 
 def test_clipped_scores_count_at_the_threshold():
     clipped = np.concatenate([np.zeros(600), np.linspace(0, 1, 401)])
-    found = precision_threshold("x", (np.linspace(0.2, 1.2, 1001), clipped), 0.45, 0.5)
+    found = precision_threshold("x", np.linspace(0.2, 1.2, 1001), clipped, 0.45, 0.5)
     assert found.value == 0.0
     assert found.mismatched == 1.0
 
@@ -189,7 +189,7 @@ def test_precision_holds_on_new_pairs_of_the_same_kind(seed, precision, prior):
     rng = np.random.default_rng(seed)
     reference = [np.quantile(rng.normal(mean, 1, 4000), np.linspace(0, 1, 1001)) for mean in (1.5, 0)]
     try:
-        threshold = precision_threshold("x", (reference[0], reference[1]), precision, prior)
+        threshold = precision_threshold("x", *reference, precision, prior)
     except StatisticsError:
         return
     matched, mismatched = (rng.normal(mean, 1, 40_000) >= threshold.value for mean in (1.5, 0))
@@ -198,10 +198,24 @@ def test_precision_holds_on_new_pairs_of_the_same_kind(seed, precision, prior):
         assert prior * matched.mean() / kept > min(precision, threshold.precision) - 0.06
 
 
+@pytest.mark.parametrize("matched", [0.4, 0.7])
+def test_precision_from_the_input_holds_although_no_pair_is_known_to_be_matched(matched):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(4000, 16))
+    y = x + 2 * rng.normal(size=x.shape)
+    true = rng.random(len(x)) < matched
+    y[~true] = rng.permutation(y[~true])
+    result = i0tscore.i0t_score(x, y, statistics=i0tscore.fit(x, y), resamples=0, ranks=False)
+    selection = result.select("", keep_precision=0.9, prior=matched, precision_from="input")
+    assert true[selection.kept].mean() == pytest.approx(0.9, abs=0.02)
+    assert true[selection.kept].sum() / true.sum() == pytest.approx(selection.threshold.recall, abs=0.03)
+    assert result.select("", keep_precision=0.9, prior=matched).kept.sum() < selection.kept.sum()
+
+
 def test_a_precision_out_of_reach_and_missing_reference_distributions_are_errors():
     same = np.linspace(0, 1, 1001)
     with pytest.raises(StatisticsError, match=r"No threshold of x is expected to reach a precision of 0.9"):
-        precision_threshold("x", (same, same + 1e-9), 0.9, 0.1)
+        precision_threshold("x", same, same + 1e-9, 0.9, 0.1)
     x, y = fitted()
     result = i0tscore.i0t_score(x, y, statistics="batch")
     with pytest.raises(StatisticsError, match="--keep-precision needs reference distributions of I0TScore"):

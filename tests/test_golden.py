@@ -45,6 +45,7 @@ pytestmark = pytest.mark.skipif(
 
 SCORE = "score captions.jsonl images --model lite --resamples 50"
 LONG = " ".join(json.loads((EXAMPLES / "captions.json").read_text()).values())
+FILTER = "filter captions.jsonl images --model lite"
 EXPLAIN = "explain images/coffee.png 'A cup of espresso on a red saucer with a giraffe.' --model lite"
 SMALL = "score captions.json images --model lite --resamples 50"
 WITH_REFERENCES = f"{SMALL} --references references.json"
@@ -188,6 +189,21 @@ CASES = (
     ),
     Case("explain-preset-raw", f"{EXPLAIN} --preset raw --no-regions --no-faithfulness", "text json"),
     Case("explain-swapped", "explain 'A cup of coffee.' images/coffee.png --model lite", "text", 2),
+    Case("filter", f"{FILTER} --keep 'p_match >= 0.5 and tokens between 5 and 40' --dry-run", "text md latex json"),
+    Case(
+        "filter-precision",
+        f"{FILTER} --keep-precision 0.9 --prior 0.33 --best-per-image --add-scores --output kept.jsonl "
+        "--rejected rejected.jsonl",
+        writes="rejected.jsonl",
+    ),
+    Case(
+        "filter-skip",
+        "filter broken.jsonl damaged --model lite --on-error skip --keep-fraction 0.5 --output best.jsonl "
+        "--rejected rest.jsonl",
+        "text json",
+        writes="rest.jsonl",
+    ),
+    Case("filter-unknown", f"{FILTER} --keep 'score > 1' --dry-run", "text", 2),
     Case("compare", COMPARE, "text md latex json csv"),
     Case("compare-references", f"{COMPARE} --references references.json"),
     Case("compare-batch", f"{COMPARE} --statistics batch {FREE_METRICS}", "text json"),

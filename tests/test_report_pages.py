@@ -25,6 +25,7 @@ REPORTS = {
     "candidates-lite": "studies.candidates",
     "concepts-lite": "studies.concepts",
     "explanations-lite": "studies.explanations",
+    "filtering-lite": "studies.filtering",
     "flickr8k_expert-lite": "human_judgments.agreement",
     "gap-clip-vitb32": "studies.gap",
     "gap-clip500": "studies.gap",
@@ -57,7 +58,15 @@ def test_every_report_is_tested() -> None:
     assert {path.stem for path in (ROOT / "reports").glob("*.json")} == set(REPORTS)
 
 
-PAGES = ("explanations.md", "human-judgments.md", "inversion.md", "leaderboard.md", "modality-gap.md", "tasks.md")
+PAGES = (
+    "explanations.md",
+    "filtering.md",
+    "human-judgments.md",
+    "inversion.md",
+    "leaderboard.md",
+    "modality-gap.md",
+    "tasks.md",
+)
 INTERVAL = r"[-+]?\d+\.\d+ \([-+]?\d+\.\d+ to [-+]?\d+\.\d+\)"
 FIGURE = re.compile(rf"{INTERVAL}|(?<![\w.])[-+]?\d*\.\d+(?!\.?\d)")
 

@@ -268,7 +268,10 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         for name in ("tokens", "tokens_cut"):
             counts = getattr(self, name)
             fields[name] = None if counts is None else counts.astype(np.float64)
-        misfit = "The statistics do not fit this run, so p_match, percentiles, and the expected precision do not hold."
+        misfit = (
+            "The statistics do not fit this run, so p_match, percentiles, and the expected precision do not hold. Fit "
+            "statistics to this input (i0tscore fit), and choose thresholds with --precision-from input."
+        )
         return select(
             Scored(
                 fields,

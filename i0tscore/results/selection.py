@@ -121,6 +121,8 @@ class SelectionRules(Options):
         keep: Criteria, see ``parse_criteria``; empty for none.
         keep_precision: Expected share of matched pairs among those kept, in (0, 1).
         prior: Share of matched pairs in the corpus, in (0, 1); goes with ``keep_precision``.
+        precision_from: Where the expected precision comes from: ``reference``, matched and mismatched reference pairs;
+            or ``input``, the scores of the corpus itself and mismatched reference pairs.
         max_caption_repeats: Reject captions that occur with more images than this; case and spaces do not count.
         best_per_image: Keep only the highest caption of each image by ``by``; of equal ones, the first.
         keep_fraction: Keep this share of all scored captions, in (0, 1], highest first.
@@ -142,6 +144,12 @@ class SelectionRules(Options):
         metavar="P",
     )
     prior: float | None = option("Share of matched pairs in the input.", type=float, metavar="P")
+    precision_from: str = option(
+        "Expect precision from matched and mismatched reference pairs (reference), or from the scores of the input and "
+        "mismatched reference pairs (input), for statistics that fit computed from the input.",
+        "reference",
+        choices=("reference", "input"),
+    )
     max_caption_repeats: int | None = option(
         "Reject captions that occur with more than N images.", type=int, metavar="N"
     )
@@ -199,43 +207,52 @@ class Threshold(Part):
         value: Smallest score to keep.
         prior: Share of matched pairs in the corpus.
         precision: Expected share of matched pairs among those kept.
-        matched: Share of matched reference pairs that score at least the threshold.
-        mismatched: Share of mismatched reference pairs that do.
+        recall: Expected share of the matched pairs that are kept.
+        mismatched: Share of mismatched reference pairs that score at least the threshold.
     """
 
     metric: str
     value: float
     prior: float
     precision: float
-    matched: float
+    recall: float
     mismatched: float
 
 
-def precision_threshold(metric: str, reference: tuple[Column, Column], precision: float, prior: float) -> Threshold:
+def precision_threshold(
+    metric: str, scores: Column, mismatched: Column, precision: float, prior: float, *, mixed: bool = False
+) -> Threshold:
     """Return the smallest threshold whose expected precision is at least ``precision``.
 
-    With π for the prior, and m(t) and u(t) for the shares of matched and mismatched reference pairs that score at least
-    t, the expected precision is π·m(t) / (π·m(t) + (1 − π)·u(t)), by Bayes' rule.
+    With π for the prior, u(t) for the share of mismatched reference pairs that score at least t, and m(t) for that of
+    matched ones, the expected precision is π·m(t) / (π·m(t) + (1 − π)·u(t)), by Bayes' rule. With the share M(t) of the
+    pairs of the corpus in place of m(t), it is 1 − (1 − π)·u(t) / M(t): one minus the false discovery rate.
 
     Args:
         metric: Name of the metric.
-        reference: Quantiles of the scores of matched and of mismatched reference pairs (q,), in ascending order.
+        scores: Scores of matched reference pairs, or their quantiles, in ascending order (q,).
+        mismatched: The same for mismatched reference pairs (p,).
         precision: Precision to reach, in (0, 1).
         prior: Share of matched pairs in the corpus, in (0, 1).
+        mixed: Whether ``scores`` are those of the corpus itself.
 
     Raises:
         StatisticsError: No threshold reaches it.
 
+    Source:
+        Storey 2002, JRSS B 64, equation 2, for the false discovery rate, with a known share of true null hypotheses.
+
     Example:
         >>> scores = np.linspace(0, 1, 1001)
-        >>> found = precision_threshold("toy", (scores + 0.5, scores), 0.9, 0.5)
+        >>> found = precision_threshold("toy", scores + 0.5, scores, 0.9, 0.5)
         >>> round(found.value, 2), round(found.precision, 2)
         (0.94, 0.9)
     """
-    candidates = np.unique(np.concatenate(reference))
-    matched, mismatched = (_share_at_least(quantiles, candidates) for quantiles in reference)
-    good, bad = prior * matched, (1 - prior) * mismatched
-    expected = np.divide(good, good + bad, out=np.zeros_like(good), where=good + bad > 0)
+    candidates = np.unique(np.concatenate([scores, mismatched]))
+    passing, false = _share_at_least(scores, candidates), _share_at_least(mismatched, candidates)
+    bad = (1 - prior) * false
+    whole = passing if mixed else prior * passing + bad
+    expected = np.divide(whole - bad, whole, out=np.zeros_like(whole), where=whole > 0)
     reached = np.flatnonzero(expected >= precision)
     if not len(reached):
         raise StatisticsError(
@@ -243,9 +260,8 @@ def precision_threshold(metric: str, reference: tuple[Column, Column], precision
             f"highest is {expected.max():.3f}. Lower --keep-precision (keep_precision=), or use another metric."
         )
     i = int(reached[0])
-    return Threshold(
-        metric, *(float(value) for value in (candidates[i], prior, expected[i], matched[i], mismatched[i]))
-    )
+    recall = min(float((whole - bad)[i]) / prior, 1.0)
+    return Threshold(metric, float(candidates[i]), prior, float(expected[i]), recall, float(false[i]))
 
 
 def _share_at_least(quantiles: Column, thresholds: Column) -> Column:
@@ -420,17 +436,17 @@ def select(scored: Scored, rules: SelectionRules, skipped: tuple[Skipped, ...] =
         defined &= ~np.isnan(values)
     kept, steps, notes = defined.copy(), [], list(labels.pop("notes", ()))
     threshold = None
-    if rules.keep_precision is not None and rules.prior is not None:
-        threshold = _threshold(scored, by, rules.keep_precision, rules.prior)
+    if rules.keep_precision is not None:
+        threshold = _threshold(scored, rules, by, rules.keep_precision)
         if threshold.mismatched < _RARE:
             notes.append(
                 f"The threshold lets pass less than {_RARE:.1%} of mismatched reference pairs, so its precision is "
                 "uncertain."
             )
-    for rule, reject in _rules(scored, rules, (by, order), threshold):
-        found = reject(kept)
-        for i, reason in found.items():
-            reasons[i] = reason
+    for rule, find in _rules(scored, rules, (by, order), threshold):
+        found = find(kept)
+        for row, reason in found.items():
+            reasons[row] = reason
         kept[list(found)] = False
         steps.append(Step(rule, len(found)))
     name, values = used[0] if used else (by, order)
@@ -453,13 +469,17 @@ def select(scored: Scored, rules: SelectionRules, skipped: tuple[Skipped, ...] =
     )
 
 
-def _threshold(scored: Scored, metric: str, precision: float, prior: float) -> Threshold:
+def _threshold(scored: Scored, rules: SelectionRules, metric: str, precision: float) -> Threshold:
     if metric not in scored.reference:
         raise StatisticsError(
             f"--keep-precision needs reference distributions of {metric}, and the statistics of this run have none. "
             "Fit some on matched pairs with `i0tscore fit`, and pass --statistics FILE (statistics=)."
         )
-    return precision_threshold(metric, scored.reference[metric], precision, prior)
+    (matched, mismatched), prior = scored.reference[metric], rules.prior or 0.0
+    if rules.precision_from == "reference":
+        return precision_threshold(metric, matched, mismatched, precision, prior)
+    values = scored.find(metric)[1]
+    return precision_threshold(metric, np.sort(values[~np.isnan(values)]), mismatched, precision, prior, mixed=True)
 
 
 _Reject = Callable[[NDArray[np.bool_]], dict[int, str]]
@@ -490,7 +510,7 @@ def _rules(
 
 def _outside(name: str, values: Column, criterion: Criterion, left: NDArray[np.bool_]) -> dict[int, str]:
     rows = np.flatnonzero(left & ~((values >= criterion.low) & (values <= criterion.high)))
-    return {int(i): f"{name} is {values[i]:.6g}, not {criterion.text}" for i in rows}
+    return {int(i): f"{name} is {values[i]:.4g}, not {criterion.text}" for i in rows}
 
 
 def _repeated(scored: Scored, most: int, left: NDArray[np.bool_]) -> dict[int, str]:
@@ -509,7 +529,7 @@ def _not_best(images: Sequence[Hashable], by: str, values: Column, left: NDArray
         if images[i] not in best or values[i] > values[best[images[i]]]:
             best[images[i]] = i
     return {
-        i: f"{by} is {values[i]:.6g}, and another caption of the image has {values[best[images[i]]]:.6g}"
+        i: f"{by} is {values[i]:.4g}, and another caption of the image has {values[best[images[i]]]:.4g}"
         for i in rows
         if i != best[images[i]]
     }
@@ -518,18 +538,18 @@ def _not_best(images: Sequence[Hashable], by: str, values: Column, left: NDArray
 def _below_top(by: str, values: Column, number: int, left: NDArray[np.bool_]) -> dict[int, str]:
     rows = np.flatnonzero(left)
     below = rows[np.argsort(-values[rows], kind="stable")][number:].tolist()
-    return {i: f"{by} is {values[i]:.6g}, not among the highest {number}" for i in below}
+    return {i: f"{by} is {values[i]:.4g}, not among the highest {number}" for i in below}
 
 
 def _ladder(scored: Scored, rules: SelectionRules, name: str, values: Column) -> list[tuple[str, int]]:
     """Return other thresholds of a field, or for other expected precisions, and how many captions each would keep."""
     if not len(values):
         return []
-    if rules.keep_precision is not None and rules.prior is not None and not rules.criteria:
+    if rules.keep_precision is not None and not rules.criteria:
         found = []
         with suppress(StatisticsError):  # the higher ones may be out of reach
             for precision in _PRECISIONS:
-                least = precision_threshold(name, scored.reference[name], precision, rules.prior).value
+                least = _threshold(scored, rules, name, precision).value
                 found.append((f"precision {precision:g}: {name} >= {least:.3f}", int((values >= least).sum())))
         return found
     steps = _LADDERS.get(field_key(name)[0]) or np.unique(np.quantile(values, _DECILES).round(3)).tolist()
