@@ -26,8 +26,9 @@ import i0tscore
 from i0tscore.errors import I0TScoreError, StatisticsError, UsageError
 from i0tscore.render import RENDERERS
 from i0tscore.render.document import Document
-from i0tscore.results.selection import SelectionRules, field_key, parse_criteria, precision_threshold
+from i0tscore.results.selection import precision_threshold
 from i0tscore.samples.formats import read_caption_file
+from i0tscore.samples.rules import SelectionRules, field_key, parse_criteria
 from i0tscore.samples.writers import Entry
 
 LITE = ["--model", "lite", "--quiet"]

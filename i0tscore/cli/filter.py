@@ -21,7 +21,7 @@ from i0tscore.cli.options import (
 from i0tscore.errors import UsageError
 from i0tscore.options import option
 from i0tscore.render import RENDERERS
-from i0tscore.results.selection import SelectionRules
+from i0tscore.samples.rules import SelectionRules
 
 
 @dataclass

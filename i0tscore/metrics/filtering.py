@@ -17,9 +17,10 @@ from i0tscore.files import drafted
 from i0tscore.metrics.functional import Breakdown
 from i0tscore.metrics.metric import METRICS, PRESETS, Metric, parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
-from i0tscore.results.selection import PER_METRIC, Selection, SelectionRules, field_key
+from i0tscore.results.selection import Selection
 from i0tscore.samples.diagnostics import Location
 from i0tscore.samples.formats import CaptionFile, read_caption_file
+from i0tscore.samples.rules import PER_METRIC, SelectionRules, field_key
 from i0tscore.samples.schema import ReadOptions
 from i0tscore.samples.writers import Entry
 

@@ -17,8 +17,9 @@ from i0tscore.render.score_page import Images, score_page
 from i0tscore.render.score_plot import plot_scores
 from i0tscore.results.intervals import Estimate, format_estimate
 from i0tscore.results.report import Part, Report, SampleColumns, Signature, dumps, plain, require_name
-from i0tscore.results.selection import PER_METRIC, Scored, Selection, SelectionRules, select
+from i0tscore.results.selection import Scored, Selection, select
 from i0tscore.results.statistics_fit import StatisticsFit
+from i0tscore.samples.rules import PER_METRIC, SelectionRules
 from i0tscore.samples.sample import Skipped
 
 Column = NDArray[np.float64]
