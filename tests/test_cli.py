@@ -30,7 +30,7 @@ from i0tscore.gap import Statistics, normalize
 from i0tscore.metrics import metric
 
 doctor = importlib.import_module("i0tscore.cli.doctor")  # the command has the same name
-VERBS = ("score", "compare", "correlate", "fit", "gap", "retrieve", "doctor", "explain")
+VERBS = ("score", "compare", "correlate", "filter", "fit", "gap", "retrieve", "doctor", "explain")
 
 
 def test_help_is_quick_to_import_and_names_every_verb(capsys):

@@ -44,7 +44,7 @@ MISTAKES = (
     ("--image-embeddings x.npy --caption-embeddings x.npy", 1, "No ids found. Add x.ids.txt"),
     # misspelled words
     ("scroe captions.json images", 2, "No command or file 'scroe'. Did you mean score?"),
-    ("evaluate captions.json images", 2, "No command or file 'evaluate'. The commands are score, explain, compare,"),
+    ("evaluate captions.json images", 2, "No command or file 'evaluate'. The commands are score, explain, filter,"),
     (f"{SCORE} --formt json", 2, "No such option --formt. Did you mean --format?"),
     ("captions.json images -m lite", 2, "No such option -m. Did you mean --metric or --model?"),
     ("-help", 2, "No such option -help. Did you mean --help?"),

@@ -18,6 +18,7 @@ from i0tscore.results.correlation import CorrelationReport
 from i0tscore.results.gap import GapReport
 from i0tscore.results.report import Report
 from i0tscore.results.retrieval import RetrievalReport
+from i0tscore.results.selection import Selection
 
 
 @given(st.lists(st.tuples(st.from_regex(r"[a-z]{1,5}", fullmatch=True), st.text(max_size=20)), max_size=5))
@@ -101,7 +102,7 @@ def test_json_is_strict_and_complete(result) -> None:
 
 
 def test_every_report_has_a_documented_schema() -> None:
-    reports = (Result, Comparison, CorrelationReport, Explanation, GapReport, RetrievalReport)
+    reports = (Result, Comparison, CorrelationReport, Explanation, GapReport, RetrievalReport, Selection)
     documented = {json.loads(file.read_text())["$id"] for file in (ROOT / "docs").glob("*.schema.json")}
     assert {report.SCHEMA for report in reports} == documented
     assert all(issubclass(report, Report) for report in reports)
