@@ -36,7 +36,12 @@ Column = NDArray[np.float64]
 Block = str | Table
 
 METRICS = ("I0TScore", "CLIPScore", "DNScore", "CovarianceI0TScore", "I0TScore(clip=yes,weight=2)")
-REFERENCE_METRICS = ("RefI0TScore", "RefI0TScore(reference_rule=mean)", "RefCLIPScore")
+REFERENCE_METRICS = (
+    "RefI0TScore",
+    "RefI0TScore(reference_rule=mean)",
+    "RefI0TScore(reference_rule=mean3)",
+    "RefCLIPScore",
+)
 
 SAME_KIND = (
     "`lite`'s heads are trained on Flickr8k's training split, whose images and captions are of the same kind as those "

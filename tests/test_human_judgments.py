@@ -471,6 +471,7 @@ def test_a_model_scores_the_first_captions(data_dir, tmp_path):
         "I0TScore(clip=yes,weight=2)",
         "RefI0TScore",
         "RefI0TScore(reference_rule=mean)",
+        "RefI0TScore(reference_rule=mean3)",
         "RefCLIPScore",
     ]
     assert all(metric["n"] == 36 for metric in found["metrics"].values())
