@@ -491,6 +491,20 @@ def test_bad_usage_is_refused_before_any_work(here, arguments, message):
     assert Path("captions.jsonl").read_bytes() == before
 
 
+def test_standard_input_is_filtered_and_devices_are_not_replaced(here, monkeypatch):
+    data = Path("captions.jsonl").read_bytes()
+    os.mkfifo("pipe")
+    for target, code in (("kept.jsonl", 0), ("pipe", 2)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        done = run("filter", "-", "images", *KEEP, "--output", target, *LITE)
+        assert done.code == code, done.err
+    assert "Expected a file, got something else" in done.err
+    assert Path("kept.jsonl").read_bytes() == b"".join(
+        line for line in data.splitlines(keepends=True) if line in Path("kept.jsonl").read_bytes()
+    )
+    assert len(rows_of(Path("kept.jsonl"))) == 10
+
+
 def test_forms_that_cannot_be_written_and_existing_columns_are_refused(here):
     lines = [f"{row['image']}#0\t{row['caption']}\n" for row in rows_of(Path("captions.jsonl"))[:3]]
     Path("lines.txt").write_text("".join(lines))

@@ -279,6 +279,12 @@ def test_a_key_that_no_object_has_is_said_once(folder):
     assert '"what"' in found
 
 
+def test_an_id_of_two_objects_is_said(folder):
+    content = '{"a": {"image": "a.jpg", "caption": "x"}, "b": {"caption": "x"}, "a": {"image": "b.jpg", "caption": "y"}}'
+    (found,) = problems(folder / "captions.json", content, on_error="skip")
+    assert found == 'The id "a" occurs more than once. Keep one.'
+
+
 def test_one_id_for_two_images(folder):
     content = "id,image,caption\n1,a.jpg,x\n1,a.jpg,y\n1,b.jpg,z\n"
     (found,) = problems(folder / "captions.csv", content)

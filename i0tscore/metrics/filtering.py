@@ -237,8 +237,9 @@ def _check_targets(file: CaptionFile, targets: Sequence[Path]) -> None:
         if path.is_dir() and (not source.is_dir() or any(path.iterdir())):
             expected = "an empty or a new folder, got one with files" if source.is_dir() else "a file, got a folder"
             raise UsageError(f"{path}: Expected {expected}. Give another name.")
-        if source.is_dir() and path.is_file():
-            raise UsageError(f"{path}: Expected a folder like the input, got a file. Give another name.")
+        if path.exists() and not (path.is_dir() if source.is_dir() else path.is_file() or path.is_dir()):
+            expected = "a folder like the input" if source.is_dir() else "a file"
+            raise UsageError(f"{path}: Expected {expected}, got something else. Give another name.")
         if source.is_file() and source.suffix and path.suffix.lower() != source.suffix.lower():
             raise UsageError(
                 f"{path}: Expected a name that ends in {source.suffix}, since the output has the form of the input "

@@ -210,6 +210,10 @@ def _read_json(source: Source) -> list[Record]:
         source.diagnostics.notes.append(f"Captions are read from the list under the key {quote(key)}.")
         records = [(Location(number, f"{key}, item {number}"), row) for number, row in enumerate(rows, start=1)]
     elif _is_rows(content, source.schema):
+        if isinstance(content, RepeatedKeys):
+            counts = Counter(key for key, _ in content.pairs)
+            repeated = preview(key for key, count in counts.items() if count > 1)
+            source.diagnostics.file_error(f"The id {repeated} occurs more than once. Keep one.")
         records = [
             (Location(number, f"id {quote(key)}", key), {"id": key, **row})
             for number, (key, row) in enumerate(content.items(), start=1)
