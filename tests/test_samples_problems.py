@@ -280,7 +280,9 @@ def test_a_key_that_no_object_has_is_said_once(folder):
 
 
 def test_an_id_of_two_objects_is_said(folder):
-    content = '{"a": {"image": "a.jpg", "caption": "x"}, "b": {"caption": "x"}, "a": {"image": "b.jpg", "caption": "y"}}'
+    content = (
+        '{"a": {"image": "a.jpg", "caption": "x"}, "b": {"caption": "x"}, "a": {"image": "b.jpg", "caption": "y"}}'
+    )
     (found,) = problems(folder / "captions.json", content, on_error="skip")
     assert found == 'The id "a" occurs more than once. Keep one.'
 
