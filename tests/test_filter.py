@@ -24,12 +24,15 @@ from pyarrow import parquet
 
 import i0tscore
 from i0tscore.errors import I0TScoreError, StatisticsError, UsageError
+from i0tscore.gap import normalize
 from i0tscore.render import RENDERERS
 from i0tscore.render.document import Document
+from i0tscore.results import Resampling
 from i0tscore.results.selection import precision_threshold
 from i0tscore.samples.formats import read_caption_file
 from i0tscore.samples.rules import SelectionRules, field_key, parse_criteria
 from i0tscore.samples.writers import Entry
+from studies.filtering import METHODS, Corpus, measure, whole
 
 LITE = ["--model", "lite", "--quiet"]
 KEEP = ["--keep", "p_match >= 0.5"]
@@ -223,6 +226,39 @@ def test_a_precision_out_of_reach_and_missing_reference_distributions_are_errors
         result.select("", keep_precision=0.9, prior=0.5)
     with pytest.raises(StatisticsError, match="p_match is undefined: the statistics of this run have no reference"):
         result.select("p_match > 0.5")
+
+
+# The study
+
+
+def toy_corpus(seed=0, images=150, each=2, d=12):
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(images), each)
+    x = rng.normal(size=(images, d)) + 1
+    y = x[owner] + 1.5 * rng.normal(size=(images * each, d))
+    return Corpus(normalize(x.astype(np.float32)), normalize(y.astype(np.float32)), owner)
+
+
+def test_expected_figures_are_those_of_all_pairs_counted_one_by_one():
+    corpus = toy_corpus(images=7)
+    scores = corpus.images.astype(np.float64) @ corpus.captions.T
+    pairs = [(i, j) for i in range(7) for j in range(14)]
+    own = [scores[i, j] >= 0.5 for i, j in pairs if corpus.owner[j] == i]
+    other = [scores[i, j] >= 0.5 for i, j in pairs if corpus.owner[j] != i]
+    recall, false = np.mean(own), np.mean(other)
+    precision, found = whole(corpus, scores, 0.5).figures(0.3, np.ones(7))
+    assert (precision, found) == pytest.approx((0.7 * recall / (0.7 * recall + 0.3 * false), recall))
+
+
+def test_the_study_measures_every_method_on_both_sets():
+    corpora = {"one": toy_corpus(), "two": toy_corpus(1)}
+    shipped = toy_corpus(2)
+    statistics = shipped.fitted(np.arange(len(shipped.owner)), shipped.owner)
+    found = measure(corpora, statistics, Resampling(resamples=40))
+    assert {(row["set"], row["method"]) for row in found} == {(s, m) for s in corpora for m in METHODS}
+    for row in found:
+        if row["threshold"] is not None and row["method"] in ("shipped", "own") and row["promise"] < 0.99:
+            assert row["precision"]["value"] == pytest.approx(row["promise"], abs=0.04)
 
 
 # What is written

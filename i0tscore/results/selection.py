@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError, UsageError, did_you_mean
 from i0tscore.render.document import Table, format_number
-from i0tscore.results.report import NOT_IN_JSON, Part, Report, Signature, plain
+from i0tscore.results.report import Part, Report, Signature, plain
 from i0tscore.samples.rules import PER_METRIC, Criterion, SelectionRules, field_key
 from i0tscore.samples.sample import Skipped
 
@@ -189,7 +189,7 @@ class Selection(Report):
     border: Criterion
     values: Column
     ladder: tuple[tuple[str, int], ...]
-    signatures: Mapping[str, Signature] = field(default_factory=dict, metadata=NOT_IN_JSON)
+    signatures: Mapping[str, Signature] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
