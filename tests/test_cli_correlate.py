@@ -251,7 +251,7 @@ def test_empty_and_constant_tables(tmp_path, capsys):
         (["--score", "good", "--allow-duplicates", "--baseline", "other"], "Choose from good"),
         (["images", "--images", "images"], "given twice"),
         (["--set", "thumb", "--rater", "x"], "--rater does not apply to --set"),
-        (["--set", "thumb", "--score", "x"], "Give --scores FILE"),
+        (["--set", "thumb", "--score", "x"], "Add --scores FILE"),
         (["--score", "good", "--allow-other-counts"], "--allow-other-counts applies to --set"),
         (["--score", "good", "--caption-column", "x"], "does not apply to scores in the table"),
         (["--set", "polaris", "--rating", "x"], "Polaris has no such rating. Remove it."),
@@ -405,7 +405,7 @@ def test_known_sets_take_a_score_file(expert, capsys):
     folder, tau = expert
     arguments = [str(folder), "--set", "flickr8k_expert", "--scores", str(folder / "scores.csv")]
     assert main(["correlate", *arguments]) == 1
-    assert "items: 24 where the set has 5,664" in capsys.readouterr().err
+    assert "items: 24, but the complete set has 5,664" in capsys.readouterr().err
     data = found(capsys, *arguments, "--allow-other-counts")
     assert data["headline"] == "tau_c"
     assert data["metrics"]["mine"]["tau_c"]["value"] == tau

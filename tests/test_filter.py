@@ -105,7 +105,7 @@ def test_other_text_is_refused(text):
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({}, "Nothing says what to keep"),
+        ({}, "Expected a rule for what to keep"),
         ({"keep_precision": 0.9}, "go together"),
         ({"keep_precision": 1.0, "prior": 0.5}, "keep_precision between 0 and 1"),
         ({"keep_fraction": 1.5}, "keep_fraction between 0 and 1"),
@@ -510,12 +510,12 @@ def test_a_dry_run_writes_nothing_and_fits_into_80_columns(here):
         ([*KEEP, "--output", "captions.jsonl"], "would replace the input"),
         ([*KEEP, "--output", "../{here}/captions.jsonl"], "would replace the input"),
         ([*KEEP, "--output", "link.jsonl"], "would replace the input"),
-        ([*KEEP, "--output", "a.jsonl", "--rejected", "./a.jsonl"], "would go to one place"),
+        ([*KEEP, "--output", "a.jsonl", "--rejected", "./a.jsonl"], "--output and --rejected are the same"),
         ([*KEEP, "--output", "a.csv"], "Expected a name that ends in .jsonl"),
         ([*KEEP, "--output", "nowhere/a.jsonl"], "The folder nowhere does not exist"),
         (KEEP, "Give --output FILE"),
         ([*KEEP, "--dry-run", "--rejected", "a.jsonl"], "Remove --rejected"),
-        (["--dry-run"], "Nothing says what to keep"),
+        (["--dry-run"], "Expected a rule for what to keep"),
     ],
 )
 def test_bad_usage_is_refused_before_any_work(here, arguments, message):

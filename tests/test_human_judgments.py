@@ -124,7 +124,7 @@ def test_expert_scores_of_a_file_get_scipys_figures(expert, tmp_path):
     assert "difference" not in found["metrics"]["CLIPScore"]
     assert found["raters"]["n"] == 15
     assert found["counts"]["pairs dropped"] == 1
-    assert "ratings: 15 where the set has 16,992" in found["notes"]
+    assert "ratings: 15, but the complete set has 16,992" in found["notes"]
     assert found["signatures"]["Mine"] == "Mine|file:scores.csv|n:5"
     assert "| the raters themselves" in text
     assert "would be: CLIPScore" in text
@@ -173,7 +173,7 @@ def test_wrong_counts_are_refused_by_name(expert, tmp_path):
     data, scores = expert
     told = run("flickr8k_expert", "--data", data, "--scores", scores, "--output", tmp_path / "r", code=1)
     for name, has, wants in (("pairs", "6", "5,822"), ("ratings", "15", "16,992"), ("images", "3", "1,000")):
-        assert f"{name}: {has} where the set has {wants}" in told
+        assert f"{name}: {has}, but the complete set has {wants}" in told
     assert not (tmp_path / "r").exists()
 
 
@@ -323,7 +323,7 @@ def test_pascal_gives_accuracy_by_category_and_counts_ties_half(tmp_path):
     keys = [(f"{i}.jpg", f"{word} {i}") for word in ("good", "bad") for i in range(4)]
     scores = write_scores(tmp_path / "s.csv", keys, CLIPScore=[1, 0, 1, 1, 0, 1, 0, 1], Mine=[1, 1, 1, 1, 0, 0, 0, 0])
     arguments = ("--data", data, "--scores", scores, "--resamples", 50, "--output", tmp_path / "r")
-    assert "pairs HC: 2 where the set has 1,000" in run("pascal50s", *arguments, code=1)
+    assert "pairs HC: 2, but the complete set has 1,000" in run("pascal50s", *arguments, code=1)
     run("pascal50s", *arguments, "--allow-other-counts")
     text, found = report(tmp_path / "r", "pascal50s-scores")
     clip = found["metrics"]["CLIPScore"]
@@ -383,13 +383,13 @@ def test_eye4b_is_marked_as_not_public(tmp_path):
 def test_sets_of_the_hub_need_it_or_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("I0TSCORE_DATA", str(tmp_path))
     for script in ("polaris", "composite", "nebula", "flickr8k_expert", "flickr8k_cf"):
-        assert "would be read from the hub" in run(script, "--offline", code=1)
+        assert "which --offline does not allow" in run(script, "--offline", code=1)
     (tmp_path / "polaris_test.csv").write_text(
         "mt,refs,score,imgid\nA.,['B.'],0.5,a.jpg\nC.,['B.'],0.25,a.jpg\nD.,['E.'],1.0,b.jpg\n"
     )
     scores = write_scores(tmp_path / "s.csv", [("a.jpg", "A."), ("a.jpg", "C."), ("b.jpg", "D.")], Mine=[2, 1, 3])
     arguments = ("--data", tmp_path, "--scores", scores, "--no-classic", "--resamples", 0)
-    assert "ratings: 3 where the set has 26,122" in run("polaris", *arguments, code=1)
+    assert "ratings: 3, but the complete set has 26,122" in run("polaris", *arguments, code=1)
     run("polaris", *arguments, "--allow-other-counts", "--output", tmp_path / "r")
     assert report(tmp_path / "r", "polaris-scores")[1]["metrics"]["Mine"]["tau_b"]["value"] == pytest.approx(1)
 

@@ -245,10 +245,10 @@ def test_wrong_counts_are_refused_by_name_and_can_be_allowed(tmp_path):
     known = KNOWN_SETS["composite"]
     with pytest.raises(SampleFileError) as caught:
         verify(found.counts, known, tmp_path / "r.csv", {})
-    assert "ratings: 4 where the set has 11,985" in str(caught.value)
-    assert "images: 2 where the set has 3,995" in str(caught.value)
+    assert "ratings: 4, but the complete set has 11,985" in str(caught.value)
+    assert "images: 2, but the complete set has 3,995" in str(caught.value)
     notes = verify(found.counts, known, tmp_path / "r.csv", {}, allow_other_counts=True)
-    assert notes[0] == "ratings: 4 where the set has 11,985"
+    assert notes[0] == "ratings: 4, but the complete set has 11,985"
 
 
 def test_a_file_of_another_content_is_noted(tmp_path):
@@ -257,7 +257,7 @@ def test_a_file_of_another_content_is_noted(tmp_path):
     found = read_rating_table(write(tmp_path / "r.csv", ROWS))
     files = {"ExpertAnnotations.txt": tmp_path / "ExpertAnnotations.txt"}
     notes = verify(found.counts, known, tmp_path, files, allow_other_counts=True)
-    assert any("ExpertAnnotations.txt differs from the file known by this name" in note for note in notes)
+    assert any("ExpertAnnotations.txt differs from the known file of this name" in note for note in notes)
 
 
 def test_polaris_as_csv_with_references_as_python_writes_them(tmp_path):
@@ -309,7 +309,7 @@ def test_images_of_the_hub_stay_there_and_are_told_apart_by_their_references(tmp
 
 
 def test_offline_sets_of_the_hub_must_be_given():
-    with pytest.raises(InputError, match=r"would be read from the hub\. Give its folder"):
+    with pytest.raises(InputError, match=r"which --offline does not allow\. Give its folder"):
         read_known_set(KNOWN_SETS["polaris"], None, offline=True)
     with pytest.raises(InputError, match="is not on the hub"):
         read_known_set(KNOWN_SETS["foil"], None)

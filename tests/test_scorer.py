@@ -484,7 +484,7 @@ def test_contexts_are_encoded_without_prefix_cut_like_captions_and_counted(encod
     assert [i for i in range(COUNT) if np.isnan(result["ContextI0TScore"].values[i])] == [1, 2, 3]
     assert result.samples[0].context == long
     assert "context" not in result.samples[1].to_dict()
-    assert 'Contexts over the context length of the model, whose rest is not scored: 1 ("été 0").' in result.notes
+    assert 'Contexts truncated to the context length of the model: 1 ("été 0").' in result.notes
     runs = [scorer.encode(photographs[i:], CAPTIONS[i:], contexts=contexts[i:]) for i in (1, 2)]
     joined = EncodedRun.concat([scorer.encode(photographs[1:2], CAPTIONS[1:2]), *runs]).contexts
     assert joined.index.tolist() == [-1, -1, -1, -1, *range(36), -1, -1, *range(36)]

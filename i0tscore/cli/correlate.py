@@ -55,11 +55,11 @@ class CorrelateOptions:
         "Format of TABLE.", default_text="flickr8k-expert for ExpertAnnotations.txt, else table", choices=RATING_FORMATS
     )
     known_set: str | None = option(
-        "A known rating set; TABLE is its file or folder. Without TABLE, it is read from the Hugging Face hub.",
+        "Known rating set; TABLE is its file or folder. Without TABLE, read the set from the Hugging Face hub.",
         names="--set",
         choices=(None, *RATING_SETS),
     )
-    allow_other_counts: bool = option("Accept part of the set, or another version of it.", False)
+    allow_other_counts: bool = option("With --set, accept part of the set, or another version.", False)
     on_error: OnError = on_error_option()
     image_column: str | None = option("Column of the images.", metavar="NAME")
     caption_column: str | None = option("Column of the captions.", metavar="NAME")
@@ -106,11 +106,11 @@ class CorrelateOptions:
         else:
             self._require_unset("does not apply to --set", *_COLUMNS, "input_format", "group", "no_cluster", "item_key")
             if self.score and self.scores is None:
-                raise UsageError("A known set has no scores. Give --scores FILE as well.")
+                raise UsageError("--score names columns of a score file, and --set has none. Add --scores FILE.")
 
     def _check_table(self) -> None:
         if self.table is None:
-            raise UsageError("Expected a table of ratings. Give TABLE, or --set NAME for a known rating set.")
+            raise UsageError("Expected a table of ratings, got none. Give TABLE, or --set NAME for a known rating set.")
         if self.input_format is None:
             self.input_format = "flickr8k-expert" if self.table.name == "ExpertAnnotations.txt" else "table"
         self._require_unset("applies to --set", "allow_other_counts")
@@ -180,7 +180,7 @@ def correlate(
 
 
 def _read_known(options: CorrelateOptions, known: KnownSet, model: ModelOptions) -> RatingSet | PreferenceSet:
-    """Read a known set and the scores of what it rates.
+    """Read a known set, and read or compute the scores of its captions.
 
     Raises:
         InputError: The files have problems, or are not those of the set.
@@ -199,7 +199,7 @@ def _read_known(options: CorrelateOptions, known: KnownSet, model: ModelOptions)
     )
     differing = verify(found.counts, known, path, files, allow_other_counts=options.allow_other_counts)
     if isinstance(found, PreferenceSet) and (options.correlation or options.average_raters):
-        raise UsageError(f"{known.title} has preferences. Leave out --correlation and --average-raters.")
+        raise UsageError(f"{known.title} has preferences, not ratings. Remove --correlation and --average-raters.")
     notes = (f"Data: {known.origin}.", *known.remarks, *found.notes, *differing)
     if isinstance(found, PreferenceSet):
         return _add_scores(replace(found, notes=notes), options, model)
@@ -237,7 +237,7 @@ def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatingSet:
 
 
 def _uses_images(options: CorrelateOptions) -> bool:
-    """Return whether some metric that is computed uses images."""
+    """Return whether a metric to compute uses images."""
     from i0tscore.metrics.sample_sets import split_metrics
 
     names, classic = split_metrics(options.metric)

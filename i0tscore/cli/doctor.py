@@ -56,19 +56,22 @@ class DoctorOptions:
     """What is shown."""
 
     models: str | None = option(
-        "List the names of models instead, or those that contain TEXT.", is_flag=False, flag_value="", metavar="[TEXT]"
+        "List the names of models instead, or only those that contain TEXT.",
+        is_flag=False,
+        flag_value="",
+        metavar="[TEXT]",
     )
-    statistics: Path | None = option("Describe this file of reference statistics instead.", path="FILE")
+    statistics: Path | None = option("Describe a file of reference statistics instead.", path="FILE")
     model: str | None = option("Model to compare the statistics with: lite, or an open_clip model.", metavar="NAME")
-    devices: bool = option("Measure the speed of the devices as well, which loads torch.", False)
+    devices: bool = option("Also measure the speed of the devices, which loads torch.", False)
     format: str = format_option("text", "json")
 
     def __post_init__(self) -> None:
         """Check that the options make sense together."""
         if self.model is not None and self.statistics is None:
-            raise UsageError("--model requires --statistics FILE, which is compared with it.")
+            raise UsageError("--model has no effect without --statistics. Give --statistics FILE as well.")
         if self.models is not None and self.statistics is not None:
-            raise UsageError("--models and --statistics show different things. Give one.")
+            raise UsageError("--models and --statistics cannot be combined. Give one.")
 
 
 @verb("Check the installation and show how to fix what is missing.")
@@ -85,7 +88,9 @@ def doctor(options: DoctorOptions) -> None:
         shown = [name for name in names if options.models.lower() in name.lower()]
         if not shown:
             near = did_you_mean(options.models, names, 3)
-            raise UsageError(f"No model contains {options.models!r}.{near} List all with `i0tscore doctor --models`.")
+            raise UsageError(
+                f"No model name contains {options.models!r}.{near} To list all names, use `i0tscore doctor --models`."
+            )
         write_output(_json(shown) if options.format == "json" else "".join(f"{name}\n" for name in shown))
         return
     if options.statistics is not None:
@@ -101,12 +106,12 @@ def doctor(options: DoctorOptions) -> None:
             else f'missing: pip install "i0tscore[{extra}]"'
             for extra, package in EXTRAS.items()
         },
-        "devices": _devices() if options.devices else "not loaded: i0tscore doctor --devices",
+        "devices": _devices() if options.devices else "not measured: i0tscore doctor --devices",
         "models": {"lite": _lite(), DEFAULT_MODEL: _default_model()},
         "embedding cache": _cache(),
         "environment": {name: os.environ.get(name, "not set") for name in ENVIRONMENT},
     }
-    hint = "\nList the models: i0tscore doctor --models [TEXT]\n"
+    hint = "\nTo list models: i0tscore doctor --models [TEXT]\n"
     write_output(_json(facts) if options.format == "json" else _text(facts) + hint)
 
 
@@ -151,15 +156,15 @@ def _statistics(path: Path, model: str | None) -> dict[str, Any]:
 
 
 def _matches(statistics: Statistics, model: str) -> list[str]:
-    """Return why statistics are not those of a model, or that nothing contradicts it. The model is not loaded."""
+    """Return why statistics cannot belong to a model, or that they may. The model is not loaded."""
     from i0tscore.encoders.known_means import contradictions
     from i0tscore.encoders.open_clip_models import resolve_model_name
 
     found = contradictions(model, statistics.image.mean, statistics.caption.mean)
     name = model if model == "lite" else resolve_model_name(model).name
     if statistics.space and statistics.encoder != name:
-        found.insert(0, f"They were fitted with {statistics.encoder}, not with {name}.")
-    return found or ["Nothing contradicts it. Whether the weights are the same is checked when scoring."]
+        found.insert(0, f"The statistics were fitted with {statistics.encoder}, not with {name}.")
+    return found or ["No contradiction found. Scoring checks whether the weights are the same."]
 
 
 def _installed(package: str) -> str | None:

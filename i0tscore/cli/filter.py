@@ -26,17 +26,19 @@ from i0tscore.samples.rules import SelectionRules
 
 @dataclass
 class FilterOptions:
-    """Where the captions are written, and what is added to them.
+    """Where and how the captions are written.
 
     Raises:
-        UsageError: There is nothing to write, or something although it is a dry run.
+        UsageError: Neither an output nor a dry run is requested, or both.
     """
 
-    output: Path | None = option("File or folder for the captions that are kept, in the form of CAPTIONS.", path="FILE")
-    rejected: Path | None = option("File or folder for the others, with the reason.", path="FILE")
+    output: Path | None = option(
+        "File or folder for the captions that are kept, in the format of CAPTIONS.", path="FILE"
+    )
+    rejected: Path | None = option("File or folder for the other captions, with the reason.", path="FILE")
     add_scores: bool = option("Add columns with the scores.", False)
     dry_run: bool = option(
-        "Write nothing; show how many captions other thresholds would keep, and examples at the border.", False
+        "Write nothing; show how many captions other thresholds would keep, and examples near the threshold.", False
     )
     statistics: str = statistics_option()
     metric: tuple[str, ...] = metric_option()
@@ -67,7 +69,9 @@ def filter(
     from i0tscore.views.report_views import selection_document
 
     if inputs.read_embeddings is not None or inputs.captions is None:
-        raise UsageError("Expected a caption file, got embeddings, of which no part can be written.")
+        raise UsageError(
+            "Expected a caption file, got embeddings, which filter cannot write. Give CAPTIONS and IMAGES."
+        )
     check_download(reading, model)
     metrics = metrics_for(rules, options.metric or None, model.preset)
     settings = {"statistics": options.statistics, "metrics": metrics, "resamples": 0, "ranks": False}

@@ -149,7 +149,7 @@ class EncodedRun:
         shown = preview(dict.fromkeys(cut))
         return (
             *notes,
-            f"Contexts over the context length of the model, whose rest is not scored: {len(cut)} ({shown}).",
+            f"Contexts truncated to the context length of the model: {len(cut)} ({shown}).",
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the mean embeddings of known models look like, to recognize embeddings of another model."""
+"""Peaks of the mean embeddings of known models, to detect embeddings of another model."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ COCO's images and captions in the release of Liang et al. 2022 (.63, .59), and C
 
 
 def contradictions(model: str, image_mean: NDArray[np.floating], caption_mean: NDArray[np.floating]) -> list[str]:
-    """Return why embeddings with these means, (d,) each, cannot be from a model; nothing if they can.
+    """Return the reasons why embeddings with these means, (d,) each, cannot be from a model; empty if they can.
 
-    The dimension is compared with open_clip's configuration and with that of ``lite``, as far as known. A known peak
-    must have its sign and at least half its size.
+    The dimension must be that of ``lite`` or of open_clip's configuration, as far as it is known. At a known peak, the
+    mean must have the sign of the peak and at least half its size.
 
     Raises:
         UsageError: There is no such model.
@@ -47,7 +47,7 @@ def contradictions(model: str, image_mean: NDArray[np.floating], caption_mean: N
         return [f"{name} has {dimension} dimensions, but the embeddings have {len(image_mean)}."]
     sides = zip(("image", "caption"), (image_mean, caption_mean), KNOWN_PEAKS.get(name, ({}, {})), strict=True)
     return [
-        f"Coordinate {j} of the mean {kind} of {name} is about {value:.2f}, but here it is {mean[j]:.2f}."
+        f"Expected about {value:.2f} in coordinate {j} of the mean {kind} ({name}), got {mean[j]:.2f}."
         for kind, mean, peaks in sides
         for j, value in peaks.items()
         if mean[j] * np.sign(value) < abs(value) / 2

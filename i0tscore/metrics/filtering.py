@@ -231,7 +231,7 @@ def _check_targets(file: CaptionFile, targets: Sequence[Path]) -> None:
         if place in inputs or (source.is_dir() and source.resolve() in place.parents):
             raise UsageError(f"{path}: The output would replace the input. Give another name.")
         if place in [one.resolve() for one in targets[:number]]:
-            raise UsageError(f"{path}: What is kept and what is rejected would go to one place. Give two names.")
+            raise UsageError(f"{path}: --output and --rejected are the same. Give two different names.")
         if not path.parent.is_dir():
             raise UsageError(f"{path}: The folder {path.parent} does not exist. Create it first.")
         if path.is_dir() and (not source.is_dir() or any(path.iterdir())):

@@ -176,7 +176,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         skipped: Samples left out, with reasons.
         gap: Centroid distance of the run by standardizer name; None where undefined.
         statistics_fit: How well fixed statistics fit the run; None without fixed statistics. If they do not fit,
-            percentiles and p_match do not hold.
+            percentiles and p_match are not valid.
         breakdown: Columns (n,) by part name, or None without statistics.
         tokens: Token counts (n,) or None.
         tokens_cut: Number of tokens beyond the context length (n,) or None.
@@ -270,8 +270,8 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             counts = getattr(self, name)
             fields[name] = None if counts is None else counts.astype(np.float64)
         misfit = (
-            "The statistics do not fit this run, so p_match, percentiles, and the expected precision do not hold. Fit "
-            "statistics to this input (i0tscore fit), and choose thresholds with --precision-from input."
+            "The statistics do not fit this run, so p_match, percentiles, and the expected precision are not valid. "
+            "Fit statistics to this input (i0tscore fit), and choose thresholds with --precision-from input."
         )
         return select(
             Scored(
@@ -375,7 +375,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
 
     @property
     def misfit(self) -> bool:
-        """Whether fixed statistics do not fit the run, so that percentiles and p_match do not hold."""
+        """Whether fixed statistics do not fit the run, so that percentiles and p_match are not valid."""
         return self.statistics_fit is not None and not self.statistics_fit.fits
 
     def _marked(self, *headings: str) -> list[str]:

@@ -33,7 +33,7 @@ _RARE = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Threshold(Part):
-    """A threshold of a metric, and what the reference pairs let expect of it.
+    """A threshold of a metric, and its expected precision and recall.
 
     Attributes:
         metric: The metric.
@@ -273,7 +273,7 @@ def select(scored: Scored, rules: SelectionRules, skipped: tuple[Skipped, ...] =
         threshold = _threshold(scored, rules, by, rules.keep_precision)
         if threshold.mismatched < _RARE:
             notes.append(
-                f"The threshold lets pass less than {_RARE:.1%} of mismatched reference pairs, so its precision is "
+                f"Less than {_RARE:.1%} of mismatched reference pairs reach the threshold, so its precision is "
                 "uncertain."
             )
     for rule, find in _rules(scored, rules, (by, order), threshold):

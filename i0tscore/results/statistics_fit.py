@@ -1,4 +1,4 @@
-"""How well fixed reference statistics fit a run: what they leave between the modalities, and what sampling leaves."""
+"""How well fixed reference statistics fit a run: the remaining modality gap, and the gap expected from sampling."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 FALSE_ALARMS = 1e-3
-"""Probability with which each of the two tests finds a difference between a run and statistics of its population."""
+"""Significance level of each of the two tests."""
 
 SMALLEST_SHIFT = 0.1
-"""Mean score of mismatched pairs, less the expected one, from which statistics do not fit."""
+"""Smallest difference between the mean score of mismatched pairs and its expected value that matters."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatisticsFit(Part):
-    """What fixed statistics leave of the modality gap of a run, and what sampling alone leaves.
+    """The modality gap of a run that remains under fixed statistics, and the gap expected from sampling alone.
 
     Attributes:
         statistics: Name of the statistics.
@@ -37,7 +37,7 @@ class StatisticsFit(Part):
             every caption.
         expected_mismatched: Mean of ``mismatched`` if run and statistics are samples of one population.
         mismatched_error: Standard error of ``mismatched`` in that case.
-        fits: Whether neither differs from its expectation by more than sampling explains and by a size that matters.
+        fits: Whether neither difference is both significant and large; see ``measure_fit``.
     """
 
     statistics: str
@@ -83,10 +83,10 @@ class StatisticsFit(Part):
     def of_means(
         cls, statistics: Statistics, image_mean: Floats, caption_mean: Floats, images: int, captions: int
     ) -> Self | None:
-        """Judge the fit from a corpus' means under ``post`` alone, with upper bounds of what sampling explains.
+        """Judge the fit from the means of a corpus under ``post``, with upper bounds of the expected values.
 
-        As unit vectors, images have a total variance of 1 − ‖mean‖², and so do captions, which count as one draw per
-        image. Mismatched pairs are all pairs, of which the corpus' own are too few to matter.
+        The total variance of images is 1 − ‖mean‖², because they are unit vectors; likewise for captions, which count
+        as one draw per image. All pairs count as mismatched, because matched pairs are only a small share of them.
 
         Args:
             statistics: The statistics.
@@ -108,20 +108,20 @@ class StatisticsFit(Part):
 
     @property
     def notes(self) -> list[str]:
-        """The figures as a note, and a second one, to be issued as a warning, if the statistics do not fit."""
-        left = f"a modality gap of {self.centroid_distance:.3f} is left under post"
-        figures = f"{left} (sampling alone: {self.expected_distance:.3f})"
+        """A note with the figures and, if the statistics do not fit, a second one for a warning."""
+        left = f"the modality gap under post is {self.centroid_distance:.3f}"
+        figures = f"{left} (expected from sampling alone: {self.expected_distance:.3f})"
         if self.mismatched is not None:
-            shift = f", and mismatched pairs of the run have a mean I0TScore of {self.mismatched:.3f}"
+            shift = f", and the mean I0TScore of mismatched pairs is {self.mismatched:.3f}"
             left += shift
-            figures += f"{shift} (sampling alone: {self.expected_mismatched:.3f} ± {self.mismatched_error:.3f})"
+            figures += f"{shift} (expected: {self.expected_mismatched:.3f} ± {self.mismatched_error:.3f})"
         notes = [f"Fit of the statistics {self.statistics!r}: {figures}."]
         if not self.fits:
             notes.append(
-                f"The statistics {self.statistics!r} do not fit this run: {left}. A score near 0 does not mean "
-                "unrelated here, and percentiles and p(match) do not hold. Fit statistics on similar images with "
-                "their own captions, `i0tscore fit captions.json images/ --output stats.safetensors`, and score with "
-                "`--statistics stats.safetensors`."
+                f"The statistics {self.statistics!r} do not fit this run: {left}. A score near 0 does not mean that "
+                "a caption is unrelated, and percentiles and p(match) are not valid. Fit statistics on similar images "
+                "with their own captions, `i0tscore fit captions.json images/ --output stats.safetensors`, and score "
+                "with `--statistics stats.safetensors`."
             )
         return notes
 
@@ -137,10 +137,10 @@ def measure_fit(run: EncodedRun, statistics: Statistics) -> StatisticsFit | None
     C the covariance between both means over draws, and its variance is (1 + m/N)²(tr VxVy + tr C²), since it is a
     degenerate U-statistic.
 
-    Statistics do not fit if a test with a false-alarm rate of 1 in 1,000 finds a difference *and* the difference
-    matters: a distance of .19 beyond the expected one (√(‖D‖² − tr V)), where the gap is no longer low in An et al.
-    2025, or a mean score of mismatched pairs .1 from its expectation, about the standard deviation of the scores of
-    single mismatched pairs. Any large run differs a little from statistics of other data, which does no harm.
+    Statistics do not fit if a difference is significant at a false-alarm rate of 1 in 1,000 *and* large: an excess
+    distance √(‖D‖² − tr V) of .19, from which An et al. 2025 no longer call a gap low, or a mean score of mismatched
+    pairs that differs from its expected value by .1, about the standard deviation of the scores of single mismatched
+    pairs. Large runs always differ slightly from statistics of other data, which is harmless.
 
     Args:
         run: A run standardized under ``post``. Equal images and equal captions count once, as does each pair of them.

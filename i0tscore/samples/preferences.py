@@ -115,13 +115,13 @@ def read_foil(
     captions: Path | None = None,
     every_pair: bool = False,
 ) -> PreferenceSet:
-    """Read FOIL: a caption against the same caption with one wrong word.
+    """Read FOIL: pairs of a caption and the same caption with one wrong word.
 
     Args:
         path: ``foilv1.0_test_2017.json``: COCO's format, with ``foil`` true or false in each annotation.
         images: Folder of the images; found next to the file if None.
         look_up: Whether to look up the images.
-        captions: COCO's ``captions_val2014.json``, for references; the true caption is left out of them.
+        captions: COCO's ``captions_val2014.json``, for references, from which the true caption is removed.
         every_pair: Whether to use every foil instead of the first of each image, as the published figures do.
 
     Raises:

@@ -68,10 +68,10 @@ class HubLocation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KnownSet:
-    """What is known of a rating set.
+    """A known rating set.
 
     Attributes:
-        name: Short name, also that of its script.
+        name: Short name, which is also the name of its script.
         title: Title of its report.
         origin: Where the data come from.
         counts: Counts of the complete set; other counts are an error.
@@ -81,10 +81,10 @@ class KnownSet:
         remarks: Notes for its report.
         files: Names that its file may have, the preferred one first; empty if only its script reads it.
         read: Reads its file; None if it is a table.
-        hub: Where the hub serves it, if it does.
+        hub: Its location on the hub, or None.
         scale: Values of a rating in its table.
-        drop: Captions of an image that are no references: ``own``, of an item the item itself; ``rated``, every
-            caption that was rated for the image, but none where all were.
+        drop: Captions to remove from the references of an item: ``own``, its own caption; ``rated``, every caption
+            that was rated for its image, unless no reference would be left.
         ratings: Names of its ratings, if there are several; the first is the default.
     """
 
@@ -114,8 +114,8 @@ def read_thumb(
             if it is there.
         images: Folder of the images; found next to the file if None.
         look_up: Whether to look up the images.
-        rating: ``P`` (precision, 1 to 5), ``R`` (recall, 1 to 5), or ``human_score`` (their mean less deductions for
-            fluency, conciseness and inclusive language).
+        rating: ``P`` (precision, 1 to 5), ``R`` (recall, 1 to 5), or ``human_score`` (their mean minus deductions for
+            fluency, conciseness, and inclusive language).
     """
     file, diagnostics = locate(data, THUMB_FILES, "Kasai et al., NAACL 2022"), Diagnostics()
     references: dict[object, object] = {}
@@ -129,7 +129,7 @@ def read_thumb(
     for location, record in read_records(file, schema, diagnostics):
         row = {key: record.get(name) for key, name in columns.items()}
         if references and row["segment"] not in references:
-            message = f"{others.name} has no references of the segment {quote(row['segment'])}. Correct the id."
+            message = f"{others.name} has no references for the segment {quote(row['segment'])}. Correct the id."
             diagnostics.row_error(location, message)
         rows.append((location, {**row, "references": references.get(row.pop("segment"))}))
     folder = image_folder(images, file, ("images", "val2014"), look_up=look_up)
@@ -150,8 +150,8 @@ KNOWN_SETS: dict[str, KnownSet] = {
             {"ExpertAnnotations.txt": "56c2b1a9e1a46ba73b8b151abd7c3c8b1676fbacadb559d0c2eb6524b166cf4f", **_TOKENS},
             help="Agreement with Flickr8k-Expert (its text files or flickr8k.json; otherwise from the hub).",
             remarks=(
-                "each of the three ratings of a pair is a row of its own; pairs whose caption is one of the image's "
-                "own five are left out; the references of an image are its five captions (CLIPScore's protocol)",
+                "each of the three ratings of a pair is a separate row; pairs whose caption is one of the image's own "
+                "five captions are excluded; the references of an image are its five captions (CLIPScore's protocol)",
             ),
             files=EXPERT_FILES,
             read=read_flickr8k_expert,
@@ -167,7 +167,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             _TOKENS,
             "tau_b",
             "Agreement with Flickr8k-CF (its text files or crowdflower_flickr8k.json; otherwise from the hub).",
-            ("every pair counts; its rating is the share of workers who answered yes",),
+            ("no pair is excluded; its rating is the share of workers who answered yes",),
             CROWD_FILES,
             read_flickr8k_crowd,
             HubLocation("yuwd/Flickr8k-HumanEval", "crowdflower"),
@@ -205,8 +205,8 @@ KNOWN_SETS: dict[str, KnownSet] = {
             help="Agreement with the part of Polaris' validation split in EXPERT's release (polaris_exp_val.json).",
             remarks=(
                 "1,000 of the rows have the rating 0 and a single judgment",
-                "this part has no references, so that classic metrics are not defined",
-                "this part has other counts and other rows than the test split, so that no published figure is of it",
+                "this part has no references, so classic metrics are undefined",
+                "this part differs from the test split in counts and rows, so no published figure applies to it",
             ),
             files=("polaris_exp_val.json",),
             scale=RatingScale(0, 1),
@@ -217,7 +217,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "Matsuda et al., ACCV 2024 (DENEB), test split",
             {"ratings": 3298},
             help="Agreement with Nebula (a table in --data, or Ka2ukiMatsuda/Nebula from the hub).",
-            remarks=("test split as served, without the later corrections of some ratings",),
+            remarks=("test split as distributed, without later corrections of some ratings",),
             files=("*nebula*.csv", "*nebula*.json"),
             hub=HubLocation("Ka2ukiMatsuda/Nebula"),
             scale=RatingScale(0, 1),
@@ -230,10 +230,10 @@ KNOWN_SETS: dict[str, KnownSet] = {
             {"pascal_50s.json": "ce39b0a4021ab5f1add1430580fe24fd3fc58de3d03179a37466eb6ddd63fcdd"},
             help="Accuracy on Pascal-50S (pascal_50s.json in --data, --images).",
             remarks=(
-                "HC two correct human captions, HI a correct and an incorrect human caption, HM a human and a machine "
-                "caption, MM two machine captions",
-                "equal scores count half; the released code of Distribution Normalization gives them to the first "
-                "caption, and breaks ties of votes, not of scores, at random",
+                "HC: two correct human captions; HI: a correct and an incorrect human caption; HM: a human and a "
+                "machine caption; MM: two machine captions",
+                "equal scores count as half; in the released code of Distribution Normalization, the first caption "
+                "wins, and only ties of votes are broken at random",
                 "each pair of the file has one sample of five references, whereas Hessel et al. (2021) average five "
                 "samples",
             ),
@@ -245,7 +245,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "FOIL",
             "Shekhar et al., ACL 2017, test split, images of COCO val2014",
             help="Accuracy on FOIL (foilv1.0_test_2017.json in --data, COCO's val2014 in --images).",
-            remarks=("the true caption is left out of the references of its image",),
+            remarks=("the true caption is removed from the references of its image",),
             files=("foilv1.0_test_2017.json", "*foil*.json"),
             read=read_foil,
         ),
@@ -259,7 +259,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
                 "mscoco_references.json": "897672f1f53ed33a376237c33fabc89ebbd04b40e9ced82691c2e9c9324d8fdf",
             },
             remarks=(
-                "human_score is the mean of precision and recall less deductions for fluency, conciseness and "
+                "human_score is the mean of precision and recall minus deductions for fluency, conciseness, and "
                 "inclusive language",
                 "the system Human is one of the five captions of an image in COCO; the references are the other four",
             ),
@@ -281,10 +281,10 @@ KNOWN_SETS: dict[str, KnownSet] = {
             },
             "pearson",
             remarks=(
-                "18 images and 68 descriptions are few: most intervals contain zero, and so do most differences "
-                "between metrics",
-                "descriptions were written for these articles; only ContextI0TScore sees the article",
-                "of all trials, the description of a guitar is left out, because the release lacks its image",
+                "with only 18 images and 68 descriptions, most intervals contain 0, also those of differences between "
+                "metrics",
+                "descriptions were written for these articles; only ContextI0TScore uses the article",
+                "all trials: the description of a guitar is excluded, because the release does not contain its image",
             ),
         ),
         KnownSet(
@@ -292,8 +292,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "Eye4B and VL-GuideData",
             "An et al. 2025 (arXiv 2502.14883), Kim et al. 2025/26 (arXiv 2510.00766); the ratings are not public",
             remarks=(
-                "the ratings of this set are not public, so that the counts and hashes of the complete set are not "
-                "known here",
+                "the ratings of this set are not public, so the counts and hashes of the complete set are unknown",
             ),
         ),
     )
@@ -319,7 +318,7 @@ class Published(NamedTuple):
     source: str
 
 
-_REFERENCES = "compares words with references, sees no image"
+_REFERENCES = "compares words with references, does not use the image"
 _ZERO_SHOT = "CLIP ViT-B/32, zero-shot"
 _ZERO_SHOT_REFERENCES = "CLIP ViT-B/32 and references, zero-shot"
 _FINE_TUNED = "CLIP ViT-B/32 fine-tuned on COCO with generated pairs"
@@ -426,7 +425,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         ("accuracy, 4 references", _ZERO_SHOT_REFERENCES, _CLIPSCORE, {"RefCLIPScore": 92.6}),
     ),
 }
-"""Published figures by set. Another model, other training data, or training on ratings make another experiment."""
+"""Published figures by set. Figures under different conditions are not comparable."""
 
 
 def verify(
@@ -437,34 +436,34 @@ def verify(
     *,
     allow_other_counts: bool = False,
 ) -> tuple[str, ...]:
-    """Compare a set with what is known of it.
+    """Compare the counts and files of a set with the known ones.
 
     Args:
-        counts: Counts of what was read.
-        known: What is known.
-        path: What was read, for the message.
+        counts: Counts of the set that was read.
+        known: The known set.
+        path: Path of the set that was read, for the message.
         files: Its files by name, to compare their hashes.
-        allow_other_counts: Whether to note other counts instead of raising.
+        allow_other_counts: Whether to note different counts instead of raising.
 
     Returns:
-        Notes on what differs.
+        Notes on the differences.
 
     Raises:
         SampleFileError: Counts differ; the message lists all that do.
     """
     differing = [
-        f"{name}: {counts[name]:,} where the set has {count:,}"
+        f"{name}: {counts[name]:,}, but the complete set has {count:,}"
         for name, count in known.counts.items()
         if name in counts and counts[name] != count
     ]
     if differing and not allow_other_counts:
-        raise SampleFileError(path, [f"{line}. Get the whole file, or allow other counts." for line in differing])
+        raise SampleFileError(path, [f"{line}. Use the complete file, or allow other counts." for line in differing])
     digests = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
     for name, digest in digests.items():
         expected = known.hashes.get(name, digest)
         if digest != expected:
             shown = f"{digest[:12]}…, not {expected[:12]}…"
-            differing.append(f"{name} differs from the file known by this name (SHA-256 {shown})")
+            differing.append(f"{name} differs from the known file of this name (SHA-256 {shown})")
     return tuple(differing)
 
 
@@ -485,8 +484,8 @@ def read_known_set(
         data: Its file, or the folder that holds it; None for the hub or its cache.
         images: Folder of the images; found next to the file if None. The hub needs none.
         look_up: Whether to look up the images.
-        offline: Whether to use no network.
-        drop: Captions that are no references; as the set's protocol says if None.
+        offline: Whether to avoid the network.
+        drop: Captions to remove from the references; None for the protocol of the set.
         options: Further arguments of ``known.read``.
 
     Returns:
@@ -513,9 +512,9 @@ def drop_rated(ratings: RatingSet, drop: Drop) -> RatingSet:
 
     Args:
         ratings: The set.
-        drop: ``own``: remove from the references of an item its caption. ``rated``: remove every caption that was rated
-            for the image from the references of all its items; if none would be left, keep all, as the file
-            of Flickr8k-CF that CLIPScore's code makes does.
+        drop: ``own``: remove the caption of an item from its references. ``rated``: remove every caption that was rated
+            for an image from the references of all its items; if none would be left, keep all, as in the file of
+            Flickr8k-CF that CLIPScore's code creates.
     """
     rated: dict[str, set[str]] = {}
     image_of = dict(zip(ratings.item.tolist(), ratings.clusters, strict=True))
@@ -544,7 +543,9 @@ def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
             return datasets.load_dataset(name, configuration, split=split)
         except Exception as error:  # the library raises exceptions of many libraries
             reason = first_line(error)
-            raise InputError(f"{name}: Neither reachable nor cached ({reason}). Give its folder.") from error
+            raise InputError(
+                f"{name}: The hub is unreachable, and the data set is not cached ({reason}). Give its folder."
+            ) from error
 
 
 def _read_known_table(
@@ -555,7 +556,7 @@ def _read_known_table(
     if data is None:
         hub = known.hub
         if hub is None or offline:
-            where = "is not on the hub" if hub is None else "would be read from the hub"
+            where = "is not on the hub" if hub is None else "is on the hub, which --offline does not allow"
             raise InputError(f"{known.title} {where}. Give its folder ({known.origin}).")
         dataset = load_hub_dataset(hub.name, hub.configuration, hub.split)
         file = Path(hub.name)

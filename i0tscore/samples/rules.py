@@ -124,10 +124,12 @@ class SelectionRules(Options):
         type=float,
         metavar="P",
     )
-    prior: float | None = option("Share of matched pairs in the input.", type=float, metavar="P")
+    prior: float | None = option(
+        "Expected share of matched pairs in the input, for --keep-precision.", type=float, metavar="P"
+    )
     precision_from: str = option(
-        "Expect precision from matched and mismatched reference pairs (reference), or from the scores of the input and "
-        "mismatched reference pairs (input), for statistics that fit computed from the input.",
+        "Estimate the precision from matched and mismatched reference pairs (reference), or from the scores of the "
+        "input and mismatched reference pairs (input), for statistics that were fitted to the input.",
         "reference",
         choices=("reference", "input"),
     )
@@ -160,8 +162,8 @@ class SelectionRules(Options):
             raise UsageError(f"--by {self.by} has no effect. Add --best-per-image, --keep-fraction, or --keep-number.")
         if not (self.criteria or self.ordering or self.max_caption_repeats):
             raise UsageError(
-                'Nothing says what to keep. Give criteria, such as --keep "p_match >= 0.5", --keep-fraction 0.3, or '
-                "--best-per-image."
+                'Expected a rule for what to keep, got none. Give criteria, such as --keep "p_match >= 0.5", '
+                "--keep-fraction 0.3, or --best-per-image."
             )
 
     @property

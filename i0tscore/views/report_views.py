@@ -192,7 +192,7 @@ def preference_document(report: PreferenceReport) -> Document:
         for name, found in report.metrics.items()
     ]
     header = ["score", *parts, "all", *([f"difference from {report.baseline}"] if compared else []), "ties", "pairs"]
-    notes = ["Accuracy: share of pairs whose preferred caption scores higher; equal scores count half."]
+    notes = ["Accuracy: share of pairs whose preferred caption scores higher; equal scores count as half."]
     if report.resampling.resamples:
         notes.append(f"In parentheses: {describe_intervals(report.resampling, 'images')}.")
     return Document(

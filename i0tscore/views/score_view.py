@@ -108,7 +108,7 @@ def _notes(result: Result) -> Iterator[str]:
     scales = [metric.scale for metric in result.metrics.values() if metric.scale is not None]
     if scales:
         sources = "; ".join(dict.fromkeys(scale.source for scale in scales))
-        misfit = ". They and p(match) do not hold for this run, which the statistics do not fit" * result.misfit
+        misfit = ". They and p(match) are not valid, because the statistics do not fit this run" * result.misfit
         yield (
             f"{'* ' * result.misfit}Matched and mismatched pairs: quartiles of reference images with their own "
             f"captions and with captions of other images ({sources}){misfit}."
