@@ -218,7 +218,7 @@ METHODS = {
     "halves": "I0TScore, `--keep-precision` with statistics fitted to matched pairs of the other half of the images",
     "own": "I0TScore, `--keep-precision` and `--precision-from input` with statistics fitted to the corpus itself, "
     "mismatched pairs included",
-    "as matched": "I0TScore, `--keep-precision` with the same statistics, which take all pairs for matched",
+    "as matched": "I0TScore, `--keep-precision` with the same statistics, which count all pairs as matched",
     "cosine": "cosine, `--keep-precision` with the shipped statistics",
     "fixed": "cosine, fixed threshold that has this precision on the other set",
 }

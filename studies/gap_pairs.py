@@ -30,9 +30,9 @@ from studies.standardizers import Condition
 
 HELD_OUT, IN_SAMPLE = "the other half", "the scored half"
 NOTES = (
-    "embeddings only: without images, classes and ratings there is no class accuracy, no agreement with people, no "
-    "retrieval with several captions, and no I0T_async with MCSIE",
-    "so few pairs are a small gallery: recall is higher than among 1,000, with wide intervals",
+    "there are only embeddings, without images, classes, and ratings: class accuracy, agreement with people, "
+    "retrieval with several captions, and I0T_async with MCSIE are not measured",
+    "the gallery is small, so recall is higher than among 1,000 items, and intervals are wide",
     "async: so few pairs are at most four batches per epoch, within the paper's warm-up, so that only running "
     "statistics matter; every batch has the same weight in them",
     "nnn: hubness is measured by the nearest quarter of a bank of all pairs of the half, not by 256 of thousands",

@@ -1,4 +1,4 @@
-"""How well scores tell matched from mismatched pairs, with statistics of other, few, or foreign pairs.
+"""How well scores separate matched from mismatched pairs, with statistics of other pairs, few pairs, or other data.
 
 The gap reports contain these figures. AUC is the probability that a matched pair scores higher than a mismatched one:
 ``auc`` over all pairs, as a threshold or a sorted list of pairs needs it, and ``within`` between an image's own caption
@@ -300,9 +300,9 @@ def matching_blocks(data: Data, resamples: int) -> list[str | Table]:
         f"{LEGEND} p is two-sided, with Holm's correction for the comparisons of a column.",
         Table(header, rows),
         f"### With statistics of few pairs\n\nDifference in AUC from none, averaged over {DRAWS} samples of that many "
-        "pairs, with the interval over images; in brackets, the range over samples. CD is what is left between the "
-        "scored modalities. The covariance of n pairs spans at most 2(n − 1) dimensions, and `covariance` removes the "
-        "others, so it needs more pairs than half the dimensions.",
+        "pairs, with the interval over images; in brackets, the range over samples. CD is the distance that remains "
+        "between the modalities. The covariance of n pairs spans at most 2(n − 1) dimensions, and `covariance` removes "
+        "the others, so it needs more pairs than half the dimensions.",
         *_size_blocks(data, resamples),
         "### With the statistics of the run itself\n\nThe pairs are divided into runs of one size, and each run is "
         "scored with its own means (`--statistics batch`), so only pairs of one run are compared. Intervals over runs. "
