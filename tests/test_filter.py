@@ -339,8 +339,9 @@ def test_delimited_text_is_copied_as_text(folder, table, delimiter, quoting, end
 
     def text(cells):
         out = io.StringIO()
-        csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator=ending).writerow(cells)
-        return out.getvalue()
+        # Python's writer quotes only the characters of its line terminator.
+        csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator="\r\n").writerow(cells)
+        return out.getvalue().removesuffix("\r\n") + ending
 
     head = (f"sep={delimiter}{ending}" if told else "") + text(header)
     lines = [text(["" if value is None else value for value in row.values()]) for row in rows]
@@ -353,6 +354,17 @@ def test_delimited_text_is_copied_as_text(folder, table, delimiter, quoting, end
         )
         plain = list(csv.reader(io.StringIO(written(path, kept).decode(encoding), newline=""), delimiter=delimiter))
         assert longer[told:] == [[*row, "0.5" if i else "S"] for i, row in enumerate(plain[told:])]
+
+
+def test_cells_with_line_breaks_survive_when_a_row_is_written_again(folder):
+    path = folder / "several.csv"
+    text = io.StringIO()
+    csv.writer(text).writerows([["image", "captions", "note"], ["dog.jpg", '["A dog.", "A cat."]', "one\ntwo\rthree"]])
+    path.write_text(text.getvalue(), newline="")
+    file = read_caption_file(path)
+    file.write([Entry(file.locations[0].position, (2,))], folder / "part.csv")
+    with (folder / "part.csv").open(newline="") as part:
+        assert list(csv.reader(part))[1] == ["dog.jpg", '["A cat."]', "one\ntwo\rthree"]
 
 
 def test_parquet_keeps_types_and_metadata(folder):

@@ -199,8 +199,9 @@ def _with_cells(text: str, added: Sequence[Any], delimiter: str, ending: str) ->
 def _cells(values: Sequence[Any], delimiter: str) -> str:
     row = io.StringIO()
     cells = [json.dumps(value) if isinstance(value, list) else value for value in values]
-    csv.writer(row, delimiter=delimiter, lineterminator="").writerow(cells)
-    return row.getvalue()
+    # Cells are quoted if they contain a character of the line terminator.
+    csv.writer(row, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    return row.getvalue().removesuffix("\r\n")
 
 
 def write_archives(source: Source, entries: Sequence[Entry], path: Path) -> None:
