@@ -109,7 +109,7 @@ def test_thumb_has_three_ratings_of_each_caption_of_each_system(tmp_path):
     with pytest.raises(SampleFileError) as caught:
         read_thumb(file, look_up=False, rating="P")
     assert "line 1: Expected a rating between 1 and 5, got 6" in str(caught.value)
-    assert 'line 2: mscoco_references.json has no references of the segment "9"' in str(caught.value)
+    assert 'line 2: mscoco_references.json has no references for the segment "9"' in str(caught.value)
     (tmp_path / "mscoco_references.json").unlink()
     write = [json.dumps(row) for row in THUMB]
     file.write_text("\n".join(write))
