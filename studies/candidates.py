@@ -33,10 +33,10 @@ from i0tscore.render.document import Table
 from i0tscore.results import Resampling
 from i0tscore.results.correlation import CorrelationName, agreement, compare_agreement, correlation
 from i0tscore.samples.ratings import RatingSet
-from studies.embedder import Embedder, open_embedder
+from studies.embedder import Embedder, encoder_note, open_embedder
 from studies.explanations import FUNCTION_WORDS
 from studies.flickr8k import CAPTIONS_PER_IMAGE, read_split
-from studies.standardizers import LITE, read_expert
+from studies.standardizers import LITE, in_first_half, read_expert
 
 SCHEMA = "i0tscore.candidates/1"
 BASELINE = "post"
@@ -206,13 +206,11 @@ def choose_and_test(
     resampling: Resampling,
 ) -> dict[str, Any]:
     """Choose the strength of each method on one half of the images, and compare it with the baseline on the other."""
-    position = {image: number for number, image in enumerate(sorted(set(images)))}
-    first = np.array([position[image] % 2 == 0 for image in images])
+    first = in_first_half(images)
     best: dict[str, tuple[float, str]] = {}
     for name, values in scores.items():
         found = correlation("tau_c", values[first], ratings[first]) or 0.0
-        method = name.partition("(")[0].partition(" weight")[0].rstrip(",")
-        method = "mean with the nearest" if method.startswith("mean with") else method
+        method = re.sub(r"\(.*\)|[\d.]+", "", name)
         if name != baseline and found > best.get(method, (-1.0, ""))[0]:
             best[method] = found, name
     chosen = [baseline, *(name for _, name in best.values())]
@@ -367,7 +365,7 @@ def main(arguments: Arguments) -> tuple[str, Data]:
         f"{arguments.label}.",
         **found,
         "blv": blv,
-        "notes": [*NOTES, *[LITE] * (arguments.label == "lite"), _conditions(fingerprint)],
+        "notes": [*NOTES, *[LITE] * (arguments.label == "lite"), encoder_note(fingerprint)],
     }
 
 
@@ -383,12 +381,6 @@ NOTES = (
     "means of locations, words and prompts, neighbors, and covariances of pairs come from the dev split; all else from "
     "the built-in statistics",
 )
-
-
-def _conditions(fingerprint: Any) -> str:
-    return (
-        f"encoder {fingerprint.name}, weights {fingerprint.weights}, {fingerprint.preprocess}, {fingerprint.precision}"
-    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from human_judgments.report import Data, Page, bullets, command_block, dot_plot,
 from human_judgments.script import Arguments, script
 from i0tscore.cli.options import make_scorer
 from i0tscore.render.document import Table
+from studies.embedder import encoder_note
 from studies.explanations import FUNCTION_WORDS, LITE
 from studies.flickr8k import CAPTIONS_PER_IMAGE, Flickr8kSplit, read_split
 from studies.misalignment_report import mean_of
@@ -116,8 +117,7 @@ def main(arguments: Arguments) -> tuple[str, Data]:
         "methods": methods,
         "frequent": vocabulary[: max(TOP)],
         "notes": [
-            f"encoder {fingerprint.name}, weights {fingerprint.weights}, {fingerprint.preprocess}, "
-            f"{fingerprint.precision}",
+            encoder_note(fingerprint),
             *[LITE] * (arguments.label == "lite"),
         ],
     }

@@ -78,3 +78,10 @@ def open_embedder(model: ModelOptions) -> Iterator[Embedder]:
 def rows(embedded: Embedded) -> NDArray[np.float32]:
     """Return one embedding per input (n, d)."""
     return embedded.vectors[embedded.index]
+
+
+def encoder_note(fingerprint: Fingerprint) -> str:
+    """Describe an encoder in the conditions of a report."""
+    return (
+        f"encoder {fingerprint.name}, weights {fingerprint.weights}, {fingerprint.preprocess}, {fingerprint.precision}"
+    )

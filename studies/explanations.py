@@ -37,6 +37,7 @@ from i0tscore.explanation.units import split_words
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.render.document import Table
 from i0tscore.results import Resampling
+from studies.embedder import encoder_note
 from studies.flickr8k import CAPTIONS_PER_IMAGE, Flickr8kSplit, read_split
 from studies.misalignment_report import mean_of
 
@@ -321,8 +322,7 @@ def main(arguments: Arguments) -> tuple[str, Data]:
         "pointing": measure_pointing(scorer, split, min(PAIRS, limit), resampling),
         "examples": [foil.caption for foil in foils[:5]],
         "notes": [
-            f"encoder {fingerprint.name}, weights {fingerprint.weights}, {fingerprint.preprocess}, "
-            f"{fingerprint.precision}",
+            encoder_note(fingerprint),
             *[LITE] * (arguments.label == "lite"),
         ],
     }

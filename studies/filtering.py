@@ -27,7 +27,7 @@ from i0tscore.render.document import UNDEFINED, Table
 from i0tscore.results import Resampling
 from i0tscore.results.intervals import Estimate, cluster_weights, percentile_interval
 from i0tscore.results.selection import precision_threshold
-from studies.embedder import Embedder, open_embedder, rows
+from studies.embedder import Embedder, encoder_note, open_embedder, rows
 from studies.explanations import LITE
 from studies.flickr8k import CAPTIONS_PER_IMAGE, read_split
 
@@ -328,8 +328,7 @@ def main(arguments: Arguments) -> tuple[str, Data]:
         "sets": {name: {"images": len(one.images), "captions": len(one.owner)} for name, one in corpora.items()},
         "rows": measure(corpora, statistics, arguments.resampling),
         "notes": [
-            f"encoder {fingerprint.name}, weights {fingerprint.weights}, {fingerprint.preprocess}, "
-            f"{fingerprint.precision}",
+            encoder_note(fingerprint),
             "halves: each half of the images is filtered with statistics of the other; mismatched pairs are within a "
             f"half. own, as matched: averages over {DRAWS} draws of the mismatched captions that statistics are fitted "
             "to, or over those in which the precision is within reach.",

@@ -27,7 +27,7 @@ from i0tscore.results.correlation import CorrelationReport, agreement, compare_a
 from i0tscore.results.intervals import Difference
 from i0tscore.samples.flickr8k import EXPERT_FILES, read_flickr8k_expert
 from i0tscore.samples.ratings import RatingSet
-from studies.embedder import Embedder, open_embedder, rows
+from studies.embedder import Embedder, encoder_note, open_embedder, rows
 from studies.flickr8k import read_split
 from studies.recall import recall
 
@@ -161,8 +161,7 @@ def main(arguments: Arguments) -> tuple[str, Data]:
             f"Flickr8k-Expert, {len(ratings.rating):,} ratings of {len(ratings.samples):,} pairs, model "
             f"{arguments.label}.",
             *[LITE] * (arguments.label == "lite"),
-            f"encoder {fingerprint.name}, weights {fingerprint.weights}, {fingerprint.preprocess}, "
-            f"{fingerprint.precision}",
+            encoder_note(fingerprint),
         ],
     }
 
@@ -255,10 +254,15 @@ def differences_from_none(scores: Scores, ratings: RatingSet, resampling: Resamp
     return {name: found[name] for name in scores if name in found}
 
 
+def in_first_half(images: Sequence[str]) -> NDArray[np.bool_]:
+    """Return whether the image of each row is at an even position of the sorted list of images (n,)."""
+    mask: NDArray[np.bool_] = np.unique(images, return_inverse=True)[1] % 2 == 0
+    return mask
+
+
 def choose_on_half(scores: Scores, ratings: RatingSet, resampling: Resampling) -> tuple[str, list[Difference]]:
     """Choose the strength of ``covariance`` on every other image; compare it with ``post`` on the rest."""
-    rank = {image: i for i, image in enumerate(sorted(set(ratings.clusters)))}
-    half = np.array([rank[image] % 2 == 0 for image in ratings.clusters])
+    half = in_first_half(ratings.clusters)
     names = [name for name in scores if name.startswith("covariance(") and name.endswith("; free")]
     chosen = max(names, key=lambda name: correlation("tau_c", scores[name][half], ratings.rating[half]) or 0.0)
     baseline = f"{POST}, {BUILTIN}; free"

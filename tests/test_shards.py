@@ -19,6 +19,7 @@ from i0tscore.integrations.shard_io import find_shards, read_entries
 from i0tscore.integrations.shard_summary import ShardSummary, poisson_weights
 from i0tscore.metrics.functional import Breakdown
 from i0tscore.results import Resampling
+from i0tscore.results.result import DETAILS
 
 METRICS = ("I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore")
 
@@ -85,7 +86,7 @@ def test_fixed_statistics_take_one_pass(encoder, rows, corpus, fitted, tmp_path)
     assert summary.metrics["I0TScore"].signature["stats"] == single_run["I0TScore"].signature["stats"]
     assert summary.metrics["I0TScore"].scale == single_run["I0TScore"].scale
     columns = on_disk.written(tmp_path / "out")
-    for detail in shards.DETAILS:
+    for detail in DETAILS:
         expected = getattr(single_run["I0TScore"], detail)
         np.testing.assert_allclose(columns[f"I0TScore.{detail}"], expected, atol=1e-3)
         assert f"RefI0TScore.{detail}" not in columns

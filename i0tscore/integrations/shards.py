@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from i0tscore.encoders.images import load
 from i0tscore.encoders.loop import progress_bar
 from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
+from i0tscore.files import drafted
 from i0tscore.gap import NONE, POST, Moments, Statistics
 from i0tscore.integrations.shard_io import (
     Columns,
@@ -40,13 +40,14 @@ from i0tscore.integrations.shard_summary import (
     VectorSum,
     poisson_weights,
 )
-from i0tscore.metrics.evaluate import evaluate, metric_signature
+from i0tscore.metrics.evaluate import breakdown_columns, compute_metrics, metric_signature
 from i0tscore.metrics.functional import Breakdown
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.metrics.statistics_choice import fixed_statistics
 from i0tscore.results import Resampling, Signature
 from i0tscore.results.report import dumps
+from i0tscore.results.result import DETAILS
 from i0tscore.results.signature import SignatureFields
 from i0tscore.samples import ImageSource, Skipped
 from i0tscore.samples.sample import StoredImage
@@ -62,9 +63,6 @@ Prepared: TypeAlias = "tuple[Fingerprint, SignatureFields, Statistics | None]"
 SUMMARY = "summary.json"
 STATISTICS = "statistics.safetensors"
 _EMBEDDINGS = ".embeddings"
-
-DETAILS = ("percentile_matched", "percentile_mismatched", "p_match")
-"""What is written for each metric with reference distributions, besides the score."""
 
 PART_ROWS = 512
 PART_BYTES = 256_000_000
@@ -145,8 +143,7 @@ class Job:
         names = []
         for metric in self.metrics:
             names.append(str(metric))
-            known = self.statistics is not None and metric.reference_key in self.statistics.reference
-            if known and not metric.needs_references:
+            if metric.distribution(self.statistics) is not None:
                 names += [f"{metric}.{detail}" for detail in DETAILS]
         return names if self.statistics is None else [*names, *Breakdown._fields]
 
@@ -416,10 +413,10 @@ def score_part(job: Job, part: Part, seen: tuple[set[str], set[str]]) -> tuple[d
     if run is not None:
         fields = replace(job.fields, resampling=replace(job.settings.resampling, resamples=0), ranks=False)
         weights = poisson_weights([key.encode() for key in run.image_keys], job.settings.resampling)
-        result = evaluate(run, job.metrics, job.statistics, fields)
-        for name, values in (result.breakdown or {}).items():
-            columns[name][part.rows] = values
-        for name, metric in result.items():
+        if job.statistics is not None:
+            for name, values in breakdown_columns(run, job.statistics).items():
+                columns[name][part.rows] = values
+        for name, metric in compute_metrics(run, job.metrics, job.statistics, fields)[1].items():
             columns[name][part.rows] = metric.values
             for detail in DETAILS:
                 if f"{name}.{detail}" in columns:
@@ -585,9 +582,8 @@ def _with_batch_statistics(
         if moments is None:
             raise NothingToScoreError("Nothing to score: every sample was skipped.")
         statistics = Statistics("batch", fingerprint.name, fingerprint.space, prefix, *moments, source=source)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        statistics.save(draft)
-        draft.replace(path)
+        with drafted(path) as draft:
+            statistics.save(draft)
     fitted = Statistics.load(path)
     if fitted.source != source:
         raise UsageError(f"{path} was fitted to other shards ({fitted.source}). Choose another output folder.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,10 @@ NO_DIRECTION = (
 
 _CHUNK = 8192
 
+_Kind: TypeAlias = tuple[Standardizer, ContextRule | None]
+_View: TypeAlias = tuple[EncodedRun, NDArray[np.float64]]
+"""A run with standardized embeddings, and the similarity of each sample (n,)."""
+
 
 def evaluate(
     run: EncodedRun,
@@ -51,8 +56,7 @@ def evaluate(
     Raises:
         StatisticsError: The statistics lack what a metric needs.
     """
-    kinds = dict.fromkeys((metric.standardizer, metric.context_rule) for metric in metrics)
-    views = {kind: _standardize(run, *kind, statistics) for kind in kinds}
+    views, results = compute_metrics(run, metrics, statistics, settings)
     gap: dict[str, float | None] = {str(NONE): centroid_distance(run.images, run.texts), str(POST): None}
     notes, fit = list(notes), None
     if statistics is not None:
@@ -63,12 +67,6 @@ def evaluate(
             fit = measure_fit(centered, statistics)
         elif any(metric.needs_statistics for metric in metrics):
             notes += warn_few_images(run, statistics)
-    ranked = {kind: len(view.images) * len(run.texts) <= RANKED_PAIRS for kind, (view, _) in views.items()}
-    results = {}
-    for metric in metrics:
-        kind = metric.standardizer, metric.context_rule
-        ranks = settings.ranks and ranked[kind]
-        results[str(metric)] = _metric_result(run, metric, *views[kind], statistics, settings, ranks)
     return Result(
         ids=run.ids,
         captions=run.captions,
@@ -76,23 +74,44 @@ def evaluate(
         skipped=run.skipped,
         gap=gap,
         statistics_fit=fit,
-        breakdown=None if statistics is None else _breakdown(run, statistics),
+        breakdown=None if statistics is None else breakdown_columns(run, statistics),
         tokens=run.tokens,
         tokens_cut=run.tokens_cut,
         notes=(
             *notes,
             *run.notes,
             *(fit.notes if fit is not None else ()),
-            *_notes(metrics, statistics, all(ranked.values())),
+            *_notes(metrics, statistics, all(_can_rank(view) for view, _ in views.values())),
         ),
         contexts=() if run.contexts is None else run.contexts.texts,
         sample_notes=_sample_notes(run, metrics, results),
     )
 
 
+def compute_metrics(
+    run: EncodedRun, metrics: Sequence[Metric], statistics: Statistics | None, settings: SignatureFields
+) -> tuple[dict[_Kind, _View], dict[str, MetricResult]]:
+    """Return the standardized run and its similarities by standardizer and rule for contexts, and results by metric.
+
+    Arguments and errors are those of ``evaluate``, which adds what describes the run as a whole.
+    """
+    kinds = dict.fromkeys((metric.standardizer, metric.context_rule) for metric in metrics)
+    views = {kind: _standardize(run, *kind, statistics) for kind in kinds}
+    results = {}
+    for metric in metrics:
+        view, similarity = views[metric.standardizer, metric.context_rule]
+        ranked = settings.ranks and _can_rank(view)
+        results[str(metric)] = _metric_result(run, metric, view, similarity, statistics, settings, ranked)
+    return views, results
+
+
+def _can_rank(view: EncodedRun) -> bool:
+    return len(view.images) * len(view.texts) <= RANKED_PAIRS
+
+
 def _standardize(
     run: EncodedRun, standardizer: Standardizer, rule: ContextRule | None, statistics: Statistics | None
-) -> tuple[EncodedRun, NDArray[np.float64]]:
+) -> _View:
     """Return the run with standardized embeddings, and the similarity of each sample, (n,).
 
     Under a rule for contexts, what captions are compared with takes the place of the images.
@@ -149,8 +168,8 @@ def _metric_result(
     values = metric.value(similarity, nearest)
     defined = values[~np.isnan(values)]
     percentile_matched = percentile_mismatched = p_match = scale = quantiles = None
-    if statistics is not None and references is None and metric.reference_key in statistics.reference:
-        distribution = statistics.reference[metric.reference_key]
+    distribution = metric.distribution(statistics)
+    if statistics is not None and distribution is not None:
         percentile_matched, percentile_mismatched = distribution.percentiles(similarity)
         p_match = distribution.p_match(similarity)
         matched, mismatched = (tuple(metric.value(np.array(q)).tolist()) for q in distribution.quartiles())
@@ -201,7 +220,8 @@ def _ranks(metric: Metric, run: EncodedRun, references: EncodedReferences | None
     return ranks
 
 
-def _breakdown(run: EncodedRun, statistics: Statistics) -> dict[str, NDArray[np.float64]]:
+def breakdown_columns(run: EncodedRun, statistics: Statistics) -> dict[str, NDArray[np.float64]]:
+    """Return the parts of each sample's cosine (n,) by name."""
     means = statistics.image.mean, statistics.caption.mean
     pairs = ((run.images[run.image_index[rows]], run.texts[run.text_index[rows]]) for rows in chunks(run.n, _CHUNK))
     parts = [breakdown(x.astype(np.float64), y.astype(np.float64), *means) for x, y in pairs]
@@ -221,7 +241,7 @@ def _notes(metrics: Sequence[Metric], statistics: Statistics | None, ranked: boo
     else:
         if any(metric.needs_references for metric in metrics):
             notes.append("Percentiles and p_match are only computed for metrics without references.")
-        lacking = [m for m in metrics if not m.needs_references and m.reference_key not in statistics.reference]
+        lacking = [m for m in metrics if not m.needs_references and m.distribution(statistics) is None]
         names = dict.fromkeys(str(metric.standardizer) for metric in lacking if not metric.needs_context)
         notes += [
             missing.format(f"statistics {statistics.name!r} have no reference distribution for {name}")

@@ -12,12 +12,16 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from i0tscore.errors import UsageError, did_you_mean
 from i0tscore.gap.standardizers import NONE, POST, Standardizer, shortest
 from i0tscore.gap.vectors import ArrayT
 from i0tscore.metrics.functional import ContextRule, ReferenceRule, combine_references
+
+if TYPE_CHECKING:
+    from i0tscore.gap import Statistics
+    from i0tscore.gap.statistics import ReferenceDistribution
 
 PREFIX = "A photo depicts "
 """Text that CLIPScore and I0T put before every caption and reference."""
@@ -153,10 +157,12 @@ class Metric:
         base = self.base.removeprefix("Ref").removeprefix("Context")
         return self, replace(self, base=base, reference_rule=None, context_rule=None)
 
-    @property
-    def reference_key(self) -> str:
-        """Key of the metric's distribution in ``Statistics.reference``."""
-        return str(self.standardizer) + ("" if self.context_rule is None else f"+context-{self.context_rule}")
+    def distribution(self, statistics: Statistics | None) -> ReferenceDistribution | None:
+        """Return the reference distribution of the metric's similarities; None with references, or if there is none."""
+        if statistics is None or self.needs_references:
+            return None
+        key = str(self.standardizer) + ("" if self.context_rule is None else f"+context-{self.context_rule}")
+        return statistics.reference.get(key)
 
     def value(self, similarity: ArrayT, nearest: ArrayT | None = None) -> ArrayT:
         """Compute the metric from similarities.

@@ -24,6 +24,9 @@ from i0tscore.samples.sample import Skipped
 
 Column = NDArray[np.float64]
 
+DETAILS = ("percentile_matched", "percentile_mismatched", "p_match")
+"""Columns of a metric that require a reference distribution, as in ``MetricResult``."""
+
 _BREAKDOWN = ("semantic", "image_bias", "caption_bias")
 """Parts of the breakdown that differ between samples, in the order shown."""
 
@@ -317,7 +320,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         }
         for name, metric in self.items():
             table[name] = cells(metric.values, self.n)
-            for field_name in ("percentile_matched", "percentile_mismatched", "p_match"):
+            for field_name in DETAILS:
                 table[f"{name}.{field_name}"] = cells(getattr(metric, field_name), self.n)
             table[f"{name}.rank"] = [rank or None for rank in metric.rank.tolist()]
             table[f"{name}.rank_of"] = [metric.rank_of if rank else None for rank in metric.rank]
