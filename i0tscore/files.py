@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -19,17 +19,19 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("I0TSCORE_CACHE") or platformdirs.user_cache_dir("i0tscore", appauthor=False))
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file atomically: under another name in its folder first, then renamed.
+
+    ``data`` may be in parts, which are written one by one.
 
     Raises:
         OSError: Writing failed.
     """
     if path.exists() and not path.is_file():  # a device or a pipe must not be replaced
-        path.write_bytes(data)
+        _write(path, data)
         return
     with drafted(path) as draft:
-        draft.write_bytes(data)
+        _write(draft, data)
 
 
 @contextmanager
@@ -47,6 +49,11 @@ def drafted(path: Path) -> Iterator[Path]:
         if draft.is_dir():
             shutil.rmtree(draft)
         draft.unlink(missing_ok=True)
+
+
+def _write(path: Path, data: bytes | Iterable[bytes]) -> None:
+    with path.open("wb") as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
 
 
 def similar_name(path: Path) -> str:

@@ -133,7 +133,7 @@ def test_markdown_shows_captions_literally(result):
 
 
 def test_csv_can_be_read_back(result):
-    rows = list(csv.DictReader(io.StringIO(score_csv(result))))
+    rows = list(csv.DictReader(io.StringIO("".join(score_csv(result)))))
     assert [row["caption"] for row in rows] == list(result.captions)
     assert [row["I0TScore"] for row in rows] == ["0.5", "-1e-05", ""]
     assert [row["I0TScore.rank_of"] for row in rows] == ["3"] * 3
@@ -150,7 +150,7 @@ def test_embeddings_have_no_caption_column():
     text = render_text(score_document(result))
     assert "caption" not in text
     assert "p\n" not in text
-    assert score_csv(result).splitlines()[1].startswith("a,,")
+    assert "".join(score_csv(result)).splitlines()[1].startswith("a,,")
 
 
 def test_an_empty_result_is_shown():
@@ -459,7 +459,7 @@ def test_notebooks_show_the_lowest_scores(result):
 
 
 def test_tables_have_the_columns_of_the_csv(result):
-    table, rows = result.to_arrow(), list(csv.DictReader(io.StringIO(score_csv(result))))
+    table, rows = result.to_arrow(), list(csv.DictReader(io.StringIO("".join(score_csv(result)))))
     assert table.column_names == list(rows[0])
     cells = [{name: "" if cell is None else str(cell) for name, cell in row.items()} for row in table.to_pylist()]
     assert cells == rows

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from i0tscore.errors import SampleFileError
-from i0tscore.samples.embeddings import pair_embeddings, read_embeddings
+from i0tscore.samples.embeddings import BLOCK, StoredRows, pair_embeddings, read_embeddings
 
 VALUES = np.array([[3.0, 4.0], [0.0, -2.0], [1e-30, 0.0]])
 UNIT = np.array([[0.6, 0.8], [0, -1], [1, 0]], dtype=np.float32)
@@ -147,9 +147,25 @@ def test_captions_are_paired_with_the_image_of_their_id(tmp_path: Path) -> None:
         (tmp_path / f"{name}.ids.json").write_text(json.dumps(ids))
     pairs = pair_embeddings(tmp_path / "x.npy", tmp_path / "y.npy")
     assert pairs.ids == ("b", "a", "b")
-    np.testing.assert_array_equal(pairs.images, np.eye(3, dtype=np.float32)[[1, 0, 1]])
-    np.testing.assert_array_equal(pairs.captions, np.eye(3, dtype=np.float32))
+    np.testing.assert_array_equal(pairs.images[:], np.eye(3, dtype=np.float32)[[1, 0, 1]])
+    np.testing.assert_array_equal(pairs.captions[:], np.eye(3, dtype=np.float32))
     (tmp_path / "y.ids.json").write_text('["b", "c", "d"]')
     with pytest.raises(SampleFileError, match=r"c: .*x\.npy has no embedding of this id") as error:
         pair_embeddings(tmp_path / "x.npy", tmp_path / "y.npy")
     assert len(error.value.problems) == 2
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_stored_rows_are_read_in_any_order_from_several_files(tmp_path: Path, order) -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(n, 4)) for n in (BLOCK + 3, 2, BLOCK)]
+    for i, part in enumerate(parts):
+        np.save(tmp_path / f"{i}.npy", np.asarray(part, order=order))
+    whole = np.concatenate(parts)
+    whole = (whole / np.linalg.norm(whole, axis=1, keepdims=True)).astype(np.float32)
+    chosen = rng.integers(0, len(whole), 3 * BLOCK)
+    stored = StoredRows([np.load(tmp_path / f"{i}.npy", mmap_mode="r") for i in range(3)], chosen)
+    assert stored.shape == (3 * BLOCK, 4)
+    np.testing.assert_array_equal(stored[:], whole[chosen])
+    np.testing.assert_array_equal(stored[5:9], whole[chosen[5:9]])
+    np.testing.assert_array_equal(stored[np.array([7, 7, 0])], whole[chosen[[7, 7, 0]]])

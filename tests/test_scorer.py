@@ -496,3 +496,22 @@ def test_contexts_are_encoded_without_prefix_cut_like_captions_and_counted(encod
         _scorer(encoder, long_captions="error").score(photographs, CAPTIONS, contexts=contexts)
     split = _scorer(encoder, metrics=["ContextI0TScore"], long_captions="split")
     assert not [note for note in split.score(photographs, CAPTIONS, contexts=contexts).notes if "over the" in note]
+
+
+def test_ranks_in_blocks_are_those_of_a_whole_matrix_and_are_left_out_above_the_limit(monkeypatch) -> None:
+    x, y = np.random.default_rng(3).normal(size=(2, 150, 6))
+    y[40:60] = y[:20]  # equal captions count once
+    whole = I0TScorer(statistics="batch", resamples=0).score(x, y)["CLIPScore"].rank
+    unit_x, unit_y = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (x, y))
+    cosines = unit_x @ np.delete(unit_y, range(40, 60), axis=0).T
+    own = (unit_x * unit_y).sum(1)
+    np.testing.assert_array_equal(whole, 1 + (cosines > own[:, None] + 1e-6).sum(1))
+    monkeypatch.setattr("i0tscore.metrics.evaluate._RANKED_CAPTIONS", 7)
+    monkeypatch.setattr("i0tscore.metrics.evaluate.CELLS", 30)
+    monkeypatch.setattr("i0tscore.metrics.evaluate.RANKED_PAIRS", 100)
+    asked = I0TScorer(statistics="batch", resamples=0, ranks=True).score(x, y)
+    np.testing.assert_array_equal(asked["CLIPScore"].rank, whole)
+    default = I0TScorer(statistics="batch", resamples=0).score(x, y)
+    assert not default["CLIPScore"].rank.any()
+    assert any("use --ranks" in note for note in default.notes)
+    assert not any("use --ranks" in note for note in asked.notes)

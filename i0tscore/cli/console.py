@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -43,22 +43,23 @@ def check_output(path: Path | None) -> None:
         raise UsageError(f"{path}: The folder {path.parent} does not exist. Create it first.")
 
 
-def write_output(text: str, path: Path | None = None) -> None:
-    """Write text to stdout, or to a file that is replaced as a whole or left unchanged.
+def write_output(text: str | Iterable[str], path: Path | None = None) -> None:
+    """Write text, which may be in parts, to stdout, or to a file that is replaced as a whole or left unchanged.
 
     Files and pipes get UTF-8, because programs read them; a terminal gets its own encoding.
 
     Raises:
         I0TScoreError: Writing failed.
     """
+    parts = [text] if isinstance(text, str) else text
     if path is not None:
-        write_file(text.encode("utf-8", "backslashreplace"), path)
+        write_file((part.encode("utf-8", "backslashreplace") for part in parts), path)
         return
     if hasattr(sys.stdout, "reconfigure"):
         encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
-        sys.stdout.write(text)
+        sys.stdout.writelines(parts)
         sys.stdout.flush()
     except OSError as error:
         # The interpreter must not flush stdout again when it exits.
@@ -67,7 +68,7 @@ def write_output(text: str, path: Path | None = None) -> None:
             raise I0TScoreError(f"Writing to stdout failed: {error.strerror}.") from error
 
 
-def write_file(data: bytes, path: Path) -> None:
+def write_file(data: bytes | Iterable[bytes], path: Path) -> None:
     """Write a file as a whole, or leave it unchanged.
 
     Raises:

@@ -440,8 +440,10 @@ def _check_model(model: ModelOptions, pairs: EmbeddedPairs) -> list[str]:
     if click.get_current_context().get_parameter_source("model") is ParameterSource.DEFAULT:
         return []
     from i0tscore.encoders.known_means import contradictions
+    from i0tscore.gap.measures import VectorSum
 
-    found = contradictions(str(model.model), pairs.images.mean(axis=0), pairs.captions.mean(axis=0))
+    sums = VectorSum.of(pairs.images), VectorSum.of(pairs.captions)
+    found = contradictions(str(model.model), *(one.total / one.count for one in sums))
     if not found:
         return []
     note = f"The embeddings cannot be from --model {model.model}: {' '.join(found)} Check which model encoded them."

@@ -250,7 +250,7 @@ def _read(
     if label is None and not any(folders):
         found = read_inputs(inputs, reading, model)
         skipped, notes = list(found.skipped), list(found.notes)
-        collections = [Collection.of_pairs(found.images, found.captions, found.ids)]
+        collections = [Collection.of_pairs(found.images[:], found.captions[:], found.ids)]
     else:
         parts = [
             read_label_folder(path)

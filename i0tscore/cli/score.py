@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,11 @@ class ScoreOptions:
         0,
         minimum=0,
     )
+    ranks: bool | None = option(
+        "Rank each caption among all captions of the run for its image; the time is quadratic.",
+        default_text="up to 4 billion pairs of image and caption",
+        names="--ranks/--no-ranks",
+    )
     save_per_instance: Path | None = option("", type=PATH, hidden=True, names="--save_per_instance")
     compute_other_ref_metrics: str = option(
         "", "0", hidden=True, names="--compute_other_ref_metrics", choices=("0", "1")
@@ -150,7 +155,12 @@ def _score_samples(
     found = read_inputs(inputs, reading, model)
     classic = [_classic_note(found)] if options.compute_other_ref_metrics == "1" else []
     scorer = make_scorer(
-        model, inputs.on_error, statistics=options.statistics, metrics=options.metric or None, **asdict(resampling)
+        model,
+        inputs.on_error,
+        statistics=options.statistics,
+        metrics=options.metric or None,
+        ranks=options.ranks,
+        **asdict(resampling),
     )
     # What a metric needs and the file lacks is found before encoding.
     metrics = scorer.metrics_for(found.references is not None, found.contexts is not None)
@@ -210,14 +220,14 @@ def _explained(
     return explain_worst(single, result, count, images, own_references if found.references else None)
 
 
-def _formatted(result: Result, options: ScoreOptions, found: Inputs | None) -> str:
+def _formatted(result: Result, options: ScoreOptions, found: Inputs | None) -> str | Iterable[str]:
     """Return a result in the format of the options; ``found`` holds the images, None for embeddings."""
     from i0tscore.views.score_view import score_csv, score_document
 
     if options.format == "json":
         return result.to_json(per_sample=options.per_sample is not False) + "\n"
     if options.format == "jsonl":
-        return result.to_jsonl()
+        return result.json_lines()
     if options.format == "csv":
         return score_csv(result)
     if options.format == "html":
@@ -238,6 +248,7 @@ def _score_shards(
         "--references": inputs.references,
         "--cache-dir": model.cache_dir,
         "--per-sample": options.per_sample,
+        "--ranks": options.ranks,
         "--save_per_instance": options.save_per_instance,
         "--compute_other_ref_metrics": options.compute_other_ref_metrics == "1" or None,
         "--explain": options.explain or None,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import InputError
 from i0tscore.gap import normalize
-from i0tscore.gap.vectors import is_tensor
+from i0tscore.gap.vectors import Rows, View, chunks, is_tensor
 from i0tscore.samples import Skipped
 from i0tscore.samples.diagnostics import preview
+from i0tscore.samples.embeddings import StoredRows
 from i0tscore.samples.text import is_tokens
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ SKIP_HINT = "To score the rest, use on_error='skip' (--on-error skip)."
 
 _READ_ONCE = " A generator can be read only once."
 _STREAM = 512  # images of a generator in memory at once
+_BLOCK = 1024  # embeddings read at once
+_EMBEDDINGS = np.ndarray | View
 _LISTED, _NAMED = 20, 3
 _MARKUP = re.compile(
     r"<\|?(start|end)_?of_?text\|?>|</?s>|<(bos|eos|pad|unk)>|\[(CLS|SEP|PAD|UNK|MASK)\]", re.IGNORECASE
@@ -98,10 +101,10 @@ class EncodedRun:
     Attributes:
         ids: Sample ids (n).
         captions: Captions (n), or empty if embeddings were given.
-        images: Unit embeddings of the distinct images (mi, d).
+        images: Unit embeddings of the distinct images (mi, d); those of files are read when used.
         image_index: Row of ``images`` for each sample (n,).
         image_keys: Identity of each distinct image (mi), such as its path.
-        texts: Unit embeddings of the distinct captions (mc, d).
+        texts: Unit embeddings of the distinct captions (mc, d); those of files are read when used.
         text_index: Row of ``texts`` for each sample (n,).
         text_keys: Identity of each distinct caption (mc).
         references: References of all samples, or None.
@@ -115,10 +118,10 @@ class EncodedRun:
 
     ids: tuple[str, ...]
     captions: tuple[str, ...]
-    images: Vectors
+    images: Rows
     image_index: Index
     image_keys: tuple[Any, ...]
-    texts: Vectors
+    texts: Rows
     text_index: Index
     text_keys: tuple[Any, ...]
     references: EncodedReferences | None = None
@@ -137,7 +140,13 @@ class EncodedRun:
     @property
     def pairs(self) -> tuple[Vectors, Vectors]:
         """Image and caption embeddings of the samples, float32 (n, d) each."""
-        return self.images[self.image_index], self.texts[self.text_index]
+        images, captions = self.rows
+        return images[:], captions[:]
+
+    @property
+    def rows(self) -> tuple[Rows, Rows]:
+        """The same, read when used."""
+        return View(self.images, self.image_index), View(self.texts, self.text_index)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -189,7 +198,7 @@ class EncodedRun:
         )
 
 
-def _join(parts: Sequence[tuple[Vectors, Index, tuple[Any, ...]]]) -> tuple[Vectors, Index, tuple[Any, ...]]:
+def _join(parts: Sequence[tuple[Rows, Index, tuple[Any, ...]]]) -> tuple[Vectors, Index, tuple[Any, ...]]:
     """Concatenate distinct vectors, keeping the first of each key, and update the indices of the samples."""
     rows: dict[Any, int] = {}
     kept, indices = [], []
@@ -253,11 +262,11 @@ class RunEncoder:
         if given is not None:
             rows: dict[bytes, int] = {}
             # Hashes of rows take less memory than the rows.
-            digests = (hashlib.sha256(row.tobytes()).digest() for row in given)
-            index = [rows.setdefault(digest, len(rows)) for digest in digests]
+            digests = (hashlib.sha256(row).digest() for part in chunks(len(given), _BLOCK) for row in given[part])
+            index = np.array([rows.setdefault(digest, len(rows)) for digest in digests], dtype=np.int64)
             if len(rows) < len(given):
-                given = given[np.unique(index, return_index=True)[1]]
-            return Embedded(given, np.array(index, dtype=np.int64), {})
+                given = _take(given, np.unique(index, return_index=True)[1])
+            return Embedded(cast(Vectors, given), index, {})  # stored rows are read in blocks
         if self._cache is None and self.options.cache_dir is not None:
             from i0tscore.encoders.cache import EmbeddingCache
 
@@ -283,13 +292,13 @@ class RunEncoder:
         """
         given = as_embeddings(items)
         if given is not None:
-            return given
+            vectors: Vectors = given[:]
+            return vectors
         items = ordered(items, f"{kind}s")
         embedded = self.embed(items if hasattr(items, "__getitem__") else list(items), kind)
         if embedded.failures:
             raise InputError(listing((f"item {i}", reason) for i, reason in embedded.failures.items()))
-        vectors: Vectors = embedded.vectors[embedded.index]
-        return vectors
+        return embedded.vectors[embedded.index]
 
     def runs(
         self,
@@ -338,7 +347,8 @@ class RunEncoder:
                 continue
             part_names = names[rows] if names else _default_ids(part, start + rows.start)
             own_refs, own_places = (None if column is None else column[rows] for column in (refs, places))
-            yield self._encode(part, texts[rows], own_refs, own_places, part_names)
+            own_texts = texts if len(part) == len(texts) else texts[rows]
+            yield self._encode(part, own_texts, own_refs, own_places, part_names)
             del part  # before the next one is read
         if done != len(texts):
             hint = _READ_ONCE if not done and isinstance(images, Iterator) else ""
@@ -367,7 +377,7 @@ class RunEncoder:
         image_index = x.index[good]
         return EncodedRun(
             ids=tuple(ids[i] for i in keep),
-            captions=() if isinstance(captions, np.ndarray) else tuple(kept_captions),
+            captions=() if isinstance(captions, _EMBEDDINGS) else tuple(kept_captions),
             images=x.vectors,
             image_index=image_index,
             image_keys=_keys(images, keep, image_index, len(x.vectors)),
@@ -416,12 +426,14 @@ class RunEncoder:
             raise InputError(f"{listing((ids[i], reason) for i, reason in sorted(bad.items()))}\n{SKIP_HINT}")
 
 
-def as_embeddings(items: Any) -> Vectors | None:
-    """Return a float array or tensor (n, d) as unit float32 rows, and None for anything else.
+def as_embeddings(items: Any) -> Rows | None:
+    """Return a float array or tensor (n, d), or stored rows, as unit float32 rows, and None for anything else.
 
     Raises:
         InputError: A value is not finite, or a row is zero.
     """
+    if isinstance(items, StoredRows | View):
+        return View(items, transform=normalize)
     items = as_numpy(items)
     if not isinstance(items, np.ndarray) or items.ndim != 2 or not np.issubdtype(items.dtype, np.floating):
         return None
@@ -578,7 +590,7 @@ def _find_problems(images: Any, captions: Any, references: list[Any] | None, con
     """Return what is wrong with samples, by position; lazy sequences of images are not read, embeddings are valid."""
     listed = images if isinstance(images, list | tuple) else ()
     problems = {i: "the image is missing" for i, image in enumerate(listed) if is_missing(image)}
-    texts = () if isinstance(captions, np.ndarray) else captions
+    texts = () if isinstance(captions, _EMBEDDINGS) else captions
     problems |= {i: problem for i, caption in enumerate(texts) if (problem := caption_problem(caption))}
     places = () if contexts is None or isinstance(contexts, np.ndarray) else contexts
     problems |= {
@@ -633,11 +645,15 @@ def _keys(items: Any, rows: Sequence[int], index: Index, count: int) -> tuple[An
     return tuple(keys)
 
 
-def _take(items: Any, keep: Sequence[int]) -> Any:
+def _take(items: Any, keep: Sequence[int] | Index) -> Any:
     """Return some items, as an array if they are its rows: a list of rows would not be seen as embeddings."""
+    if len(keep) == len(items):
+        return items
+    if isinstance(items, View):
+        return View(items, np.asarray(keep))
     if isinstance(items, np.ndarray):
-        return items[list(keep)]
-    return [items[i] for i in keep] if isinstance(items, list | tuple) else _LazyRows(items, keep)
+        return items[np.asarray(keep, dtype=np.int64)]
+    return [items[i] for i in keep] if isinstance(items, list | tuple) else _LazyRows(items, list(keep))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -25,6 +24,8 @@ from i0tscore.errors import ImageError, UsageError
 from i0tscore.samples.diagnostics import preview
 
 if TYPE_CHECKING:
+    import torch
+
     from i0tscore.encoders.base import Encoder
     from i0tscore.encoders.cache import EmbeddingCache
 
@@ -108,7 +109,7 @@ def embed_images(
                 for (key, _), pixels in prefetch(pool, preprocess, new, options.batch_size + options.workers)
                 if pixels is not None
             ),
-            encode=lambda batch: encoder.encode_pixels(torch.stack(batch)),
+            encode=lambda batch: encoder.encode_pixels(_stacked(batch)),
             total=len(positions),
             options=options,
             cache=cache,
@@ -260,6 +261,12 @@ def _embed_distinct(
     for key, row in rows.items():
         stacked[row] = vectors[key]
     return stacked, np.array([rows.get(key, -1) for key in keys], dtype=np.int64)
+
+
+def _stacked(pixels: list[torch.Tensor]) -> torch.Tensor:
+    import torch  # slow to import, and cached embeddings need no model
+
+    return torch.stack(pixels)
 
 
 def prefetch(

@@ -11,14 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from i0tscore.encoders.base import Tokens
 from i0tscore.errors import CaptionTooLongError, ModelError
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from i0tscore.encoders.base import Encoder
     from i0tscore.encoders.options import LongCaptions
 
@@ -111,6 +112,8 @@ class Tokenizer:
 
     def pad(self, tokens: Sequence[Tokens], length: int) -> torch.Tensor:
         """Join tokens into ids (n, length), int64, padded on the side that the tokenizer pads."""
+        import torch  # slow to import, and cached embeddings need no model
+
         pad = 0 if self._is_simple else self._tokenizer.tokenizer.pad_token_id
         left = not self._is_simple and self._tokenizer.tokenizer.padding_side == "left"
         rows = torch.full((len(tokens), length), pad, dtype=torch.long)
@@ -174,6 +177,7 @@ class TextTower:
             return features
         # CLIP.encode_text of open_clip only accepts the full context length.
         from open_clip.transformer import text_global_pool
+        from torch import nn
 
         tower: Any = self.module
         length = ids.shape[1]

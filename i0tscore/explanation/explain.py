@@ -248,7 +248,7 @@ class _Pair:
         self.scorer, self.caption, self.references, self.context = scorer, caption, references, context
         self.image = decode(source)
         run = scorer.encode([source], [caption], *self._columns(1))
-        self.result, self.vector = scorer.evaluate(run), run.images
+        self.result, self.vector = scorer.evaluate(run), run.images[:]
 
     def _columns(self, n: int) -> tuple[list[list[str]] | None, None, list[str] | None]:
         """Return the references, ids, and contexts of n captions of the image, as arguments of the scorer."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import InputError
-from i0tscore.gap.vectors import CELLS, Vectors, chunks, dot, normalize
+from i0tscore.gap.vectors import CELLS, Rows, Vectors, chunks, dot, normalize
 
 LOW_SEVERITY = 0.19
 """Centroid distance below which the gap is low (An et al. 2025)."""
@@ -33,6 +33,36 @@ PLOTTED_IMAGES = 400
 """Maximum number of images in a plot, each with one caption."""
 
 _Floats = NDArray[np.float64]
+_BLOCK = 1024  # embeddings read at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorSum:
+    """Number and sum of vectors with a defined direction, which can be added up block by block."""
+
+    count: int
+    total: _Floats
+
+    @classmethod
+    def of(cls, vectors: Rows) -> VectorSum:
+        """Sum the rows of ``vectors`` (n, d) without NaN."""
+        found = cls(0, np.zeros(vectors.shape[1]))
+        for part in chunks(len(vectors), _BLOCK):
+            block = vectors[part]
+            defined = block[~np.isnan(block).any(axis=1)]
+            found = found.merge(cls(len(defined), defined.sum(axis=0, dtype=np.float64)))
+        return found
+
+    def merge(self, other: VectorSum) -> VectorSum:
+        """Add the sum of other vectors."""
+        return VectorSum(self.count + other.count, self.total + other.total)
+
+    def distance(self, other: VectorSum) -> float | None:
+        """Return the distance between both means; None if either has no vectors."""
+        if not (self.count and other.count):
+            return None
+        difference = self.total / self.count - other.total / other.count
+        return float(np.sqrt((difference * difference).sum()))
 
 
 def centroid_distance(images: Vectors, captions: Vectors) -> float:
@@ -48,11 +78,10 @@ def centroid_distance(images: Vectors, captions: Vectors) -> float:
         >>> centroid_distance(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
         1.4142135623730951
     """
-    defined = [vectors[~np.isnan(vectors).any(axis=1)] for vectors in (images, captions)]
-    if not all(map(len, defined)):
+    distance = VectorSum.of(images).distance(VectorSum.of(captions))
+    if distance is None:
         raise ValueError("Expected at least one embedding without NaN, got none.")
-    difference = defined[0].mean(axis=0, dtype=np.float64) - defined[1].mean(axis=0, dtype=np.float64)
-    return float(np.sqrt((difference * difference).sum()))
+    return distance
 
 
 def severity(distance: float) -> Literal["low", "moderate", "severe"]:

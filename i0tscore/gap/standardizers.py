@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.errors import StatisticsError, UsageError, did_you_mean
-from i0tscore.gap.vectors import CELLS, ArrayT, Vectors, chunks, like, namespace, normalize
+from i0tscore.gap.vectors import CELLS, ArrayT, Rows, chunks, like, namespace, normalize
 
 Similarity = Literal["cos", "dot"]
 Modality = Literal["image", "caption"]
@@ -60,7 +60,7 @@ class FittedState:
     header_key: ClassVar[str]
 
     @classmethod
-    def fit(cls, images: Vectors, captions: Vectors) -> Self | None:
+    def fit(cls, images: Rows, captions: Rows) -> Self | None:
         """Fit to unit embeddings of pairs, (n, d) each; None if the state needs training or options."""
         return None
 
@@ -190,7 +190,7 @@ class HubnessBank(FittedState):
 
     @classmethod
     def sample(
-        cls, images: Vectors, captions: Vectors, size: int, *, nearest: int = NEAREST, seed: int = 12345
+        cls, images: Rows, captions: Rows, size: int, *, nearest: int = NEAREST, seed: int = 12345
     ) -> HubnessBank:
         """Sample ``size`` of the distinct images (n, d) and of the distinct captions (m, d), unit embeddings.
 

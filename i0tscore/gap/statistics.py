@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from i0tscore.errors import StatisticsError
 from i0tscore.files import replace_file
 from i0tscore.gap.standardizers import POST, RENAMED, STANDARDIZERS, FittedState, GapStatistics, Standardizer
-from i0tscore.gap.vectors import Vectors, chunks, dot
+from i0tscore.gap.vectors import Rows, Vectors, chunks, dot
 
 SCHEMA = "i0tscore.statistics/1"
 MISMATCHES_PER_PAIR = 20
@@ -53,16 +53,17 @@ class Moments:
     covariance: NDArray[np.float64]
 
     @classmethod
-    def of(cls, vectors: NDArray[Any]) -> Moments:
-        """Compute the moments of the rows of ``vectors``, shape (n, d) with n ≥ 1."""
-        if vectors.ndim != 2 or not len(vectors):
+    def of(cls, vectors: Rows) -> Moments:
+        """Compute the moments of the rows of ``vectors``, shape (n, d) with n ≥ 1, in one pass over blocks of rows."""
+        if len(vectors.shape) != 2 or not len(vectors):
             raise ValueError(f"Expected an array of shape (n, d) with n ≥ 1, got shape {vectors.shape}.")
-        mean = vectors.mean(axis=0, dtype=np.float64)
-        scatter = np.zeros((len(mean), len(mean)))
-        for part in chunks(len(vectors), _CHUNK):
-            residuals = vectors[part] - mean
-            scatter += residuals.T @ residuals
-        return cls(len(vectors), mean, scatter / len(vectors))
+        return functools.reduce(cls.merge, (cls._of_block(vectors[part]) for part in chunks(len(vectors), _CHUNK)))
+
+    @classmethod
+    def _of_block(cls, block: NDArray[Any]) -> Moments:
+        mean = block.mean(axis=0, dtype=np.float64)
+        residuals = block - mean
+        return cls(len(block), mean, residuals.T @ residuals / len(block))
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of both sets of rows together."""
@@ -126,6 +127,8 @@ class ReferenceDistribution:
             slope = (d_up * z_matched).mean() + (d_down * z_mismatched).mean() + 2e-4 * a
             return float(value), np.array([slope, d_up.mean() + d_down.mean()])
 
+        from scipy.optimize import minimize  # slow to import, and only fitting uses it
+
         a, b = minimize(loss, np.zeros(2), jac=True, method="BFGS").x
         slope, intercept = float(a / scale), float(b - a * center / scale)
         return cls(np.quantile(matched, _LEVELS), np.quantile(mismatched, _LEVELS), slope, intercept)
@@ -175,7 +178,7 @@ class Statistics:
     per_run: bool = False
 
     @classmethod
-    def fit(cls, images: Vectors, captions: Vectors, **texts: str) -> Statistics:
+    def fit(cls, images: Rows, captions: Rows, **texts: str) -> Statistics:
         """Fit moments, and all fitted state that needs neither options nor training, to pairs of unit embeddings.
 
         ``texts`` are ``name`` and, by default empty, ``encoder``, ``space``, ``prefix`` and ``source``.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,50 @@ SMALLEST_NORM = 1e-6
 
 CELLS = 4_000_000
 """Maximum number of similarities held in memory at once."""
+
+
+class Rows(Protocol):
+    """Embeddings (n, d) that are used in blocks: a numpy array, or rows that are computed when they are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n, d)``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Return the rows of a slice or of an array of row numbers, as an array."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """Rows of other rows, chosen and transformed when they are read, so that a large run is never held in memory.
+
+    Attributes:
+        source: The other rows.
+        index: Row of ``source`` for each row (n,); None for all rows.
+        transform: Function of a block of rows; None to leave them as they are.
+
+    Example:
+        >>> View(np.eye(3), np.array([2, 0]), lambda block: 2 * block)[:1]
+        array([[0., 0., 2.]])
+    """
+
+    source: Rows
+    index: NDArray[np.int64] | None = None
+    transform: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n, d)``."""
+        return len(self), *self[:0].shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.source if self.index is None else self.index)
+
+    def __getitem__(self, rows: Any, /) -> NDArray[Any]:
+        block: NDArray[Any] = self.source[rows if self.index is None else self.index[rows]]
+        return block if self.transform is None else self.transform(block)
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.gap import POST, Statistics
+from i0tscore.gap.measures import VectorSum
 from i0tscore.results import ReferenceQuartiles, Resampling
 from i0tscore.results.intervals import format_estimate, percentile_interval
 from i0tscore.results.report import Report, plain
@@ -106,24 +107,6 @@ class MetricSums:
 
 
 @dataclass
-class VectorSum:
-    """Number and sum of vectors with a defined direction."""
-
-    count: int
-    total: Floats
-
-    @classmethod
-    def of(cls, vectors: NDArray[Any]) -> VectorSum:
-        """Sum the rows of ``vectors`` (n, d) without NaN."""
-        defined = vectors[~np.isnan(vectors).any(axis=1)]
-        return cls(len(defined), defined.sum(axis=0, dtype=np.float64))
-
-    def merge(self, other: VectorSum) -> VectorSum:
-        """Add the sum of other vectors."""
-        return VectorSum(self.count + other.count, self.total + other.total)
-
-
-@dataclass
 class ShardSummary:
     """All that the corpus figures need of one shard, or of several merged ones.
 
@@ -172,11 +155,10 @@ class ShardSummary:
 
     def centroid_distance(self, standardizer: str) -> float | None:
         """Compute the distance of the two mean vectors; None if either has no vectors."""
-        images, captions = self.gap.get(standardizer, (None, None))
-        if images is None or captions is None or not images.count or not captions.count:
+        if standardizer not in self.gap:
             return None
-        difference = images.total / images.count - captions.total / captions.count
-        return float(np.sqrt((difference * difference).sum()))
+        images, captions = self.gap[standardizer]
+        return images.distance(captions)
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data, as stored in an output shard."""

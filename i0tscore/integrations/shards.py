@@ -21,6 +21,7 @@ from i0tscore.encoders.options import EncodeOptions
 from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
 from i0tscore.files import drafted
 from i0tscore.gap import NONE, POST, Moments, Statistics
+from i0tscore.gap.measures import VectorSum
 from i0tscore.integrations.shard_io import (
     Columns,
     Entry,
@@ -37,10 +38,9 @@ from i0tscore.integrations.shard_summary import (
     CorpusSummary,
     MetricSums,
     ShardSummary,
-    VectorSum,
     poisson_weights,
 )
-from i0tscore.metrics.evaluate import breakdown_columns, compute_metrics, metric_signature
+from i0tscore.metrics.evaluate import compute_metrics, metric_signature
 from i0tscore.metrics.functional import Breakdown
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
 from i0tscore.metrics.scorer import I0TScorer
@@ -413,10 +413,10 @@ def score_part(job: Job, part: Part, seen: tuple[set[str], set[str]]) -> tuple[d
     if run is not None:
         fields = replace(job.fields, resampling=replace(job.settings.resampling, resamples=0), ranks=False)
         weights = poisson_weights([key.encode() for key in run.image_keys], job.settings.resampling)
-        if job.statistics is not None:
-            for name, values in breakdown_columns(run, job.statistics).items():
-                columns[name][part.rows] = values
-        for name, metric in compute_metrics(run, job.metrics, job.statistics, fields)[1].items():
+        _, read, results = compute_metrics(run, job.metrics, job.statistics, fields)
+        for name, values in (read.breakdown or {}).items():
+            columns[name][part.rows] = values
+        for name, metric in results.items():
             columns[name][part.rows] = metric.values
             for detail in DETAILS:
                 if f"{name}.{detail}" in columns:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from i0tscore.encoders.encode import EncodedContexts, EncodedReferences, EncodedRun, Index, Vectors
-from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, Statistics, centroid_distance, dot
-from i0tscore.gap.standardizers import shortest
-from i0tscore.gap.vectors import CELLS, chunks
-from i0tscore.metrics.functional import Breakdown, ContextRule, breakdown, reference_side, reference_similarity
+from i0tscore.gap import NONE, POST, GapStatistics, Standardizer, Statistics, dot
+from i0tscore.gap.measures import VectorSum
+from i0tscore.gap.standardizers import Modality, shortest
+from i0tscore.gap.vectors import CELLS, Rows, View, chunks
+from i0tscore.metrics.functional import (
+    Breakdown,
+    ContextRule,
+    ReferenceRule,
+    breakdown,
+    reference_side,
+    reference_similarity,
+)
 from i0tscore.metrics.metric import Metric
-from i0tscore.results import MetricResult, ReferenceQuartiles, Result, Signature, bootstrap_mean
+from i0tscore.results import MetricResult, ReferenceQuartiles, Result, Signature
 from i0tscore.results.gap import warn_few_images
-from i0tscore.results.signature import SignatureFields, sign
+from i0tscore.results.intervals import bootstrap_means
+from i0tscore.results.signature import SignatureFields, embeddings_fields, sign
 from i0tscore.results.statistics_fit import measure_fit
 
 RANKED_PAIRS = 4_000_000_000
-"""Maximum number of image–caption pairs for which ranks are computed."""
+"""Maximum number of image–caption pairs for which ranks are computed by default."""
 
 TIE = 1e-6
 """Scores that differ by less share a rank, since the difference is rounding error."""
@@ -34,11 +42,10 @@ NO_DIRECTION = (
     "for all images have this effect with per-run statistics."
 )
 
-_CHUNK = 8192
+_CHUNK = 1024
+_RANKED_CAPTIONS = 65_536  # held in memory at once
 
 _Kind: TypeAlias = tuple[Standardizer, ContextRule | None]
-_View: TypeAlias = tuple[EncodedRun, NDArray[np.float64]]
-"""A run with standardized embeddings, and the similarity of each sample (n,)."""
 
 
 def evaluate(
@@ -56,32 +63,35 @@ def evaluate(
     Raises:
         StatisticsError: The statistics lack what a metric needs.
     """
-    views, results = compute_metrics(run, metrics, statistics, settings)
-    gap: dict[str, float | None] = {str(NONE): centroid_distance(run.images, run.texts), str(POST): None}
+    if not settings.encoder:
+        settings = replace(settings, encoder=embeddings_fields(run.images, run.texts))
+    views, read, results = compute_metrics(run, metrics, statistics, settings)
+    intervals = bootstrap_means([one.values for one in results.values()], run.image_index, settings.resampling)
+    results = {
+        name: replace(one, interval=interval) for (name, one), interval in zip(results.items(), intervals, strict=True)
+    }
     notes, fit = list(notes), None
     if statistics is not None:
-        centered = (views.get((POST, None)) or _standardize(run, POST, None, statistics))[0]
-        with suppress(ValueError):  # no vector has a direction
-            gap[str(POST)] = centroid_distance(centered.images, centered.texts)
         if not statistics.per_run:
-            fit = measure_fit(centered, statistics)
+            fit = measure_fit(views.get((POST, None)) or _view(run, POST, None, statistics), statistics)
         elif any(metric.needs_statistics for metric in metrics):
             notes += warn_few_images(run, statistics)
+    ranked = settings.ranks is not None or all(_can_rank(view) for view in views.values())
     return Result(
         ids=run.ids,
         captions=run.captions,
         metrics=results,
         skipped=run.skipped,
-        gap=gap,
+        gap=read.gap,
         statistics_fit=fit,
-        breakdown=None if statistics is None else breakdown_columns(run, statistics),
+        breakdown=read.breakdown,
         tokens=run.tokens,
         tokens_cut=run.tokens_cut,
         notes=(
             *notes,
             *run.notes,
             *(fit.notes if fit is not None else ()),
-            *_notes(metrics, statistics, all(_can_rank(view) for view, _ in views.values())),
+            *_notes(metrics, statistics, ranked),
         ),
         contexts=() if run.contexts is None else run.contexts.texts,
         sample_notes=_sample_notes(run, metrics, results),
@@ -90,44 +100,103 @@ def evaluate(
 
 def compute_metrics(
     run: EncodedRun, metrics: Sequence[Metric], statistics: Statistics | None, settings: SignatureFields
-) -> tuple[dict[_Kind, _View], dict[str, MetricResult]]:
-    """Return the standardized run and its similarities by standardizer and rule for contexts, and results by metric.
+) -> tuple[dict[_Kind, EncodedRun], Pass, dict[str, MetricResult]]:
+    """Return the standardized runs, what one pass over the embeddings finds, and the results without intervals.
 
     Arguments and errors are those of ``evaluate``, which adds what describes the run as a whole.
     """
     kinds = dict.fromkeys((metric.standardizer, metric.context_rule) for metric in metrics)
-    views = {kind: _standardize(run, *kind, statistics) for kind in kinds}
+    views = {kind: _view(run, *kind, statistics) for kind in kinds}
+    read = _read_once(run, views, statistics)
     results = {}
     for metric in metrics:
-        view, similarity = views[metric.standardizer, metric.context_rule]
-        ranked = settings.ranks and _can_rank(view)
-        results[str(metric)] = _metric_result(run, metric, view, similarity, statistics, settings, ranked)
-    return views, results
+        kind = metric.standardizer, metric.context_rule
+        ranked = _can_rank(views[kind]) if settings.ranks is None else settings.ranks
+        results[str(metric)] = _metric_result(
+            run, metric, views[kind], read.similarity[kind], statistics, settings, ranked
+        )
+    return views, read, results
 
 
 def _can_rank(view: EncodedRun) -> bool:
     return len(view.images) * len(view.texts) <= RANKED_PAIRS
 
 
-def _standardize(
+def _view(
     run: EncodedRun, standardizer: Standardizer, rule: ContextRule | None, statistics: Statistics | None
-) -> _View:
-    """Return the run with standardized embeddings, and the similarity of each sample, (n,).
+) -> EncodedRun:
+    """Return the run with embeddings that are standardized when they are read.
 
     Under a rule for contexts, what captions are compared with takes the place of the images.
+
+    Raises:
+        StatisticsError: The statistics lack what the standardizer needs.
     """
     known = GapStatistics() if statistics is None else statistics.gap_statistics
-    x, y = standardizer.apply(run.images, known, "image"), standardizer.apply(run.texts, known, "caption")
+
+    def standardized(rows: Rows, modality: Modality) -> View:
+        standardizer.apply(rows[:0], known, modality)  # what is missing is found before any work
+        return View(rows, transform=lambda block: standardizer.apply(block, known, modality))
+
     references = run.references
     if references is not None:
-        references = EncodedReferences(standardizer.apply(references.vectors, known, "caption"), references.index)
-    view = replace(run, images=x, texts=y, references=references)
+        vectors = standardizer.apply(references.vectors, known, "caption")
+        references = EncodedReferences(vectors, references.index)
+    view = replace(
+        run, images=standardized(run.images, "image"), texts=standardized(run.texts, "caption"), references=references
+    )
     if rule is not None and run.contexts is not None:
         places = standardizer.apply(run.contexts.vectors, known, "caption")
         view = _with_targets(view, places, run.contexts, rule)
-    pairs = ((view.image_index[rows], run.text_index[rows]) for rows in chunks(run.n, _CHUNK))
-    similarity = [dot(view.images[targets], y[texts]) for targets, texts in pairs]
-    return view, np.concatenate(similarity, dtype=np.float64)
+    return view
+
+
+class Pass(NamedTuple):
+    """What one pass over the embeddings of a run finds.
+
+    Attributes:
+        similarity: By standardizer and rule for contexts the similarity of each sample, (n,).
+        gap: Centroid distance of the distinct images and captions by standardizer; None where undefined.
+        breakdown: Parts of the CLIP cosine, (n,) each, or None without statistics.
+    """
+
+    similarity: dict[_Kind, NDArray[np.float64]]
+    gap: dict[str, float | None]
+    breakdown: dict[str, NDArray[np.float64]] | None
+
+
+def _read_once(run: EncodedRun, views: Mapping[_Kind, EncodedRun], statistics: Statistics | None) -> Pass:
+    """Read the embeddings once for all metrics, block by block; equal ones in a block are standardized once."""
+    known = GapStatistics() if statistics is None else statistics.gap_statistics
+    similarity = {kind: np.empty(run.n) for kind in views}
+    sums = {standardizer: [VectorSum(0, np.zeros(1))] * 2 for standardizer in (NONE, POST)}
+    seen = [np.zeros(len(side), dtype=np.bool_) for side in (run.images, run.texts)]
+    parts: list[Breakdown] = []
+    for rows in chunks(run.n, _CHUNK):
+        (images, x), (texts, y) = (
+            np.unique(index[rows], return_inverse=True) for index in (run.image_index, run.text_index)
+        )
+        raw = run.images[images], run.texts[texts]
+        new = [~mask[own] for mask, own in zip(seen, (images, texts), strict=True)]
+        for mask, own in zip(seen, (images, texts), strict=True):
+            mask[own] = True
+        for standardizer in {NONE, POST, *(kind[0] for kind in views)}:
+            if standardizer == POST and statistics is None:
+                continue
+            both = standardizer.apply(raw[0], known, "image"), standardizer.apply(raw[1], known, "caption")
+            for kind, view in views.items():
+                if kind[0] == standardizer:
+                    targets = both[0][x] if kind[1] is None else view.images[view.image_index[rows]]
+                    similarity[kind][rows] = dot(targets, both[1][y])
+            if standardizer in sums:
+                own_sums = (VectorSum.of(side[first]) for side, first in zip(both, new, strict=True))
+                sums[standardizer] = [a.merge(b) for a, b in zip(sums[standardizer], own_sums, strict=True)]
+        if statistics is not None:
+            means = statistics.image.mean, statistics.caption.mean
+            parts.append(breakdown(raw[0].astype(np.float64)[x], raw[1].astype(np.float64)[y], *means))
+    gap = {str(standardizer): first.distance(second) for standardizer, (first, second) in sums.items()}
+    columns = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(Breakdown._fields) if parts}
+    return Pass(similarity, gap, columns or None)
 
 
 def _with_targets(view: EncodedRun, places: Vectors, contexts: EncodedContexts, rule: ContextRule) -> EncodedRun:
@@ -179,13 +248,13 @@ def _metric_result(
         name=str(metric),
         values=values,
         mean=float(defined.mean()) if len(defined) else None,
-        interval=bootstrap_mean(values, run.image_index, settings.resampling),
+        interval=None,  # those of all metrics are computed together
         confidence=settings.resampling.confidence,
         signature=metric_signature(run, metric, statistics, settings),
         percentile_matched=percentile_matched,
         percentile_mismatched=percentile_mismatched,
         p_match=p_match,
-        rank=_ranks(metric, view, references) if ranked else np.zeros(run.n, dtype=np.int64),
+        rank=_ranks(metric, view, references, similarity) if ranked else np.zeros(run.n, dtype=np.int64),
         rank_of=len(run.texts),
         zeros=float((defined == 0).mean()) if len(defined) else 0.0,
         scale=scale,
@@ -193,39 +262,40 @@ def _metric_result(
     )
 
 
-def _ranks(metric: Metric, run: EncodedRun, references: EncodedReferences | None) -> Index:
+def _ranks(
+    metric: Metric, run: EncodedRun, references: EncodedReferences | None, similarity: NDArray[np.float64]
+) -> Index:
     """Rank each caption among the run's distinct captions for its image or context: 1 for the best, 0 if undefined.
 
     For metrics with references, each image keeps the sample's own references.
     """
+    if references is not None and metric.reference_rule is not None:
+        return _reference_ranks(metric, run, references, metric.reference_rule)
+    better = np.zeros(run.n, dtype=np.int64)
+    order = np.argsort(run.image_index, kind="stable")
+    for columns in chunks(len(run.texts), _RANKED_CAPTIONS):
+        captions = run.texts[columns].T
+        for part in chunks(run.n, max(1, CELLS // captions.shape[1])):
+            rows = order[part]
+            images, local = np.unique(run.image_index[rows], return_inverse=True)
+            scores = run.images[images] @ captions
+            better[rows] += (scores[local] > similarity[rows, None] + TIE).sum(axis=1)
+    return np.where(np.isnan(similarity), 0, better + 1)
+
+
+def _reference_ranks(metric: Metric, run: EncodedRun, references: EncodedReferences, rule: ReferenceRule) -> Index:
     ranks = np.zeros(run.n, dtype=np.int64)
-    if references is None:
-        order = np.argsort(run.image_index, kind="stable")
-        batches = [order[part] for part in chunks(run.n, max(1, CELLS // max(len(run.texts), 1)))]
-    else:
-        groups: dict[tuple[int, bytes], list[int]] = {}
-        for i, image in enumerate(run.image_index):
-            groups.setdefault((int(image), references.index[i].tobytes()), []).append(i)
-        batches = [np.array(members) for members in groups.values()]
-    for rows in batches:
-        images, local = np.unique(run.image_index[rows], return_inverse=True)
-        scores = run.images[images] @ run.texts.T
-        if references is not None and metric.reference_rule is not None:  # one image with one set of references
-            products = run.texts @ references.vectors[references.index[rows[0]]].T
-            nearest = reference_side(products, metric.reference_rule)
-            scores = metric.value(scores, nearest)
-        own = scores[local, run.text_index[rows]]
-        better = (scores[local] > own[:, None] + TIE).sum(axis=1)
-        ranks[rows] = np.where(np.isnan(own), 0, better + 1)
+    groups: dict[tuple[int, bytes], list[int]] = {}
+    for i, image in enumerate(run.image_index):
+        groups.setdefault((int(image), references.index[i].tobytes()), []).append(i)
+    captions = run.texts[:]
+    for members in groups.values():  # one image with one set of references each
+        rows = np.array(members)
+        products = captions @ references.vectors[references.index[rows[0]]].T
+        scores = metric.value(run.images[run.image_index[rows[:1]]] @ captions.T, reference_side(products, rule))[0]
+        own = scores[run.text_index[rows]]
+        ranks[rows] = np.where(np.isnan(own), 0, (scores > own[:, None] + TIE).sum(axis=1) + 1)
     return ranks
-
-
-def breakdown_columns(run: EncodedRun, statistics: Statistics) -> dict[str, NDArray[np.float64]]:
-    """Return the parts of each sample's cosine (n,) by name."""
-    means = statistics.image.mean, statistics.caption.mean
-    pairs = ((run.images[run.image_index[rows]], run.texts[run.text_index[rows]]) for rows in chunks(run.n, _CHUNK))
-    parts = [breakdown(x.astype(np.float64), y.astype(np.float64), *means) for x, y in pairs]
-    return {name: np.concatenate(part) for name, part in zip(Breakdown._fields, zip(*parts, strict=True), strict=True)}
 
 
 def _notes(metrics: Sequence[Metric], statistics: Statistics | None, ranked: bool) -> list[str]:
@@ -254,7 +324,10 @@ def _notes(metrics: Sequence[Metric], statistics: Statistics | None, ranked: boo
             if metric.needs_context
         ]
     if not ranked:
-        notes.append(f"Ranks are null: there are more than {RANKED_PAIRS:,} image–caption pairs.")
+        notes.append(
+            f"Ranks are null: there are more than {RANKED_PAIRS:,} image–caption pairs. To compute them, use --ranks "
+            "(ranks=True)."
+        )
     return notes
 
 

@@ -52,7 +52,8 @@ class I0TScorer:
         confidence: Coverage of the intervals.
         resamples: Number of bootstrap resamples; 0 for no intervals.
         seed: Bootstrap seed.
-        ranks: Whether to rank each caption among all captions of the run for its image. The time is quadratic in n.
+        ranks: Whether to rank each caption among all captions of the run for its image. The time is quadratic in n;
+            None to leave ranks out if there are more than 4 billion pairs of an image and a caption.
         **encoding: The other fields of ``EncodeOptions``: ``weights``, ``precision``, ``device``, ``batch_size``,
             ``workers``, ``long_captions``, ``cache_dir``, ``offline``, ``on_error``, ``progress``.
 
@@ -75,7 +76,7 @@ class I0TScorer:
         confidence: float = 0.95,
         resamples: int = 1000,
         seed: int = 12345,
-        ranks: bool = True,
+        ranks: bool | None = None,
         **encoding: Any,
     ) -> None:
         if preset not in PRESETS:

@@ -138,4 +138,4 @@ def run_statistics(
 ) -> Statistics:
     """Fit statistics to a run, with equal weight for each sample and without reference distributions."""
     encoder, space = ("embeddings", "") if fingerprint is None else (fingerprint.name, fingerprint.space)
-    return Statistics.fit(*run.pairs, name=name, encoder=encoder, space=space, prefix=prefix, source=source)
+    return Statistics.fit(*run.rows, name=name, encoder=encoder, space=space, prefix=prefix, source=source)

@@ -297,7 +297,7 @@ def warn_few_images(run: EncodedRun, statistics: Statistics) -> list[str]:
     """Warn if per-run statistics come from few images, and return the warning as a note."""
     if not statistics.per_run or len(run.images) >= ADVISED_MINIMUM:
         return []
-    images, captions = statistics.standardize(POST, run.images, run.texts)
+    images, captions = statistics.standardize(POST, run.images[:], run.texts[:])
     scores = dot(images[run.image_index], captions[run.text_index])
     defined = scores[~np.isnan(scores)]
     gap = expected_residual_gap(float(defined.mean()) if len(defined) else 0.0, len(run.images))
@@ -340,8 +340,8 @@ def _standardized(
             "Remove it."
         )
     known = GapStatistics() if statistics is None else statistics.gap_statistics
-    x = standardizer.apply(run.images, known, "image")
-    y = standardizer.apply(run.texts, known, "caption")[run.text_index]
+    x = standardizer.apply(run.images[:], known, "image")
+    y = standardizer.apply(run.texts[:], known, "caption")[run.text_index]
     if standardizer.spec.similarity == "dot":
         x, y = normalize(x), normalize(y)
     return x, y, run.image_index

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from i0tscore.errors import UsageError
 from i0tscore.render.document import format_number
@@ -115,56 +115,58 @@ def expanded_tail(confidence: float, groups: int) -> float:
         >>> round(expanded_tail(0.95, 18), 4), round(expanded_tail(0.95, 1000), 4)
         (0.015, 0.0248)
     """
-    from scipy.stats import norm, t
-
-    quantile = t.ppf((1 - confidence) / 2, groups - 1) * np.sqrt(groups / (groups - 1))
-    return float(norm.cdf(quantile))
+    quantile = stdtrit(groups - 1, (1 - confidence) / 2) * np.sqrt(groups / (groups - 1))
+    return float(ndtr(quantile))
 
 
 def bootstrap_mean(
     values: NDArray[Any], clusters: Sequence[Hashable] | NDArray[Any], resampling: Resampling | None = None
 ) -> tuple[float, float] | None:
-    """Return the interval of a mean by the expanded percentile bootstrap over whole clusters.
-
-    Captions of one image share its difficulty, so rows are not independent, but images are.
-
-    Args:
-        values: Scores (n,); NaN are left out.
-        clusters: Cluster of each value, such as its image, (n,).
-        resampling: Coverage, resamples and seed; 1,000 resamples at 95% if None.
-
-    Returns:
-        Lower and upper bound, or None with fewer than two clusters or no resamples.
+    """Return the interval of a mean; see ``bootstrap_means``.
 
     Example:
         >>> low, high = bootstrap_mean(np.arange(10.0), range(10))
         >>> bool(low < 4.5 < high)
         True
     """
-    from scipy.stats import bootstrap
+    return bootstrap_means([values], clusters, resampling)[0]
 
+
+def bootstrap_means(
+    columns: Sequence[NDArray[Any]],
+    clusters: Sequence[Hashable] | NDArray[Any],
+    resampling: Resampling | None = None,
+) -> list[tuple[float, float] | None]:
+    """Return the intervals of means by the expanded percentile bootstrap over whole clusters.
+
+    Captions of one image share its difficulty, so rows are not independent, but images are.
+
+    Args:
+        columns: Scores (n,) each; NaN are left out. Columns with the same scores undefined share their resamples.
+        clusters: Cluster of each score, such as its image, (n,).
+        resampling: Coverage, resamples and seed; 1,000 resamples at 95% if None.
+
+    Returns:
+        For each column the lower and upper bound, or None with fewer than two clusters or no resamples.
+
+    Example:
+        >>> bootstrap_means([np.arange(10.0), np.ones(10)], range(10))[1]
+        (1.0, 1.0)
+    """
     settings = resampling or Resampling()
-    defined = ~np.isnan(values)
-    labels = np.unique(np.asarray(clusters)[defined], return_inverse=True)[1]
-    counts = np.bincount(labels) if len(labels) else np.zeros(0)
-    if len(counts) < 2 or not settings.resamples:
-        return None
-    sums = np.bincount(labels, weights=values[defined])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy warns about degenerate distributions; their bounds are right
-        result = bootstrap(
-            (sums, counts),
-            lambda s, c, axis=-1: s.sum(axis=axis) / c.sum(axis=axis),
-            paired=True,
-            vectorized=True,
-            n_resamples=settings.resamples,
-            confidence_level=1 - 2 * expanded_tail(settings.confidence, len(counts)),
-            method="percentile",
-            batch=max(1, 4_000_000 // len(counts)),
-            rng=np.random.default_rng(settings.seed),
-        )
-    low, high = result.confidence_interval
-    return float(low), float(high)
+    intervals: list[tuple[float, float] | None] = [None] * len(columns)
+    alike: dict[bytes, list[int]] = {}
+    for i, column in enumerate(columns):
+        alike.setdefault(np.isnan(column).tobytes(), []).append(i)
+    for members in alike.values():
+        defined = ~np.isnan(columns[members[0]])
+        labels, groups = cluster_labels(clusters, defined)
+        sums = [np.bincount(labels, weights=columns[i][defined]) for i in members]
+        totals = np.stack([*sums, np.bincount(labels)], axis=1) if groups else np.zeros((0, 0))
+        draws = np.array([weights @ totals for weights in cluster_weights(np.arange(groups), groups, settings)])
+        for i, column in zip(members, draws.T, strict=False):
+            intervals[i] = percentile_interval(column / draws[:, -1], settings.confidence, groups)
+    return intervals
 
 
 def cluster_labels(
@@ -229,11 +231,9 @@ def _p_value(differences: NDArray[np.float64], groups: int) -> float | None:
 
     The share is widened like the interval (``expanded_tail``), so that both agree for few clusters.
     """
-    from scipy.stats import norm, t
-
     defined = differences[~np.isnan(differences)]
     if len(defined) < 2:
         return None
     below, above = (defined <= 0).sum() + 1, (defined >= 0).sum() + 1
     share = min(0.5, min(below, above) / (len(defined) + 1))
-    return float(2 * t.cdf(norm.ppf(share) * np.sqrt((groups - 1) / groups), groups - 1))
+    return float(2 * stdtr(groups - 1, ndtri(share) * np.sqrt((groups - 1) / groups)))

@@ -296,8 +296,10 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         skipped = {"skipped": str(len(self.skipped))} if self.skipped else {}
         return {"n": str(self.n), **{name: format_estimate(m.estimate) for name, m in self.items()}, **skipped}
 
-    def columns(self) -> dict[str, Sequence[Any]]:
+    def columns(self, rows: slice = slice(None)) -> dict[str, Sequence[Any]]:
         """Return columns of text and numbers by name, with one value per sample; None where undefined.
+
+        ``rows`` are the samples to return, all by default.
 
         The columns are ``id``, ``caption``, ``context`` if contexts were given, ``tokens``, ``tokens_cut``; for each
         metric its name and ``<metric>.percentile_matched``, ``.percentile_mismatched``, ``.p_match``, ``.rank``,
@@ -312,20 +314,25 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             1  cat        2.5               1
         """
         table: dict[str, Sequence[Any]] = {
-            "id": self.ids,
-            "caption": self.captions or [None] * self.n,
-            **({"context": self.contexts} if self.contexts else {}),
-            "tokens": cells(self.tokens, self.n),
-            "tokens_cut": cells(self.tokens_cut, self.n),
+            "id": self.ids[rows],
+            "caption": self.captions[rows] or [None] * len(self.ids[rows]),
+            **({"context": self.contexts[rows]} if self.contexts else {}),
         }
+        numbers: dict[str, NDArray[Any] | None] = {"tokens": self.tokens, "tokens_cut": self.tokens_cut}
         for name, metric in self.items():
-            table[name] = cells(metric.values, self.n)
+            numbers[name] = metric.values
             for field_name in DETAILS:
-                table[f"{name}.{field_name}"] = cells(getattr(metric, field_name), self.n)
-            table[f"{name}.rank"] = [rank or None for rank in metric.rank.tolist()]
-            table[f"{name}.rank_of"] = [metric.rank_of if rank else None for rank in metric.rank]
-        table |= {part: cells(column, self.n) for part, column in (self.breakdown or {}).items()}
-        return {**table, "notes": ["; ".join(self.sample_notes.get(i, ())) for i in range(self.n)]}
+                numbers[f"{name}.{field_name}"] = getattr(metric, field_name)
+            numbers |= {f"{name}.rank": metric.rank, f"{name}.rank_of": metric.rank}
+        numbers |= self.breakdown or {}
+        table |= {
+            name: cells(column if column is None else column[rows], len(table["id"]))
+            for name, column in numbers.items()
+        }
+        for name, metric in self.items():  # a rank of 0 is undefined
+            table[f"{name}.rank"] = [rank or None for rank in table[f"{name}.rank"]]
+            table[f"{name}.rank_of"] = [rank and metric.rank_of for rank in table[f"{name}.rank"]]
+        return {**table, "notes": ["; ".join(self.sample_notes.get(i, ())) for i in range(self.n)[rows]]}
 
     def tables(self) -> list[Table]:
         """Return the summary, and the samples with the lowest scores."""
@@ -429,7 +436,11 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
 
     def to_jsonl(self) -> str:
         """Return one line of JSON per sample."""
-        return "".join(dumps(sample.to_dict()) + "\n" for sample in self.samples)
+        return "".join(self.json_lines())
+
+    def json_lines(self) -> Iterator[str]:
+        """Yield the lines of ``to_jsonl``, so that a large run can be written bit by bit."""
+        return (dumps(sample.to_dict()) + "\n" for sample in self.samples)
 
     def to_html(
         self, path: str | Path | None = None, images: Images | None = None, *, thumbnails: int | None = None

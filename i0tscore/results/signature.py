@@ -8,14 +8,17 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from i0tscore.gap import Standardizer, Statistics
+from i0tscore.gap.vectors import Rows, chunks
 from i0tscore.results.intervals import Resampling
 from i0tscore.results.report import Signature
 
 if TYPE_CHECKING:
     from i0tscore.encoders.encode import EncodedRun
+
+
+_BLOCK = 1024  # embeddings read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +29,13 @@ class SignatureFields:
         encoder: Signature fields of the encoder, ``m``, ``act``, ``w``, ``prep``; empty for embeddings.
         encoding: Fields of the text encoding, ``prefix``, ``prec``, ``long``; empty for embeddings.
         resampling: Settings of the intervals.
-        ranks: Whether to rank captions.
+        ranks: Whether to rank captions; None to do so unless there are too many.
     """
 
     encoder: tuple[tuple[str, str], ...]
     encoding: tuple[tuple[str, str], ...]
     resampling: Resampling
-    ranks: bool = True
+    ranks: bool | None = None
 
 
 def sign(
@@ -62,7 +65,10 @@ def sign(
     return Signature(name, tuple(fields))
 
 
-def embeddings_fields(*vectors: NDArray[np.float32]) -> tuple[tuple[str, str], ...]:
+def embeddings_fields(*vectors: Rows) -> tuple[tuple[str, str], ...]:
     """Return the encoder fields of embeddings given without an encoder: a digest of their values."""
-    digest = hashlib.sha256(b"".join(part.tobytes() for part in vectors))
+    digest = hashlib.sha256()
+    for side in vectors:
+        for part in chunks(len(side), _BLOCK):
+            digest.update(np.ascontiguousarray(side[part]).data)
     return (("m", "embeddings"), ("w", digest.hexdigest()[:12]))

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from i0tscore.gap import Statistics, dot
-from i0tscore.gap.measures import LOW_SEVERITY
+from i0tscore.gap.measures import LOW_SEVERITY, VectorSum
+from i0tscore.gap.vectors import View, chunks
 from i0tscore.results.report import Part
 
 if TYPE_CHECKING:
     from i0tscore.encoders.encode import EncodedRun
 
 Floats = NDArray[np.float64]
+
+_BLOCK = 1024  # embeddings read at once
 
 FALSE_ALARMS = 1e-3
 """Significance level of each of the two tests."""
@@ -73,8 +76,8 @@ class StatisticsFit(Part):
             error: Its standard error.
         """
         squared = float(((means[0] - means[1]) ** 2).sum())
-        critical = expected * float(stats.f.isf(FALSE_ALARMS, freedom, freedom * (images - 1)))
-        allowed = max(error * float(stats.t.isf(FALSE_ALARMS / 2, images - 1)), SMALLEST_SHIFT)
+        critical = expected * float(special.fdtri(freedom, freedom * (images - 1), 1 - FALSE_ALARMS))
+        allowed = max(-error * float(special.stdtrit(images - 1, FALSE_ALARMS / 2)), SMALLEST_SHIFT)
         fits = squared <= max(critical, expected + LOW_SEVERITY**2)
         fits &= mismatched is None or abs(mismatched - center) <= allowed
         return cls(statistics, squared**0.5, expected**0.5, mismatched, center, error, fits)
@@ -150,20 +153,31 @@ def measure_fit(run: EncodedRun, statistics: Statistics) -> StatisticsFit | None
         None with fewer than two images that have a direction.
     """
     pairs = np.unique(np.stack([run.image_index, run.text_index], axis=1), axis=0)
-    defined = ~np.isnan(dot(run.images[pairs[:, 0]], run.texts[pairs[:, 1]]))
+    scores = np.concatenate(
+        [
+            dot(run.images[part[:, 0]].astype(np.float64), run.texts[part[:, 1]].astype(np.float64))
+            for part in (pairs[rows] for rows in chunks(len(pairs), _BLOCK))
+        ]
+    )
+    defined = ~np.isnan(scores)
     (kept, image), (used, text) = (np.unique(rows, return_inverse=True) for rows in pairs[defined].T)
     m, k = len(kept), len(used)
     if m < 2:
         return None
-    x, y = run.images[kept].astype(np.float64), run.texts[used].astype(np.float64)
-    means = x.mean(axis=0), y.mean(axis=0)
-    own = float(dot(x[image], y[text]).sum())
+    sums = VectorSum.of(View(run.images, kept)), VectorSum.of(View(run.texts, used))
+    means = sums[0].total / m, sums[1].total / k
+    own = float(scores[defined].sum())
     mismatched = (m * k * float(means[0] @ means[1]) - own) / (m * k - len(image)) if m * k > len(image) else None
     owners = image[np.unique(text, return_index=True)[1]]  # of a caption of several images, the first
-    sums = np.zeros_like(x)
-    np.add.at(sums, owners, y - means[1])
-    a, b = (x - means[0]) / m, sums / k
-    vx, vy, c = (m / (m - 1) * product for product in (a.T @ a, b.T @ b, a.T @ b))
+    order = np.argsort(owners, kind="stable")
+    vx, vy, c = np.zeros((3, len(means[0]), len(means[0])))
+    for block in chunks(m, _BLOCK):
+        a = (run.images[kept[block]] - means[0]) / m
+        captions = order[slice(*np.searchsorted(owners[order], (block.start, block.stop)))]
+        b = np.zeros_like(a)
+        np.add.at(b, owners[captions] - block.start, (run.texts[used[captions]] - means[1]) / k)
+        for total, product in ((vx, a.T @ a), (vy, b.T @ b), (c, a.T @ b)):
+            total += m / (m - 1) * product
     inflation = 1.0 + m / statistics.image.count
     v = inflation * (vx + vy - c - c.T)
     expected = float(np.trace(v))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,8 +20,8 @@ Vectors = npt.NDArray[np.float32]
 
 LISTED = 5
 """Ids or rows named in one problem."""
-BLOCK = 65_536
-"""Rows of a shard held in memory besides the result."""
+BLOCK = 1024
+"""Rows that are checked or scaled at once. Their float64 values fit into the cache of a processor."""
 
 IMAGES, CAPTIONS, METADATA = "img_emb", "text_emb", "metadata"
 """Folders inside a clip-retrieval folder."""
@@ -39,20 +40,53 @@ class Embeddings:
     vectors: Vectors
 
 
+class StoredRows:
+    """Embeddings in arrays (m, d) that may be files mapped into memory: rows are scaled to unit length when read.
+
+    Args:
+        arrays: The arrays, of one width, whose rows follow each other.
+        rows: The rows (n,) to use, in this order; None for all.
+    """
+
+    def __init__(self, arrays: Sequence[npt.NDArray[Any]], rows: npt.NDArray[np.int64] | None = None) -> None:
+        self._arrays = arrays
+        self._starts = np.cumsum([0, *map(len, arrays)])
+        self._rows = np.arange(self._starts[-1]) if rows is None else rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n, d)``."""
+        return len(self), self._arrays[0].shape[1]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: Any) -> Vectors:
+        """Return the rows of a slice or of an array of row numbers, float32 (k, d)."""
+        wanted = self._rows[rows]
+        found = np.empty((len(wanted), self.shape[1]), dtype=np.float32)
+        for start, values in zip(self._starts, self._arrays, strict=False):
+            own = np.flatnonzero((wanted >= start) & (wanted < start + len(values)))
+            for first in range(0, len(own), BLOCK):
+                block = own[first : first + BLOCK]
+                found[block] = _unit_rows(_read(values, wanted[block] - start))
+        return found
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedPairs:
     """Embedded images paired with their embedded captions.
 
     Attributes:
         ids: One per pair (n).
-        images: Float32 (n, d), scaled to unit length.
-        captions: Float32 (n, d), scaled to unit length.
+        images: Float32 (n, d), scaled to unit length, read when used.
+        captions: Float32 (n, d), scaled to unit length, read when used.
         texts: The captions (n), an empty string where unknown; an empty tuple if all are unknown.
     """
 
     ids: tuple[str, ...]
-    images: Vectors
-    captions: Vectors
+    images: StoredRows
+    captions: StoredRows
     texts: tuple[str, ...] = ()
 
 
@@ -71,11 +105,16 @@ def read_embeddings(path: str | Path, *, unique_ids: bool = True) -> Embeddings:
     Raises:
         SampleFileError: Lists everything that is wrong with the file.
     """
-    file = Path(path)
+    ids, values = _open_embeddings(Path(path), unique_ids=unique_ids)
+    return Embeddings(tuple(ids), StoredRows([values])[:])
+
+
+def _open_embeddings(file: Path, *, unique_ids: bool = True) -> tuple[list[str], npt.NDArray[Any]]:
+    """Return the ids and the checked embeddings of a file, mapped into memory if it is ``.npy``."""
     if not file.is_file():
         raise SampleFileError(file, ["No such file. Check the path."])
     if file.suffix == ".npy":
-        values, ids = _read_npy(file), _read_ids(file)
+        values, ids = _map_npy(file), _read_ids(file)
     elif file.suffix == ".safetensors":
         values, ids = _read_safetensors(file)
     else:
@@ -96,7 +135,7 @@ def read_embeddings(path: str | Path, *, unique_ids: bool = True) -> Embeddings:
             problems.append("Expected ids, got empty ones.")
     if problems:
         raise SampleFileError(file, problems)
-    return Embeddings(tuple(ids), _unit_rows(values))
+    return ids, values
 
 
 def pair_embeddings(image_file: str | Path, caption_file: str | Path) -> EmbeddedPairs:
@@ -109,13 +148,14 @@ def pair_embeddings(image_file: str | Path, caption_file: str | Path) -> Embedde
     Raises:
         SampleFileError: Lists everything that is wrong with a file, and captions without an image.
     """
-    images, captions = read_embeddings(image_file), read_embeddings(caption_file, unique_ids=False)
-    row_of = {name: row for row, name in enumerate(images.ids)}
-    missing = [name for name in captions.ids if name not in row_of]
+    names, images = _open_embeddings(Path(image_file))
+    ids, captions = _open_embeddings(Path(caption_file), unique_ids=False)
+    row_of = {name: row for row, name in enumerate(names)}
+    missing = [name for name in ids if name not in row_of]
     if missing:
         raise SampleFileError(caption_file, [f"{name}: {image_file} has no embedding of this id." for name in missing])
-    rows = [row_of[name] for name in captions.ids]
-    return EmbeddedPairs(captions.ids, images.vectors[rows], captions.vectors)
+    rows = np.array([row_of[name] for name in ids])
+    return EmbeddedPairs(tuple(ids), StoredRows([images], rows), StoredRows([captions]))
 
 
 def read_clip_retrieval(folder: str | Path) -> EmbeddedPairs:
@@ -123,8 +163,7 @@ def read_clip_retrieval(folder: str | Path) -> EmbeddedPairs:
 
     ``img_emb/img_emb_0.npy`` and ``text_emb/text_emb_0.npy`` hold embeddings of the same pairs, row by row. If
     present, ``metadata/metadata_0.parquet`` is read for ``key``, ``image_path`` and ``caption``. Shards are
-    joined in the order of their numbers. Arrays are memory-mapped and read in blocks, so that the peak memory
-    is little more than the result, 8·d bytes per pair.
+    joined in the order of their numbers. Arrays are memory-mapped: rows are read when they are used.
 
     Args:
         folder: The folder that contains the three.
@@ -148,22 +187,16 @@ def read_clip_retrieval(folder: str | Path) -> EmbeddedPairs:
     """
     root = Path(folder)
     files = _shard_files(root)
-    arrays = {name: {n: _read_npy(file, mapped=True) for n, file in files[name].items()} for name in (IMAGES, CAPTIONS)}
+    arrays = {name: {n: _map_npy(file) for n, file in files[name].items()} for name in (IMAGES, CAPTIONS)}
     problems = _shard_problems(arrays, files[METADATA])
     if problems:
         raise SampleFileError(root, problems)
-    count = sum(map(len, arrays[IMAGES].values()))
-    dimension = next(iter(arrays[IMAGES].values())).shape[1]
-    vectors = {name: np.empty((count, dimension), dtype=np.float32) for name in arrays}
-    for name, shards in arrays.items():
-        start = 0
-        for number, values in shards.items():
-            for first in range(0, len(values), BLOCK):
-                block = values[first : first + BLOCK]
-                problems += [f"{name}, shard {number}: {line}" for line in _row_problems(block, first)]
-                if not problems:
-                    vectors[name][start : start + len(block)] = _unit_rows(block)
-                start += len(block)
+    problems = [
+        f"{name}, shard {number}: {line}"
+        for name, shards in arrays.items()
+        for number, values in shards.items()
+        for line in _row_problems(values)
+    ]
     if problems:
         raise SampleFileError(root, problems)
     ids: list[str] = []
@@ -173,7 +206,8 @@ def read_clip_retrieval(folder: str | Path) -> EmbeddedPairs:
         texts += [caption or "" for caption in captions]
         for key, path in zip(keys, paths, strict=True):
             ids.append(str(key) if key is not None else PurePath(path).stem if path else str(len(ids)))
-    return EmbeddedPairs(tuple(ids), vectors[IMAGES], vectors[CAPTIONS], tuple(texts) if any(texts) else ())
+    stored = {name: StoredRows(list(shards.values())) for name, shards in arrays.items()}
+    return EmbeddedPairs(tuple(ids), stored[IMAGES], stored[CAPTIONS], tuple(texts) if any(texts) else ())
 
 
 def _shard_files(root: Path) -> dict[str, dict[int, Path]]:
@@ -236,10 +270,10 @@ def _read_metadata(file: Path | None, rows: int) -> list[list[Any]]:
     return list(columns.values())
 
 
-def _read_npy(file: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
+def _map_npy(file: Path) -> npt.NDArray[Any]:
     try:
         # Without pickle: loading an array of objects could run code.
-        values: npt.NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
+        values: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise SampleFileError(file, [f"Not a readable array of numbers ({error}). Save it with numpy.save."]) from error
     return values
@@ -295,15 +329,28 @@ def _shape_problems(values: npt.NDArray[Any]) -> list[str]:
     return ["Expected real numbers, got complex ones."] if np.iscomplexobj(values) else []
 
 
-def _row_problems(values: npt.NDArray[Any], first: int = 0) -> list[str]:
-    """Report rows without a direction; ``first`` is the number of the first row in its file."""
-    finite = np.isfinite(values).all(axis=1)
-    zero = finite & ~values.any(axis=1)
+def _row_problems(values: npt.NDArray[Any]) -> list[str]:
+    """Report rows without a direction."""
+    finite, zero = np.empty(len(values), dtype=np.bool_), np.empty(len(values), dtype=np.bool_)
+    for first in range(0, len(values), BLOCK):
+        rows = slice(first, first + BLOCK)
+        block = _read(values, rows)
+        finite[rows] = np.isfinite(block).all(axis=1)
+        zero[rows] = finite[rows] & ~block.any(axis=1)
     return [
-        f"{rows.sum()} rows are {what} (rows {_preview(first + np.flatnonzero(rows))}). Encode them again."
-        for rows, what in ((~finite, "NaN or infinite"), (zero, "all zeros and have no direction"))
-        if rows.any()
+        f"{found.sum()} rows are {what} (rows {_preview(np.flatnonzero(found))}). Encode them again."
+        for found, what in ((~finite, "NaN or infinite"), (zero, "all zeros and have no direction"))
+        if found.any()
     ]
+
+
+def _read(values: npt.NDArray[Any], rows: Any) -> npt.NDArray[Any]:
+    """Return rows of an array, through a short-lived mapping of a file: mapped pages count as memory once read."""
+    if isinstance(values, np.memmap):
+        order: Any = "C" if values.flags.c_contiguous else "F"
+        values = np.memmap(str(values.filename), values.dtype, "r", values.offset, values.shape, order)
+    found: npt.NDArray[Any] = np.asarray(values)[rows]
+    return found
 
 
 def _unit_rows(values: npt.NDArray[Any]) -> Vectors:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from i0tscore.explanation.explanation import Explanation
+from i0tscore.gap.vectors import chunks
 from i0tscore.render.document import (
     UNDEFINED,
     Block,
@@ -19,12 +22,13 @@ from i0tscore.render.document import (
     format_number,
 )
 from i0tscore.results import Result
-from i0tscore.views.cells import csv_text, skipped_table
+from i0tscore.views.cells import skipped_table
 
 if TYPE_CHECKING:
     from i0tscore.integrations.shard_summary import CorpusSummary
 
 _QUOTED_IDS = 3
+_CSV_ROWS = 10_000  # written at once
 
 
 def score_document(result: Result, *, per_sample: bool = True) -> Document:
@@ -80,15 +84,18 @@ def corpus_document(summary: CorpusSummary) -> Document:
     )
 
 
-def score_csv(result: Result) -> str:
-    """Return CSV with one row per sample; undefined values are empty cells.
+def score_csv(result: Result) -> Iterator[str]:
+    """Yield CSV, some rows at a time, with one row per sample; undefined values are empty cells.
 
     The columns are those of ``Result.columns``. Numbers are written in full.
     """
-    columns = result.columns()
-    return csv_text(
-        [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], list(columns)
-    )
+    for rows in chunks(result.n, _CSV_ROWS):
+        columns, text = result.columns(rows), io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not rows.start:
+            writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        yield text.getvalue()
 
 
 def per_instance_json(result: Result) -> str:
