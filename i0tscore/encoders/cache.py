@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -16,7 +17,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from i0tscore.encoders.base import Encoder
+from i0tscore.encoders.base import Encoder, Tokens
 from i0tscore.files import default_cache_dir
 
 Result = TypeVar("Result")
@@ -33,6 +34,9 @@ _SET_UP = (
     "CREATE TABLE IF NOT EXISTS embeddings "
     "(kind TEXT, key TEXT, vector BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID",
     "SELECT kind, key, vector FROM embeddings LIMIT 1",
+    "CREATE TABLE IF NOT EXISTS tokens "
+    "(tokenizer TEXT, text TEXT, ids BLOB NOT NULL, cut INTEGER, unknown INTEGER, PRIMARY KEY (tokenizer, text)) "
+    "WITHOUT ROWID",
 )
 
 
@@ -84,6 +88,25 @@ class EmbeddingCache:
         if self._run(lambda database: database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows)):
             self.used += len(rows)
 
+    def get_tokens(self, tokenizer: str, texts: Sequence[str]) -> dict[str, Tokens]:
+        """Return the tokens of the texts that are cached for a tokenizer."""
+        query = "SELECT ids, cut, unknown FROM tokens WHERE tokenizer = ? AND text = ?"
+        found = {}
+        for text in dict.fromkeys(texts):
+            key = _text_key(text)
+            row = self._run(lambda database, key=key: database.execute(query, (tokenizer, key)).fetchone())  # type: ignore[misc]
+            if row is not None and row[0] and len(row[0]) % 4 == 0:
+                found[text] = Tokens(tuple(np.frombuffer(row[0], dtype="<i4").tolist()), row[1], row[2])
+        return found
+
+    def put_tokens(self, tokenizer: str, tokens: Mapping[str, Tokens]) -> None:
+        """Store the tokens of texts."""
+        rows = [
+            (tokenizer, _text_key(text), np.array(one.ids, dtype="<i4").tobytes(), one.cut, one.unknown)
+            for text, one in tokens.items()
+        ]
+        self._run(lambda database: database.executemany("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?)", rows))
+
     def close(self) -> None:
         """Close the file."""
         if self._database is not None:
@@ -130,6 +153,10 @@ class EmbeddingCache:
             f"The embedding cache {self.path} cannot be used ({error}). Continuing without it. Choose another folder "
             "with I0TSCORE_CACHE or --cache-dir, or use --no-cache."
         )
+
+
+def _text_key(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from i0tscore.encoders.base import Encoder, Fingerprint
     from i0tscore.encoders.cache import EmbeddingCache
     from i0tscore.encoders.loop import Embedded
+    from i0tscore.encoders.remembered import RememberedEncoder
 
 Vectors = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -224,7 +225,7 @@ class RunEncoder:
         self.options = options
         self.prefix = prefix
         self._encoder: Encoder | None = None if isinstance(options.model, str) else options.model
-        self._cache: EmbeddingCache | None = None
+        self._remembered: RememberedEncoder | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -238,17 +239,32 @@ class RunEncoder:
             )
         return self._encoder
 
+    def _open(self) -> tuple[Encoder, EmbeddingCache | None]:
+        """Return the encoder, which with a cache is only loaded for what is not cached, and its cache."""
+        if self.options.cache_dir is None:
+            return self.encoder, None
+        if self._remembered is None:
+            from i0tscore.encoders.remembered import RememberedEncoder
+
+            self._remembered = RememberedEncoder(self.options, lambda: self.encoder)
+        return self._remembered, self._remembered.cache
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Fingerprint of the encoder."""
+        return self._open()[0].fingerprint
+
     @property
     def used_fingerprint(self) -> Fingerprint | None:
         """Fingerprint of the encoder; None as long as only embeddings were given."""
-        return None if self._encoder is None else self._encoder.fingerprint
+        return None if self._encoder is None and self._remembered is None else self.fingerprint
 
     @property
     def signature_fields(self) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
         """Signature fields of the encoder, and of the encoding of texts; none if only embeddings were given."""
-        if self._encoder is None:
+        f = self.used_fingerprint
+        if f is None:
             return (), ()
-        f = self._encoder.fingerprint
         return (
             (("m", f.name), ("act", f.activation), ("w", f.weights), ("prep", f.preprocess)),
             (("prefix", self.prefix.strip()), ("prec", f.precision), ("long", self.options.long_captions)),
@@ -267,20 +283,17 @@ class RunEncoder:
             if len(rows) < len(given):
                 given = _take(given, np.unique(index, return_index=True)[1])
             return Embedded(cast(Vectors, given), index, {})  # stored rows are read in blocks
-        if self._cache is None and self.options.cache_dir is not None:
-            from i0tscore.encoders.cache import EmbeddingCache
-
-            self._cache = EmbeddingCache(self.encoder, self.options.cache_dir)
+        encoder, cache = self._open()
         try:
             if kind == "image":
-                return embed_images(self.encoder, items, self.options, cache=self._cache)
+                return embed_images(encoder, items, self.options, cache=cache)
             context = kind == "context"
             prefix, noun = ("", "context") if context else (self.prefix, "caption")
-            return embed_captions(self.encoder, items, self.options, prefix=prefix, noun=noun, cache=self._cache)
+            return embed_captions(encoder, items, self.options, prefix=prefix, noun=noun, cache=cache)
         except KeyboardInterrupt as interrupt:
-            if self._cache is not None and self._cache.used:
+            if cache is not None and cache.used:
                 interrupt.add_note(
-                    f"{self._cache.used} embeddings are cached in {self._cache.path}. Run the same command to continue."
+                    f"{cache.used} embeddings are cached in {cache.path}. Run the same command to continue."
                 )
             raise
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -37,6 +36,7 @@ HIDDEN = 1024
 IMAGE_FEATURES = 1280
 TEXT_FEATURES = 384
 HEADS_FILE = "lite-heads.safetensors"
+_SHIPPED_HEADS = Path(__file__).parent / "data" / HEADS_FILE
 
 
 def load_lite(precision: str = "fp32", device: str = "cpu", heads: LiteHeads | None = None) -> Encoder:
@@ -56,12 +56,16 @@ def load_lite(precision: str = "fp32", device: str = "cpu", heads: LiteHeads | N
     """
     from i0tscore.encoders.openclip import OpenClipEncoder
 
+    image_file, text_folder = tower_files()
+    known_files = [image_file, *sorted(text_folder.iterdir()), _SHIPPED_HEADS] if heads is None else []
     heads = heads or LiteHeads.load()
     trunk, classifier = read_image_tower()
     model, tokenizer, preprocess = build_towers(trunk)
     model.visual.head = nn.Sequential(ImageHeadInput(*classifier, heads.names, heads.removed), heads.image)
     model.text.proj = heads.text
-    return OpenClipEncoder(model, tokenizer, preprocess, name=NAME, precision=precision, device=device)
+    return OpenClipEncoder(
+        model, tokenizer, preprocess, name=NAME, precision=precision, device=device, files=known_files
+    )
 
 
 def build_towers(trunk_tensors: Sequence[torch.Tensor] | None = None) -> tuple[Any, Any, Any]:
@@ -243,17 +247,15 @@ class LiteHeads:
         path.write_bytes(save({key: value.half().contiguous() for key, value in tensors.items()}))
 
     @classmethod
-    def load(cls, path: Path | None = None) -> LiteHeads:
+    def load(cls, path: Path = _SHIPPED_HEADS) -> LiteHeads:
         """Read heads that ``save`` wrote, or those in the package; the modules are in evaluation mode.
 
         Raises:
             WeightsRefusedError: The file is missing, damaged, or holds something else.
         """
         image, text = LiteHead(IMAGE_FEATURES + TEXT_FEATURES), LiteHead(TEXT_FEATURES)
-        source = files("i0tscore.encoders").joinpath("data", HEADS_FILE) if path is None else path
         try:
-            with as_file(source) as file:
-                stored = {key: value.float() for key, value in load_file(file).items()}
+            stored = {key: value.float() for key, value in load_file(path).items()}
             for head, prefix in ((image, "image."), (text, "text.")):
                 parts = {key.removeprefix(prefix): v for key, v in stored.items() if key.startswith(prefix)}
                 head.load_state_dict(parts)
@@ -261,5 +263,5 @@ class LiteHeads:
             return cls(stored["names"], stored["removed"], image, text)
         except (SafetensorError, OSError, KeyError, RuntimeError) as error:
             raise WeightsRefusedError(
-                f"{source} does not hold heads of the model lite ({error}). Reinstall i0tscore, or train them again."
+                f"{path} does not hold heads of the model lite ({error}). Reinstall i0tscore, or train them again."
             ) from error

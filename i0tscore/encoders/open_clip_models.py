@@ -101,9 +101,11 @@ def load_open_clip(
         return built, open_clip.get_tokenizer(resolved.architecture)
 
     built, tokenizer = from_hub(build, resolved.name, offline=offline)
+    ambiguous = False
     if file is not None and not resolved.pretrained:
         other = _other_activation(resolved.architecture)
-        if other in open_clip.list_models():
+        ambiguous = other in open_clip.list_models()
+        if ambiguous:
             warnings.warn(
                 f"{file} does not say which activation its weights were trained with. Assuming "
                 f"{resolved.architecture}. If they were trained with {other}, the scores are wrong. To be sure, add a "
@@ -113,7 +115,24 @@ def load_open_clip(
             )
     _load_weights(built, state, path, resize=file is None)
     transform = image_transform_v2(PreprocessCfg(**built.visual.preprocess_cfg), is_train=False)
-    return OpenClipEncoder(built, tokenizer, transform, name=resolved.name, precision=precision, device=device)
+    files = () if ambiguous else _known_files(resolved, path, tokenizer)
+    return OpenClipEncoder(
+        built, tokenizer, transform, name=resolved.name, precision=precision, device=device, files=files
+    )
+
+
+def _known_files(model: ResolvedModel, weights: Path, tokenizer: Any) -> list[Path]:
+    """Return the files that a model was loaded from; none if those of its tokenizer are in an unknown place."""
+    from open_clip.tokenizer import HFTokenizer
+
+    folders = [weights.parent] if model.architecture.startswith(("hf-hub:", "local-dir:")) else []
+    if isinstance(tokenizer, HFTokenizer):  # the other one is part of open_clip
+        folder = Path(tokenizer.tokenizer.name_or_path)
+        if not folder.is_dir():
+            return []
+        folders.append(folder)
+    settings = [file for folder in folders for file in folder.rglob("*") if file.suffix in (".json", ".txt", ".model")]
+    return [weights, *sorted(set(settings))]
 
 
 def resolve_model_name(model: str, weights: Path | None = None) -> ResolvedModel:

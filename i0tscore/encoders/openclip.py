@@ -7,6 +7,7 @@ import timeit
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -43,8 +44,11 @@ class OpenClipEncoder(PseudoInputs):
         precision: Floating-point format of the towers: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 where
             the device computes faster with it. The fingerprint has the format that is used.
         device: A torch device, or ``auto`` for the best one available.
+        files: All files that ``model``, ``tokenizer``, and ``preprocess`` depend on, besides those of libraries; none
+            if they are not known.
 
     Attributes:
+        files: As given.
         fingerprint: Fingerprint of the encoder.
         dimension: Length of an embedding.
         context_length: Maximum number of tokens of a text, begin and end tokens included.
@@ -65,6 +69,7 @@ class OpenClipEncoder(PseudoInputs):
         name: str,
         precision: str = "fp32",
         device: str = "cpu",
+        files: Sequence[Path] = (),
     ) -> None:
         if precision not in (*PRECISIONS, "auto"):
             raise UsageError(f"Expected precision to be one of {', '.join(PRECISIONS)}, auto, got {precision!r}.")
@@ -85,6 +90,7 @@ class OpenClipEncoder(PseudoInputs):
             preprocess=f"{size}-{settings['resize_mode']}-{settings['interpolation']}-{digest}",
             precision=precision,
         )
+        self.files = tuple(files)
         self.model = model.eval().requires_grad_(False).to(device=self.device, dtype=self.dtype)
         rewrite_attention(self.model)
         self.preprocess = preprocess

@@ -330,7 +330,7 @@ class ShardWorker:
             ModelError: The model cannot be used.
             StatisticsError: The statistics cannot be used.
         """
-        fingerprint, settings = self._encoder.encoder.fingerprint, self._settings
+        fingerprint, settings = self._encoder.fingerprint, self._settings
         fields = SignatureFields(*self._encoder.signature_fields, resampling=settings.resampling)
         return fingerprint, fields, fixed_statistics(settings.statistics, fingerprint, settings.prefix)
 

@@ -255,7 +255,7 @@ class I0TScorer:
     @property
     def statistics(self) -> Statistics | None:
         """The fixed statistics; None if each run has its own."""
-        return fixed_statistics(self._statistics, self._encoder.encoder.fingerprint, self._preset.prefix)
+        return fixed_statistics(self._statistics, self._encoder.fingerprint, self._preset.prefix)
 
     @property
     def encoder(self) -> Encoder:
