@@ -4,7 +4,7 @@
 
 Times are CPU seconds of one thread, which other work on the machine hardly affects. The model is open_clip's ViT-B-32
 with random weights, which is as fast as with trained weights. The steps after the encoder are timed on random
-embeddings of 512 dimensions, in a shard of 5,120 pairs without references.
+embeddings of 512 dimensions, in a shard of 10,240 pairs without references.
 """
 
 from __future__ import annotations
@@ -22,32 +22,28 @@ import open_clip
 import pyarrow
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from pyarrow import parquet
+from pyarrow import fs, parquet
 from tabulate import tabulate
 
+from i0tscore.encoders.cache import EmbeddingCache
 from i0tscore.encoders.encode import EncodedRun
-from i0tscore.encoders.images import decode
+from i0tscore.encoders.images import decode, load
 from i0tscore.encoders.loop import embed_captions
 from i0tscore.encoders.open_clip_models import quiet
 from i0tscore.encoders.openclip import OpenClipEncoder
 from i0tscore.gap import Moments, Statistics, normalize
-from i0tscore.integrations.shard_io import read_entries, read_parts, write_shard
-from i0tscore.integrations.shard_summary import ShardSummary
-from i0tscore.integrations.shards import (
-    PART_ROWS,
-    Job,
-    Part,
-    ShardSettings,
-    part_columns,
-    restore_part,
-    score_part,
-)
+from i0tscore.integrations.shard_io import PART_ROWS, Entry, Part, Shard, find_shards, open_scores, read_parts
+from i0tscore.integrations.shard_summary import CorpusSums
+from i0tscore.integrations.shards import Job, ScoredPart, ShardWorker, write_shard
 from i0tscore.metrics.metric import parse_metrics
 from i0tscore.results import Resampling
 from i0tscore.results.signature import SignatureFields
+from i0tscore.samples import Sample
+from i0tscore.samples.sample import StoredImage
 
 DIMENSION = 512
-ROWS = 10 * PART_ROWS
+PARTS = 10
+ROWS = PARTS * PART_ROWS
 METRICS = parse_metrics(["I0TScore", "CLIPScore"])
 
 
@@ -68,77 +64,86 @@ def encoding(folder: Path, scratch: Path) -> dict[str, float]:
     transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     encoder = OpenClipEncoder(model, open_clip.get_tokenizer("ViT-B-32"), transform, name="ViT-B-32")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})[:32]
-    images = [decode(file) for file in files]
+    images, contents = [decode(file) for file in files], [file.read_bytes() for file in files]
     shard = Path(tempfile.mkdtemp(dir=scratch)) / "shard.parquet"
     rows = [{"id": file.stem, "image": file.read_bytes(), "caption": "A dog runs."} for file in files]
     parquet.write_table(pyarrow.Table.from_pylist(rows * 16), shard)
+    (read,) = find_shards(shard)
+    cache = EmbeddingCache(encoder, scratch / "cache")
+    vectors = {f"{i:064x}": vector for i, vector in enumerate(unit_vectors())}
     pixels = torch.stack([encoder.preprocess(image) for image in images])
     captions = [f"A photo depicts {n} people who walk along a street in the rain" for n in range(32)]
-    return {
-        "read a row of a shard": timed(lambda: list(read_entries(shard)), 16 * len(files)),
+    times = {
+        "read a row of a shard": timed(lambda: list(read_parts(read)), 16 * len(files)),
+        "load an image": timed(lambda: [load(content) for content in contents], len(files)),
         "decode an image": timed(lambda: [decode(file) for file in files], len(files)),
         "preprocess an image": timed(lambda: [encoder.preprocess(image) for image in images], len(files)),
         "encode an image, fp32": timed(lambda: encoder.encode_pixels(pixels), len(files)),
         "tokenize a caption": timed(lambda: encoder.tokenize(captions), len(captions)),
         "encode a caption, fp32": timed(lambda: embed_captions(encoder, captions), len(captions)),
+        "store an embedding": timed(lambda: cache.put("image", vectors), len(vectors)),
+        "restore an embedding": timed(lambda: [cache.get("image", key) for key in vectors], len(vectors)),
     }
+    cache.close()
+    return times
 
 
-def parts() -> list[Part]:
-    """Return an encoded shard of random embeddings."""
-    generator = np.random.default_rng(0)
-    found = []
-    for start in range(0, ROWS, PART_ROWS):
-        ids = [f"{start + i:012}" for i in range(PART_ROWS)]
+def unit_vectors(seed: int = 0) -> Any:
+    """Return random embeddings of a part."""
+    return normalize(np.random.default_rng(seed).normal(size=(PART_ROWS, DIMENSION)).astype(np.float32))
+
+
+class Encoded(ShardWorker):
+    """Scores random embeddings."""
+
+    def _encode(self, job: Job, part: Part) -> tuple[EncodedRun, list[str | None]]:
         rows = np.arange(PART_ROWS)
-        x, y = (normalize(generator.normal(size=(PART_ROWS, DIMENSION)).astype(np.float32)) for _ in "xy")
-        keys = tuple(f"{start + i:032x}" for i in rows)
-        run = EncodedRun(tuple(ids), (), x, rows, keys, y, rows, keys)
-        found.append(Part(ids, [None] * PART_ROWS, rows, run))
-    return found
+        x, y = unit_vectors(part.start), unit_vectors(part.start + 1)
+        keys = tuple(f"{part.start + i:064x}" for i in rows)
+        tokens = np.full(PART_ROWS, 12)
+        ids = tuple(entry.id for entry in part.entries)
+        run = EncodedRun(ids, (), x, rows, keys, y, rows, keys, tokens=tokens, tokens_cut=0 * tokens)
+        return run, [None] * PART_ROWS
 
 
 def after_encoding(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
     """Measure the steps after the embeddings, and sizes."""
-    given = parts()
-    sides = [np.concatenate([getattr(p.run, side) for p in given]) for side in ("images", "texts")]
-    moments = [Moments.of(side) for side in sides]
-    statistics = Statistics("batch", "ViT-B-32", "", "", *moments)
-    settings = ShardSettings(model="lite")
-    fields = SignatureFields((("m", "ViT-B-32"),), (), Resampling())
-    job = Job(settings, METRICS, fields, folder, statistics=statistics)
-    saved, scores = folder / "saved.parquet", folder / "scores.parquet"
+    x, y = unit_vectors(), unit_vectors(1)
+    statistics = Statistics("batch", "ViT-B-32", "", "", Moments.of(x), Moments.of(y))
+    fields = SignatureFields((("m", "ViT-B-32"),), (), Resampling(), ranks=False)
+    job = Job(METRICS, fields, None, statistics)
+    target = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
+    keys = np.random.default_rng(2).integers(1, 1 << 63, PART_ROWS).tolist()
+    given, shard = [], Shard(fs.LocalFileSystem(), "scores", 0)
+    for start in range(0, ROWS, PART_ROWS):
+        samples = [Sample(f"{start + i:012}", StoredImage("", b""), "") for i in range(PART_ROWS)]
+        entries = [Entry(one.id, one.id, one, "", key) for one, key in zip(samples, keys, strict=True)]
+        given.append(Part(shard, start, entries, last=start + PART_ROWS == ROWS))
+    worker = Encoded({"model": "lite"})
+    embedding = timed(lambda: [worker._encode(job, part) for part in given], ROWS)
+    scored: list[ScoredPart] = [worker.score(job, part) for part in given]
 
-    def save() -> None:
-        with write_shard(saved) as writer:
-            for part in given:
-                writer.write(part_columns(part, DIMENSION, references=False))
+    def write() -> None:
+        write_shard(target, shard, iter(scored), job.identity)
 
-    def score() -> ShardSummary:
-        summary, seen = ShardSummary(), (set[str](), set[str]())
-        with write_shard(scores) as writer:
-            for part in given:
-                columns, part_summary = score_part(job, part, seen)
-                writer.write(columns)
-                summary = summary.merge(part_summary)
-            writer.header = {"summary": summary.to_data()}
-        return summary
-
-    summary = score()
+    write()
+    scores, header = open_scores(target, "scores.parquet")
     times = {
-        "save the embeddings of a pair": timed(save, ROWS),
-        "restore a pair": timed(lambda: list(map(restore_part, read_parts(saved))), ROWS),
-        "compute moments of a pair": timed(lambda: [Moments.of(side) for side in sides], ROWS),
-        "score a pair and write it": timed(score, ROWS),
-        "merge the moments of a shard": timed(lambda: [m.merge(m) for m in moments], 1),
-        "merge the summary of a shard": timed(lambda: summary.merge(summary), 1),
+        "compute moments of a pair": timed(lambda: [Moments.of(side) for side in (x, y)], PART_ROWS),
+        "merge the statistics of a part": timed(lambda: statistics.merge(statistics), 1),
+        "score a pair": timed(lambda: [worker.score(job, part) for part in given], ROWS) - embedding,
+        "write the scores of a pair": timed(write, ROWS),
+        "summarize a pair": timed(lambda: CorpusSums(["I0TScore", "CLIPScore"]).read(target, "scores.parquet"), ROWS),
     }
+    size = len(json.dumps(header))
+    stored = sum(file.stat().st_size for file in (folder / "cache").iterdir())
     sizes = {
-        "saved embeddings of a pair": saved.stat().st_size / ROWS,
-        "scores of a pair": (scores.stat().st_size - len(json.dumps(summary.to_data()))) / ROWS,
-        "summary of a shard": len(json.dumps(summary.to_data())),
-        "moments of a shard": sum(m.mean.nbytes + m.covariance.nbytes for m in moments),
+        "stored embeddings of a pair": 2 * stored / PART_ROWS,
+        "scores of a pair": (Path(folder, "scores.parquet").stat().st_size - size) / ROWS,
+        "header of a shard": size,
+        "moments of a part": sum(m.mean.nbytes + m.covariance.nbytes for m in (statistics.image, statistics.caption)),
     }
+    scores.close()
     return times, sizes
 
 
@@ -150,6 +155,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         times = encoding(folder, Path(scratch))
         more, sizes = after_encoding(Path(scratch))
-    print(tabulate((times | more).items(), ["step", "µs of one core"], floatfmt=",.0f"))
+    print(tabulate((times | more).items(), ["step", "µs of one core"], floatfmt=",.1f"))
     print()
     print(tabulate(sizes.items(), ["data", "bytes"], floatfmt=",.0f"))

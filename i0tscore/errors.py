@@ -18,9 +18,11 @@ Each message says what is wrong, where (id, file, line), and what to do.
 
 from __future__ import annotations
 
+import copyreg
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 
 class I0TScoreError(Exception):
@@ -31,6 +33,10 @@ class I0TScoreError(Exception):
     """
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let other processes restore the error, whose ``__init__`` may compose the message from other values."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class UsageError(I0TScoreError, ValueError):

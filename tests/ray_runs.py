@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ SHARDS = 6
 
 
 class Observed(OpenClipEncoder):
-    """Logs how many images it encodes, and kills the process of the fifth batch, once."""
+    """Logs how many images it encodes, and kills a process in the fifth batch, once."""
 
     folder: Path
+    victim = "worker"
 
     def encode_pixels(self, pixels: Any) -> Any:
         with (self.folder / "encoded.txt").open("a") as file:
@@ -39,7 +41,11 @@ class Observed(OpenClipEncoder):
         if sum(1 for _ in (self.folder / "encoded.txt").open()) >= 5:
             with contextlib.suppress(FileExistsError):
                 (self.folder / "killed.txt").open("x").write(str(os.getpid()))
-                os.kill(os.getpid(), signal.SIGKILL)
+                pids = {"worker": os.getpid(), "raylet": os.getppid()}  # Ray's daemon starts the workers
+                if self.victim == "driver":
+                    pids["driver"] = int((self.folder / "driver.txt").read_text())
+                os.kill(pids[self.victim], signal.SIGKILL)
+                time.sleep(5)
         return super().encode_pixels(pixels)
 
 
@@ -121,6 +127,15 @@ def dataset(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def interrupted(folder: Path, victim: str) -> None:
+    """Score shards until the victim is killed, or to the end if it was killed before."""
+    encoder = observed(folder)
+    encoder.victim = victim
+    (folder / "driver.txt").write_text(str(os.getpid()))
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    score(folder / "shards", output=folder / "out", model=encoder, metrics="CLIPScore", actors=1)
+
+
 def run(folder: Path) -> None:
     facts: dict[str, Any] = {"command": command(folder)}
     encoder = observed(folder)
@@ -136,4 +151,7 @@ def run(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]))
+    if len(sys.argv) > 2:
+        interrupted(Path(sys.argv[1]), sys.argv[2])
+    else:
+        run(Path(sys.argv[1]))

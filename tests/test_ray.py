@@ -18,10 +18,26 @@ import tiny_models
 from i0tscore import I0TScorer
 from i0tscore.cli.main import main
 from i0tscore.errors import MissingExtraError, SampleFileError, UsageError
-from i0tscore.integrations.ray import _catch, _pool_size, _unwrap, score
+from i0tscore.integrations.ray import score
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
 TESTS = Path(__file__).parent
+
+
+def in_own_process(folder, *arguments):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    environment.pop("RAY_ADDRESS", None)
+    return subprocess.run(
+        [sys.executable, str(TESTS / "ray_runs.py"), str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +49,7 @@ def folder(tmp_path_factory):
 def facts(folder):
     large = on_disk.make_rows(24, captions_an_image=1, side=256)
     on_disk.write_parquet(folder / "many", large * 48, 48)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    environment.pop("RAY_ADDRESS", None)
-    done = subprocess.run(
-        [sys.executable, str(TESTS / "ray_runs.py"), str(folder)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    done = in_own_process(folder)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "facts.json").read_text())
 
@@ -69,6 +73,28 @@ def test_a_run_with_a_killed_worker_equals_a_single_run(facts, folder):
 
 
 @needs_ray
+@pytest.mark.parametrize("victim", ["driver", "raylet"])
+def test_a_run_continues_after_its_driver_or_the_daemon_of_ray_is_killed(tmp_path, victim):
+    rows = on_disk.make_rows(48, captions_an_image=1)
+    on_disk.write_parquet(tmp_path / "shards", rows, 6)
+    assert in_own_process(tmp_path, victim).returncode != 0
+    assert (tmp_path / "killed.txt").exists()
+    assert not (tmp_path / "out" / "summary.json").exists()
+    finished = len(list(tmp_path.glob("out/*.parquet")))
+    assert finished < 6
+    (tmp_path / "encoded.txt").unlink()
+    done = in_own_process(tmp_path, victim)
+    assert done.returncode == 0, done.stderr
+    assert on_disk.written(tmp_path / "out")["id"] == [row["id"] for row in rows]
+    assert ray_encoded(tmp_path) == 8 * (6 - finished)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["n"] == 48
+
+
+def ray_encoded(folder):
+    return sum(int(line.split()[1]) for line in (folder / "encoded.txt").read_text().splitlines())
+
+
+@needs_ray
 def test_finished_shards_are_not_encoded_again(facts):
     batch = facts["batch"]
     assert batch["same"]
@@ -86,17 +112,12 @@ def test_driver_memory_does_not_grow_with_the_corpus(facts, folder):
 
 
 def test_errors_of_workers_keep_their_class_and_message():
-    def work(error):
-        raise error
-
     problems = SampleFileError("shard.tar", ["row 1: empty", "row 2: empty"])
     missing = MissingExtraError("a package", "extra", "this")
     for error in (problems, missing, UsageError("no such thing")):
-        (reply,) = np.array([pickle.loads(pickle.dumps(_catch(work, error)))])  # Ray keeps replies in arrays
-        with pytest.raises(type(error)) as raised:
-            _unwrap(reply)
-        assert str(raised.value) == str(error)
-    assert _unwrap(_catch(str, 7)) == "7"
+        restored = pickle.loads(pickle.dumps(error))
+        assert type(restored) is type(error)
+        assert (str(restored), vars(restored)) == (str(error), vars(error))
 
 
 @needs_ray
@@ -133,12 +154,6 @@ def test_a_dataset_gets_columns_of_scores(facts):
     np.testing.assert_allclose(found, np.transpose([result[name].values for name in names]), atol=1e-6)
     assert "the caption is empty" in dataset["error"]
     assert "score_dataset" in dataset["refused"]
-
-
-def test_idle_workers_cause_a_warning():
-    assert _pool_size(2, 7) == 2
-    with pytest.warns(UserWarning, match=r"more workers \(8\) than shards \(3\)"):
-        assert _pool_size(8, 3) == 3
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch, capsys):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -11,14 +13,12 @@ import pytest
 import shards_on_disk as on_disk
 import tiny_models
 from examples_on_disk import ROOT
-from pyarrow import parquet
+from pyarrow import fs, parquet
 
-from i0tscore.errors import InputError, SampleFileError, StatisticsError, UsageError
-from i0tscore.integrations import shards
+from i0tscore.errors import I0TScoreError, InputError, SampleFileError, StatisticsError, UsageError
+from i0tscore.integrations import shard_io, shards
 from i0tscore.integrations.shard_io import find_shards, read_entries
-from i0tscore.integrations.shard_summary import ShardSummary, poisson_weights
 from i0tscore.metrics.functional import Breakdown
-from i0tscore.results import Resampling
 from i0tscore.results.result import DETAILS
 
 METRICS = ("I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore")
@@ -71,7 +71,9 @@ def test_two_passes_equal_a_single_run(encoder, rows, corpus, single_run, tmp_pa
     assert_equal_results(summary, single_run)
     columns = on_disk.written(tmp_path / "out")
     assert columns["id"] == [row["id"] for row in rows]
-    assert list(columns) == ["id", *METRICS, *Breakdown._fields, "skipped"]
+    assert list(columns) == ["id", "image_key", "tokens", "tokens_cut", *METRICS, *Breakdown._fields, "skipped"]
+    assert [a == b for a, b in pairwise(columns["image_key"])] == [i % 2 == 0 for i in range(279)]
+    assert columns["tokens"] == single_run.tokens.tolist()
     for name, values in single_run.breakdown.items():
         np.testing.assert_allclose(columns[name], values, atol=1e-6)
     for name in METRICS:
@@ -105,14 +107,6 @@ def test_intervals_equal_the_bootstrap_for_any_division_into_shards(encoder, row
         assert low < divided.metrics[name].mean < high
 
 
-def test_an_image_has_the_same_weights_in_every_shard():
-    together = poisson_weights([b"one", b"two"], Resampling(resamples=500))
-    alone = poisson_weights([b"two"], Resampling(resamples=500))
-    assert (together[1] == alone[0]).all()
-    assert (together[0] != together[1]).any()
-    assert (poisson_weights([b"two"], Resampling(resamples=500, seed=1)) != alone).any()
-
-
 def test_archives_and_parquet_files_score_alike(encoder, rows, corpus, fitted, tmp_path):
     folder = tmp_path / "archives"
     folder.mkdir()
@@ -129,27 +123,79 @@ def test_archives_and_parquet_files_score_alike(encoder, rows, corpus, fitted, t
 def test_finished_shards_are_not_encoded_again(encoder, corpus, tmp_path, monkeypatch):
     out = tmp_path / "out"
     encoded = []
-    encode = shards.encode_part
+    encode = type(encoder).encode_pixels
 
-    def counted(encoder, shard, *arguments, **settings):
-        encoded.append(shard.name)
-        if len(encoded) == 4 and not list(out.glob("*.parquet")):
+    def counted(self, pixels):
+        if len(encoded) == 4:
+            encoded.append("interrupted")
             raise KeyboardInterrupt
-        return encode(encoder, shard, *arguments, **settings)
+        encoded.append(len(pixels))
+        return encode(self, pixels)
 
-    monkeypatch.setattr(shards, "encode_part", counted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(type(encoder), "encode_pixels", counted)
+    with pytest.raises(KeyboardInterrupt):  # in the first pass
         shards.score(corpus, output=out, model=encoder, statistics="batch")
-    assert not (out / "shard-00003.parquet").exists()
+    assert not list(out.glob("*.parquet"))
     summary = shards.score(corpus, output=out, model=encoder, statistics="batch")
-    assert encoded == [f"shard-{n:05}.parquet" for n in (0, 1, 2, 3, 3, 4, 5, 6)]
+    assert encoded == [20, 20, 20, 20, "interrupted", 20, 20, 20]
     kept = {file.name: file.stat().st_mtime_ns for file in out.glob("*.parquet")}
     (out / "shard-00005.parquet").unlink()
     again = shards.score(corpus, output=out, model=encoder, statistics="batch")
-    assert encoded[8:] == ["shard-00005.parquet"]
+    assert encoded[8:] == [20]
     assert again == summary
     del kept["shard-00005.parquet"]
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_a_full_disk_leaves_finished_shards_and_nothing_half_written(encoder, corpus, fitted, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".shard-00002.parquet.draft").symlink_to("/dev/full")
+    ours = {"output": out, "model": encoder, "statistics": fitted}
+    with pytest.raises(I0TScoreError, match=r"shard-00002\.parquet: Cannot be written \(the disk is full\)"):
+        shards.score(corpus, **ours)
+    assert sorted(file.name for file in out.iterdir()) == ["shard-00000.parquet", "shard-00001.parquet"]
+    assert shards.score(corpus, **ours).n == 280
+
+
+def test_a_damaged_shard_names_itself(encoder, rows, fitted, tmp_path):
+    corpus = on_disk.write_parquet(tmp_path / "shards", rows[:30], 3)
+    content = (corpus / "shard-00001.parquet").read_bytes()
+    (corpus / "shard-00001.parquet").write_bytes(content[:100] + bytes(2000) + content[2100:])
+    with pytest.raises(InputError, match=r"shard-00001\.parquet"):
+        shards.score(corpus, output=tmp_path / "out", model=encoder, statistics=fitted)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["shard-00000.parquet"]
+
+
+def test_shards_on_an_object_store_score_like_local_ones(encoder, rows, corpus, fitted, tmp_path, monkeypatch):
+    store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())  # no local path for the code under test
+
+    def locate(path):
+        return store, str(path).removeprefix("s3://")
+
+    local = shards.score(corpus, output=tmp_path / "local", model=encoder, statistics=fitted)
+    on_disk.write_parquet(tmp_path / "bucket", rows, 7)
+    monkeypatch.setattr(shards, "locate", locate)
+    monkeypatch.setattr(shard_io, "locate", locate)
+    ours = {"model": encoder, "statistics": fitted}
+    remote = shards.score("s3://bucket", output="s3://scores", **ours)
+    assert on_disk.written(tmp_path / "scores") == on_disk.written(tmp_path / "local")
+    assert remote.metrics == local.metrics
+    (tmp_path / "scores" / "shard-00003.parquet").unlink()
+    assert shards.score("s3://bucket", output="s3://scores", **ours) == remote
+    with pytest.raises(UsageError, match=r"holds the input shard shard-00000\.parquet"):
+        shards.score("s3://bucket", output="s3://bucket", **ours)
+    with pytest.raises(UsageError, match="local output folder"):
+        shards.score("s3://bucket", output="s3://other", model=encoder, statistics="batch")
+
+
+def test_paths_and_uris_are_located():
+    assert shard_io.locate("a folder/b%20")[1].endswith("/a folder/b%20")
+    for uri in ("s3://bucket/a/b?region=eu-west-1", Path("s3://bucket/a/b?region=eu-west-1")):
+        filesystem, path = shard_io.locate(uri)
+        assert (filesystem.type_name, path) == ("s3", "bucket/a/b")
+    with pytest.raises(UsageError, match="such as s3://"):
+        shard_io.locate("nothing://bucket")
 
 
 def test_scores_of_other_settings_are_not_mixed(encoder, rows, corpus, fitted, tmp_path):
@@ -238,14 +284,6 @@ def test_the_summary_follows_the_schema(encoder, corpus, fitted, tmp_path):
     assert data == json.loads(json.dumps(summary.to_dict()))
 
 
-def test_summaries_round_trip_through_plain_data(encoder, corpus, fitted, tmp_path):
-    shards.score(corpus, output=tmp_path / "out", model=encoder, statistics=fitted)
-    header = json.loads(parquet.read_metadata(tmp_path / "out" / "shard-00000.parquet").metadata[b"i0tscore"])
-    summary = ShardSummary.from_data(header["summary"])
-    assert json.loads(json.dumps(summary.to_data())) == header["summary"]
-    assert (summary.n, summary.images) == (40, 20)
-
-
 def test_entries_without_sample_have_a_reason(tmp_path):
     shard = on_disk.write_tar(
         tmp_path / "odd.tar",
@@ -282,7 +320,7 @@ def test_a_shard_may_have_any_input_format(tmp_path):
         (tmp_path / name).write_bytes(b"not decoded here")
     shard = tmp_path / "captions.jsonl"
     shard.write_text('{"id": "dog", "caption": "A dog."}\n{broken\n{"id": "cat", "caption": ["A cat.", ""]}\n')
-    assert find_shards(shard) == [shard]
+    assert [found.path for found in find_shards(shard)] == [str(shard)]
     entries = list(read_entries(shard))
     assert [(entry.label, entry.sample is not None) for entry in entries] == [
         ('line 1 (id "dog")', True),
@@ -304,9 +342,9 @@ def test_paths_without_shards_are_an_error(encoder, corpus, tmp_path):
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "shard-00000.tar").write_bytes(b"")
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(InputError, match="no shards"):
+    with pytest.raises(InputError, match="folder of them, got none"):
         find_shards(tmp_path / "nothing")
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match=r"missing\.parquet: .* got none"):
         find_shards(tmp_path / "missing.parquet")
     with pytest.raises(UsageError, match=r"\.parquet or \.tar"):
         find_shards(tmp_path / "notes.txt")

@@ -291,7 +291,7 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def progress_bar(total: int, unit: str, *, shown: bool) -> tqdm[Any]:
+def progress_bar(total: int | None, unit: str, *, shown: bool) -> tqdm[Any]:
     """Return a progress bar on stderr, or a silent one."""
     return tqdm(total=total, desc=f"encoding {unit}", unit=f" {unit}", file=sys.stderr, disable=not shown)
 

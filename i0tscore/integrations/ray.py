@@ -6,21 +6,20 @@ folder under the same paths.
 
 from __future__ import annotations
 
+import functools
 import logging
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i0tscore import errors
 from i0tscore.errors import I0TScoreError, MissingExtraError, UsageError
+from i0tscore.gap import Statistics
 from i0tscore.integrations import shards
 from i0tscore.integrations.datasets import score_batch
+from i0tscore.integrations.shard_io import Part, Shard, read_parts
 from i0tscore.integrations.shard_summary import CorpusSummary
-from i0tscore.integrations.shards import Job, Prepared, ShardSettings, ShardWorker, Step
+from i0tscore.integrations.shards import Job, Prepared, ShardWorker, Step
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -28,36 +27,31 @@ if TYPE_CHECKING:
 _MAX_BLOCKS = 10_000
 """With more shards than this, Ray gets several per block."""
 
+_MERGED_PARTS = 64
+
 
 def score(
     paths: str | Path | Iterable[str | Path],
     *,
-    output: str | Path,
-    images: str | Path | None = None,
     actors: int | None = None,
     cpus: float = 1,
     gpus: float | None = None,
-    progress: bool = False,
-    **settings: Any,
+    **options: Any,
 ) -> CorpusSummary:
-    """Score shards on a Ray cluster; see ``i0tscore.integrations.shards.score``.
+    """Score shards on a Ray cluster; see ``i0tscore.integrations.shards.score`` for the other arguments and the errors.
 
     Uses the cluster that Ray is connected to, else the one at ``RAY_ADDRESS``, else starts one and shuts it down at the
-    end. Actors that die are restarted and score their shard again.
+    end. Actors that die are restarted and score their part again.
 
     Args:
         paths: Parquet files and tar archives, or folders of them.
-        output: Folder of the scores.
-        images: Folder of the images that Parquet files name.
         actors: Number of actors; by default as many as fit on the cluster.
         cpus: CPUs per actor, and threads of its computation.
         gpus: GPUs per actor; by default one if the cluster has any and ``device`` is not ``cpu``.
-        progress: Whether to show progress on stderr.
-        settings: Fields of ``ShardSettings``: ``model``, ``statistics``, ``metrics``, ….
+        options: ``output``, ``images``, ``progress``, and options of ``I0TScorer``.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        I0TScoreError: As for ``i0tscore.integrations.shards.score``.
 
     Example:
         >>> from i0tscore.integrations.ray import score
@@ -71,86 +65,91 @@ def score(
     if (actors is not None and actors < 1) or cpus <= 0 or (gpus or 0) < 0:
         raise UsageError(f"Expected actors ≥ 1, cpus > 0, and gpus ≥ 0, got {actors}, {cpus}, and {gpus}.")
     if isinstance(paths, ray.data.Dataset):
-        raise UsageError(
-            "Expected shards as paths, got a Ray dataset. Pass it to i0tscore.integrations.ray.score_dataset."
-        )
-    engine = partial(RayEngine, actors, cpus, gpus)
+        raise UsageError("Expected shards as paths, got a Ray dataset. Pass it to score_dataset.")
     with _cluster():
-        return shards.score(paths, output=output, images=images, engine=engine, progress=progress, **settings)
+        return shards.score(paths, engine=functools.partial(RayWorker, actors, cpus, gpus), **options)
 
 
-class RayEngine:
-    """Runs the work on shards in actors; see ``score`` for the arguments."""
+class RayWorker(ShardWorker):
+    """Works in actors, on parts that other processes read; see ``score`` for the arguments."""
 
-    def __init__(self, actors: int | None, cpus: float, gpus: float | None, settings: ShardSettings) -> None:
-        self._settings = settings
-        self._needs = _actor_resources(cpus, gpus, settings.device)
+    def __init__(self, actors: int | None, cpus: float, gpus: float | None, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self._needs = _actor_resources(cpus, gpus, settings.get("device", "auto"))
         self._actors = actors or _max_actors(self._needs)
 
     def prepare(self) -> Prepared:
-        """Load the model on one machine, so that problems with it show before the first pass."""
+        """Load the model where actors will, so that problems with it show before the first pass."""
         import ray
 
         prepare = ray.remote(**self._needs)(lambda settings: _catch(ShardWorker(settings).prepare))
         prepared: Prepared = _unwrap(ray.get(prepare.remote(self._settings)))
         return prepared
 
-    def run(self, step: Step, job: Job, shards: Sequence[Path]) -> Iterator[Any]:
-        """Distribute shards over a pool of actors; only a few results are in memory at a time."""
+    def run(self, step: Step, job: Job, shards: Sequence[Shard]) -> Iterator[Any]:
+        """Distribute the parts over a pool of actors; only a few are in memory at a time."""
         import ray
 
-        actors = _pool_size(self._actors, len(shards))
         with ray.data.DataContext.current(_quiet_context()):
-            items = ray.data.from_items(
-                [{"shard": str(shard)} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
+            rows = ray.data.from_items(
+                [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
             )
-            replies = items.map_batches(
-                _ShardActor,
-                fn_constructor_args=(step, job),
+            # Reading needs no CPU of its own: actors may have all of them, and would wait for it forever.
+            parts = rows.flat_map(_read, fn_args=(job.images,), num_cpus=0, concurrency=self._actors)
+            replies = parts.map_batches(
+                _PartActor,
+                fn_constructor_args=(step, job, self._settings),
                 batch_size=1,
-                compute=ray.data.ActorPoolStrategy(size=actors),
+                compute=ray.data.ActorPoolStrategy(size=self._actors),
                 **self._needs,
             )
+            if step == "fit":
+                replies = replies.map_batches(_merge, batch_size=_MERGED_PARTS, num_cpus=0)
             for row in replies.iter_rows():
                 yield _unwrap(row["reply"])
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """An error as plain data: exceptions whose ``__init__`` composes the message cannot be unpickled.
-
-    It is no tuple, which Ray would take apart into the elements of an array.
-    """
-
-    name: str
-    message: str
+def _read(row: dict[str, Any], images: Path | None) -> Iterator[dict[str, Any]]:
+    try:
+        for part in read_parts(row["shard"], images):
+            yield {"part": part}
+    except I0TScoreError as error:
+        yield {"part": error}
 
 
-class _ShardActor:
-    """Holds the model between shards."""
+class _PartActor:
+    """Holds the model between parts."""
 
-    def __init__(self, step: Step, job: Job) -> None:
-        self._work = getattr(ShardWorker(job.settings), step)
+    def __init__(self, step: Step, job: Job, settings: dict[str, Any]) -> None:
+        self._work = getattr(ShardWorker(settings), step)
         self._job = job
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"reply": [_catch(self._work, self._job, Path(shard)) for shard in batch["shard"]]}
+        return {"reply": [_catch(self._process, part) for part in batch["part"]]}
+
+    def _process(self, part: Part | I0TScoreError) -> Any:
+        return self._work(self._job, _unwrap(part))
 
 
-def _catch(work: Any, *arguments: Any) -> Any:
-    """Return the result of a call, or its error as a ``_Failure``."""
+def _merge(batch: dict[str, Any]) -> dict[str, Any]:
+    """Merge statistics, which are large, before they are sent to the driver; the first error takes their place."""
+    found = [reply for reply in batch["reply"] if reply is not None]
+    return {"reply": [_catch(functools.reduce, Statistics.merge, map(_unwrap, found)) if found else None]}
+
+
+def _catch(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of a call, or its error, which Ray would wrap."""
     try:
         return work(*arguments)
     except I0TScoreError as error:
-        return _Failure(type(error).__name__, str(error))
+        return error
 
 
 def _unwrap(reply: Any) -> Any:
-    """Return a result from ``_catch``, or raise the error."""
-    if not isinstance(reply, _Failure):
-        return reply
-    error_class = getattr(errors, reply.name, I0TScoreError)
-    raise error_class.__new__(error_class, reply.message)  # __init__ would compose the message again
+    """Return a result, or raise it if it is an error."""
+    if isinstance(reply, I0TScoreError):
+        raise reply
+    return reply
 
 
 def _actor_resources(cpus: float, gpus: float | None, device: str) -> dict[str, float]:
@@ -169,18 +168,6 @@ def _max_actors(needs: dict[str, float]) -> int:
     resources = ray.cluster_resources()
     names = {"num_cpus": "CPU", "num_gpus": "GPU"}
     return max(1, int(min(resources.get(names[key], 0) // need for key, need in needs.items() if need)))
-
-
-def _pool_size(actors: int, shards: int) -> int:
-    """Return the number of actors to start, with a warning if that is not all of them."""
-    if actors > shards:
-        warnings.warn(
-            f"There are more workers ({actors}) than shards ({shards}), and a shard goes to one worker. "
-            "Divide large files to use all workers.",
-            UserWarning,
-            stacklevel=3,
-        )
-    return min(actors, shards)
 
 
 @contextmanager
@@ -208,6 +195,7 @@ def _quiet_context() -> Any:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
+    context.target_max_block_size = 1  # each part is a block, which any actor can take
     context.execution_options.preserve_order = True
     return context
 

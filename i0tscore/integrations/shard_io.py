@@ -1,34 +1,38 @@
-"""Shard files: reading captions with their images, and writing and reading Parquet files of results."""
+"""Shard files, local or on an object store: reading captions with their images, and writing Parquet files of scores."""
 
 from __future__ import annotations
 
+import errno
 import json
-import os
-import socket
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from i0tscore.errors import I0TScoreError, InputError, UsageError
+from i0tscore.encoders.images import load
+from i0tscore.errors import I0TScoreError, ImageError, InputError, UsageError
 from i0tscore.results.report import dumps
 from i0tscore.samples import Sample
 from i0tscore.samples.diagnostics import Diagnostics
 from i0tscore.samples.formats import FORMATS, SampleBuilder, captions_of, detect_format
 from i0tscore.samples.images import ImageFolder
+from i0tscore.samples.sample import StoredImage
 from i0tscore.samples.schema import CAPTIONS, Schema
 from i0tscore.samples.source import Source
 
 SUFFIXES = tuple(suffix for form in FORMATS.values() if form.stream for suffix in form.suffixes)
 """Suffixes of the files in a folder that are shards."""
 
-_KEY = b"i0tscore"
-_DRAFT = ".draft"
+PART_ROWS = 1024
+PART_BYTES = 128_000_000
+"""A part ends with the row that reaches either bound."""
 
-Columns = Mapping[str, Any]
+_KEY = b"i0tscore"
 
 _SCHEMA = Schema(
     {name: columns for name, columns in CAPTIONS.columns.items() if name != "context"},
@@ -36,6 +40,52 @@ _SCHEMA = Schema(
     {name: columns for name, columns in CAPTIONS.exclusive.items() if name != "context"},
 )
 """The fields of captions without contexts, which are not scored in shards."""
+
+
+def locate(path: str | Path) -> tuple[Any, str]:
+    """Return the ``pyarrow.fs.FileSystem`` of a path or of a URI such as ``s3://bucket/folder``, and the path there.
+
+    Raises:
+        UsageError: The URI cannot be used.
+    """
+    from pyarrow import ArrowException, fs  # type: ignore[import-untyped]
+
+    uri = re.sub(r"^(\w\w+):/+", r"\1://", str(path))  # Path("s3://bucket") is "s3:/bucket"
+    try:
+        filesystem, place = fs.FileSystem.from_uri(uri if "://" in uri else str(Path(path).absolute()))
+    except (ArrowException, OSError, ValueError) as error:
+        raise UsageError(
+            f"{uri}: Expected a path, or a URI that pyarrow can open, such as s3://… ({error})."
+        ) from error
+    return filesystem, place
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of captions.
+
+    Attributes:
+        filesystem: Its ``pyarrow.fs.FileSystem``.
+        path: Its path there.
+        size: Size in bytes.
+    """
+
+    filesystem: Any
+    path: str
+    size: int
+
+    def __str__(self) -> str:
+        return self.path if self.local else f"{self.filesystem.type_name}://{self.path}"
+
+    @property
+    def local(self) -> bool:
+        """Whether it is in a file system of this machine."""
+        return bool(self.filesystem.type_name == "local")
+
+    @property
+    def stem(self) -> str:
+        """Name without suffix, which is also that of its scores."""
+        return Path(self.path).stem
 
 
 class Entry(NamedTuple):
@@ -46,46 +96,70 @@ class Entry(NamedTuple):
         id: Id given in the shard, else the location.
         sample: The sample, or None.
         reason: Why there is no sample.
+        image_key: Hash of the image's content, once it is loaded.
     """
 
     label: str
     id: str
     sample: Sample | None
     reason: str = ""
+    image_key: int = 0
 
 
-def find_shards(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+@dataclass(frozen=True)
+class Part:
+    """Consecutive rows of a shard, with the content of their images.
+
+    Attributes:
+        shard: The shard.
+        start: Position of the first row.
+        entries: The rows, at least one.
+        last: Whether no rows follow.
+    """
+
+    shard: Shard
+    start: int
+    entries: list[Entry]
+    last: bool
+
+
+def find_shards(paths: str | Path | Iterable[str | Path]) -> list[Shard]:
     """Return the given files, and the ``.parquet`` and ``.tar`` files of the given folders, sorted by folder.
 
     Raises:
         InputError: A path does not exist, or a folder holds no shards.
         UsageError: A file has another suffix, or two shards have the same stem.
     """
+    from pyarrow import fs
+
     if not isinstance(paths, str | Path | Iterable):
         raise UsageError(
             f"Expected shards as paths, got {type(paths).__name__}. Write the dataset to a folder of Parquet files."
         )
-    shards: list[Path] = []
-    for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and p.is_file() and p.name[0] != ".")
-            if not found:
-                raise InputError(f"{path}: Found no shards (.parquet, .tar) in this folder. Check the path.")
-            shards += found
-        elif not path.is_file():
-            raise InputError(f"{path}: No such file. Check the path.")
-        elif not any(path.suffix in form.suffixes for form in FORMATS.values()):
-            raise UsageError(f"{path}: Expected a .parquet or .tar file, or captions in another format. Convert it.")
-        else:
-            shards.append(path)
-    if not shards:
+    by_stem: dict[str, Shard] = {}
+    for given in [paths] if isinstance(paths, str | Path) else paths:
+        filesystem, place = locate(given)
+        found = [filesystem.get_file_info(place)]
+        suffixes: tuple[str, ...] = tuple(suffix for form in FORMATS.values() for suffix in form.suffixes)
+        if found[0].type == fs.FileType.Directory:
+            suffixes = SUFFIXES
+            inside = sorted(filesystem.get_file_info(fs.FileSelector(place)), key=lambda file: file.path)
+            found = [file for file in inside if file.base_name.endswith(suffixes) and file.base_name[0] != "."]
+        found = [file for file in found if file.is_file]
+        if not found:
+            raise InputError(
+                f"{given}: Expected shards (.parquet, .tar) or a folder of them, got none. Check the path."
+            )
+        if not found[0].base_name.endswith(suffixes):
+            raise UsageError(f"{given}: Expected a .parquet or .tar file, or captions in another format. Convert it.")
+        for file in found:
+            shard = Shard(filesystem, file.path, file.size)
+            other = by_stem.setdefault(shard.stem, shard)
+            if other is not shard:
+                raise UsageError(f"The scores of {other} and {shard} would go to one file. Rename one of them.")
+    if not by_stem:
         raise InputError("Expected at least one shard, got none.")
-    by_stem: dict[str, Path] = {}
-    for shard in shards:
-        other = by_stem.setdefault(shard.stem, shard)
-        if other is not shard:
-            raise UsageError(f"The scores of {other} and {shard} would go to one file. Rename one of them.")
-    return shards
+    return [*by_stem.values()]
 
 
 def read_entries(shard: Path, images: Path | None = None) -> Iterator[Entry]:
@@ -120,117 +194,95 @@ def read_entries(shard: Path, images: Path | None = None) -> Iterator[Entry]:
         yield Entry(location.label, location.id or location.label, None, message)
 
 
-class ShardWriter:
-    """Writes a Parquet file in parts; see ``write_shard``.
+def read_parts(shard: Shard, images: Path | None = None) -> Iterator[Part]:
+    """Yield the rows of a shard in parts of bounded size, with the content of their images.
 
-    Attributes:
-        header: Written to the file's metadata on ``close``.
+    Shards on an object store are copied to a temporary file first.
+
+    Raises:
+        InputError: The shard cannot be read, or has no rows.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.header: dict[str, Any] = {}
-        self._path = path
-        self._writer: Any = None
-
-    def write(self, columns: Columns) -> None:
-        """Append rows.
-
-        Args:
-            columns: Lists of strings or None, numbers (n,) of which NaN becomes null, vectors (n, d), or several
-                vectors per row as a pair of counts (n,) and vectors (k, d).
-        """
-        import pyarrow  # type: ignore[import-untyped]
-        from pyarrow import parquet
-
-        table = pyarrow.table({name: _to_arrow(values) for name, values in columns.items()})
-        if self._writer is None:
-            self._writer = parquet.ParquetWriter(self._path, table.schema, use_dictionary=False)
-        self._writer.write_table(table)
-
-    def close(self) -> None:
-        """Write the metadata and close the file."""
-        if self._writer is not None:
-            self._writer.add_key_value_metadata({_KEY.decode(): dumps(self.header)})
-            self._writer.close()
-            self._writer = None
+    entries: list[Entry] = []
+    start = size = 0
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = Path(shard.path)
+            if not shard.local:
+                path = Path(folder, path.name)
+                with shard.filesystem.open_input_stream(shard.path) as remote, path.open("wb") as copy:
+                    shutil.copyfileobj(remote, copy, 1 << 20)
+            for entry in read_entries(path, images):
+                if len(entries) >= PART_ROWS or size >= PART_BYTES:
+                    yield Part(shard, start, entries, last=False)
+                    start, size, entries = start + len(entries), 0, []
+                loaded, count = _load(entry)
+                entries.append(loaded)
+                size += count
+        except OSError as error:
+            raise InputError(f"{shard}: Cannot be read ({error}). Replace this shard.") from error
+    if not entries:
+        raise InputError(f"{shard}: Expected at least one row, got none. Remove this shard.")
+    yield Part(shard, start, entries, last=True)
 
 
-@contextmanager
-def write_shard(path: Path) -> Iterator[ShardWriter]:
-    """Write a file under a temporary name and rename it when it is complete.
+def _load(entry: Entry) -> tuple[Entry, int]:
+    """Return an entry with the content of its image, and the number of bytes."""
+    sample = entry.sample
+    if sample is None:
+        return entry, 0
+    try:
+        loaded = load(sample.image)
+    except ImageError as error:
+        return entry._replace(sample=None, reason=f"{sample.image.name}: {error}"), 0
+    content: Any = loaded.content  # of files these are bytes
+    sample = replace(sample, image=StoredImage(sample.image.name, content))
+    return entry._replace(sample=sample, image_key=int(loaded.key[:16], 16)), len(content)
+
+
+def write_scores(folder: Any, name: str, tables: Iterable[Any], header: Callable[[], dict[str, Any]]) -> None:
+    """Write a Parquet file under a temporary name, and rename it when it is complete.
+
+    Args:
+        folder: The output folder, as a ``pyarrow.fs.SubTreeFileSystem``.
+        name: Name of the file.
+        tables: Its rows, as tables with the same columns, at least one.
+        header: Returns what to write to the file's metadata, called at the end.
 
     Raises:
         I0TScoreError: The file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{_DRAFT}")
-    writer = ShardWriter(draft)
+    from pyarrow import parquet
+
+    draft, rows = f".{name}.draft", iter(tables)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield writer
-        writer.close()
-        draft.replace(path)
+        first = next(rows)
+        with parquet.ParquetWriter(draft, first.schema, filesystem=folder, use_dictionary=False) as writer:
+            for table in chain([first], rows):
+                writer.write_table(table)
+            writer.add_key_value_metadata({_KEY.decode(): dumps(header())})
+        folder.move(draft, name)
     except OSError as error:
-        raise I0TScoreError(f"Cannot write {path} ({error}). Choose another output folder.") from error
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
+        raise I0TScoreError(
+            f"{folder.base_path}{name}: Cannot be written ({reason}). Make room or check the folder, and run the same "
+            "command again. Finished shards are kept."
+        ) from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.delete_file(draft)
 
 
-def remove_drafts(folder: Path) -> None:
-    """Remove incomplete files of interrupted runs."""
-    for draft in folder.glob(f".*{_DRAFT}"):
-        draft.unlink(missing_ok=True)
-
-
-def read_header(path: Path) -> dict[str, Any] | None:
-    """Return the ``header`` that a file was written with; None if there is no file.
+def open_scores(folder: Any, name: str) -> tuple[Any, dict[str, Any]]:
+    """Open a file of ``write_scores``, as a ``pyarrow.parquet.ParquetFile``, and return it with its header.
 
     Raises:
-        InputError: The file was not written by ``write_shard``.
+        InputError: It is not such a file.
     """
-    import pyarrow
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
-    if not path.exists():
-        return None
     try:
-        header = json.loads(parquet.read_metadata(path).metadata[_KEY])
-        if isinstance(header, dict):
-            return header
-    except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError):
-        pass
-    raise InputError(f"{path} was not written by i0tscore. Choose another output folder.")
-
-
-def read_parts(path: Path) -> Iterator[Columns]:
-    """Yield the parts of a file as they were written; vectors are float32."""
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group).combine_chunks()
-            yield {name: _from_arrow(table[name].combine_chunks()) for name in table.column_names}
-
-
-def _to_arrow(values: Any) -> Any:
-    import pyarrow
-
-    if isinstance(values, tuple):
-        counts, vectors = values
-        offsets = pyarrow.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
-        return pyarrow.ListArray.from_arrays(offsets, _to_arrow(vectors))
-    if not isinstance(values, np.ndarray):
-        return pyarrow.array(values, pyarrow.string())
-    if values.ndim == 1:
-        return pyarrow.array(values, from_pandas=True)
-    flat: NDArray[Any] = np.ascontiguousarray(values, dtype=np.float32).ravel()
-    return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat), values.shape[1])
-
-
-def _from_arrow(column: Any) -> Any:
-    import pyarrow
-
-    if pyarrow.types.is_fixed_size_list(column.type):
-        return column.flatten().to_numpy().reshape(len(column), column.type.list_size)
-    if pyarrow.types.is_list(column.type):
-        return np.diff(column.offsets.to_numpy()), _from_arrow(column.flatten())
-    return column.to_pylist() if pyarrow.types.is_string(column.type) else column.to_numpy()
+        scores = parquet.ParquetFile(name, filesystem=folder)
+        return scores, dict(json.loads(scores.metadata.metadata[_KEY]))
+    except (ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        where = f"{folder.base_path}{name}"
+        raise InputError(f"{where} was not written by i0tscore. Choose another output folder.") from error

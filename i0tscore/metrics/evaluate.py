@@ -82,7 +82,7 @@ def evaluate(
         captions=run.captions,
         metrics=results,
         skipped=run.skipped,
-        gap=read.gap,
+        gap={name: images.distance(captions) for name, (images, captions) in read.gap.items()},
         statistics_fit=fit,
         breakdown=read.breakdown,
         tokens=run.tokens,
@@ -156,12 +156,12 @@ class Pass(NamedTuple):
 
     Attributes:
         similarity: By standardizer and rule for contexts the similarity of each sample, (n,).
-        gap: Centroid distance of the distinct images and captions by standardizer; None where undefined.
+        gap: Sums of the distinct images and of the distinct captions by standardizer.
         breakdown: Parts of the CLIP cosine, (n,) each, or None without statistics.
     """
 
     similarity: dict[_Kind, NDArray[np.float64]]
-    gap: dict[str, float | None]
+    gap: dict[str, tuple[VectorSum, VectorSum]]
     breakdown: dict[str, NDArray[np.float64]] | None
 
 
@@ -194,7 +194,7 @@ def _read_once(run: EncodedRun, views: Mapping[_Kind, EncodedRun], statistics: S
         if statistics is not None:
             means = statistics.image.mean, statistics.caption.mean
             parts.append(breakdown(raw[0].astype(np.float64)[x], raw[1].astype(np.float64)[y], *means))
-    gap = {str(standardizer): first.distance(second) for standardizer, (first, second) in sums.items()}
+    gap = {str(standardizer): (first, second) for standardizer, (first, second) in sums.items()}
     columns = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(Breakdown._fields) if parts}
     return Pass(similarity, gap, columns or None)
 
@@ -236,14 +236,12 @@ def _metric_result(
         nearest = np.concatenate(similarities, dtype=np.float64)
     values = metric.value(similarity, nearest)
     defined = values[~np.isnan(values)]
-    percentile_matched = percentile_mismatched = p_match = scale = quantiles = None
+    percentile_matched = percentile_mismatched = p_match = quantiles = None
     distribution = metric.distribution(statistics)
-    if statistics is not None and distribution is not None:
+    if distribution is not None:
         percentile_matched, percentile_mismatched = distribution.percentiles(similarity)
         p_match = distribution.p_match(similarity)
-        matched, mismatched = (tuple(metric.value(np.array(q)).tolist()) for q in distribution.quartiles())
         quantiles = metric.value(distribution.matched), metric.value(distribution.mismatched)
-        scale = ReferenceQuartiles(matched, mismatched, statistics.source or statistics.name)
     return MetricResult(
         name=str(metric),
         values=values,
@@ -257,9 +255,18 @@ def _metric_result(
         rank=_ranks(metric, view, references, similarity) if ranked else np.zeros(run.n, dtype=np.int64),
         rank_of=len(run.texts),
         zeros=float((defined == 0).mean()) if len(defined) else 0.0,
-        scale=scale,
+        scale=reference_quartiles(metric, statistics),
         reference=quantiles,
     )
+
+
+def reference_quartiles(metric: Metric, statistics: Statistics | None) -> ReferenceQuartiles | None:
+    """Return quartiles of a metric's reference scores; None if the statistics have no reference distribution for it."""
+    distribution = metric.distribution(statistics)
+    if statistics is None or distribution is None:
+        return None
+    matched, mismatched = (tuple(metric.value(np.array(q)).tolist()) for q in distribution.quartiles())
+    return ReferenceQuartiles(matched, mismatched, statistics.source or statistics.name)
 
 
 def _ranks(

@@ -262,6 +262,11 @@ class I0TScorer:
         """The encoder, loaded at first use."""
         return self._encoder.encoder
 
+    @property
+    def signature_fields(self) -> SignatureFields:
+        """The settings that signatures and intervals depend on."""
+        return SignatureFields(*self._encoder.signature_fields, self._resampling, self._ranks)
+
     def evaluate(self, run: EncodedRun) -> Result:
         """Compute the metrics of samples from ``encode``; raises as ``score``."""
         if not run.n:
@@ -270,8 +275,7 @@ class I0TScorer:
         statistics, notes = choose_statistics(
             self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
         )
-        fields = SignatureFields(*self._encoder.signature_fields, self._resampling, self._ranks)
-        result = evaluate(run, metrics, statistics, fields, notes=notes)
+        result = evaluate(run, metrics, statistics, self.signature_fields, notes=notes)
         fit = result.statistics_fit
         if fit is not None and not fit.fits and not self._warned:  # once, since training loops evaluate every batch
             self._warned = True

@@ -161,12 +161,33 @@ def bootstrap_means(
     for members in alike.values():
         defined = ~np.isnan(columns[members[0]])
         labels, groups = cluster_labels(clusters, defined)
-        sums = [np.bincount(labels, weights=columns[i][defined]) for i in members]
-        totals = np.stack([*sums, np.bincount(labels)], axis=1) if groups else np.zeros((0, 0))
-        draws = np.array([weights @ totals for weights in cluster_weights(np.arange(groups), groups, settings)])
-        for i, column in zip(members, draws.T, strict=False):
-            intervals[i] = percentile_interval(column / draws[:, -1], settings.confidence, groups)
+        sums = [np.bincount(labels, weights=columns[i][defined], minlength=groups) for i in members]
+        found = bootstrap_sums(np.stack(sums, axis=1), np.bincount(labels, minlength=groups), settings)
+        for i, interval in zip(members, found, strict=True):
+            intervals[i] = interval
     return intervals
+
+
+def bootstrap_sums(
+    sums: NDArray[np.float64], counts: NDArray[Any], resampling: Resampling
+) -> list[tuple[float, float] | None]:
+    """Return the intervals of ``bootstrap_means`` from what each cluster adds to the means.
+
+    Args:
+        sums: Sum of the scores of each cluster and column (g, k).
+        counts: Number of scores of each cluster (g,), at least 1.
+        resampling: Coverage, resamples and seed.
+
+    Example:
+        >>> bootstrap_sums(np.array([[3.0], [5.0]]), np.array([3, 5]), Resampling())
+        [(1.0, 1.0)]
+    """
+    groups, totals = len(counts), np.column_stack([sums, counts])
+    draws = np.array([weights @ totals for weights in cluster_weights(np.arange(groups), groups, resampling)])
+    if not len(draws):
+        return [None] * sums.shape[1]
+    means = draws[:, :-1] / draws[:, -1:]
+    return [percentile_interval(column, resampling.confidence, groups) for column in means.T]
 
 
 def cluster_labels(
