@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -41,7 +43,7 @@ def drafted(path: Path) -> Iterator[Path]:
     Raises:
         OSError: Writing failed.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     try:
         yield draft
         draft.replace(path)
@@ -54,6 +56,24 @@ def drafted(path: Path) -> Iterator[Path]:
 def _write(path: Path, data: bytes | Iterable[bytes]) -> None:
     with path.open("wb") as file:
         file.writelines([data] if isinstance(data, bytes) else data)
+
+
+def remove_drafts(path: Path) -> None:
+    """Remove drafts of ``path`` that processes of this machine left when they were killed."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(socket.gethostname())}.*"):
+        process = draft.name.rpartition(".")[2]
+        if process.isdecimal() and not _is_running(int(process)):
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
 
 
 def similar_name(path: Path) -> str:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tarfile
@@ -29,7 +30,8 @@ from i0tscore.render import RENDERERS
 from i0tscore.render.document import Document
 from i0tscore.results import Resampling
 from i0tscore.results.selection import precision_threshold
-from i0tscore.samples.formats import read_caption_file
+from i0tscore.samples import formats, writers
+from i0tscore.samples.formats import CaptionReader, read_samples
 from i0tscore.samples.rules import SelectionRules, field_key, parse_criteria
 from i0tscore.samples.writers import Entry
 from studies.filtering import METHODS, Corpus, measure, whole
@@ -292,9 +294,9 @@ def folder(tmp_path_factory):
 
 def written(path: Path, numbers, added=None) -> bytes:
     """Write entries of a file, by their place among those that were read."""
-    file = read_caption_file(path)
-    target = path.with_name(f"out-{path.name}")
-    file.write([Entry(file.locations[i].position, (), added or {}) for i in numbers], target)
+    reader = CaptionReader(path)
+    file, target = reader.read(), path.with_name(f"out-{path.name}")
+    reader.writer()(file.source, [Entry(file.locations[i].position, (), added or {}) for i in numbers], target)
     return target.read_bytes()
 
 
@@ -361,8 +363,8 @@ def test_cells_with_line_breaks_survive_when_a_row_is_written_again(folder):
     text = io.StringIO()
     csv.writer(text).writerows([["image", "captions", "note"], ["dog.jpg", '["A dog.", "A cat."]', "one\ntwo\rthree"]])
     path.write_text(text.getvalue(), newline="")
-    file = read_caption_file(path)
-    file.write([Entry(file.locations[0].position, (2,))], folder / "part.csv")
+    reader = CaptionReader(path)
+    reader.writer()(reader.source, [Entry(reader.read().locations[0].position, (2,))], folder / "part.csv")
     with (folder / "part.csv").open(newline="") as part:
         assert list(csv.reader(part))[1] == ["dog.jpg", '["A cat."]', "one\ntwo\rthree"]
 
@@ -440,7 +442,134 @@ def test_archives_are_copied_file_by_file(here):
         for name in whole:
             if name not in files and name.endswith(".png"):
                 assert "p_match is" in json.loads(rest[shard][name.replace(".png", ".json")][0])["rejected"]
-    assert read_caption_file("kept").samples
+    assert read_samples("kept").samples
+
+
+def write_parquet_shards(folder: Path, parts=3, several=False) -> list[dict]:
+    """Write the captions in shards with the content of the images; one row per image if it has several captions."""
+    rows = rows_of(Path("captions.jsonl"))
+    if several:
+        rows = [{"image": name, "caption": texts} for name, texts in by_image().items()]
+        rows[0]["caption"] = rows[0]["caption"][:1]
+    table = pyarrow.table(
+        {
+            "n": list(range(len(rows))),
+            "image": [Path("images", row["image"]).read_bytes() for row in rows],
+            "caption": [row["caption"] for row in rows],
+        }
+    )
+    folder.mkdir()
+    size = -(-len(rows) // parts)
+    for shard in range(parts):
+        parquet.write_table(table.slice(shard * size, size), folder / f"part-{shard}.parquet")
+    return rows
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"keep_fraction": 0.3, "by": "I0TScore"},
+        {"keep": "p_match >= 0.5 and tokens <= 16"},
+        {"best_per_image": True},
+        {"keep": "CLIPScore > 0", "max_caption_repeats": 1},
+        {"keep_precision": 0.8, "prior": 0.4, "precision_from": "input"},
+    ],
+)
+def test_shards_are_filtered_as_one_file_in_parts(here, rules, monkeypatch):
+    monkeypatch.setattr(formats, "_PART_ROWS", 4)
+    monkeypatch.setattr(writers, "_ROWS", 2)
+    rows = write_parquet_shards(here / "shards")
+    more = [{"image": rows[i + 5]["image"], "caption": rows[i]["caption"]} for i in range(3)]  # repeated captions
+    images = [Path("images", row["image"]).read_bytes() for row in more]
+    table = pyarrow.table({"n": [21, 22, 23], "image": images, "caption": [row["caption"] for row in more]})
+    parquet.write_table(table, "shards/part-3.parquet")
+    rows += more
+    Path("one.jsonl").write_text("".join(json.dumps({**row, "id": f"{i}"}) + "\n" for i, row in enumerate(rows)))
+    expected = i0tscore.filter("one.jsonl", "images", model="lite", **rules)
+    found = i0tscore.filter("shards", None, "kept", rejected="rest", model="lite", add_scores=True, **rules)
+    assert found.kept.tolist() == expected.kept.tolist()
+    assert found.counts == expected.counts
+    assert [step.rejected for step in found.steps] == [step.rejected for step in expected.steps]
+    kept, rest = (parquet.read_table(name) for name in ("kept", "rest"))
+    assert kept["n"].to_pylist() == np.flatnonzero(expected.kept).tolist()
+    assert rest["n"].to_pylist() == np.flatnonzero(~expected.kept).tolist()
+    assert all(rest["rejected"].to_pylist())
+    assert kept.drop_columns([name for name in kept.column_names if name not in ("n", "image", "caption")]).equals(
+        parquet.read_table("shards").filter(expected.kept)
+    )
+    scores = i0tscore.i0t_score(
+        [f"images/{row['image']}" for row in rows], [row["caption"] for row in rows], model="lite"
+    )["I0TScore"].values
+    assert kept["I0TScore"].to_pylist() == pytest.approx(scores[expected.kept].tolist(), abs=1e-6)
+    assert {path.name for path in Path("kept").iterdir()} <= {path.name for path in Path("shards").iterdir()}
+
+
+def test_rows_with_several_captions_are_divided_in_every_shard(here):
+    rows = write_parquet_shards(here / "shards", parts=7, several=True)
+    selection = i0tscore.filter("shards", None, "kept", add_scores=True, keep="p_match >= 0.5", model="lite")
+    found = parquet.read_table("kept").to_pylist()
+    assert sum(len(row["caption"]) for row in found) == selection.counts["kept"]
+    for row in found:
+        assert set(row["caption"]) <= set(rows[row["n"]]["caption"])
+        assert len(row["I0TScore"]) == len(row["caption"])
+
+
+def test_shards_need_fixed_statistics_and_bad_rows_are_counted(here):
+    write_parquet_shards(here / "shards")
+    with pytest.raises(StatisticsError, match="I0TScore of shards needs fixed statistics"):
+        i0tscore.filter("shards", None, "kept", keep_fraction=0.3, statistics="batch", model="lite")
+    found = i0tscore.filter("shards", None, keep="CLIPScore > 0", metrics="CLIPScore", statistics="batch", model="lite")
+    assert found.counts["kept"] > 0
+    with pytest.raises(StatisticsError, match="semantic is undefined"):
+        i0tscore.filter("shards", None, keep="semantic > 0", metrics="CLIPScore", statistics="batch", model="lite")
+    bad = pyarrow.table({"n": [30, 31], "image": [b"no image", b"none"], "caption": ["A dog.", " "]})
+    parquet.write_table(bad, "shards/part-3.parquet")
+    with pytest.raises(I0TScoreError, match=r"part-3\.parquet"):
+        i0tscore.filter("shards", None, "kept", keep_fraction=0.3, model="lite")
+    found = i0tscore.filter("shards", None, "kept", rejected="rest", keep_number=5, on_error="skip", model="lite")
+    assert found.counts == {"kept": 5, "rejected": 16, "not_scored": 2}
+    rest = parquet.read_table("rest/part-3.parquet").to_pylist()
+    assert [row["n"] for row in rest] == [30, 31]
+    assert "cannot be decoded" in rest[0]["rejected"] or "not an image" in rest[0]["rejected"]
+    assert not Path("kept/part-3.parquet").exists()
+    for path in Path("shards").glob("part-[012].parquet"):
+        path.unlink()
+    with pytest.raises(I0TScoreError, match="Nothing to score"):
+        i0tscore.filter("shards", None, "new", keep_fraction=0.3, on_error="skip", model="lite")
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("call", ["i0tscore.encoders.cache.EmbeddingCache.put", "pyarrow.parquet.ParquetWriter.close"])
+def test_a_killed_run_leaves_nothing_that_looks_complete_and_the_next_one_finishes(here, call, monkeypatch):
+    monkeypatch.setattr(formats, "_PART_ROWS", 4)
+    write_parquet_shards(here / "shards")
+    module, name, method = call.rsplit(".", 2)
+    script = f"""
+import os, signal, {module} as module, i0tscore
+from i0tscore.samples import formats, writers
+formats._PART_ROWS = 4
+whole, calls = module.{name}.{method}, []
+def killed(*given, **named):
+    calls.append(1)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*given, **named)
+module.{name}.{method} = killed
+i0tscore.filter("shards", None, "kept", rejected="rest", keep_number=9, model="lite", cache_dir="cache")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [path.name for path in here.iterdir() if path.name in ("kept", "rest")] == []
+    drafts = [path for path in here.iterdir() if path.name.startswith((".kept", ".rest"))]
+    assert bool(drafts) == ("Writer" in call)
+    found = i0tscore.filter(
+        "shards", None, "kept", rejected="rest", keep_number=9, model="lite", cache_dir=here / "cache"
+    )
+    assert found.counts == {"kept": 9, "rejected": 12, "not_scored": 0}
+    written = [n for name in ("kept", "rest") for n in parquet.read_table(name)["n"].to_pylist()]
+    assert sorted(written) == list(range(21))
+    assert not [path for path in drafts if path.exists()]
 
 
 @pytest.mark.parametrize("form", ["json", "csv", "mapping"])
@@ -459,9 +588,7 @@ def test_entries_with_several_captions_are_divided(here, form):
     selection = i0tscore.filter(path, "images", kept, rejected=rest, keep="p_match >= 0.5", model="lite")
 
     def pairs(file):
-        return {
-            (Path(sample.image).name, sample.caption) for sample in read_caption_file(file, images="images").samples
-        }
+        return {(Path(sample.image).name, sample.caption) for sample in read_samples(file, images="images").samples}
 
     assert pairs(kept) | pairs(rest) == pairs(path)
     assert not pairs(kept) & pairs(rest)
@@ -572,26 +699,32 @@ def test_forms_that_cannot_be_written_and_existing_columns_are_refused(here):
         i0tscore.filter("shards", None, "shards/kept", keep="p_match > 0", model="lite")
 
 
-def test_a_full_disk_leaves_nothing_half_written(here):
+@pytest.mark.parametrize(("form", "limit"), [("large.jsonl", 500_000), ("parquet", 50_000), ("archives", 50_000)])
+def test_a_full_disk_leaves_nothing_half_written(here, form, limit):
     """The limit on the size of files stands in for a full disk."""
+    output, rejected = ("kept.jsonl", "rest.jsonl") if form == "large.jsonl" else ("kept", "rest")
     Path("kept.jsonl").write_text("before")
     rows = [{**row, "more": "x" * 100_000} for row in rows_of(Path("captions.jsonl"))]
     Path("large.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_parquet_shards(here / "parquet")
+    write_shards(here / "archives")
+    before = set(here.iterdir())
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "i0tscore", "filter", "large.jsonl", "images", "--keep", "p_match >= 0.5"),
-            *("--output", "kept.jsonl", "--rejected", "rest.jsonl", "--no-cache", *LITE),
+            *(sys.executable, "-m", "i0tscore", "filter", form, "images", "--keep", "p_match >= 0.5"),
+            *("--output", output, "--rejected", rejected, "--no-cache", *LITE),
         ],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 1
+    assert done.stderr.startswith((f"error: {output}: Writing failed", f"error: {rejected}: Writing failed"))
     assert done.stderr.strip().endswith("No output was written. Free some space, or choose another place.")
     assert len(done.stderr.strip().splitlines()) == 1
     assert Path("kept.jsonl").read_text() == "before"
-    assert {path.name for path in here.iterdir()} == {"captions.jsonl", "images", "kept.jsonl", "large.jsonl"}
+    assert set(here.iterdir()) == before
 
 
 def test_a_shard_that_cannot_be_read_is_named(here):

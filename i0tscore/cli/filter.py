@@ -64,8 +64,8 @@ def filter(
 
     CAPTIONS and IMAGES are the same as for score. Other columns stay as they are.
     """
-    from i0tscore.metrics.filtering import filter_file, metrics_for
-    from i0tscore.samples.formats import read_caption_file
+    from i0tscore.metrics.filtering import filter_captions, metrics_for
+    from i0tscore.samples.formats import CaptionReader
     from i0tscore.views.report_views import selection_document
 
     if inputs.read_embeddings is not None or inputs.captions is None:
@@ -76,14 +76,14 @@ def filter(
     metrics = metrics_for(rules, options.metric or None, model.preset)
     settings = {"statistics": options.statistics, "metrics": metrics, "resamples": 0, "ranks": False}
     scorer = make_scorer(model, inputs.on_error, **settings)
-    file = read_caption_file(
+    reader = CaptionReader(
         inputs.captions,
         images=inputs.images,
         references=inputs.references,
         on_error=inputs.on_error,
         **vars(reading),
     )
-    found = filter_file(file, scorer, rules, options.output, options.rejected, add_scores=options.add_scores)
+    found = filter_captions(reader, scorer, rules, options.output, options.rejected, add_scores=options.add_scores)
     if options.format == "json":
         write_output(found.to_json() + "\n")
     else:

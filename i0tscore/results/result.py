@@ -242,6 +242,39 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         }
         return replace(self, metrics=metrics, skipped=skipped, notes=(*notes, *self.notes))
 
+    @classmethod
+    def concat(cls, parts: Sequence[Result]) -> Result:
+        """Join results of parts of a run, scored with the same metrics and fixed statistics.
+
+        There are no intervals and ranks. The statistics fit the run if they fit parts with most of its samples, since
+        a few of many parts differ from them by chance.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        n, misfit = sum(part.n for part in parts), sum(part.n for part in parts if part.misfit)
+        starts = np.cumsum([0, *(part.n for part in parts)]).tolist()
+        fits = [part.statistics_fit for part in parts if part.misfit == (misfit > n / 2)]
+        columns = {name: [(part.breakdown or {}).get(name) for part in parts] for name in parts[0].breakdown or {}}
+        notes = dict.fromkeys(
+            note for part in parts for note in part.notes if note not in getattr(part.statistics_fit, "notes", ())
+        )
+        return cls(
+            ids=tuple(name for part in parts for name in part.ids),
+            captions=tuple(text for part in parts for text in part.captions),
+            metrics={name: _concat_metric([part[name] for part in parts], n) for name in parts[0]},
+            skipped=tuple(one for part in parts for one in part.skipped),
+            statistics_fit=fits[0],
+            breakdown={name: _concat(own) for name, own in columns.items()} or None,
+            tokens=_concat([part.tokens for part in parts]),
+            tokens_cut=_concat([part.tokens_cut for part in parts]),
+            notes=tuple(notes),
+            sample_notes={
+                start + i: own
+                for start, part in zip(starts, parts, strict=False)
+                for i, own in part.sample_notes.items()
+            },
+        )
+
     def select(
         self, keep: str | SelectionRules, *, images: Sequence[Hashable] | None = None, **rules: Any
     ) -> Selection:
@@ -515,6 +548,28 @@ class SampleSequence(Sequence[SampleResult]):
             context=r.contexts[i] if r.contexts else None,
             explanation=r.explanations.get(i),
         )
+
+
+def _concat(columns: Sequence[NDArray[Any] | None]) -> Any:
+    """Join a column of several parts; None if a part lacks it."""
+    found = [column for column in columns if column is not None]
+    return np.concatenate(found) if len(found) == len(columns) else None
+
+
+def _concat_metric(parts: Sequence[MetricResult], n: int) -> MetricResult:
+    values = _concat([part.values for part in parts])
+    defined = values[~np.isnan(values)]
+    return replace(
+        parts[0],
+        mean=float(defined.mean()) if len(defined) else None,
+        interval=None,
+        signature=parts[0].signature.with_field("n", str(n)),
+        zeros=float((defined == 0).mean()) if len(defined) else 0.0,
+        values=values,
+        **{name: _concat([getattr(part, name) for part in parts]) for name in DETAILS},
+        rank=np.zeros(n, dtype=np.int64),
+        rank_of=0,
+    )
 
 
 def cells(column: NDArray[Any] | None, n: int) -> list[Any]:

@@ -106,11 +106,6 @@ def _is_complete(files: _Files) -> bool:
     return "image" in files and bool({"text", "json"} & files.keys())
 
 
-def has_archives(folder: Path) -> bool:
-    """Return whether a folder has WebDataset archives."""
-    return bool(archives(folder))
-
-
 def archives(folder: Path) -> list[Path]:
     """Return the archives in a folder, in the order in which they are read."""
     return sorted(p for p in folder.glob("*.tar") if p.is_file() and not p.name.startswith("."))

@@ -161,6 +161,12 @@ def open_parquet(path: Path) -> Iterator[Any]:
         raise SampleFileError(path, [f"Not a readable parquet file ({error}). Write it again."]) from error
 
 
+def parquet_batches(path: Path, rows: int) -> Iterator[Any]:
+    """Yield the rows of a parquet file in batches; raises as ``open_parquet``."""
+    with open_parquet(path) as file:
+        yield from file.iter_batches(rows)
+
+
 def _stored_image(cell: Any, number: int) -> Any:
     """Return an image inside a file as a source, a path unchanged."""
     path, content = (cell.get("path"), cell.get("bytes")) if isinstance(cell, dict) else (None, cell)

@@ -98,21 +98,22 @@ class Diagnostics:
             self.row_errors.append((location, str(error)))
             return None
 
-    def finish(self, path: Path, usable: int, *, skip: bool = False) -> list[Skipped]:
+    def finish(self, path: Path, usable: int, *, skip: bool = False, part: bool = False) -> list[Skipped]:
         """Return the rows to skip, or raise an error that lists every problem.
 
         Args:
             path: The file.
             usable: Number of usable entries.
             skip: Whether rows with problems may be skipped.
+            part: Whether this is only a part of the file, so that it may have no usable entries.
 
         Raises:
             SampleFileError: There are problems that cannot be skipped, or nothing usable is left.
         """
-        if not usable and not self.any:
+        if not usable and not self.any and not part:
             self.file_error("The file has no entries. Add some or check the path.")
         errors = sorted(self.row_errors, key=lambda error: error[0].position)
-        if self.file_errors or not usable or (errors and not skip):
+        if self.file_errors or not (usable or part) or (errors and not skip):
             raise SampleFileError(path, [*self.file_errors, *(f"{at.label}: {message}" for at, message in errors)])
         return [Skipped(at.id or at.label, reason) for at, reason in self.reasons().items()]
 

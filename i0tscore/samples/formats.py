@@ -9,16 +9,16 @@ import contextlib
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from i0tscore.errors import InputError, UsageError
 from i0tscore.files import default_cache_dir, similar_name
-from i0tscore.samples.archives import has_archives, is_text_folder, read_archives, read_text_folder
-from i0tscore.samples.datasets import is_dataset_folder, read_saved_dataset, stream_parquet
+from i0tscore.samples.archives import archives, is_text_folder, read_archives, read_text_folder
+from i0tscore.samples.datasets import is_dataset_folder, parquet_files, read_saved_dataset, stream_parquet
 from i0tscore.samples.diagnostics import (
     Diagnostics,
     Location,
@@ -34,16 +34,15 @@ from i0tscore.samples.diagnostics import (
 )
 from i0tscore.samples.download import Downloads
 from i0tscore.samples.images import ImageFolder, nfc, without_suffix
-from i0tscore.samples.sample import ImageSource, Sample, SampleSet, Skipped
+from i0tscore.samples.sample import ImageSource, Sample, SampleSet, Skipped, StoredImage
 from i0tscore.samples.schema import CAPTIONS, RENAME, ReadOptions, Schema
 from i0tscore.samples.source import STDIN, Source, read_columns, read_json_lines, read_json_list, read_table
 from i0tscore.samples.spreadsheets import read_workbook
 from i0tscore.samples.text import BROKEN, RepeatedKeys, is_tokens, parse_json, parse_list, read_header
 from i0tscore.samples.writers import (
-    Entry,
     JsonWriter,
     Writer,
-    write_archives,
+    write_archive,
     write_dataset,
     write_json_lines,
     write_table,
@@ -64,6 +63,10 @@ _FOREIGN: Final = {
 METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """A folder of images contains one of these if it describes them."""
 
+_PART_ROWS: Final = 512
+_PART_BYTES: Final = 256_000_000
+"""A part of a shard ends with the row that reaches either bound."""
+
 _NUMBERED: Final = re.compile(r"[^\t\n]+#\d+\t")
 _OBJECT_PER_LINE: Final = re.compile(r"\{[^\n]*\}[ \t\r]*\n\s*\S")
 _ROLES: Final = ("gpt", "assistant", "model", "bot", "chatgpt")
@@ -83,6 +86,7 @@ class Format:
         folder: Tells whether a folder is of this format.
         table: Whether the records may have any fields, so that ratings, scores and labels can be read.
         stream: Reads the records of a shard one by one, in bounded memory; ``read`` if None.
+        shards: Returns the shards in a folder; none if it is read as a whole.
         write: Writes some of the entries in the same form; None if it cannot be written.
     """
 
@@ -94,6 +98,7 @@ class Format:
     folder: Callable[[Path], bool] = lambda path: False
     table: bool = False
     stream: Callable[[Source], Iterator[Record]] | None = None
+    shards: Callable[[Path], list[Path]] = lambda path: []
     write: Writer | None = None
 
 
@@ -495,7 +500,15 @@ FORMATS: Final = {
             table=True,
         ),
         Format("flickr8k", _read_numbered, sniff=lambda source: bool(_NUMBERED.match(source.start))),
-        Format("webdataset", read_archives, (".tar",), folder=has_archives, stream=read_archives, write=write_archives),
+        Format(
+            "webdataset",
+            read_archives,
+            (".tar",),
+            folder=lambda path: bool(archives(path)),
+            stream=read_archives,
+            shards=archives,
+            write=write_archive,
+        ),
         Format("text", read_text_folder, folder=is_text_folder),
         Format(
             "datasets",
@@ -505,6 +518,7 @@ FORMATS: Final = {
             folder=is_dataset_folder,
             table=True,
             stream=partial(_read_cells, read=stream_parquet),
+            shards=parquet_files,
             write=write_dataset,
         ),
         Format(
@@ -558,34 +572,106 @@ def read_samples(
         >>> read_samples(folder / "captions.json").samples[0].caption
         'A dog runs.'
     """
-    file = read_caption_file(path, images=images, references=references, on_error=on_error, **reading)
+    file = CaptionReader(path, images=images, references=references, on_error=on_error, **reading).read()
     return SampleSet(file.samples, list(file.unusable.values()), file.notes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaptionFile:
-    """A caption file that has been read, with what is needed to write a part of it.
+    """A caption file, or a part of a shard, that has been read.
 
     Attributes:
         source: The file.
-        form: Its format.
         samples: The samples, in the order of the file.
         locations: The location of each sample.
         unusable: What cannot be scored, by location; empty unless ``on_error="skip"``.
         notes: Anything worth knowing that is not an error.
-        files: Every file that was read.
     """
 
     source: Source
-    form: Format
     samples: list[Sample]
     locations: list[Location]
     unusable: dict[Location, Skipped]
     notes: list[str]
-    files: tuple[Path, ...]
+
+
+class CaptionReader:
+    """Reads a caption file as a whole or in parts; the arguments are those of ``read_samples``.
+
+    Attributes:
+        source: The file or folder.
+        form: Its format.
+        files: Every file and folder that is read.
+        shards: The shards in a folder of shards; otherwise none.
+
+    Raises:
+        InputError: A file or folder does not exist.
+        UsageError: The format is unknown, or the options contradict each other.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        images: str | Path | None = None,
+        references: str | Path | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        **reading: Any,
+    ) -> None:
+        if on_error not in ("raise", "skip"):
+            raise UsageError(f'Expected on_error "raise" or "skip", got {on_error!r}.')
+        self._options, self._skip = ReadOptions.of(reading), on_error == "skip"
+        self.source, self.form = _resolve_format(Path(path), self._options, Diagnostics())
+        file = self.source.path
+        self.files = (file, *(Path(one) for one in (references, self._options.annotations) if one is not None))
+        self.shards = self.form.shards(file) if file.is_dir() else []
+        self._named = images is not None
+        self._references = None if references is None else Path(references)
+        options = self._options
+        downloads = Downloads(default_cache_dir() / "images", private=options.download_private)
+        root = Path(images) if images is not None else file if file.is_dir() else file.parent
+        self._folder = ImageFolder(root, downloads if options.download or options.download_private else None)
+
+    def read(self) -> CaptionFile:
+        """Read everything; raises as ``read_samples``."""
+        return self._build(self.source, self.form.read(self.source))
+
+    def parts(self) -> Iterator[CaptionFile]:
+        """Read a folder of shards in parts of bounded size, each of one shard; otherwise everything in one part.
+
+        A part may have no samples, and repeated ids are only found within it. Raises as ``read_samples``.
+        """
+        stream = self.form.stream
+        if stream is None or not self.shards:
+            yield self.read()
+            return
+        for shard in self.shards:
+            source = replace(self.source, path=shard, diagnostics=Diagnostics())
+            for records in _split(stream(source)):
+                yield self._build(source, records, part=True)
+                source.diagnostics = Diagnostics()
+            if source.diagnostics.any or source.diagnostics.notes:  # of what follows the last record
+                yield self._build(source, [], part=True)
+
+    def _build(self, source: Source, found: Iterable[Record], *, part: bool = False) -> CaptionFile:
+        records = [(location, source.schema.fields(record)) for location, record in found]
+        diagnostics = source.diagnostics
+        builder = SampleBuilder(self._folder, diagnostics, skip=self._skip, turn=self._options.turn, part=part)
+        if self._references is not None:
+            builder.read_references(self._references)
+        samples = builder.build(_choose_split(records, self._options.split, diagnostics, part=part))
+        diagnostics.notes += self._folder.notes
+        unused = self._folder.unused() if self._named and not part else []
+        if unused:
+            diagnostics.notes.append(
+                f"Images in {self._folder.root} have no caption: {len(unused)} ({preview(unused)})."
+            )
+        skipped = diagnostics.finish(source.path, len(samples), skip=self._skip, part=part)
+        unusable = dict(zip(diagnostics.reasons(), skipped, strict=True))
+        return CaptionFile(source, samples, builder.locations, unusable, diagnostics.notes)
 
     def writer(self) -> Writer:
-        """Return what writes a part of the file.
+        """Return what writes a part of a file.
 
         Raises:
             UsageError: Its format cannot be written.
@@ -598,44 +684,25 @@ class CaptionFile:
             )
         return self.form.write
 
-    def write(self, entries: Sequence[Entry], path: Path) -> None:
-        """Write entries in the form of the file; raises as ``writer`` and ``Writer``."""
-        self.writer()(self.source, entries, path)
+
+def _split(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Split records into parts of bounded size."""
+    part: list[Record] = []
+    size = 0
+    for location, record in records:
+        part.append((location, record))
+        contents = (value.content for value in record.values() if isinstance(value, StoredImage))
+        size += sum(len(content) for content in contents if isinstance(content, bytes))
+        if len(part) >= _PART_ROWS or size >= _PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
-def read_caption_file(
-    path: str | Path,
-    *,
-    images: str | Path | None = None,
-    references: str | Path | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
-    **reading: Any,
-) -> CaptionFile:
-    """Read captions as ``read_samples`` does, with the location of each sample; the arguments and errors are its."""
-    if on_error not in ("raise", "skip"):
-        raise UsageError(f'Expected on_error "raise" or "skip", got {on_error!r}.')
-    diagnostics, options = Diagnostics(), ReadOptions.of(reading)
-    source, form = _resolve_format(Path(path), options, diagnostics)
-    file = source.path
-    downloads = Downloads(default_cache_dir() / "images", private=options.download_private)
-    root = Path(images) if images is not None else file if file.is_dir() else file.parent
-    folder = ImageFolder(root, downloads if options.download or options.download_private else None)
-    records = [(location, source.schema.fields(record)) for location, record in form.read(source)]
-    skip = on_error == "skip"
-    builder = SampleBuilder(folder, diagnostics, skip=skip, turn=options.turn)
-    if references is not None:
-        builder.read_references(Path(references))
-    samples = builder.build(_choose_split(records, options.split, diagnostics))
-    diagnostics.notes += folder.notes
-    unused = folder.unused() if images is not None else []
-    if unused:
-        diagnostics.notes.append(f"Images in {folder.root} have no caption: {len(unused)} ({preview(unused)}).")
-    unusable = dict(zip(diagnostics.reasons(), diagnostics.finish(file, len(samples), skip=skip), strict=True))
-    files = (file, *(Path(one) for one in (references, options.annotations) if one is not None))
-    return CaptionFile(source, form, samples, builder.locations, unusable, diagnostics.notes, files)
-
-
-def _choose_split(records: list[Record], split: str | None, diagnostics: Diagnostics) -> list[Record]:
+def _choose_split(
+    records: list[Record], split: str | None, diagnostics: Diagnostics, *, part: bool = False
+) -> list[Record]:
     """Return the records of a split; all of them if no split is named, with a note if there are several."""
     splits = list(dict.fromkeys(str(record["split"]) for _, record in records if record["split"] is not None))
     if split is None:
@@ -643,7 +710,7 @@ def _choose_split(records: list[Record], split: str | None, diagnostics: Diagnos
             diagnostics.notes.append(f"All splits are read: {preview(splits, 8)}. To read one, use --split (split=).")
         return records
     chosen = [(location, record) for location, record in records if record["split"] == split]
-    if records and not chosen:
+    if records and not chosen and not part:
         found = preview(splits, 8) or "no splits"
         diagnostics.file_error(f"Expected the split {quote(split)}, found {found}. Correct --split (split=).")
     return chosen
@@ -707,6 +774,7 @@ class SampleBuilder:
         diagnostics: Collects the problems.
         skip: Whether records with problems will be skipped.
         turn: The turn of a conversation that is the caption.
+        part: Whether the records are only a part of the file.
         locations: The location of each sample that ``build`` returned.
     """
 
@@ -714,6 +782,7 @@ class SampleBuilder:
     diagnostics: Diagnostics
     skip: bool = False
     turn: int = -1
+    part: bool = False
     locations: list[Location] = field(default_factory=list)
     _reference_file: str = ""
     _references: dict[str, _References] = field(default_factory=dict)
@@ -745,7 +814,7 @@ class SampleBuilder:
     def build(self, records: list[Record]) -> list[Sample]:
         """Return the samples of all records without problems, in order."""
         located = [item for location, record in records for item in self._samples(location, record)]
-        if 1 < len(self._without_image) == len(records):
+        if 1 < len(self._without_image) == len(records) and not self.part:
             self._report_images()
         first: dict[str, tuple[Location, Sample]] = {}
         kept = []
@@ -762,7 +831,7 @@ class SampleBuilder:
         numbers = {len(sample.references) for _, sample in kept} - {0}
         if len(numbers) > 1:
             self.diagnostics.notes.append(f"Captions have {min(numbers)} to {max(numbers)} references each.")
-        if self._reference_file:
+        if self._reference_file and not self.part:
             self._note_references(records)
         # Records that are skipped do not decide whether there are references.
         if any(sample.references for _, sample in kept) if self.skip else self._any_references:

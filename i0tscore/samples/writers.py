@@ -12,16 +12,14 @@ import io
 import json
 import re
 import tarfile
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 from i0tscore.errors import UsageError
-from i0tscore.samples.archives import archives, samples_of
-from i0tscore.samples.datasets import is_saved_dataset, open_parquet, parquet_files, quiet_datasets
+from i0tscore.samples.archives import samples_of
+from i0tscore.samples.datasets import open_parquet, parquet_batches, quiet_datasets
 from i0tscore.samples.diagnostics import Diagnostics, preview
 from i0tscore.samples.schema import Schema
 from i0tscore.samples.source import Source
@@ -204,26 +202,16 @@ def _cells(values: Sequence[Any], delimiter: str) -> str:
     return row.getvalue().removesuffix("\r\n")
 
 
-def write_archives(source: Source, entries: Sequence[Entry], path: Path) -> None:
-    """Write a WebDataset archive, or a folder of archives of the same names without those that would be empty.
+def write_archive(source: Source, entries: Sequence[Entry], path: Path) -> None:
+    """Write a WebDataset archive.
 
     All files of a sample are copied. Columns are added to its JSON file, or else in a new one.
     """
-    found = archives(source.path) if source.path.is_dir() else [source.path]
-    if source.path.is_dir():
-        path.mkdir()
     by_position = {entry.position: entry for entry in entries}
-    position = 0
-    for archive in found:
-        owners = samples_of(archive)
-        chosen: dict[str, Entry] = {}
-        for name in dict.fromkeys(owners.values()):
-            position += 1
-            if position in by_position:
-                chosen[name] = by_position[position]
-        if chosen or archive == source.path:
-            target = path / archive.name if source.path.is_dir() else path
-            _copy_archive(archive, target, owners, chosen, source.schema)
+    owners = samples_of(source.path)
+    names = enumerate(dict.fromkeys(owners.values()), start=1)
+    chosen = {name: by_position[position] for position, name in names if position in by_position}
+    _copy_archive(source.path, path, owners, chosen, source.schema)
 
 
 def _copy_archive(
@@ -265,49 +253,38 @@ def _changed_json(data: bytes, entry: Entry, schema: Schema) -> bytes:
 
 
 def write_dataset(source: Source, entries: Sequence[Entry], path: Path) -> None:
-    """Write a parquet file, a folder of them with the same names, or a folder as ``Dataset.save_to_disk`` does."""
-    if source.path.is_dir() and is_saved_dataset(source.path):
-        _save_dataset(source, entries, path)
-        return
-    files = parquet_files(source.path) if source.path.is_dir() else [source.path]
+    """Write a parquet file, or a folder as ``Dataset.save_to_disk`` does."""
     if source.path.is_dir():
-        path.mkdir()
-    counts = []
-    for file in files:
-        with open_parquet(file) as opened:
-            counts.append(opened.metadata.num_rows)
-    starts = [0, *accumulate(counts)]
-    ends = [bisect_right([entry.position for entry in entries], start) for start in starts]
-    for file, start, (first, last) in zip(files, starts, pairwise(ends), strict=False):
-        target = path / file.name if source.path.is_dir() else path
-        _copy_parquet(file, target, entries[first:last], start, entries, source.schema)
+        _save_dataset(source, entries, path)
+    else:
+        _copy_parquet(source, entries, path)
 
 
-def _copy_parquet(
-    file: Path, target: Path, entries: Sequence[Entry], start: int, every: Sequence[Entry], schema: Schema
-) -> None:
-    """Write rows of a file, whose first one has the position ``start + 1``; ``every`` entry decides on the types."""
+def _copy_parquet(source: Source, entries: Sequence[Entry], path: Path) -> None:
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow.parquet import ParquetWriter  # type: ignore[import-untyped]
 
-    with open_parquet(file) as opened:
+    with open_parquet(source.path) as opened:
         columns = opened.schema_arrow
-        _check_columns(every[0].added if every else {}, columns.names)
-        fields = [_field(name, every) for name in (every[0].added if every else ())]
-        written = pyarrow.schema([*columns, *fields], _metadata(columns.metadata, fields))
-        with ParquetWriter(target, written) as out:
-            rest = iter(entries)
-            entry = next(rest, None)
-            for batch in opened.iter_batches(_ROWS):
-                chosen = []
-                while entry is not None and entry.position <= start + len(batch):
-                    chosen.append(entry)
-                    entry = next(rest, None)
-                rows = batch.take([entry.position - start - 1 for entry in chosen])
-                start += len(batch)
-                if chosen:
-                    arrays = [*_cut_columns(rows, chosen, schema), *(_array(one, chosen) for one in fields)]
-                    out.write_batch(pyarrow.RecordBatch.from_arrays(arrays, schema=written))
+    added = entries[0].added if entries else {}
+    _check_columns(added, columns.names)
+    fields = [_field(name, entries) for name in added]
+    written = pyarrow.schema([*columns, *fields], _metadata(columns.metadata, fields))
+    with ParquetWriter(path, written) as out:
+        rest = iter(entries)
+        entry = next(rest, None)
+        start = 0
+        for batch in parquet_batches(source.path, _ROWS):
+            chosen = []
+            while entry is not None and entry.position <= start + len(batch):
+                chosen.append(entry)
+                entry = next(rest, None)
+            positions = [entry.position - start - 1 for entry in chosen]
+            start += len(batch)
+            if chosen:
+                rows = batch.take(positions)
+                arrays = [*_cut_columns(rows, chosen, source.schema), *(_array(one, chosen) for one in fields)]
+                out.write_batch(pyarrow.RecordBatch.from_arrays(arrays, schema=written))
 
 
 def _cut_columns(rows: Any, entries: Sequence[Entry], schema: Schema) -> list[Any]:
@@ -324,10 +301,12 @@ def _cut_columns(rows: Any, entries: Sequence[Entry], schema: Schema) -> list[An
 
 
 def _field(name: str, entries: Sequence[Entry]) -> Any:
-    """Return the Arrow field of a column to add, of numbers if all its values are undefined."""
+    """Return the Arrow field of a column to add: text, numbers, or lists of numbers, all of which may be undefined."""
     import pyarrow
 
     found = pyarrow.array([entry.added[name] for entry in entries]).type
+    if pyarrow.types.is_list(found):
+        return pyarrow.field(name, pyarrow.list_(pyarrow.float64()))
     return pyarrow.field(name, pyarrow.float64() if pyarrow.types.is_null(found) else found)
 
 
