@@ -14,7 +14,7 @@ PIP    := env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pip --disable-pip
 
 CLASSIC := --metric "number of words" --metric BLEU-1 --metric BLEU-4 --metric ROUGE-L --metric METEOR --metric CIDEr --baseline CIDEr
 
-.PHONY: demo test lint format reports wheel clean
+.PHONY: demo test lint format reports peers wheel clean
 
 demo: $(DEMO)  ## score the captions in examples/ with the embedded model
 	$(VENV)/bin/python examples/photographs.py
@@ -47,11 +47,25 @@ reports: $(DEV)  ## recompute the reports (over an hour); requires the data list
 	$(VENV)/bin/python -m studies.filtering --model lite
 	$(VENV)/bin/python -m studies.inversion --model lite --inverted build/inverted
 
+peers: build/peers/.ready build/clipscore  ## compare the speed with torchmetrics and CLIPScore's script
+	PYTHONPATH=build/peers $(VENV)/bin/python benchmarks/peers.py --clipscore build/clipscore
+
 wheel: $(DEV)  ## build dist/*.whl
 	$(VENV)/bin/python -m build --wheel
 
 clean:  ## remove build outputs and the environment
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage examples/images
+
+# What the peers need in other versions than $(VENV) has: torchmetrics 1.9 requires transformers 4, and CLIP's package
+# requires setuptools with pkg_resources.
+build/peers/.ready: Makefile $(DEV)
+	rm -rf build/peers
+	$(PIP) install --no-deps --target build/peers torchmetrics==1.9.0 transformers==4.57.6 huggingface-hub==0.36.2 \
+		tokenizers==0.22.2 clip-anytorch==2.6.0 "setuptools<70"
+	@touch $@
+
+build/clipscore:
+	git clone --quiet https://github.com/jmhessel/clipscore $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,51 +1,84 @@
-"""Speed of torchmetrics and of CLIPScore's own script on the same pairs, if they can run.
+"""Image–caption pairs per second of i0tscore, of torchmetrics, and of the script by the authors of CLIPScore.
 
-Each uses a ViT-B/32 with its own random weights, so only the speed can be compared.
+    make peers                                              # installs what the peers need into build/peers, and runs:
+    PYTHONPATH=build/peers python benchmarks/peers.py --clipscore build/clipscore
+
+Each method has a ViT-B/32 in fp32 with its own random weights: trained models are as fast, and only the speed can be
+compared. The last row is the image tower of i0tscore alone, on pixels in memory: the bound for distinct images. All
+methods take turns in every round, and ratios are those of one round, so that other work on the machine affects them
+little.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
+import os
+import statistics
+import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import throughput
 import torch
 from PIL import Image
+from tabulate import tabulate
+from throughput import BATCH, Pairs
 
-Pairs = list[tuple[Path, str]]
-
-
-def measure(pairs: Pairs, plain_per_second: float) -> Iterator[tuple[str, tuple[object, object]]]:
-    """Yield the name of each peer with its pairs per second and their ratio to the plain speed, or with an error."""
-    peers: list[tuple[str, str, Callable[[Pairs], Callable[[], None]]]] = [
-        ("torchmetrics", "torchmetrics", torchmetrics),
-        ("CLIPScore script (clip)", "clip", clipscore),
-    ]
-    for name, package, prepare in peers:
-        if importlib.util.find_spec(package) is None:
-            yield name, ("not installed", None)
-            continue
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                run = prepare(pairs)
-                start = time.perf_counter()
-                run()
-            speed = len(pairs) / (time.perf_counter() - start)
-            yield name, (f"{speed:.1f}", speed / plain_per_second)
-        except Exception as error:
-            # Peers that do not run with current packages are part of the result.
-            reason = str(error).splitlines()[0] if str(error) else ""
-            yield name, (f"cannot run: {type(error).__name__} {reason}"[:80], None)
+OURS = "i0tscore"
+Method = Callable[[], object]
 
 
-def torchmetrics(pairs: Pairs) -> Callable[[], None]:
-    """torchmetrics.multimodal.CLIPScore, updated in batches of 32."""
+def main() -> None:
+    """Measure and print the table."""
+    parser = throughput.parser(__doc__)
+    parser.add_argument("--clipscore", type=Path, required=True, help="A clone of github.com/jmhessel/clipscore.")
+    options = throughput.parse(parser)
+    pairs = [(path, captions[0]) for path, captions in throughput.images(options)]
+    methods = {
+        OURS: ours(pairs),
+        f"torchmetrics {version('torchmetrics')}, transformers {version('transformers')}": torchmetrics(pairs),
+        "CLIPScore's script": clipscore(pairs, options.clipscore),
+        "image tower of i0tscore": image_tower(pairs),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for turn in range(options.rounds + 1):
+        for name, method in methods.items():
+            start = time.perf_counter()
+            method()
+            if turn:  # the first round warms up
+                seconds[name].append(time.perf_counter() - start)
+    rows = []
+    for name, times in seconds.items():
+        ratios = [theirs / own for theirs, own in zip(times, seconds[OURS], strict=True)]
+        rows.append(
+            [name, len(pairs) / min(times), statistics.median(ratios), f"{min(ratios):.2f} to {max(ratios):.2f}"]
+        )
+    print(f"{len(pairs)} distinct pairs, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    headers = ["method", "pairs/s (fastest)", "i0tscore is faster by", f"range of {options.rounds} rounds"]
+    print(tabulate(rows, headers, floatfmt=("", ".1f", ".2f"), tablefmt="github"))
+
+
+def ours(pairs: Pairs) -> Method:
+    """The encoding of this package, without its cache."""
+    encoder = throughput.make_encoder("fp32")
+    return lambda: throughput.i0tscore(encoder, pairs)
+
+
+def image_tower(pairs: Pairs) -> Method:
+    """The image tower of this package on images that are decoded already."""
+    encoder = throughput.make_encoder("fp32")
+    pixels = torch.stack([encoder.preprocess(Image.open(path).convert("RGB")) for path, _ in pairs])
+    return lambda: [encoder.encode_pixels(batch) for batch in pixels.split(BATCH)]
+
+
+def torchmetrics(pairs: Pairs) -> Method:
+    """torchmetrics.multimodal.CLIPScore, updated in batches."""
     from torchmetrics.multimodal import CLIPScore
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
@@ -57,8 +90,8 @@ def torchmetrics(pairs: Pairs) -> Callable[[], None]:
     metric = CLIPScore(lambda: parts)
 
     def run() -> None:
-        for start in range(0, len(pairs), 32):
-            batch = pairs[start : start + 32]
+        for start in range(0, len(pairs), BATCH):
+            batch = pairs[start : start + BATCH]
             images = [torch.from_numpy(np.array(Image.open(p).convert("RGB"))).permute(2, 0, 1) for p, _ in batch]
             metric.update(images, [caption for _, caption in batch])
         metric.compute()
@@ -66,22 +99,19 @@ def torchmetrics(pairs: Pairs) -> Callable[[], None]:
     return run
 
 
-def clipscore(pairs: Pairs) -> Callable[[], None]:
-    """CLIPScore's script: OpenAI's package, captions in batches of 256, images of 64."""
+def clipscore(pairs: Pairs, folder: Path) -> Method:
+    """The script's own function, with its batches and workers."""
     import clip
 
+    sys.path.append(str(folder))
+    script = importlib.import_module("clipscore")
     torch.manual_seed(0)
     model = clip.model.CLIP(512, 224, 12, 768, 32, 77, 49408, 512, 8, 12).eval()
-    transform = clip.clip._transform(224)
+    paths, captions = [str(path) for path, _ in pairs], [caption for _, caption in pairs]
 
     def run() -> None:
-        with torch.no_grad():
-            for start in range(0, len(pairs), 256):
-                texts = ["A photo depicts " + caption for _, caption in pairs[start : start + 256]]
-                model.encode_text(clip.tokenize(texts, truncate=True))
-            for start in range(0, len(pairs), 64):
-                batch = [transform(Image.open(path)) for path, _ in pairs[start : start + 64]]
-                model.encode_image(torch.stack(batch))
+        with Path(os.devnull).open("w") as quiet, redirect_stderr(quiet):  # progress bars
+            script.get_clip_score(model, paths, captions, "cpu")
 
     return run
 
@@ -96,3 +126,7 @@ def _write_vocabulary(folder: Path) -> None:
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     merges = "\n".join(" ".join(pair) for pair in tokenizer.bpe_ranks)
     (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

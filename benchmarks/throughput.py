@@ -24,7 +24,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import open_clip
-import peers
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
@@ -53,14 +52,12 @@ class Measured:
 
 def main() -> None:
     """Measure and print the table."""
-    options = _parse()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    captioned = _images(options)
+    options = parse(parser(__doc__))
+    captioned = images(options)
     one = [(path, captions[0]) for path, captions in captioned]
     five = [(path, caption) for path, captions in captioned for caption in captions]
     stock, tokenizer, transform = _stock_model()
-    ours = {precision: _ours(precision) for precision in ("fp32", "bf16")}
+    ours = {precision: make_encoder(precision) for precision in ("fp32", "bf16")}
     rows: list[list[object]] = []
     for title, pairs, targets in (
         ("distinct pairs", one, (1.6, 4.0)),
@@ -73,9 +70,6 @@ def main() -> None:
         }
         measured = _take_turns(methods, options.rounds)
         rows += _rows(title, len(pairs), measured, targets)
-    plain_speed = float(str(rows[0][2]))
-    for name, result in peers.measure(one, plain_speed):
-        rows.append(["distinct pairs", name, *result])
     threads = f"{torch.get_num_threads()} threads of {platform.machine()}, torch {torch.__version__}"
     print(f"{ARCHITECTURE}, random weights, {len(captioned)} images, {threads}")
     print(f"fastest of {options.rounds} rounds\n")
@@ -101,9 +95,9 @@ def plain(model: Any, tokenizer: Any, transform: Any, pairs: Pairs) -> Cosines:
 
 def i0tscore(encoder: OpenClipEncoder, pairs: Pairs) -> Cosines:
     """Encode each distinct image and caption once with the package, without its cache."""
-    images = embed_images(encoder, [path for path, _ in pairs], EncodeOptions(batch_size=BATCH))
+    found = embed_images(encoder, [path for path, _ in pairs], EncodeOptions(batch_size=BATCH))
     captions = embed_captions(encoder, [caption for _, caption in pairs])
-    x = images.vectors[images.index].astype(np.float64)
+    x = found.vectors[found.index].astype(np.float64)
     y = captions.vectors[captions.index].astype(np.float64)
     return np.asarray((x * y).sum(axis=1))
 
@@ -144,11 +138,12 @@ def _stock_model() -> tuple[Any, Any, Any]:
     return model, open_clip.get_tokenizer(ARCHITECTURE), transform
 
 
-def _ours(precision: str) -> OpenClipEncoder:
+def make_encoder(precision: str) -> OpenClipEncoder:
+    """Return the model as an encoder of the package."""
     return OpenClipEncoder(*_stock_model(), name=ARCHITECTURE, precision=precision)
 
 
-def _images(options: argparse.Namespace) -> list[tuple[Path, Sequence[str]]]:
+def images(options: argparse.Namespace) -> list[tuple[Path, Sequence[str]]]:
     """Return images with five captions each: those of Flickr8k, or synthetic ones for a folder of images."""
     if options.images:
         paths = sorted(path for path in options.images.iterdir() if path.suffix.lower() in SUFFIXES)
@@ -168,18 +163,26 @@ def _images(options: argparse.Namespace) -> list[tuple[Path, Sequence[str]]]:
     return [(found[name], captions[name]) for name in ordered[: options.n]]
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the options that choose images, threads, and rounds."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = Path(__file__).resolve().parents[2] / "shared" / "data"
     data = Path(os.environ.get("I0TSCORE_DATA", shared))
-    parser.add_argument("--data", type=Path, default=data, help="Folder with flickr8k/ (I0TSCORE_DATA).")
-    parser.add_argument("--images", type=Path, help="Folder of images to use instead.")
-    parser.add_argument("--n", type=int, default=200, help="Number of images (default: 200).")
-    parser.add_argument("--rounds", type=int, default=3, help="Rounds, of which the fastest counts.")
-    parser.add_argument("--threads", type=int, help="Number of torch threads (default: chosen by torch).")
-    options = parser.parse_args()
+    made.add_argument("--data", type=Path, default=data, help="Folder with flickr8k/ (I0TSCORE_DATA).")
+    made.add_argument("--images", type=Path, help="Folder of images to use instead.")
+    made.add_argument("--n", type=int, default=200, help="Number of images (default: 200).")
+    made.add_argument("--rounds", type=int, default=3, help="Number of rounds (default: 3).")
+    made.add_argument("--threads", type=int, help="Number of torch threads (default: chosen by torch).")
+    return made
+
+
+def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the options of ``parser``, and set the number of threads."""
+    options = made.parse_args()
     if not options.images and not (options.data / "flickr8k").is_dir():
-        parser.error(f"Expected flickr8k in {options.data}. Set I0TSCORE_DATA, or pass --images FOLDER.")
+        made.error(f"Expected flickr8k in {options.data}. Set I0TSCORE_DATA, or pass --images FOLDER.")
+    if options.threads:
+        torch.set_num_threads(options.threads)
     return options
 
 
