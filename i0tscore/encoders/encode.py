@@ -36,7 +36,7 @@ SKIP_HINT = "To score the rest, use on_error='skip' (--on-error skip)."
 _READ_ONCE = " A generator can be read only once."
 _STREAM = 512  # images of a generator in memory at once
 _BLOCK = 1024  # embeddings read at once
-_EMBEDDINGS = np.ndarray | View
+_EMBEDDINGS = np.ndarray | StoredRows | View
 _LISTED, _NAMED = 20, 3
 _MARKUP = re.compile(
     r"<\|?(start|end)_?of_?text\|?>|</?s>|<(bos|eos|pad|unk)>|\[(CLS|SEP|PAD|UNK|MASK)\]", re.IGNORECASE
@@ -446,7 +446,7 @@ def as_embeddings(items: Any) -> Rows | None:
         InputError: A value is not finite, or a row is zero.
     """
     if isinstance(items, StoredRows | View):
-        return View(items, transform=normalize)
+        return items
     items = as_numpy(items)
     if not isinstance(items, np.ndarray) or items.ndim != 2 or not np.issubdtype(items.dtype, np.floating):
         return None
@@ -662,7 +662,7 @@ def _take(items: Any, keep: Sequence[int] | Index) -> Any:
     """Return some items, as an array if they are its rows: a list of rows would not be seen as embeddings."""
     if len(keep) == len(items):
         return items
-    if isinstance(items, View):
+    if isinstance(items, StoredRows | View):
         return View(items, np.asarray(keep))
     if isinstance(items, np.ndarray):
         return items[np.asarray(keep, dtype=np.int64)]
