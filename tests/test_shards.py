@@ -19,6 +19,7 @@ from i0tscore.errors import I0TScoreError, InputError, SampleFileError, Statisti
 from i0tscore.integrations import shard_io, shards
 from i0tscore.integrations.shard_io import find_shards, read_entries
 from i0tscore.metrics.functional import Breakdown
+from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.results.result import DETAILS
 
 METRICS = ("I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore")
@@ -194,8 +195,9 @@ def test_paths_and_uris_are_located():
     for uri in ("s3://bucket/a/b?region=eu-west-1", Path("s3://bucket/a/b?region=eu-west-1")):
         filesystem, path = shard_io.locate(uri)
         assert (filesystem.type_name, path) == ("s3", "bucket/a/b")
-    with pytest.raises(UsageError, match="such as s3://"):
-        shard_io.locate("nothing://bucket")
+    with pytest.raises(UsageError, match="such as s3://bucket/folder") as error:
+        shard_io.locate("nothing://name:password@bucket")
+    assert "password" not in str(error.value)
 
 
 def test_scores_of_other_settings_are_not_mixed(encoder, rows, corpus, fitted, tmp_path):
@@ -274,6 +276,25 @@ def test_images_are_found_in_the_images_folder(encoder, fitted, tmp_path):
     assert summary.n == 3
     assert on_disk.written(tmp_path / "out")["id"] == ["a", "b", "a"]
     assert list(summary.metrics) == ["I0TScore", "CLIPScore"]
+
+
+def test_contexts_score_as_in_a_single_run(encoder, fitted, tmp_path):
+    rows = on_disk.make_rows(40)
+    places = [None if i % 5 == 4 else f"a text about {i // 8} houses" for i in range(40)]
+    rows = [{**row, "context": place} for row, place in zip(rows, places, strict=True)]
+    places[20:] = [None] * 20
+    for row in rows[20:]:  # a part without any
+        row["context"] = None
+    corpus = on_disk.write_parquet(tmp_path / "shards", rows, 2)
+    summary = shards.score(corpus, output=tmp_path / "out", model=encoder, statistics=fitted)
+    columns = [[row[name] for row in rows] for name in ("caption", "references", "id", "context")]
+    result = I0TScorer(encoder, statistics=fitted).score([row["image"]["bytes"] for row in rows], *columns)
+    assert list(summary.metrics) == list(result)
+    assert "ContextI0TScore" in result
+    for name, metric in result.items():
+        assert summary.metrics[name].mean == pytest.approx(metric.mean, abs=1e-6)
+    values = on_disk.written(tmp_path / "out")["ContextI0TScore"]
+    assert [value is None for value in values] == [place is None for place in places]
 
 
 def test_the_summary_follows_the_schema(encoder, corpus, fitted, tmp_path):

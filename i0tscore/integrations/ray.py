@@ -1,8 +1,4 @@
-"""Scores shards, or a Ray dataset, on a Ray cluster, in a pool of actors that load the model once each.
-
-The work on single shards is that of ``i0tscore.integrations.shards``. All machines must see the shards and the output
-folder under the same paths.
-"""
+"""Scores shards, or a Ray dataset, on a Ray cluster, in a pool of actors that load the model once each."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from i0tscore.errors import I0TScoreError, MissingExtraError, UsageError
 from i0tscore.gap import Statistics
 from i0tscore.integrations import shards
 from i0tscore.integrations.datasets import score_batch
-from i0tscore.integrations.shard_io import Part, Shard, read_parts
+from i0tscore.integrations.shard_io import Shard, read_parts
 from i0tscore.integrations.shard_summary import CorpusSummary
 from i0tscore.integrations.shards import Job, Prepared, ShardWorker, Step
 
@@ -90,10 +86,9 @@ class RayWorker(ShardWorker):
         """Distribute the parts over a pool of actors; only a few are in memory at a time."""
         import ray
 
-        with ray.data.DataContext.current(_quiet_context()):
-            rows = ray.data.from_items(
-                [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
-            )
+        blocks = min(len(shards), _MAX_BLOCKS)
+        with ray.data.DataContext.current(_data_context()):
+            rows = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=blocks)
             # Reading needs no CPU of its own: actors may have all of them, and would wait for it forever.
             parts = rows.flat_map(_read, fn_args=(job.images,), num_cpus=0, concurrency=self._actors)
             replies = parts.map_batches(
@@ -103,10 +98,13 @@ class RayWorker(ShardWorker):
                 compute=ray.data.ActorPoolStrategy(size=self._actors),
                 **self._needs,
             )
-            if step == "fit":
+            if step == "fit":  # statistics are large
                 replies = replies.map_batches(_merge, batch_size=_MERGED_PARTS, num_cpus=0)
             for row in replies.iter_rows():
                 yield _unwrap(row["reply"])
+
+
+# Errors are passed on in place of results: Ray would wrap them, and drop the results of earlier parts.
 
 
 def _read(row: dict[str, Any], images: Path | None) -> Iterator[dict[str, Any]]:
@@ -125,20 +123,15 @@ class _PartActor:
         self._job = job
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"reply": [_catch(self._process, part) for part in batch["part"]]}
-
-    def _process(self, part: Part | I0TScoreError) -> Any:
-        return self._work(self._job, _unwrap(part))
+        return {"reply": [_catch(lambda part: self._work(self._job, _unwrap(part)), part) for part in batch["part"]]}
 
 
 def _merge(batch: dict[str, Any]) -> dict[str, Any]:
-    """Merge statistics, which are large, before they are sent to the driver; the first error takes their place."""
     found = [reply for reply in batch["reply"] if reply is not None]
     return {"reply": [_catch(functools.reduce, Statistics.merge, map(_unwrap, found)) if found else None]}
 
 
 def _catch(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of a call, or its error, which Ray would wrap."""
     try:
         return work(*arguments)
     except I0TScoreError as error:
@@ -146,7 +139,6 @@ def _catch(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _unwrap(reply: Any) -> Any:
-    """Return a result, or raise it if it is an error."""
     if isinstance(reply, I0TScoreError):
         raise reply
     return reply
@@ -188,8 +180,8 @@ def _cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def _quiet_context() -> Any:
-    """Return settings of Ray Data that keep the order of results and show no progress bars or logs."""
+def _data_context() -> Any:
+    """Return settings of Ray Data that keep the order of results, and show no progress bars or logs."""
     import ray
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -211,7 +203,7 @@ def score_dataset(
 ) -> Dataset:
     """Add a column per metric to a Ray dataset, lazily.
 
-    Unlike ``score``, it divides large files, but cannot resume and computes no summary.
+    Unlike ``score``, it cannot resume and computes no summary.
 
     Args:
         dataset: Dataset with the columns ``image`` and ``caption``, or those that the options name.
@@ -250,10 +242,6 @@ class _RowActor:
     def __call__(self, table: Any) -> Any:
         named = {self._options.get(name, name) for name in ("image", "caption", "references")}
         batch = {name: table[name].to_pylist() for name in table.column_names if name in named}
-        try:
-            scores = score_batch(batch, **self._options)
-        except I0TScoreError as error:
-            raise I0TScoreError(str(error)) from None  # a class that can be unpickled on the driver
-        for name, column in scores.items():
+        for name, column in score_batch(batch, **self._options).items():
             table = table.append_column(name, [column])
         return table

@@ -22,7 +22,6 @@ from i0tscore.samples.diagnostics import Diagnostics
 from i0tscore.samples.formats import FORMATS, SampleBuilder, captions_of, detect_format
 from i0tscore.samples.images import ImageFolder
 from i0tscore.samples.sample import StoredImage
-from i0tscore.samples.schema import CAPTIONS, Schema
 from i0tscore.samples.source import Source
 
 SUFFIXES = tuple(suffix for form in FORMATS.values() if form.stream for suffix in form.suffixes)
@@ -33,13 +32,6 @@ PART_BYTES = 128_000_000
 """A part ends with the row that reaches either bound."""
 
 _KEY = b"i0tscore"
-
-_SCHEMA = Schema(
-    {name: columns for name, columns in CAPTIONS.columns.items() if name != "context"},
-    CAPTIONS.required,
-    {name: columns for name, columns in CAPTIONS.exclusive.items() if name != "context"},
-)
-"""The fields of captions without contexts, which are not scored in shards."""
 
 
 def locate(path: str | Path) -> tuple[Any, str]:
@@ -54,10 +46,17 @@ def locate(path: str | Path) -> tuple[Any, str]:
     try:
         filesystem, place = fs.FileSystem.from_uri(uri if "://" in uri else str(Path(path).absolute()))
     except (ArrowException, OSError, ValueError) as error:
-        raise UsageError(
-            f"{uri}: Expected a path, or a URI that pyarrow can open, such as s3://… ({error})."
-        ) from error
+        reason = str(error).replace(uri, "this one")  # it may hold a password
+        raise UsageError(f"Expected a path, or a URI such as s3://bucket/folder ({reason}). Correct it.") from error
     return filesystem, place
+
+
+def place_name(filesystem: Any, path: str = "") -> str:
+    """Return a path for messages, without the options of its URI, which may hold a password."""
+    if hasattr(filesystem, "base_fs"):  # an output folder
+        filesystem, path = filesystem.base_fs, filesystem.base_path + path
+    path = path.rstrip("/")
+    return path if filesystem.type_name == "local" else f"{filesystem.type_name}://{path}"
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,7 @@ class Shard:
     size: int
 
     def __str__(self) -> str:
-        return self.path if self.local else f"{self.filesystem.type_name}://{self.path}"
-
-    @property
-    def local(self) -> bool:
-        """Whether it is in a file system of this machine."""
-        return bool(self.filesystem.type_name == "local")
+        return place_name(self.filesystem, self.path)
 
     @property
     def stem(self) -> str:
@@ -139,6 +133,7 @@ def find_shards(paths: str | Path | Iterable[str | Path]) -> list[Shard]:
     by_stem: dict[str, Shard] = {}
     for given in [paths] if isinstance(paths, str | Path) else paths:
         filesystem, place = locate(given)
+        where = place_name(filesystem, place)
         found = [filesystem.get_file_info(place)]
         suffixes: tuple[str, ...] = tuple(suffix for form in FORMATS.values() for suffix in form.suffixes)
         if found[0].type == fs.FileType.Directory:
@@ -148,10 +143,10 @@ def find_shards(paths: str | Path | Iterable[str | Path]) -> list[Shard]:
         found = [file for file in found if file.is_file]
         if not found:
             raise InputError(
-                f"{given}: Expected shards (.parquet, .tar) or a folder of them, got none. Check the path."
+                f"{where}: Expected shards (.parquet, .tar) or a folder of them, got none. Check the path."
             )
         if not found[0].base_name.endswith(suffixes):
-            raise UsageError(f"{given}: Expected a .parquet or .tar file, or captions in another format. Convert it.")
+            raise UsageError(f"{where}: Expected a .parquet or .tar file, or captions in another format. Convert it.")
         for file in found:
             shard = Shard(filesystem, file.path, file.size)
             other = by_stem.setdefault(shard.stem, shard)
@@ -174,7 +169,7 @@ def read_entries(shard: Path, images: Path | None = None) -> Iterator[Entry]:
     """
     folder = ImageFolder(images or shard.parent)
     diagnostics = Diagnostics()
-    source = Source(shard, diagnostics, _SCHEMA)
+    source = Source(shard, diagnostics)
     form = detect_format(source)
     for location, columns in (form.stream or form.read)(source):
         record = source.schema.fields(columns)
@@ -207,7 +202,7 @@ def read_parts(shard: Shard, images: Path | None = None) -> Iterator[Part]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = Path(shard.path)
-            if not shard.local:
+            if shard.filesystem.type_name != "local":
                 path = Path(folder, path.name)
                 with shard.filesystem.open_input_stream(shard.path) as remote, path.open("wb") as copy:
                     shutil.copyfileobj(remote, copy, 1 << 20)
@@ -264,8 +259,8 @@ def write_scores(folder: Any, name: str, tables: Iterable[Any], header: Callable
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
         raise I0TScoreError(
-            f"{folder.base_path}{name}: Cannot be written ({reason}). Make room or check the folder, and run the same "
-            "command again. Finished shards are kept."
+            f"{place_name(folder, name)}: Cannot be written ({reason}). Make room or check the folder, and run the "
+            "same command again. Finished shards are kept."
         ) from error
     finally:
         with suppress(OSError):
@@ -284,5 +279,5 @@ def open_scores(folder: Any, name: str) -> tuple[Any, dict[str, Any]]:
         scores = parquet.ParquetFile(name, filesystem=folder)
         return scores, dict(json.loads(scores.metadata.metadata[_KEY]))
     except (ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        where = f"{folder.base_path}{name}"
-        raise InputError(f"{where} was not written by i0tscore. Choose another output folder.") from error
+        message = f"{place_name(folder, name)} was not written by i0tscore. Choose another output folder."
+        raise InputError(message) from error

@@ -7,9 +7,8 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,16 @@ from i0tscore.encoders.loop import progress_bar
 from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
 from i0tscore.files import drafted
 from i0tscore.gap import NONE, POST, Statistics
-from i0tscore.integrations.shard_io import Part, Shard, find_shards, locate, open_scores, read_parts, write_scores
+from i0tscore.integrations.shard_io import (
+    Part,
+    Shard,
+    find_shards,
+    locate,
+    open_scores,
+    place_name,
+    read_parts,
+    write_scores,
+)
 from i0tscore.integrations.shard_summary import EXAMPLES, CorpusMetric, CorpusSummary, CorpusSums, GapSums, add_gap
 from i0tscore.metrics.evaluate import compute_metrics, metric_signature, reference_quartiles
 from i0tscore.metrics.functional import Breakdown
@@ -37,6 +45,9 @@ Prepared = tuple[SignatureFields, Statistics | None]
 SUMMARY = "summary.json"
 STATISTICS = "statistics.safetensors"
 _EMBEDDINGS = ".embeddings"
+
+_QUIET = partial(warnings.catch_warnings, action="ignore", category=UserWarning)
+"""Ignores warnings on single captions, which would be repeated for every part; the summary counts them."""
 
 _NO_VECTORS = np.zeros((0, 1), dtype=np.float32), np.zeros(0, dtype=np.int64), ()
 _NO_RUN = EncodedRun((), (), *_NO_VECTORS, *_NO_VECTORS)
@@ -123,7 +134,7 @@ class ShardWorker:
     def fit(self, job: Job, part: Part) -> Statistics | None:
         """Compute the statistics of a part; None if every row is skipped."""
         run, _ = self._encode(job, part)
-        with _quiet():
+        with _QUIET():
             return self._scorer.fit_run(run, name="batch", reference=False) if run is not None else None
 
     def score(self, job: Job, part: Part) -> ScoredPart:
@@ -172,25 +183,19 @@ class ShardWorker:
         if job.embeddings is not None:
             folder = job.embeddings / f"{part.shard.stem}.{part.start}"  # only one process at a time writes to it
             scorer = I0TScorer(**{**self._settings, "model": scorer.encoder, "cache_dir": folder})
-        references = None
-        if any(metric.needs_references for metric in job.metrics):
-            references = [sample.references for sample in good.values()]
-        images, captions = [s.image for s in good.values()], [s.caption for s in good.values()]
-        with _quiet():
+        columns = ([getattr(s, name) for s in good.values()] for name in ("image", "caption", "references", "context"))
+        images, captions, references, contexts = columns
+        given = {
+            "references": references if any(metric.needs_references for metric in job.metrics) else None,
+            "contexts": contexts if any(metric.needs_context for metric in job.metrics) else None,
+        }
+        with _QUIET():
             try:
-                run = scorer.encode(images, captions, references, list(good))
+                run = scorer.encode(images, captions, ids=list(good), **given)
             except InputError as error:
                 raise InputError(f"{part.shard}: {error}") from error
         reasons |= dict(run.skipped)
         return run if run.n else None, [*reasons.values()]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Ignore warnings on single captions, which would be repeated for every part; the summary counts them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
 
 
 def score(
@@ -256,22 +261,19 @@ def score(
     total = CorpusSums([str(metric) for metric in metrics])
     for shard in shards:
         total.read(target, f"{shard.stem}.parquet")
-    summary = _corpus_summary(job, total, f"The scores of single samples are in {output}: {len(shards)} shards.")
+    summary = _corpus_summary(
+        job, total, f"The scores of single samples are in {place_name(target)}: {len(shards)} shards."
+    )
     with target.open_output_stream(SUMMARY) as file:
         file.write(f"{dumps(summary.to_dict(), indent=2)}\n".encode())
     return summary
 
 
 def _metrics(scorer: I0TScorer, shard: Shard, images: Path | None, *, chosen: bool) -> tuple[Metric, ...]:
-    """Return the chosen metrics, or those of the preset, depending on whether the first sample has references."""
-    if chosen:
-        metrics = scorer.metrics_for(references=True, contexts=True)
-        if needing := [str(metric) for metric in metrics if metric.needs_context]:
-            raise UsageError(f"{', '.join(needing)}: Contexts of shards are not read. Leave the metric out.")
-        return metrics
+    """Return the chosen metrics, or those that the first sample has references and a context for."""
     samples = (entry.sample for part in read_parts(shard, images) for entry in part.entries if entry.sample is not None)
     first = next(samples, None)
-    return scorer.metrics_for(references=first is not None and bool(first.references))
+    return scorer.metrics_for(*(chosen or bool(getattr(first, name, None)) for name in ("references", "context")))
 
 
 def _prepare_output(output: str | Path, shards: Sequence[Shard]) -> Any:
@@ -282,12 +284,14 @@ def _prepare_output(output: str | Path, shards: Sequence[Shard]) -> Any:
     try:
         filesystem.create_dir(path)
     except OSError as error:
-        raise UsageError(f"Cannot create {output} ({error}). Choose another folder.") from error
+        raise UsageError(f"Cannot create {place_name(filesystem, path)} ({error}). Choose another folder.") from error
     target = fs.SubTreeFileSystem(path, filesystem)
     for shard in shards:
         name = Path(shard.path).name
         if shard.filesystem == filesystem and Path(shard.path).resolve() == Path(path, name).resolve():
-            raise UsageError(f"{output} holds the input shard {name}. Choose another folder for the scores.")
+            raise UsageError(
+                f"{place_name(target)} holds the input shard {name}. Choose another folder for the scores."
+            )
     return target
 
 
@@ -305,7 +309,7 @@ def _unfinished(job: Job, shards: Sequence[Shard], target: Any) -> list[Shard]:
         for key, value in {**job.identity, "bytes": shard.size}.items():
             if header.get(key) != value:
                 raise UsageError(
-                    f"{target.base_path}{shard.stem}.parquet is from an earlier run with other {key}: "
+                    f"{place_name(target, f'{shard.stem}.parquet')} is from an earlier run with other {key}: "
                     f"{header.get(key)}, now {value}. Choose another output folder, or remove the file to score the "
                     "shard again."
                 )
@@ -345,7 +349,7 @@ def _with_batch_statistics(
         )
     if target.base_fs.type_name != "local":
         raise UsageError(
-            f"Expected a local output folder for statistics='batch', got {target.base_path}: embeddings are stored "
+            f"Expected a local output folder for statistics='batch', got {place_name(target)}: embeddings are stored "
             "between the passes. Fit statistics to a sample with `i0tscore fit`, and pass the file."
         )
     folder = Path(target.base_path)
@@ -397,7 +401,7 @@ def _corpus_summary(job: Job, total: CorpusSums, where: str) -> CorpusSummary:
         notes.append(f"{total.cut} captions exceed the context length of the model.")
     undefined = sum(total.n - metric.n for metric in metrics.values())
     if undefined:
-        notes.append(f"{undefined} scores are undefined (null): an embedding equals its reference mean.")
+        notes.append(f"{undefined} scores are undefined (null): no context, or an embedding equals its reference mean.")
     fixed = job.statistics if job.embeddings is None else None
     fit = None if fixed is None else total.statistics_fit(fixed)
     if fit is not None:
