@@ -5,8 +5,8 @@
 
 Each method has a ViT-B/32 in fp32 with its own random weights: trained models are as fast, and only the speed can be
 compared. The last row is the image tower of i0tscore alone, on pixels in memory: the bound for distinct images. All
-methods take turns in every round, and ratios are those of one round, so that other work on the machine affects them
-little.
+methods take turns in every round, and ratios are those of one round. On a machine with other work, compare the ratios
+of processor time, which include the worker processes of the script.
 """
 
 from __future__ import annotations
@@ -46,22 +46,29 @@ def main() -> None:
         "CLIPScore's script": clipscore(pairs, options.clipscore),
         "image tower of i0tscore": image_tower(pairs),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
     for turn in range(options.rounds + 1):
         for name, method in methods.items():
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), processor_seconds()
             method()
             if turn:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
+                spent[name].append((time.perf_counter() - start, processor_seconds() - busy))
     rows = []
-    for name, times in seconds.items():
-        ratios = [theirs / own for theirs, own in zip(times, seconds[OURS], strict=True)]
-        rows.append(
-            [name, len(pairs) / min(times), statistics.median(ratios), f"{min(ratios):.2f} to {max(ratios):.2f}"]
-        )
+    for name, rounds in spent.items():
+        row: list[object] = [name, len(pairs) / min(seconds for seconds, _ in rounds)]
+        for kind in (0, 1):
+            ratios = [theirs[kind] / own[kind] for theirs, own in zip(rounds, spent[OURS], strict=True)]
+            row.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        rows.append(row)
     print(f"{len(pairs)} distinct pairs, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    headers = ["method", "pairs/s (fastest)", "i0tscore is faster by", f"range of {options.rounds} rounds"]
-    print(tabulate(rows, headers, floatfmt=("", ".1f", ".2f"), tablefmt="github"))
+    print(f"median (range) of {options.rounds} rounds, relative to {OURS}\n")
+    print(tabulate(rows, ["method", "pairs/s (fastest)", "time", "processor time"], floatfmt=".1f", tablefmt="github"))
+
+
+def processor_seconds() -> float:
+    """Return the processor time of this process and of the worker processes that have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def ours(pairs: Pairs) -> Method:

@@ -597,6 +597,62 @@ def test_entries_with_several_captions_are_divided(here, form):
     assert "caption 1: p_match is" in reasons
 
 
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), indent=st.sampled_from([None, 2]))
+def test_annotations_and_karpathy_splits_are_divided(folder, data, indent):
+    counts = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4).filter(any))
+    texts = [[f"{i}, {k}." for k in range(count)] for i, count in enumerate(counts)]
+    karpathy = {
+        "images": [
+            {
+                "filename": "dog.jpg",
+                "imgid": i,
+                "sentids": [10 * i + k for k in range(len(own))],
+                "sentences": [{"raw": text, "sentid": 10 * i + k} for k, text in enumerate(own)],
+            }
+            for i, own in enumerate(texts)
+        ],
+        "dataset": "toy",
+    }
+    flat = [(i, k, text) for i, own in enumerate(texts) for k, text in enumerate(own)]
+    flat = data.draw(st.permutations(flat))
+    coco = {
+        "info": {"year": 2014},
+        "images": [{"id": f"i{i}", "file_name": "dog.jpg"} for i in range(len(texts))],
+        "annotations": [{"image_id": f"i{i}", "id": 10 * i + k, "caption": text} for i, k, text in flat],
+    }
+    kept = {text for _, _, text in flat if data.draw(st.booleans())}
+    for name, document in (("karpathy.json", karpathy), ("coco.json", coco)):
+        path, target = folder / name, folder / f"out-{name}"
+        path.write_text(json.dumps(document, indent=indent))
+        reader = CaptionReader(path)
+        file = reader.read()
+        found: dict[int, list[int]] = {}
+        for sample, at in zip(file.samples, file.locations, strict=True):
+            found.setdefault(at.position, []).extend([at.caption] * (sample.caption in kept))
+        entries = [
+            Entry(position, tuple(own) if any(own) else (), {"S": [0.5]}) for position, own in found.items() if own
+        ]
+        reader.writer()(file.source, entries, target)
+        if name == "coco.json":
+            images = {f"i{i}" for i, _, text in flat if text in kept}
+            expected = {
+                **coco,
+                "images": [{**image, "S": [0.5]} for image in coco["images"] if image["id"] in images],
+                "annotations": [one for one in coco["annotations"] if one["caption"] in kept],
+            }
+        else:
+            rows = []
+            for image in karpathy["images"]:
+                chosen = [one for one in image["sentences"] if one["raw"] in kept]
+                ids = [one["sentid"] for one in chosen]
+                rows += [{**image, "sentids": ids, "sentences": chosen, "S": [0.5]}] if chosen else []
+            expected = {**karpathy, "images": rows}
+        assert target.read_text() == json.dumps(expected, indent=indent) + "\n"
+        if kept:
+            assert {sample.caption for sample in read_samples(target).samples} == kept
+
+
 # The command
 
 

@@ -42,7 +42,9 @@ from i0tscore.samples.text import BROKEN, RepeatedKeys, is_tokens, parse_json, p
 from i0tscore.samples.writers import (
     JsonWriter,
     Writer,
+    cut_sentences,
     write_archive,
+    write_coco_annotations,
     write_dataset,
     write_json_lines,
     write_table,
@@ -461,13 +463,18 @@ FORMATS: Final = {
             write=JsonWriter(_list_key),
         ),
         Format(
-            "karpathy", _read_captioned, (".json",), lambda source: _is_json(source) and _is_karpathy(source.document)
+            "karpathy",
+            _read_captioned,
+            (".json",),
+            lambda source: _is_json(source) and _is_karpathy(source.document),
+            write=JsonWriter(lambda content, schema: "images", cut_sentences),
         ),
         Format(
             "coco-annotations",
             _read_captioned,
             (".json",),
             lambda source: _is_json(source) and _is_coco(source.document),
+            write=write_coco_annotations,
         ),
         Format(
             "json",

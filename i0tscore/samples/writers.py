@@ -12,7 +12,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -130,10 +130,14 @@ class JsonWriter:
 
     Args:
         key_of: Returns the key under which the list is, or None if the document itself holds the entries.
+        cut: Returns the keys of an object with the captions to write, as ``Entry.cut``.
     """
 
-    def __init__(self, key_of: Any) -> None:
+    def __init__(
+        self, key_of: Any, cut: Callable[[Entry, Mapping[str, Any], Schema], dict[str, Any]] = Entry.cut
+    ) -> None:
         self._key_of = key_of
+        self._cut = cut
 
     def __call__(self, source: Source, entries: Sequence[Entry], path: Path) -> None:
         """Write the entries as they are in the document; entries by id that are texts become objects for columns."""
@@ -153,16 +157,46 @@ class JsonWriter:
         if key is not None:
             written = {**_checked({name: value for name, value in document.items() if name != key}), key: written}
             written = {name: written[name] for name in document}
-        text = "".join(source.lines[0])
-        indent = _INDENT.match(text)
-        ascii_only = text.isascii() or "\\ud" in text.lower()  # escapes that may be unpaired surrogates stay escapes
-        form = json.dumps(written, ensure_ascii=ascii_only, indent=indent[1] if indent else None)
-        path.write_bytes(_encode(source, form + "\n"))
+        _write_document(source, written, path)
 
     def _row(self, source: Source, entry: Entry, item: Any) -> dict[str, Any]:
         row = _checked(item) if isinstance(item, dict) else {UNREADABLE: item}
         _check_columns(entry.added, row)
-        return {**row, **entry.cut(row, source.schema), **entry.added}
+        return {**row, **self._cut(entry, row, source.schema), **entry.added}
+
+
+def cut_sentences(entry: Entry, image: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """Return the sentences to write of an image of a Karpathy split, and their ids; nothing if all of them are."""
+    if not entry.captions:
+        return {}
+    lists = [name for name in ("sentids", "sentences") if name in image]
+    return {name: entry.choose(image[name]) for name in lists if len(image[name]) == len(image["sentences"])}
+
+
+def write_coco_annotations(source: Source, entries: Sequence[Entry], path: Path) -> None:
+    """Write a COCO annotation file: the images with captions to write, to which columns are added, and annotations."""
+    document = _checked(source.document)
+    images = [*{image["id"]: image for image in document["images"]}.values()]
+    captions: dict[Any, list[Any]] = {image["id"]: [] for image in images}
+    for annotation in document["annotations"]:
+        if "caption" in annotation:
+            captions.setdefault(annotation["image_id"], []).append(annotation)
+    chosen = [(entry, images[entry.position - 1]) for entry in entries]
+    kept = {id(annotation) for entry, image in chosen for annotation in entry.choose(captions[image["id"]])}
+    for entry, image in chosen:
+        _check_columns(entry.added, image)
+    written = {"images": [{**image, **entry.added} for entry, image in chosen]}
+    written["annotations"] = [one for one in document["annotations"] if id(one) in kept]
+    _write_document(source, {**document, **written}, path)
+
+
+def _write_document(source: Source, value: Any, path: Path) -> None:
+    """Write JSON with the indentation and encoding of the source."""
+    text = "".join(source.lines[0])
+    indent = _INDENT.match(text)
+    ascii_only = text.isascii() or "\\ud" in text.lower()  # escapes that may be unpaired surrogates stay escapes
+    form = json.dumps(value, ensure_ascii=ascii_only, indent=indent[1] if indent else None)
+    path.write_bytes(_encode(source, form + "\n"))
 
 
 def write_table(source: Source, entries: Sequence[Entry], path: Path, delimiter: str | None = None) -> None:
