@@ -14,7 +14,7 @@ PIP    := env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pip --disable-pip
 
 CLASSIC := --metric "number of words" --metric BLEU-1 --metric BLEU-4 --metric ROUGE-L --metric METEOR --metric CIDEr --baseline CIDEr
 
-.PHONY: demo test lint format reports peers wheel clean
+.PHONY: demo test lint format reports peers pictures wheel release-check clean
 
 demo: $(DEMO)  ## score the captions in examples/ with the embedded model
 	$(VENV)/bin/python examples/photographs.py
@@ -50,8 +50,16 @@ reports: $(DEV)  ## recompute the reports (over an hour); requires the data list
 peers: build/peers/.ready build/clipscore  ## compare the speed with torchmetrics and CLIPScore's script
 	PYTHONPATH=build/peers $(VENV)/bin/python benchmarks/peers.py --clipscore build/clipscore
 
+pictures: $(DEV)  ## draw docs/pictures (requires Chromium and part of the data of the reports)
+	$(VENV)/bin/python -m studies.pictures
+
 wheel: $(DEV)  ## build dist/*.whl
 	$(VENV)/bin/python -m build --wheel
+
+release-check:  ## build dist/, and use the wheel with the oldest and the newest Python and dependencies (10 GB on disk)
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python -m pip --disable-pip-version-check --quiet install --upgrade uv
+	PATH="$(CURDIR)/build/uv/bin:$$PATH" .ci/release-check
 
 clean:  ## remove build outputs and the environment
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage examples/images

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from human_judgments.report import Data
 from human_judgments.script import Arguments, script
@@ -111,10 +112,9 @@ SETS = {
 def main(arguments: Arguments, name: str) -> tuple[str, Data]:
     """The gap of CLIP's embeddings of pairs under every standardizer."""
     pairs, folder = SETS[name], arguments.folder()
-    images, captions = _read([folder / file for file in pairs.files])
+    images, captions = read_pairs([folder / file for file in pairs.files])
     count = len(images)
-    order = np.random.default_rng(0).permutation(count)
-    fit, held = order[: count // 2], order[count // 2 :]
+    fit, held = halves(count)
     corpus = Corpus(images[held], captions[held])
     known = held_out_statistics(images[fit], captions[fit], HELD_OUT)
     own = pair_statistics(corpus.images, corpus.captions, IN_SAMPLE)
@@ -154,7 +154,13 @@ def _foreign(file: Path, pairs: PairSet) -> dict[str, GapStatistics]:
         raise InputError(f"{file}: expected a .npz file with means ({error}). Try --data.") from error
 
 
-def _read(files: list[Path]) -> tuple[Vectors, Vectors]:
+def halves(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of the pairs for statistics, and those of the measured pairs."""
+    order = np.random.default_rng(0).permutation(count)
+    return order[: count // 2], order[count // 2 :]
+
+
+def read_pairs(files: list[Path]) -> tuple[Vectors, Vectors]:
     """Return unit embeddings of images (n, d) and captions (n, d)."""
     arrays = []
     for file in files:

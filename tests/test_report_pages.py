@@ -15,10 +15,14 @@ from importlib import import_module
 from typing import Any
 
 import golden_files
+import numpy as np
 import pytest
 from examples_on_disk import ROOT
+from PIL import Image
 
 from human_judgments.report import percent, render_figure, render_page
+from i0tscore.gap import centroid_distance
+from studies.pictures import ALT_TEXTS, PICTURES, cones, draw_scores
 
 REPORTS = {
     "blv_kreiss2022-lite": "human_judgments.blv_kreiss2022",
@@ -167,3 +171,29 @@ def test_claims_without_figures_hold() -> None:
         for count in (1, 2, 4)
     ]
     assert best == [100, 150, 150]
+
+
+@pytest.mark.parametrize("name", ALT_TEXTS)
+def test_pictures_are_sharp_small_and_described(name: str) -> None:
+    file = PICTURES / f"{name}.png"
+    with Image.open(file) as picture:
+        assert picture.width >= 1400  # twice the width of a README
+        assert picture.info["Description"] == ALT_TEXTS[name]
+    assert file.stat().st_size <= 250_000
+
+
+def test_every_picture_is_drawn_by_the_command() -> None:
+    assert {path.name for path in PICTURES.iterdir()} == {f"{name}.png" for name in ALT_TEXTS}
+
+
+def test_the_picture_of_scores_shows_the_built_in_reference_scores() -> None:
+    drawn = draw_scores().convert("L")
+    with Image.open(PICTURES / "scores.png") as committed:
+        assert committed.size == drawn.size
+        assert np.abs(np.asarray(committed.convert("L"), float) - np.asarray(drawn, float)).mean() < 2
+
+
+def test_the_picture_of_cones_shows_the_gap_of_the_report(data_dir) -> None:
+    measured = [centroid_distance(*pair) for pair in cones(data_dir).values()]
+    conditions = report("gap-clip500")["matching"]["conditions"]
+    assert measured == pytest.approx([conditions[key]["gap"] for key in ("none", "post, the other half")], abs=1e-5)
