@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import doctest
 import functools
 import graphlib
@@ -19,14 +20,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 import documents
+import golden_files
+import nbformat
 import pytest
 from examples_on_disk import ROOT, write_examples
+from nbclient import NotebookClient
 
 import i0tscore
 from i0tscore import encoders
 
 PACKAGE = ROOT / "i0tscore"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+NOTEBOOK = ROOT / "examples" / "tour.ipynb"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # Bottom to top: a package imports from itself and from the packages before it.
@@ -200,6 +205,30 @@ def test_document_examples_run(document, user_folder):
         except Exception as error:
             error.add_note(f"{document.name}, line {block.line}")
             raise
+
+
+@pytest.mark.enable_socket  # the kernel is reached on the local host
+@pytest.mark.filterwarnings("ignore")
+def test_the_notebook_runs_and_shows_its_outputs(tmp_path):
+    examples, notebook = write_examples(tmp_path), nbformat.read(NOTEBOOK, as_version=4)
+    shutil.copy(ROOT / "examples" / "photographs.py", examples)
+    executed = copy.deepcopy(notebook)
+    NotebookClient(executed, timeout=120, resources={"metadata": {"path": examples}}, record_timing=False).execute()
+    for cell in executed.cells:  # progress bars and their warnings
+        if cell.cell_type == "code":
+            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
+    if golden_files.UPDATE:
+        nbformat.write(executed, NOTEBOOK)
+        notebook = executed
+    for shown, found in zip(notebook.cells, executed.cells, strict=True):
+        for one, other in zip(shown.get("outputs", []), found.get("outputs", []), strict=True):
+            assert one.get("data", {}).keys() == other.get("data", {}).keys()
+            documents.compare(text_of(one), text_of(other), shown.source)
+    assert NOTEBOOK.stat().st_size < 500_000
+
+
+def text_of(output):
+    return output["text"] if output.output_type == "stream" else output["data"]["text/plain"]
 
 
 def test_documented_output_is_compared_with_actual_output():
