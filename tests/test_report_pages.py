@@ -59,13 +59,13 @@ def test_every_report_is_tested() -> None:
 
 
 PAGES = (
-    "explanations.md",
-    "filtering.md",
-    "human-judgments.md",
-    "inversion.md",
-    "leaderboard.md",
-    "modality-gap.md",
-    "tasks.md",
+    "how-to/explanations.md",
+    "how-to/filtering.md",
+    "evidence/human-judgments.md",
+    "research/inversion.md",
+    "evidence/leaderboard.md",
+    "understand/modality-gap.md",
+    "research/tasks.md",
 )
 INTERVAL = r"[-+]?\d+\.\d+ \([-+]?\d+\.\d+ to [-+]?\d+\.\d+\)"
 FIGURE = re.compile(rf"{INTERVAL}|(?<![\w.])[-+]?\d*\.\d+(?!\.?\d)")

@@ -279,7 +279,7 @@ def test_images_are_found_in_the_images_folder(encoder, fitted, tmp_path):
 def test_the_summary_follows_the_schema(encoder, corpus, fitted, tmp_path):
     summary = shards.score(corpus, output=tmp_path / "out", model=encoder, statistics=fitted)
     data = json.loads((tmp_path / "out" / "summary.json").read_text())
-    schema = json.loads((ROOT / "docs" / "result.schema.json").read_text())
+    schema = json.loads((ROOT / "docs/reference/result.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(data)
     assert data == json.loads(json.dumps(summary.to_dict()))
 

@@ -74,7 +74,7 @@ def centroid_distance(images: Vectors, captions: Vectors) -> float:
     Raises:
         ValueError: Every row of a modality has NaN.
 
-    Example:
+    Examples:
         >>> centroid_distance(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
         1.4142135623730951
     """
@@ -87,7 +87,7 @@ def centroid_distance(images: Vectors, captions: Vectors) -> float:
 def severity(distance: float) -> Literal["low", "moderate", "severe"]:
     """Return the severity of a centroid distance (An et al. 2025): low below .19, severe from .63.
 
-    Example:
+    Examples:
         >>> severity(0.0102), severity(0.4795), severity(0.7642)
         ('low', 'moderate', 'severe')
     """
@@ -136,7 +136,7 @@ def peak_coordinates(image_mean: NDArray[Any], caption_mean: NDArray[Any], *, co
 
     ``count`` is the number of coordinates to list.
 
-    Example:
+    Examples:
         >>> found = peak_coordinates(np.array([-0.5, 0, 0, 0]), np.array([0, 1/3, 1/3, 0]))
         >>> found.peaks, round(found.ceiling, 2)
         ((0, 1, 2), 0.76)
@@ -161,7 +161,7 @@ def expected_residual_gap(matched_score: float, count: int) -> float:
 
     ``matched_score`` is the mean I0TScore of the matched pairs, ``count`` the number of pairs behind the means, ≥ 1.
 
-    Example:
+    Examples:
         >>> round(expected_residual_gap(0.44, 32), 2)
         0.19
     """
@@ -185,7 +185,7 @@ def pair_measures(
         pairs of captions of one image, and a d_m of 0 or less counts as 0.001. It is near 0 if an image is much
         closer to its caption than to other images, ½ if it is as close.
 
-    Example:
+    Examples:
         >>> found = next(pair_measures(np.eye(2), np.eye(2), np.arange(2)))
         >>> float(found["matched"][0]), float(found["mismatched"][0]), float(found["image_image"][0])
         (1.0, 0.0, 0.0)
@@ -258,7 +258,7 @@ def separability(images: Vectors, captions: Vectors, *, seed: int = 0) -> Separa
     Raises:
         InputError: Too few pairs to fit: 2 · 0.7 · n ≤ d + 2.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> found = separability(rng.normal(1, 1, (200, 4)), rng.normal(-1, 1, (200, 4)))
         >>> found.accuracy > 0.9, found.linear_separability > found.without_gap

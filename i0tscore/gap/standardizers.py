@@ -97,7 +97,7 @@ class Normalization:
     Raises:
         ValueError: The arrays are not finite or not of one shape (d,), or a variance is negative.
 
-    Example:
+    Examples:
         >>> identity = Normalization(np.zeros(2), np.ones(2), np.ones(2), np.zeros(2))
         >>> identity(np.array([[3.0, 4.0]])).round(6)
         array([[0.6, 0.8]])
@@ -385,7 +385,7 @@ RENAMED = {"color": "covariance"}
 def shortest(number: float) -> str:
     """Return the shortest representation that round-trips.
 
-    Example:
+    Examples:
         >>> shortest(2.0), shortest(0.12345678)
         ('2', '0.12345678')
     """
@@ -405,7 +405,7 @@ class Standardizer:
     Raises:
         UsageError: The name is unknown, or the parameter is missing, unexpected or out of range.
 
-    Example:
+    Examples:
         >>> Standardizer.parse("dn(0.25)")
         Standardizer(name='dn', strength=0.25)
         >>> str(Standardizer.parse("dn")), Standardizer.parse("dn").spec.similarity

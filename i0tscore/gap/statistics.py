@@ -40,7 +40,7 @@ class Moments:
         mean: Shape (d,), float64.
         covariance: Population covariance (divided by ``count``), shape (d, d), float64.
 
-    Example:
+    Examples:
         >>> rows = np.eye(4, dtype=np.float32)
         >>> whole = Moments.of(rows)
         >>> parts = Moments.of(rows[:1]).merge(Moments.of(rows[1:]))
@@ -103,7 +103,7 @@ class ReferenceDistribution:
         Raises:
             StatisticsError: All scores of a kind are NaN.
 
-        Example:
+        Examples:
             >>> r = ReferenceDistribution.fit(np.linspace(0.2, 0.6, 50), np.linspace(-0.2, 0.3, 80))
             >>> bool(r.p_match(np.array([0.5]))[0] > 0.9)
             True
@@ -183,7 +183,7 @@ class Statistics:
 
         ``texts`` are ``name`` and, by default empty, ``encoder``, ``space``, ``prefix`` and ``source``.
 
-        Example:
+        Examples:
             >>> Statistics.fit(np.eye(3), np.eye(3), name="toy").image.count
             3
         """

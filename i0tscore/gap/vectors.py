@@ -98,7 +98,7 @@ def normalize(vectors: ArrayT) -> ArrayT:
     Returns:
         Unit vectors of the same shape and type; NaN for vectors with a norm below ``SMALLEST_NORM``.
 
-    Example:
+    Examples:
         >>> normalize(np.array([[3.0, 4.0]]))
         array([[0.6, 0.8]])
     """

@@ -74,7 +74,7 @@ class Validation:
         result: Result of the last call, with signatures and all samples; None before, and if no caption could be
             scored.
 
-    Example:
+    Examples:
         >>> x = np.eye(3, 256, dtype=np.float32)
         >>> validation = Validation(x, lambda model, images: ["a dog"] * len(images), model="lite")
         >>> scores = validation(nn.Identity())

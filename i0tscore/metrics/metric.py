@@ -46,7 +46,7 @@ class Metric:
         context_rule: What a caption is compared with: its context alone, or the context and the image, whose
             similarities are averaged; None for metrics without contexts.
 
-    Example:
+    Examples:
         >>> metric = Metric.parse("I0TScore(clip=yes,weight=2)")
         >>> str(metric), metric.weight, metric.clip
         ('I0TScore(clip=yes,weight=2)', 2.0, True)

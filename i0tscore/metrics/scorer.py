@@ -57,7 +57,7 @@ class I0TScorer:
         **encoding: The other fields of ``EncodeOptions``: ``weights``, ``precision``, ``device``, ``batch_size``,
             ``workers``, ``long_captions``, ``cache_dir``, ``offline``, ``on_error``, ``progress``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> scorer = I0TScorer(statistics="batch")
@@ -330,7 +330,7 @@ def i0t_score(
     Returns:
         ``result["I0TScore"].mean``, ``.interval``, ``.values``, ``.signature``; ``result.samples``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> x = rng.normal(size=(300, 16))
@@ -358,7 +358,7 @@ def clip_score(
 
     The arguments are those of ``i0t_score``. The statistics are only used for the breakdown and the percentiles.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> result = clip_score(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]]))
         >>> round(result["CLIPScore"].mean, 3)
@@ -383,7 +383,7 @@ def fit(
 
     The arguments are those of ``I0TScorer.fit`` and, as ``options``, of ``I0TScorer``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> fit(rng.normal(size=(50, 8)), rng.normal(size=(50, 8))).image.count

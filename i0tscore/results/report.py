@@ -27,7 +27,7 @@ class Signature:
         metric: The metric's name.
         fields: ``(key, value)`` pairs in the order shown.
 
-    Example:
+    Examples:
         >>> signature = Signature("CLIPScore", (("m", "lite"), ("n", "3")))
         >>> str(signature)
         'CLIPScore|m:lite|n:3'
@@ -103,7 +103,7 @@ class SampleColumns:
 
 
 class Report(Part):
-    """A result that a verb returns; ``to_dict`` is described in ``docs/*.schema.json``.
+    """A result that a verb returns; ``to_dict`` is described in ``docs/reference/*.schema.json``.
 
     Attributes:
         SCHEMA: Name of the schema.
