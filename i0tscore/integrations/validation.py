@@ -203,6 +203,9 @@ class Validation:
 
         The list is empty before the first call and for embeddings. An image that can no longer be read is left out with
         a warning, so that training continues.
+
+        Args:
+            k: Maximum number of samples.
         """
         images = self._images_by_id()
         if self.result is None or images is None:

@@ -63,6 +63,9 @@ class Metric:
     def parse(cls, text: str) -> Metric:
         """Parse a metric's name.
 
+        Args:
+            text: Name, with settings in parentheses where they differ from its own, as in ``I0TScore(clip=yes)``.
+
         Raises:
             UsageError: The metric or one of its settings is unknown.
         """

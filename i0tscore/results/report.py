@@ -46,12 +46,21 @@ class Signature:
         return dict(self.fields)[key]
 
     def with_field(self, key: str, value: str) -> Signature:
-        """The same signature with one value replaced."""
+        """Return the same signature with one value replaced.
+
+        Args:
+            key: Name of the setting.
+            value: Its new value.
+        """
         return replace(self, fields=tuple((k, value if k == key else v) for k, v in self.fields))
 
     @classmethod
     def parse(cls, text: str) -> Signature:
-        """Read what ``str`` wrote."""
+        """Parse a signature.
+
+        Args:
+            text: What ``str(signature)`` returned.
+        """
         metric, *parts = text.split("|")
         pairs = (part.partition(":") for part in parts)
         return cls(metric, tuple((key, _unescape(value)) for key, _, value in pairs))

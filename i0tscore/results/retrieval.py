@@ -120,6 +120,10 @@ class CrossModalRanks(NamedTuple):
         """Return the share of queries with a relevant item among the ``depth`` most similar, in [0, 1].
 
         Intervals resample images, each with its captions, as queries; the gallery is not resampled.
+
+        Args:
+            depth: Number of items retrieved, k in R@k.
+            resampling: Settings of the intervals; by default those of ``Resampling()``.
         """
         images = np.arange(len(self.to_caption))
         own = np.repeat(images, len(self.to_image) // len(images))
