@@ -38,7 +38,7 @@ docs: $(DEV)  ## build the documentation in build/site; broken links are errors
 docs-serve: $(DEV)  ## show the documentation on http://127.0.0.1:8000, and update it on changes
 	$(VENV)/bin/mkdocs serve
 
-reports: $(DEV)  ## recompute the reports (over an hour); requires the data listed in docs/evidence/human-judgments.md
+reports: $(DEV)  ## recompute the reports (over an hour); requires the data listed in docs/evidence/rating-sets.md
 	$(VENV)/bin/python -m human_judgments.flickr8k_expert --model lite
 	$(VENV)/bin/python -m human_judgments.blv_kreiss2022 --model lite
 	$(VENV)/bin/python -m human_judgments.pascal50s $(CLASSIC)
