@@ -33,10 +33,10 @@ format: $(DEV)  ## format the code and apply automatic lint fixes
 	$(VENV)/bin/ruff check --fix .
 
 docs: $(DEV)  ## build the documentation in build/site; broken links are errors
-	$(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 docs-serve: $(DEV)  ## show the documentation on http://127.0.0.1:8000, and update it on changes
-	$(VENV)/bin/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs serve
 
 reports: $(DEV)  ## recompute the reports (over an hour); requires the data listed in docs/evidence/rating-sets.md
 	$(VENV)/bin/python -m human_judgments.flickr8k_expert --model lite

@@ -9,8 +9,12 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import click
 import pytest
 from examples_on_disk import ROOT
+
+import i0tscore
+from i0tscore.cli.main import cli
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +56,15 @@ def test_pages_load_only_files_of_the_site(site: Path) -> None:
         assert not re.findall(r"(?:url\(|@import )[\"']?(?:https?:)?//[^)]+", sheet.read_text("utf-8")), sheet.name
 
 
-def test_every_public_name_is_in_the_reference(site: Path) -> None:
-    import i0tscore
+def test_every_option_is_in_the_reference(site: Path) -> None:
+    page = (site / "reference" / "commands.html").read_text("utf-8")
+    for name, command in cli.commands.items():
+        section = page.partition(f'<h2 id="{name}">')[2].partition("<h2 ")[0]
+        options = [one.opts[-1] for one in command.params if isinstance(one, click.Option) and not one.hidden]
+        assert not [option for option in options if f"<code>{option}" not in section], name
 
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
     pages = "".join(page.read_text("utf-8") for page in (site / "reference" / "api").glob("*.html"))
     homes = {f"i0tscore.{name}" for name in i0tscore.__all__} - {"i0tscore.functional"}
     assert not {name for name in homes if f'id="{name}"' not in pages}
