@@ -51,7 +51,7 @@ class View:
         index: Row of ``source`` for each row (n,); None for all rows.
         transform: Function of a block of rows; None to leave them as they are.
 
-    Example:
+    Examples:
         >>> View(np.eye(3), np.array([2, 0]), lambda block: 2 * block)[:1]
         array([[0., 0., 2.]])
     """

@@ -149,7 +149,7 @@ def bootstrap_means(
     Returns:
         For each column the lower and upper bound, or None with fewer than two clusters or no resamples.
 
-    Example:
+    Examples:
         >>> bootstrap_means([np.arange(10.0), np.ones(10)], range(10))[1]
         (1.0, 1.0)
     """
@@ -178,7 +178,7 @@ def bootstrap_sums(
         counts: Number of scores of each cluster (g,), at least 1.
         resampling: Coverage, resamples and seed.
 
-    Example:
+    Examples:
         >>> bootstrap_sums(np.array([[3.0], [5.0]]), np.array([3, 5]), Resampling())
         [(1.0, 1.0)]
     """
