@@ -14,7 +14,7 @@ PIP    := env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pip --disable-pip
 
 CLASSIC := --metric "number of words" --metric BLEU-1 --metric BLEU-4 --metric ROUGE-L --metric METEOR --metric CIDEr --baseline CIDEr
 
-.PHONY: demo test lint format reports peers pictures wheel release-check clean
+.PHONY: demo test lint format docs docs-serve reports peers pictures wheel release-check clean
 
 demo: $(DEMO)  ## score the captions in examples/ with the embedded model
 	$(VENV)/bin/python examples/photographs.py
@@ -32,7 +32,13 @@ format: $(DEV)  ## format the code and apply automatic lint fixes
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-reports: $(DEV)  ## recompute the reports (over an hour); requires the data listed in docs/human-judgments.md
+docs: $(DEV)  ## build the documentation in build/site; broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+docs-serve: $(DEV)  ## show the documentation on http://127.0.0.1:8000, and update it on changes
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs serve
+
+reports: $(DEV)  ## recompute the reports (over an hour); requires the data listed in docs/evidence/rating-sets.md
 	$(VENV)/bin/python -m human_judgments.flickr8k_expert --model lite
 	$(VENV)/bin/python -m human_judgments.blv_kreiss2022 --model lite
 	$(VENV)/bin/python -m human_judgments.pascal50s $(CLASSIC)

@@ -1,4 +1,4 @@
-"""Cost of each step of a run over shards, for the estimates of docs/large-runs.md.
+"""Cost of each step of a run over shards, for the estimates of docs/evidence/large-runs.md.
 
     python benchmarks/large_runs.py --images FOLDER      # any images, such as Flickr8k's
 

@@ -108,7 +108,7 @@ def did_you_mean(word: str, choices: Iterable[str], n: int = 1) -> str:
         choices: What is accepted.
         n: Maximum number of choices to name.
 
-    Example:
+    Examples:
         >>> did_you_mean("clip_score", ["I0TScore", "CLIPScore"])
         ' Did you mean CLIPScore?'
     """

@@ -576,7 +576,8 @@ def render(data: Data) -> Page:
     if data["ablation"]:
         blocks += [
             "## I0T_async\n\nTwo batch normalizations after the frozen encoder, trained on embeddings of the "
-            "statistics' pairs and therefore without MCSIE, which encodes again ([with it](../docs/i0t-async.md)). "
+            "statistics' pairs and therefore without MCSIE, which encodes again "
+            "([with it](../docs/research/i0t-async.md)). "
             f"`trained BN` is otherwise the paper's recipe, seed {SEED}; each other row changes one setting.",
             gap_table(data["ablation"]),
             task_table(data["ablation"]),

@@ -187,7 +187,7 @@ def render(data: Data) -> Page:
     rated = f"{references['ratings']:,} ratings of {references['items']:,} pairs"
     last = max(score["updates"] or 0 for score in references["scores"])
     blocks: list[str | Table] = [
-        f"{introduction} [Inversion](../docs/inversion.md) describes the method. {command_block(data)}",
+        f"{introduction} [Inversion](../docs/research/inversion.md) describes the method. {command_block(data)}",
         f"Figures × 100. {intervals_note(data, 'images')}",
         "## Published changes, and the changes here",
         replication_table(data),

@@ -84,7 +84,7 @@ def test_saved_results_are_compared_as_their_numbers_say(saved, values, capsys):
 
 
 def test_json_follows_the_schema(saved, capsys):
-    schema = json.loads((ROOT / "docs" / "comparison.schema.json").read_text())
+    schema = json.loads((ROOT / "docs/reference/comparison.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     data = compared(capsys, *saved)
     validator.validate(data)

@@ -93,7 +93,7 @@ def test_figures_are_scipys_to_the_digit(table, rows, capsys):
 
 
 def test_json_follows_the_schema(table, capsys):
-    schema = json.loads((ROOT / "docs" / "agreement.schema.json").read_text())
+    schema = json.loads((ROOT / "docs/reference/agreement.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     data = found(capsys, table, *SCORES[:-1], "--rater", "rater", "--system", "system")
     validator.validate(data)
@@ -432,7 +432,7 @@ def test_a_known_set_may_have_several_ratings(tmp_path, capsys):
     write_csv(tmp_path / "scores.csv", scores)
     arguments = [str(tmp_path), "--set", "thumb", "--scores", str(tmp_path / "scores.csv"), "--allow-other-counts"]
     data = found(capsys, *arguments, "--rating", "R")
-    jsonschema.validate(data, json.loads((ROOT / "docs" / "agreement.schema.json").read_text()))
+    jsonschema.validate(data, json.loads((ROOT / "docs/reference/agreement.schema.json").read_text()))
     assert data["systems"]["mine"]["pearson"]["value"] == pytest.approx(1)
     assert data["systems"]["mine"]["pearson"]["interval"] == pytest.approx([1, 1])
     assert set(data["parts"]) == {"system=A", "system=B", "system=C"}
@@ -455,7 +455,7 @@ def test_known_preferences_are_measured_by_accuracy(tmp_path, capsys):
     write_csv(tmp_path / "scores.csv", scores)
     arguments = [str(tmp_path), "--set", "pascal50s", "--scores", str(tmp_path / "scores.csv"), "--allow-other-counts"]
     data = found(capsys, *arguments)
-    jsonschema.validate(data, json.loads((ROOT / "docs" / "agreement.schema.json").read_text()))
+    jsonschema.validate(data, json.loads((ROOT / "docs/reference/agreement.schema.json").read_text()))
     assert data["headline"] == "accuracy"
     assert data["metrics"]["mine"]["parts"]["HC"]["value"] == 0.5
     assert data["metrics"]["equal"]["ties"] == 1

@@ -62,7 +62,7 @@ def test_json_follows_the_schema_and_gives_the_measures(pairs):
     run = gap(*options, "--format", "json")
     assert (run.code, run.err) == (0, "")
     found = json.loads(run.out)
-    schema = json.loads((ROOT / "docs" / "gap.schema.json").read_text())
+    schema = json.loads((ROOT / "docs/reference/gap.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(found)
     assert not validator.is_valid({**found, "standardizers": {"post": found["standardizers"]["post"]}})

@@ -41,7 +41,7 @@ def data_of(*arguments: object) -> dict:
     run = retrieve(*arguments, "--format", "json", "--quiet")
     assert run.code == 0, run.err
     found = json.loads(run.out)
-    schema = json.loads((ROOT / "docs" / "retrieval.schema.json").read_text())
+    schema = json.loads((ROOT / "docs/reference/retrieval.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(found)
     return found
 

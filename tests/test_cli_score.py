@@ -77,7 +77,7 @@ def as_json(score):
 
 
 def test_json_follows_the_schema(as_json):
-    schema = json.loads((ROOT / "docs" / "result.schema.json").read_text())
+    schema = json.loads((ROOT / "docs/reference/result.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(as_json)
     assert as_json["n"] == len(as_json["samples"]) == 21
@@ -498,7 +498,7 @@ def test_descriptions_are_scored_in_their_context(score, examples, tmp_path):
     run = call("score", str(captions), images, "--statistics", str(statistics), "--format", "json", *metrics, *cache)
     assert run.code == 0
     result = json.loads(run.out)
-    jsonschema.validate(result, json.loads((ROOT / "docs" / "result.schema.json").read_text()))
+    jsonschema.validate(result, json.loads((ROOT / "docs/reference/result.schema.json").read_text()))
     first, *others = result["samples"]
     assert set(first["scores"]["ContextI0TScore"].values()) == {None}
     assert first["notes"] == ["no score by context: the sample has no context"]

@@ -528,7 +528,9 @@ def test_json_follows_the_schema(cat: Path) -> None:
     found = run("explain", cat, CAPTION, "--model", "lite", "--no-cache", "--format", "json", "--reference", "A cat.")
     assert (found.code, found.err) == (0, "")
     data = json.loads(found.out)
-    validator = jsonschema.Draft202012Validator(json.loads((ROOT / "docs/explanation.schema.json").read_text()))
+    validator = jsonschema.Draft202012Validator(
+        json.loads((ROOT / "docs/reference/explanation.schema.json").read_text())
+    )
     validator.validate(data)
     assert not validator.is_valid({**data, "units": "letters"})
     assert list(data["sample"]["scores"]) == ["I0TScore", "CLIPScore", "RefI0TScore", "RefCLIPScore"]
@@ -582,7 +584,7 @@ def test_the_lowest_scores_of_a_file_are_explained(examples: Path, tmp_path: Pat
     found = run("score", file, examples / "images", *options, "--explain", 2, "--format", "json")
     assert found.code == 0
     data = json.loads(found.out)
-    validator = jsonschema.Draft202012Validator(json.loads((ROOT / "docs/result.schema.json").read_text()))
+    validator = jsonschema.Draft202012Validator(json.loads((ROOT / "docs/reference/result.schema.json").read_text()))
     validator.validate(data)
     explained = [sample for sample in data["samples"] if "explanation" in sample]
     worst = sorted(data["samples"], key=lambda sample: sample["scores"]["I0TScore"]["value"])[:2]

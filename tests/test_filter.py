@@ -670,7 +670,7 @@ def test_every_caption_is_kept_rejected_or_not_scored(here):
     )
     assert done.code == 0, done.err
     report = json.loads(done.out)
-    jsonschema.validate(report, json.loads((ROOT / "docs" / "selection.schema.json").read_text()))
+    jsonschema.validate(report, json.loads((ROOT / "docs/reference/selection.schema.json").read_text()))
     kept, rest = rows_of(Path("kept.jsonl")), rows_of(Path("rest.jsonl"))
     assert (len(kept), len(rest)) == (report["kept"], report["rejected"] + report["not_scored"])
     assert report["not_scored"] == 3

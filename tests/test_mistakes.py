@@ -181,7 +181,7 @@ def _fixed(message: str) -> list[str]:
     return [part for part in (one.strip(" .,:;()'") for one in message.split("…")) if part]
 
 
-PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")
+PAGE = (ROOT / "docs/reference/errors.md").read_text("utf-8")
 EXPLAINED = [
     message
     for row in PAGE.splitlines()

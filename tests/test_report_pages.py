@@ -62,15 +62,11 @@ def test_every_report_is_tested() -> None:
     assert {path.stem for path in (ROOT / "reports").glob("*.json")} == set(REPORTS)
 
 
-PAGES = (
-    "explanations.md",
-    "filtering.md",
-    "human-judgments.md",
-    "inversion.md",
-    "leaderboard.md",
-    "modality-gap.md",
-    "tasks.md",
-)
+PAGES = [
+    str(page.relative_to(ROOT))
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if "<!-- figures\n" in page.read_text("utf-8")
+]
 INTERVAL = r"[-+]?\d+\.\d+ \([-+]?\d+\.\d+ to [-+]?\d+\.\d+\)"
 FIGURE = re.compile(rf"{INTERVAL}|(?<![\w.])[-+]?\d*\.\d+(?!\.?\d)")
 
@@ -81,7 +77,7 @@ def report(name: str) -> Any:
 
 def interpretation(page: str) -> tuple[str, dict[str, str]]:
     """The section of a page that interprets reports, or all of the page, and where its figures come from."""
-    section = (ROOT / "docs" / page).read_text(encoding="utf-8").rpartition("## What the numbers mean")[2]
+    section = re.split("^## (?:What the numbers mean|Evidence)$", (ROOT / page).read_text("utf-8"), flags=re.M)[-1]
     text, _, comment = section.partition("<!-- figures\n")
     lines = [line.partition(" = ") for line in comment.partition("-->")[0].splitlines()]
     return " ".join(text.replace("−", "-").split()), {figure: source for figure, _, source in lines}

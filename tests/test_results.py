@@ -103,7 +103,7 @@ def test_json_is_strict_and_complete(result) -> None:
 
 def test_every_report_has_a_documented_schema() -> None:
     reports = (Result, Comparison, CorrelationReport, Explanation, GapReport, RetrievalReport, Selection)
-    documented = {json.loads(file.read_text())["$id"] for file in (ROOT / "docs").glob("*.schema.json")}
+    documented = {json.loads(file.read_text())["$id"] for file in (ROOT / "docs/reference").glob("*.schema.json")}
     assert {report.SCHEMA for report in reports} == documented
     assert all(issubclass(report, Report) for report in reports)
 

@@ -300,7 +300,7 @@ def test_contexts_score_as_in_a_single_run(encoder, fitted, tmp_path):
 def test_the_summary_follows_the_schema(encoder, corpus, fitted, tmp_path):
     summary = shards.score(corpus, output=tmp_path / "out", model=encoder, statistics=fitted)
     data = json.loads((tmp_path / "out" / "summary.json").read_text())
-    schema = json.loads((ROOT / "docs" / "result.schema.json").read_text())
+    schema = json.loads((ROOT / "docs/reference/result.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(data)
     assert data == json.loads(json.dumps(summary.to_dict()))
 

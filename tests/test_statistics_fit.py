@@ -130,7 +130,7 @@ def test_a_misfit_is_warned_of_once_and_shown_wherever_percentiles_are(own) -> N
     assert "* Matched and mismatched pairs" in text
     assert "<strong>All of these, and percentiles, do not" in result.to_html()
     data = json.loads(result.to_json())
-    jsonschema.validate(data, json.loads((ROOT / "docs" / "result.schema.json").read_text()))
+    jsonschema.validate(data, json.loads((ROOT / "docs/reference/result.schema.json").read_text()))
     assert data["statistics_fit"]["fits"] is False
     assert data["statistics_fit"]["statistics"] == "elsewhere"
 

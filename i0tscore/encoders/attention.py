@@ -122,7 +122,7 @@ def attention_dropout(tower: nn.Module, probability: float = 0.1, *, mlp: bool =
         UsageError: ``probability`` is not in [0, 1).
         ModelError: The model has no supported attention layer, or, with ``mlp``, no block with an ``mlp``.
 
-    Example:
+    Examples:
         >>> layer = nn.MultiheadAttention(4, 2).eval()
         >>> with attention_dropout(layer, 0.1) as count:
         ...     count, layer.dropout, layer.training

@@ -70,16 +70,32 @@ class Encoder(Protocol):
         """Maximum number of tokens of a text, begin and end tokens included."""
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Convert an RGB image to the input of the image tower, float32 (3, H, W)."""
+        """Convert an image to the input of the image tower, float32 (3, H, W).
+
+        Args:
+            image: An RGB image of any size.
+        """
 
     def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Encode preprocessed images (n, 3, H, W) to unit float32 embeddings (n, d)."""
+        """Encode images to unit float32 embeddings (n, d).
+
+        Args:
+            pixels: Preprocessed images (n, 3, H, W).
+        """
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize texts, truncated to the context length before the end token."""
+        """Tokenize texts, truncated to the context length before the end token.
+
+        Args:
+            texts: Captions with their prefix, or references.
+        """
 
     def encode_tokens(self, tokens: Sequence[Tokens]) -> torch.Tensor:
-        """Encode tokenized texts to unit float32 embeddings (n, d), padded no further than the longest."""
+        """Encode texts to unit float32 embeddings (n, d).
+
+        Args:
+            tokens: Tokenized texts, to be padded no further than the longest.
+        """
 
 
 @runtime_checkable
@@ -91,10 +107,18 @@ class LocalEncoder(Encoder, Protocol):
         """Rows and columns of locations; None if the image tower has none."""
 
     def location_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Return the part of an image (width, height) that the locations cover: left, top, right, bottom, in [0, 1]."""
+        """Return the part of an image that the locations cover: left, top, right, bottom, in [0, 1].
+
+        Args:
+            size: Width and height of the image.
+        """
 
     def encode_locations(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Encode preprocessed images (n, 3, H, W) to unit float32 embeddings of their locations (n, locations, d)."""
+        """Encode each location of images to unit float32 embeddings (n, locations, d).
+
+        Args:
+            pixels: Preprocessed images (n, 3, H, W).
+        """
 
 
 @runtime_checkable

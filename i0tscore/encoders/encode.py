@@ -477,7 +477,7 @@ def ordered(items: Any, what: str) -> Any:
     Raises:
         InputError: The items have no order, or there is a single item.
 
-    Example:
+    Examples:
         >>> import pandas as pd
         >>> ordered(pd.Series(["one", "two"], index=[1, 0]), "captions")
         ['one', 'two']
@@ -556,7 +556,7 @@ def same_length(**columns: Any) -> None:
 def listing(problems: Iterable[tuple[object, str]]) -> str:
     """List problems by id: one line for each reason, up to 20 lines, and the number of the rest.
 
-    Example:
+    Examples:
         >>> print(listing([("a", "no image"), ("b", "empty"), ("c", "no image")]))
         a, c: no image
         b: empty

@@ -90,7 +90,7 @@ def decode(source: ImageInput) -> Image.Image:
     Raises:
         ImageError: The image cannot be read or decoded, or is larger than ``MAX_PIXELS``.
 
-    Example:
+    Examples:
         >>> decode(np.zeros((2, 3, 3), dtype=np.uint8)).size
         (3, 2)
     """

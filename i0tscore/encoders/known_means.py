@@ -28,7 +28,7 @@ def contradictions(model: str, image_mean: NDArray[np.floating], caption_mean: N
     Raises:
         UsageError: There is no such model.
 
-    Example:
+    Examples:
         >>> contradictions("ViT-B-32/openai", np.zeros(768), np.zeros(768))
         ['ViT-B-32-quickgelu/openai has 512 dimensions, but the embeddings have 768.']
     """

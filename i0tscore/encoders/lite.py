@@ -2,8 +2,8 @@
 
 The image tower is EfficientNet-Lite2 (ImageNet), the text tower all-MiniLM-L6-v2, both as published. Only the heads
 were trained (``studies.lite_training``), as CLIP is: without centering and with a high fixed logit scale, so that the
-embeddings have the modality gap of CLIP. The model needs no network. See ``docs/lite-model-card.md`` for its results
-and limits.
+embeddings have the modality gap of CLIP. The model needs no network. See
+``docs/research/lite-model-card.md`` for its results and limits.
 """
 
 from __future__ import annotations

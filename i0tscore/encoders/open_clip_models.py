@@ -148,7 +148,7 @@ def resolve_model_name(model: str, weights: Path | None = None) -> ResolvedModel
     Raises:
         UsageError: The architecture or tag does not exist, or they contradict each other.
 
-    Example:
+    Examples:
         >>> resolve_model_name("ViT-B-32/openai").name
         'ViT-B-32-quickgelu/openai'
     """

@@ -44,7 +44,7 @@ class EncodeOptions(Options):
     Raises:
         UsageError: A value is not allowed.
 
-    Example:
+    Examples:
         >>> EncodeOptions("lite", batch_size=64).precision
         'fp32'
     """

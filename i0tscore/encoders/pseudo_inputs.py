@@ -22,7 +22,7 @@ from i0tscore.encoders.text import Padding, TextTower
 from i0tscore.errors import ModelError
 
 EFFICIENTNET_STAGE = 6
-"""Stage of an EfficientNet whose input the pseudo-patches replace; see ``docs/inversion.md``."""
+"""Stage of an EfficientNet whose input the pseudo-patches replace; see ``docs/research/inversion.md``."""
 
 
 class PseudoInputs:

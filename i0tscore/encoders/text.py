@@ -271,7 +271,7 @@ def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
         text: The text.
         fits: Whether a piece is short enough.
 
-    Example:
+    Examples:
         >>> split_text("One dog. Two cats sat. End.", lambda piece: len(piece) <= 13)
         ['One dog.', 'Two cats sat.', 'End.']
     """

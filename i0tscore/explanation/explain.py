@@ -76,7 +76,7 @@ def explain(
             cannot be computed from one sample.
         UsageError: There is no such sentence.
 
-    Example:
+    Examples:
         >>> image = np.full((64, 64, 3), 255, dtype=np.uint8)
         >>> explanation = explain(image, "A white page", model="lite", regions=False, faithfulness=False)
         >>> [effect.text for effect in explanation.effects]

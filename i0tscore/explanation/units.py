@@ -62,7 +62,7 @@ def split_words(caption: str) -> list[Unit]:
     Words are separated by white space and dashes. Chinese characters, Japanese kana, and emoji are words of their own.
     Hyphens, apostrophes, and the points of numbers and URLs are part of a word.
 
-    Example:
+    Examples:
         >>> [word.text for word in split_words("A well-fed dog's toy, 一只 🐕!")]
         ['A', 'well-fed', "dog's", 'toy', '一', '只', '🐕']
     """
@@ -92,7 +92,7 @@ def _words_of(text: str, offset: int) -> Iterator[Unit]:
 def split_sentences(caption: str) -> list[Unit]:
     """Return the sentences of a caption, with their punctuation; one of more than ``LONG`` words in several parts.
 
-    Example:
+    Examples:
         >>> [sentence.text for sentence in split_sentences("A dog runs 3.5 m. It barks!")]
         ['A dog runs 3.5 m.', 'It barks!']
     """
@@ -113,7 +113,7 @@ def split_sentences(caption: str) -> list[Unit]:
 def without(caption: str, units: Sequence[Unit]) -> str:
     """Return a caption without some of its units, with single spaces where they were.
 
-    Example:
+    Examples:
         >>> words = split_words("A black dog, asleep.")
         >>> without("A black dog, asleep.", words[1:3])
         'A, asleep.'

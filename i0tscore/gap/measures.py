@@ -68,13 +68,17 @@ class VectorSum:
 def centroid_distance(images: Vectors, captions: Vectors) -> float:
     """Return the distance between the mean image and the mean caption (Liang et al. 2022; CD in An et al. 2025).
 
+    Args:
+        images: Unit embeddings (n, d).
+        captions: Unit embeddings (m, d).
+
     Returns:
         ‖mean(images) − mean(captions)‖, in [0, 2]. Rows with NaN are ignored.
 
     Raises:
         ValueError: Every row of a modality has NaN.
 
-    Example:
+    Examples:
         >>> centroid_distance(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
         1.4142135623730951
     """
@@ -87,7 +91,10 @@ def centroid_distance(images: Vectors, captions: Vectors) -> float:
 def severity(distance: float) -> Literal["low", "moderate", "severe"]:
     """Return the severity of a centroid distance (An et al. 2025): low below .19, severe from .63.
 
-    Example:
+    Args:
+        distance: Centroid distance, in [0, 2].
+
+    Examples:
         >>> severity(0.0102), severity(0.4795), severity(0.7642)
         ('low', 'moderate', 'severe')
     """
@@ -97,7 +104,12 @@ def severity(distance: float) -> Literal["low", "moderate", "severe"]:
 def minimum_cosine_distance(images: Vectors, captions: Vectors) -> float:
     """Return the smallest cosine distance between any image and any caption (MCD in An et al. 2025).
 
-    It is 1 − max x·y, in [0, 2]. Uses at most 32 MB for similarities.
+    Args:
+        images: Unit embeddings (n, d).
+        captions: Unit embeddings (m, d).
+
+    Returns:
+        1 − max x·y, in [0, 2]. At most 32 MB are used for similarities.
     """
     parts = chunks(len(images), max(1, CELLS // max(1, len(captions))))
     return 1.0 - max(float((images[part] @ captions.T).max()) for part in parts)
@@ -134,9 +146,12 @@ def peak_coordinates(image_mean: NDArray[Any], caption_mean: NDArray[Any], *, co
     p·q + √((1 − ‖p‖²)(1 − ‖q‖²)). If each peak belongs to one modality and the other modality is 0 there, this is
     the paper's √((1 − p²)(1 − 2q²)): .76 for its p = −1/2 and q = 1/3.
 
-    ``count`` is the number of coordinates to list.
+    Args:
+        image_mean: Mean of the images' unit embeddings (d,).
+        caption_mean: Mean of the captions' unit embeddings (d,).
+        count: Number of coordinates to list.
 
-    Example:
+    Examples:
         >>> found = peak_coordinates(np.array([-0.5, 0, 0, 0]), np.array([0, 1/3, 1/3, 0]))
         >>> found.peaks, round(found.ceiling, 2)
         ((0, 1, 2), 0.76)
@@ -159,9 +174,11 @@ def expected_residual_gap(matched_score: float, count: int) -> float:
     images and captions are correlated by their mean score, which gives √(2·(1 − score)/n). For a score of .44 this
     is .19 with 32 pairs and .094 with 128; An et al. 2025 measured .188 and .099 (Table 3).
 
-    ``matched_score`` is the mean I0TScore of the matched pairs, ``count`` the number of pairs behind the means, ≥ 1.
+    Args:
+        matched_score: Mean I0TScore of the matched pairs.
+        count: Number of pairs behind the means, ≥ 1.
 
-    Example:
+    Examples:
         >>> round(expected_residual_gap(0.44, 32), 2)
         0.19
     """
@@ -185,7 +202,7 @@ def pair_measures(
         pairs of captions of one image, and a d_m of 0 or less counts as 0.001. It is near 0 if an image is much
         closer to its caption than to other images, ½ if it is as close.
 
-    Example:
+    Examples:
         >>> found = next(pair_measures(np.eye(2), np.eye(2), np.arange(2)))
         >>> float(found["matched"][0]), float(found["mismatched"][0]), float(found["image_image"][0])
         (1.0, 0.0, 0.0)
@@ -251,14 +268,19 @@ def separability(images: Vectors, captions: Vectors, *, seed: int = 0) -> Separa
     """Measure how well a linear function separates images from captions (LS in An et al. 2025).
 
     Fits ordinary least squares with an intercept to 70 % of the pairs and predicts the other 30 %, with as many images
-    as captions in both parts; ``seed`` is that of the split. The paper, which follows Fahim et al. 2024, gives neither
+    as captions in both parts. The paper, which follows Fahim et al. 2024, gives neither
     labels nor split; labels of 0 and 1 fit its figures (with ±1, I0T_post's .54 would be −.85). The value depends on
     n/d: compare it only at equal n and d, and with ``without_gap``.
+
+    Args:
+        images: Unit embeddings (n, d).
+        captions: Unit embeddings (m, d).
+        seed: Seed of the split.
 
     Raises:
         InputError: Too few pairs to fit: 2 · 0.7 · n ≤ d + 2.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> found = separability(rng.normal(1, 1, (200, 4)), rng.normal(-1, 1, (200, 4)))
         >>> found.accuracy > 0.9, found.linear_separability > found.without_gap

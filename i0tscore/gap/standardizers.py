@@ -97,7 +97,7 @@ class Normalization:
     Raises:
         ValueError: The arrays are not finite or not of one shape (d,), or a variance is negative.
 
-    Example:
+    Examples:
         >>> identity = Normalization(np.zeros(2), np.ones(2), np.ones(2), np.zeros(2))
         >>> identity(np.array([[3.0, 4.0]])).round(6)
         array([[0.6, 0.8]])
@@ -385,7 +385,7 @@ RENAMED = {"color": "covariance"}
 def shortest(number: float) -> str:
     """Return the shortest representation that round-trips.
 
-    Example:
+    Examples:
         >>> shortest(2.0), shortest(0.12345678)
         ('2', '0.12345678')
     """
@@ -405,7 +405,7 @@ class Standardizer:
     Raises:
         UsageError: The name is unknown, or the parameter is missing, unexpected or out of range.
 
-    Example:
+    Examples:
         >>> Standardizer.parse("dn(0.25)")
         Standardizer(name='dn', strength=0.25)
         >>> str(Standardizer.parse("dn")), Standardizer.parse("dn").spec.similarity
@@ -433,7 +433,10 @@ class Standardizer:
 
     @classmethod
     def parse(cls, text: str) -> Standardizer:
-        """Parse a name such as ``post``, ``dn(0.25)``, or ``dn`` for the default parameter.
+        """Parse a name.
+
+        Args:
+            text: A name such as ``post``, ``dn(0.25)``, or ``dn`` for the default parameter.
 
         Raises:
             UsageError: There is no such standardizer, or its parameter is not a number.
@@ -457,7 +460,12 @@ class Standardizer:
         return f"{self.name}({shortest(self.strength)})"
 
     def apply(self, vectors: ArrayT, statistics: GapStatistics, modality: Modality) -> ArrayT:
-        """Standardize unit embeddings of one modality, shape (…, d), numpy or torch.
+        """Standardize embeddings of one modality.
+
+        Args:
+            vectors: Unit embeddings (…, d), a NumPy array or a tensor.
+            statistics: Reference statistics.
+            modality: Modality of the vectors.
 
         Returns:
             The standardized vectors, shape (…, d) or, for ``nnn``, (…, d + 2).
@@ -477,7 +485,11 @@ class Standardizer:
 
 
 def all_standardizers(*, grid: bool = True) -> list[Standardizer]:
-    """List the table, with every value of ``grid`` for standardizers with a parameter, or with the default only."""
+    """List every standardizer.
+
+    Args:
+        grid: Whether standardizers with a parameter are listed with each of its usual values, not only the default.
+    """
     return [Standardizer(n, value) for n, s in STANDARDIZERS.items() for value in (grid and s.grid) or (s.default,)]
 
 

@@ -40,7 +40,7 @@ class Moments:
         mean: Shape (d,), float64.
         covariance: Population covariance (divided by ``count``), shape (d, d), float64.
 
-    Example:
+    Examples:
         >>> rows = np.eye(4, dtype=np.float32)
         >>> whole = Moments.of(rows)
         >>> parts = Moments.of(rows[:1]).merge(Moments.of(rows[1:]))
@@ -54,7 +54,11 @@ class Moments:
 
     @classmethod
     def of(cls, vectors: Rows) -> Moments:
-        """Compute the moments of the rows of ``vectors``, shape (n, d) with n ≥ 1, in one pass over blocks of rows."""
+        """Compute the moments of vectors, in one pass over blocks of rows.
+
+        Args:
+            vectors: Unit embeddings (n, d) with n ≥ 1.
+        """
         if len(vectors.shape) != 2 or not len(vectors):
             raise ValueError(f"Expected an array of shape (n, d) with n ≥ 1, got shape {vectors.shape}.")
         return functools.reduce(cls.merge, (cls._of_block(vectors[part]) for part in chunks(len(vectors), _CHUNK)))
@@ -95,7 +99,11 @@ class ReferenceDistribution:
 
     @classmethod
     def fit(cls, matched: NDArray[Any], mismatched: NDArray[Any]) -> ReferenceDistribution:
-        """Fit to scores of matched (n,) and mismatched (m,) pairs, with equal total weights. NaN is ignored.
+        """Fit to scores of matched and mismatched pairs, with equal total weights. NaN is ignored.
+
+        Args:
+            matched: Scores of matched pairs (n,).
+            mismatched: Scores of mismatched pairs (m,).
 
         The calibration is a logistic regression with a small ridge penalty, so that it stays finite for scores that
         separate the pairs.
@@ -103,7 +111,7 @@ class ReferenceDistribution:
         Raises:
             StatisticsError: All scores of a kind are NaN.
 
-        Example:
+        Examples:
             >>> r = ReferenceDistribution.fit(np.linspace(0.2, 0.6, 50), np.linspace(-0.2, 0.3, 80))
             >>> bool(r.p_match(np.array([0.5]))[0] > 0.9)
             True
@@ -181,9 +189,12 @@ class Statistics:
     def fit(cls, images: Rows, captions: Rows, **texts: str) -> Statistics:
         """Fit moments, and all fitted state that needs neither options nor training, to pairs of unit embeddings.
 
-        ``texts`` are ``name`` and, by default empty, ``encoder``, ``space``, ``prefix`` and ``source``.
+        Args:
+            images: Unit embeddings (n, d).
+            captions: Unit embeddings of the matched captions (n, d).
+            **texts: ``name`` and, by default empty, ``encoder``, ``space``, ``prefix`` and ``source``.
 
-        Example:
+        Examples:
             >>> Statistics.fit(np.eye(3), np.eye(3), name="toy").image.count
             3
         """
@@ -213,7 +224,15 @@ class Statistics:
         return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:8]
 
     def standardize(self, standardizer: Standardizer, images: Vectors, captions: Vectors) -> tuple[Vectors, Vectors]:
-        """Standardize unit embeddings of images (n, d) and captions (m, d).
+        """Standardize embeddings of both modalities.
+
+        Args:
+            standardizer: Transformation to apply.
+            images: Unit embeddings (n, d).
+            captions: Unit embeddings (m, d).
+
+        Returns:
+            The standardized images and captions.
 
         Raises:
             StatisticsError: The statistics lack what the standardizer needs.
@@ -223,6 +242,9 @@ class Statistics:
 
     def merge(self, other: Statistics) -> Statistics:
         """Return the statistics of both corpora together.
+
+        Args:
+            other: Statistics of the same encoder and prefix.
 
         Moments merge exactly. Fitted state is kept if both have it and it can be merged: banks are joined, trained
         normalizations dropped. Reference distributions are dropped, since scores depend on the merged means; call
@@ -303,7 +325,12 @@ class Statistics:
         return replace(self, reference=reference)
 
     def require(self, encoder: str, space: str, prefix: str) -> Statistics:
-        """Return self if it belongs to this encoder and prefix. An empty ``space`` matches every encoder.
+        """Return self if it belongs to this encoder and prefix.
+
+        Args:
+            encoder: Name of the encoder, for the message.
+            space: Its embedding space; an empty one matches every encoder.
+            prefix: Prefix of captions.
 
         Raises:
             StatisticsError: It belongs to another encoder or prefix; the message names both.
@@ -322,6 +349,9 @@ class Statistics:
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file.
+
+        Args:
+            path: The file, which is replaced if it exists.
 
         It holds ``image_mean``, ``caption_mean`` (d,), ``image_covariance``, ``caption_covariance`` (d, d),
         ``<standardizer>/matched`` and ``<standardizer>/mismatched`` (1001,), the tensors of fitted state, and the
@@ -354,6 +384,9 @@ class Statistics:
     @classmethod
     def load(cls, path: str | Path) -> Statistics:
         """Read a file that ``save`` wrote.
+
+        Args:
+            path: The file.
 
         Raises:
             StatisticsError: The file is missing, damaged, or not a statistics file.

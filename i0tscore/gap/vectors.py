@@ -51,7 +51,7 @@ class View:
         index: Row of ``source`` for each row (n,); None for all rows.
         transform: Function of a block of rows; None to leave them as they are.
 
-    Example:
+    Examples:
         >>> View(np.eye(3), np.array([2, 0]), lambda block: 2 * block)[:1]
         array([[0., 0., 2.]])
     """
@@ -98,7 +98,7 @@ def normalize(vectors: ArrayT) -> ArrayT:
     Returns:
         Unit vectors of the same shape and type; NaN for vectors with a norm below ``SMALLEST_NORM``.
 
-    Example:
+    Examples:
         >>> normalize(np.array([[3.0, 4.0]]))
         array([[0.6, 0.8]])
     """

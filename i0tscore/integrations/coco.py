@@ -46,7 +46,7 @@ class CocoScorer:
         UsageError: A metric or option value is unknown, or a folder comes without annotations.
         InputError: The folder does not exist.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> page = np.full((64, 64, 3), 255, dtype=np.uint8)
         >>> scorer = CocoScorer("CLIPScore", {7: page}, model="lite")

@@ -64,7 +64,7 @@ def score_batch(
         StatisticsError: There are no fixed statistics.
         InputError: A row cannot be scored; the message gives its position in the batch.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rows = {"image": [np.zeros((9, 9, 3), dtype=np.uint8)], "caption": ["Night."]}
         >>> list(score_batch(rows, model="lite", metrics="CLIPScore", output="lite {metric}"))

@@ -36,7 +36,7 @@ class I0TScoreCallback(Callback):  # type: ignore[misc]
         prefix: Prefix of the logged names.
         lowest: Number of images to log; 0 for none.
 
-    Example:
+    Examples:
         >>> def generate(module, images):
         ...     return ["a dog on grass"] * len(images)
         >>> callback = I0TScoreCallback(Validation(["one.jpg", "two.jpg"], generate, model="lite"))

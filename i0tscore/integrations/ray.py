@@ -49,7 +49,7 @@ def score(
     Raises:
         MissingExtraError: Ray is not installed.
 
-    Example:
+    Examples:
         >>> from i0tscore.integrations.ray import score
         >>> score("shards/", output="scores/", model="lite").metrics["I0TScore"].mean  # doctest: +SKIP
         0.437
@@ -213,7 +213,7 @@ def score_dataset(
         batch_size: Rows per call of ``score_batch``.
         options: Options of ``i0tscore.integrations.datasets.score_batch``. Statistics must be fixed.
 
-    Example:
+    Examples:
         >>> import ray  # doctest: +SKIP
         >>> rows = ray.data.read_parquet("big.parquet")  # doctest: +SKIP
         >>> score_dataset(rows, model="lite").write_parquet("scored/")  # doctest: +SKIP

@@ -34,7 +34,7 @@ class I0TReward:
     Raises:
         StatisticsError: The statistics are not fixed, or belong to another encoder.
 
-    Example:
+    Examples:
         >>> from i0tscore import load_encoder
         >>> reward = I0TReward(load_encoder("lite"))
         >>> images = torch.nn.functional.normalize(torch.randn(2, 256), dim=1)

@@ -161,7 +161,7 @@ def read_entries(shard: Path, images: Path | None = None) -> Iterator[Entry]:
     """Yield the entries of a shard in order, with images from inside the shard or from a folder.
 
     Args:
-        shard: File in one of the formats of ``docs/caption-files.md``, such as Parquet or WebDataset.
+        shard: File in one of the formats of ``docs/reference/caption-files.md``, such as Parquet or WebDataset.
         images: Folder of images named in the shard; by default the shard's folder. Images outside it are not read.
 
     Raises:

@@ -214,7 +214,7 @@ def score(
 
     Args:
         paths: Parquet files and tar archives, or folders of them, as paths or URIs such as ``s3://bucket/shards``; see
-            ``docs/large-runs.md``.
+            ``docs/how-to/large-runs.md``.
         output: Folder or URI of the scores, created if missing. Columns: ``id``, ``image_key``, token counts, and each
             metric (null where undefined); under statistics percentiles, ``p_match``, and the breakdown, named as by
             ``Result.to_pandas``; and ``skipped`` (the reason, or null). Rows are in the order of the input.
@@ -229,7 +229,7 @@ def score(
         InputError: A shard or, under ``on_error="raise"``, a row cannot be scored.
         StatisticsError: A metric needs statistics and there are none.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> import io, pyarrow, pyarrow.parquet, tempfile
         >>> file = io.BytesIO()

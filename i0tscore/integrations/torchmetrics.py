@@ -87,7 +87,7 @@ class CaptionScores(Metric):  # type: ignore[misc]
     Raises:
         UsageError: A metric or option value is unknown, or ``statistics`` is ``auto``.
 
-    Example:
+    Examples:
         >>> metric = CaptionScores(("I0TScore", "CLIPScore"), model="lite")
         >>> images = torch.full((1, 3, 64, 64), 255, dtype=torch.uint8)
         >>> metric.update(images, ["an empty white page"])
@@ -255,7 +255,7 @@ class _SingleScore(CaptionScores):
 class I0TScore(_SingleScore):
     """I0TScore (An et al. 2025), in [-1, 1]; see ``CaptionScores`` for the arguments.
 
-    Example:
+    Examples:
         >>> metric = I0TScore("lite")
         >>> images = torch.full((1, 3, 64, 64), 255, dtype=torch.uint8)
         >>> batch_score = metric(images, ["an empty white page"])

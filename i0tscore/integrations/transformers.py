@@ -36,7 +36,7 @@ class I0TScoreCallback(TrainerCallback):  # type: ignore[misc]
             with the lowest scores and their captions to TensorBoard as ``eval_lowest``.
         lowest: Number of images to log.
 
-    Example:
+    Examples:
         >>> def generate(model, images):
         ...     return ["a dog on grass"] * len(images)
         >>> callback = I0TScoreCallback(Validation(["one.jpg", "two.jpg"], generate, model="lite"))

@@ -74,7 +74,7 @@ class Validation:
         result: Result of the last call, with signatures and all samples; None before, and if no caption could be
             scored.
 
-    Example:
+    Examples:
         >>> x = np.eye(3, 256, dtype=np.float32)
         >>> validation = Validation(x, lambda model, images: ["a dog"] * len(images), model="lite")
         >>> scores = validation(nn.Identity())
@@ -203,6 +203,9 @@ class Validation:
 
         The list is empty before the first call and for embeddings. An image that can no longer be read is left out with
         a warning, so that training continues.
+
+        Args:
+            k: Maximum number of samples.
         """
         images = self._images_by_id()
         if self.result is None or images is None:

@@ -103,7 +103,7 @@ def invert_images(
     Source:
         Mistretta et al., "Cross the Gap", ICLR 2025 (optimization-based textual inversion).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from i0tscore.encoders import load_encoder
         >>> encoder = load_encoder("lite")
@@ -144,7 +144,7 @@ def invert_captions(
     Returns:
         The inverted features, which lie in the region of the images.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from i0tscore.encoders import load_encoder
         >>> encoder = load_encoder("lite")
@@ -173,7 +173,7 @@ def insert_pseudo_tokens(encoder: Encoder, template: str, count: int) -> tuple[T
         UsageError: The template does not contain ``{}`` exactly once, or exceeds the context length.
         ModelError: No placeholder is a single token.
 
-    Example:
+    Examples:
         >>> from i0tscore.encoders import load_encoder
         >>> tokens, placeholder = insert_pseudo_tokens(load_encoder("lite"), "a photo of {}", 2)
         >>> [number == placeholder for number in tokens.ids]

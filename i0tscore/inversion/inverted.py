@@ -124,6 +124,9 @@ class Inverted:
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, which ``load`` and ``read_embeddings`` read.
 
+        Args:
+            path: The file, which is replaced if it exists.
+
         Raises:
             InputError: The file cannot be written.
         """
@@ -141,6 +144,9 @@ class Inverted:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file written by ``save``.
+
+        Args:
+            path: The file.
 
         Raises:
             SampleFileError: The file is missing, damaged or of another kind.

@@ -312,7 +312,7 @@ def report_retrieval(
     Source:
         Mistretta et al., "Cross the Gap", ICLR 2025: within a modality, only the query is inverted.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
         >>> items = Items(tuple("abcd"), vectors, np.array([0, 0, 1, 1]), np.arange(4))

@@ -31,7 +31,7 @@ def clip_score(images: ArrayT, captions: ArrayT, *, weight: float = 2.5, clip: b
     Returns:
         Shape (n,), in [0, weight] or, without clipping, in [−weight, weight].
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> clip_score(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]]))
         array([1.5])
@@ -54,7 +54,7 @@ def i0t_score(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: A
     Returns:
         Shape (n,), in [−1, 1], near 0 for unrelated pairs; NaN if a vector equals its mean.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> x, y = np.eye(3), np.eye(3)[[0, 2, 1]]
         >>> i0t_score(x, y, x.mean(0), y.mean(0)).round(3)
@@ -76,7 +76,7 @@ def dn_score(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: An
     Returns:
         Shape (n,); a dot product, not a cosine.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> dn_score(np.eye(2), np.eye(2), np.array([0.5, 0.5]), np.array([0.5, 0.5])).round(2)
         array([0.78, 0.78])
@@ -98,7 +98,7 @@ def ref_clip_score(
     Returns:
         Shape (n,), ≥ 0; 0 if either side is 0.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> ref_clip_score(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]]), np.array([[[0.6, 0.8]]]))
         array([1.2])
@@ -135,7 +135,7 @@ def ref_i0t_score(
     Returns:
         Shape (n,), in [0, 1] for ``harmonic``, in [−1, 1] otherwise.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> x = np.eye(3)
         >>> ref_i0t_score(x, x, x[:, None], x.mean(0), x.mean(0)).round(3)
@@ -161,7 +161,7 @@ def context_i0t_score(captions: ArrayT, contexts: ArrayT, caption_mean: Any) -> 
     Returns:
         Shape (n,), in [−1, 1]; NaN if a vector equals the mean.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> y = np.eye(3)
         >>> context_i0t_score(y, y[[0, 2, 1]], y.mean(0)).round(3)
@@ -206,7 +206,7 @@ def breakdown(images: ArrayT, captions: ArrayT, image_mean: Any, caption_mean: A
     Returns:
         The parts, shape (n,) each, in the dtype of the inputs.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> parts = breakdown(np.eye(2), np.eye(2), np.array([0.5, 0.5]), np.array([0.5, 0.5]))
         >>> bool(np.allclose(parts.cosine, sum(parts[1:5])))

@@ -46,7 +46,7 @@ class Metric:
         context_rule: What a caption is compared with: its context alone, or the context and the image, whose
             similarities are averaged; None for metrics without contexts.
 
-    Example:
+    Examples:
         >>> metric = Metric.parse("I0TScore(clip=yes,weight=2)")
         >>> str(metric), metric.weight, metric.clip
         ('I0TScore(clip=yes,weight=2)', 2.0, True)
@@ -62,6 +62,9 @@ class Metric:
     @classmethod
     def parse(cls, text: str) -> Metric:
         """Parse a metric's name.
+
+        Args:
+            text: Name, with settings in parentheses where they differ from its own, as in ``I0TScore(clip=yes)``.
 
         Raises:
             UsageError: The metric or one of its settings is unknown.

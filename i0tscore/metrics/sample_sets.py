@@ -41,7 +41,7 @@ def score_with(scorer: I0TScorer, samples: Sequence[Sample], *, references: bool
 def unique_names(names: Sequence[str]) -> list[str]:
     """Return names that are readable in messages and all different.
 
-    Example:
+    Examples:
         >>> unique_names(["dog", "cat", "dog"])
         ['dog', 'cat', 'dog (caption 2)']
     """

@@ -57,7 +57,7 @@ class I0TScorer:
         **encoding: The other fields of ``EncodeOptions``: ``weights``, ``precision``, ``device``, ``batch_size``,
             ``workers``, ``long_captions``, ``cache_dir``, ``offline``, ``on_error``, ``progress``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> scorer = I0TScorer(statistics="batch")
@@ -129,7 +129,18 @@ class I0TScorer:
         ids: Ids = None,
         contexts: Contexts = None,
     ) -> EncodedRun:
-        """Encode samples for ``evaluate`` or ``fit_run``; see ``score`` for the arguments."""
+        """Encode samples for ``evaluate`` or ``fit_run``, for example to score them under several statistics.
+
+        Args:
+            images: As for ``score``.
+            captions: As for ``score``.
+            references: As for ``score``.
+            ids: As for ``score``.
+            contexts: As for ``score``.
+
+        Raises:
+            InputError: As for ``score``.
+        """
         if self._statistics not in ("auto", "batch") and as_embeddings(images) is None:
             self.statistics  # noqa: B018  (wrong statistics are reported before encoding)
         return EncodedRun.concat(list(self._encoder.runs(images, captions, references, ids, contexts)))
@@ -142,7 +153,18 @@ class I0TScorer:
         ids: Ids = None,
         contexts: Contexts = None,
     ) -> None:
-        """Encode more samples and keep their embeddings until ``reset``; see ``score`` for the arguments."""
+        """Encode more samples, and keep their embeddings until ``reset``.
+
+        Args:
+            images: As for ``score``.
+            captions: As for ``score``.
+            references: As for ``score``; either all batches have references, or none has.
+            ids: As for ``score``.
+            contexts: As for ``score``.
+
+        Raises:
+            InputError: As for ``score``.
+        """
         start = sum(run.n + len(run.skipped) for run in self._runs)
         self._runs.extend(self._encoder.runs(images, captions, references, ids, contexts, start=start))
 
@@ -268,7 +290,15 @@ class I0TScorer:
         return SignatureFields(*self._encoder.signature_fields, self._resampling, self._ranks)
 
     def evaluate(self, run: EncodedRun) -> Result:
-        """Compute the metrics of samples from ``encode``; raises as ``score``."""
+        """Compute the metrics of samples that ``encode`` encoded.
+
+        Args:
+            run: Encoded samples.
+
+        Raises:
+            NothingToScoreError: Every sample was skipped.
+            StatisticsError: As for ``score``.
+        """
         if not run.n:
             raise NothingToScoreError("Nothing to score: every sample was skipped.")
         metrics = self.metrics_for(run.references is not None, run.contexts is not None)
@@ -330,7 +360,7 @@ def i0t_score(
     Returns:
         ``result["I0TScore"].mean``, ``.interval``, ``.values``, ``.signature``; ``result.samples``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> x = rng.normal(size=(300, 16))
@@ -356,9 +386,22 @@ def clip_score(
 ) -> Result:
     """Compute CLIPScore (Hessel et al. 2021) and, if references are given, RefCLIPScore.
 
-    The arguments are those of ``i0t_score``. The statistics are only used for the breakdown and the percentiles.
+    Args:
+        images: As for ``I0TScorer.score``.
+        captions: As for ``I0TScorer.score``.
+        references: As for ``I0TScorer.score``.
+        model: As for ``I0TScorer``.
+        statistics: As for ``I0TScorer``, but only used for the breakdown and the percentiles.
+        ids: As for ``I0TScorer.score``.
+        **options: Other options of ``I0TScorer``.
 
-    Example:
+    Returns:
+        The scores; ``result["CLIPScore"].mean`` is in [0, 2.5].
+
+    Raises:
+        InputError: As for ``I0TScorer.score``.
+
+    Examples:
         >>> import numpy as np
         >>> result = clip_score(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]]))
         >>> round(result["CLIPScore"].mean, 3)
@@ -381,9 +424,23 @@ def fit(
 ) -> Statistics:
     """Fit reference statistics to images with matched captions; ``.save("stats.safetensors")`` saves them.
 
-    The arguments are those of ``I0TScorer.fit`` and, as ``options``, of ``I0TScorer``.
+    Args:
+        images: Images like those to be scored, as for ``I0TScorer.score``; at least 500.
+        captions: One matched caption per image.
+        model: Encoder, as for ``I0TScorer``.
+        contexts: As for ``I0TScorer.score``, for the distributions of ContextI0TScore.
+        name: Short name, shown in signatures.
+        source: Description of the data.
+        **options: Other options of ``I0TScorer``, such as ``preset``.
 
-    Example:
+    Returns:
+        The statistics, with reference distributions for percentiles and ``p_match``.
+
+    Raises:
+        InputError: As for ``I0TScorer.score``.
+        StatisticsError: There are no two different images, or all images or all captions are alike.
+
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> fit(rng.normal(size=(50, 8)), rng.normal(size=(50, 8))).image.count

@@ -265,7 +265,7 @@ def render_fragment(document: Document) -> str:
 def format_number(value: float | None, digits: int = 3) -> str:
     """Format a number with fixed digits; a dash where it is undefined.
 
-    Example:
+    Examples:
         >>> format_number(0.12345), format_number(None), format_number(-0.0001)
         ('0.123', '–', '0.000')
     """
@@ -288,7 +288,7 @@ def markdown_table(table: Table) -> str:
 def escape_markdown(text: str) -> str:
     r"""Return text that Markdown shows literally, on one line, also in a table cell.
 
-    Example:
+    Examples:
         >>> escape_markdown("a|b <i>*c*</i>")
         'a\\|b &lt;i&gt;\\*c\\*&lt;/i&gt;'
     """
@@ -298,7 +298,7 @@ def escape_markdown(text: str) -> str:
 def escape_latex(text: str) -> str:
     r"""Return text that LaTeX shows literally, on one line.
 
-    Example:
+    Examples:
         >>> escape_latex("τ-b of 95% & more_")
         '$\\tau$-b of 95\\% \\& more\\_'
     """
@@ -313,7 +313,7 @@ def _latex_bar(bar: re.Match[str]) -> str:
 def one_line(text: str) -> str:
     r"""Return text on one line, without control characters that could move a terminal's cursor.
 
-    Example:
+    Examples:
         >>> one_line("two\nlines \x1b[31mred")
         'two lines [31mred'
     """
@@ -328,7 +328,7 @@ def _visible(text: str) -> str:
 def shorten(text: str, width: int) -> str:
     """Cut one line of text to a display width, with an ellipsis where something was cut.
 
-    Example:
+    Examples:
         >>> shorten("A tabby cat with green eyes", 12)
         'A tabby cat…'
     """

@@ -61,7 +61,7 @@ def score_page(
     """Return a page of scores as HTML.
 
     Args:
-        result: The data of a result with samples, as in ``docs/result.schema.json``.
+        result: The data of a result with samples, as in ``docs/reference/result.schema.json``.
         reference: Scores of matched and of mismatched reference pairs, or their quantiles, by metric.
         images: One image per sample, or images by sample id; None for a page without images.
         thumbnails: Maximum number of thumbnails, 500 if None: half for the lowest scores, a quarter for the highest,

@@ -139,7 +139,7 @@ class Comparison(SampleColumns, Report):
         The columns are ``id``, ``image``, ``caption.<system>`` where known, and ``<metric>.<system>``. Several scores
         of one id are averaged.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> one = RunScores(("x", "y"), {"CLIPScore": np.array([1.0, 0.0])}, {})
             >>> two = RunScores(("y", "x"), {"CLIPScore": np.array([1.0, 1.0])}, {})
@@ -197,7 +197,7 @@ class Comparison(SampleColumns, Report):
         return plot_differences(metric, (system, self.baseline), gains, interval, ax)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as in ``docs/comparison.schema.json``; undefined values are None."""
+        """Return plain data, as in ``docs/reference/comparison.schema.json``; undefined values are None."""
         return {**Report.to_dict(self), "resampling": {"over": "images", **self.resampling.to_dict()}}
 
 
@@ -240,7 +240,7 @@ def compare_systems(
     Raises:
         InputError: The ids or the signatures differ, or no metric is common to all systems.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> ids = tuple("abcdefgh")
         >>> one = RunScores(ids, {"CLIPScore": np.arange(8.0)}, {})
@@ -327,7 +327,7 @@ def compare_means(
         baseline: System to compare the others with.
         resampling: Settings of the intervals; 1,000 resamples at 95% if None.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> scores = np.random.default_rng(0).normal(size=40)
         >>> better, = compare_means({"a": scores, "b": scores + 0.1}, None, "a")
@@ -392,7 +392,7 @@ def read_scores(path: Path) -> RunScores:
         InputError: The file cannot be read.
         SampleFileError: The file has errors; the message lists all of them.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp(), "a.jsonl")
         >>> _ = file.write_text('{"id": "dog", "scores": {"CLIPScore": {"value": 0.7}}}')

@@ -55,7 +55,7 @@ def correlation(name: CorrelationName, scores: NDArray[Any], ratings: NDArray[An
     ``auc`` expects two rating levels. It is the share of pairs of a high and a low rating whose scores are in that
     order; ties count half (Mann–Whitney).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> correlation("tau_b", np.array([1, 2, 3]), np.array([1, 2, 3]))
         1.0
@@ -158,7 +158,7 @@ def agreement(
 ) -> Agreement:
     """Correlate scores with ratings by each of the correlations in ``names``.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> result = agreement(np.arange(20.0), np.arange(20) // 5, np.arange(20) // 2)
         >>> round(result.estimates["tau_c"].value, 3), result.groups
@@ -289,7 +289,7 @@ class CorrelationReport(Report):
         return {"correlation": self.headline, **found}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as in ``docs/agreement.schema.json``; undefined values are None."""
+        """Return plain data, as in ``docs/reference/agreement.schema.json``; undefined values are None."""
         metrics = plain(self.agreement)
         for name, difference in self.differences.items():
             metrics[name]["difference"] = difference.to_dict()
@@ -327,7 +327,7 @@ def correlation_report(
         system: Name of the part with the captioning system of each row, if there is one.
         published: Published figures to show beside.
 
-    Example:
+    Examples:
         >>> scores = {"mine": np.arange(30.0)}
         >>> rated = RatingSet("demo", (), np.arange(30), np.arange(30) // 6, over="rows", scores=scores)
         >>> correlation_report(rated, resampling=Resampling(resamples=0))

@@ -121,7 +121,7 @@ def measure_gap(
     Raises:
         InputError: Fewer than two images with captions.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> x, y = rng.normal(1, 1, (50, 4)), rng.normal(-1, 1, (50, 4))
         >>> unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, y)]
@@ -223,7 +223,7 @@ class GapReport(Report):
         return {"measure": "centroid_distance", **distances}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as in ``docs/gap.schema.json``; undefined values are None."""
+        """Return plain data, as in ``docs/reference/gap.schema.json``; undefined values are None."""
         s = self.statistics
         return {
             "schema": self.SCHEMA,

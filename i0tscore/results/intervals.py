@@ -79,7 +79,7 @@ class Difference:
 def format_estimate(estimate: Estimate, *, signed: bool = False) -> str:
     """Format an estimate with its interval.
 
-    Example:
+    Examples:
         >>> format_estimate(Estimate(0.5, (0.4, 0.61))), format_estimate(Estimate(0.5, None), signed=True)
         ('0.500 (0.400 to 0.610)', '+0.500')
     """
@@ -93,7 +93,7 @@ def format_estimate(estimate: Estimate, *, signed: bool = False) -> str:
 def difference_row(difference: Difference) -> list[str]:
     """Return the cells of a difference: its estimate, p-value and Holm's p-value.
 
-    Example:
+    Examples:
         >>> difference_row(Difference("b", "a", Estimate(0.2, None), 0.0421, 0.0001))
         ['+0.200', '0.042', '<0.001']
     """
@@ -111,7 +111,7 @@ def expanded_tail(confidence: float, groups: int) -> float:
     Source:
         Hesterberg 2015, The American Statistician 69.
 
-    Example:
+    Examples:
         >>> round(expanded_tail(0.95, 18), 4), round(expanded_tail(0.95, 1000), 4)
         (0.015, 0.0248)
     """
@@ -124,7 +124,7 @@ def bootstrap_mean(
 ) -> tuple[float, float] | None:
     """Return the interval of a mean; see ``bootstrap_means``.
 
-    Example:
+    Examples:
         >>> low, high = bootstrap_mean(np.arange(10.0), range(10))
         >>> bool(low < 4.5 < high)
         True
@@ -149,7 +149,7 @@ def bootstrap_means(
     Returns:
         For each column the lower and upper bound, or None with fewer than two clusters or no resamples.
 
-    Example:
+    Examples:
         >>> bootstrap_means([np.arange(10.0), np.ones(10)], range(10))[1]
         (1.0, 1.0)
     """
@@ -178,7 +178,7 @@ def bootstrap_sums(
         counts: Number of scores of each cluster (g,), at least 1.
         resampling: Coverage, resamples and seed.
 
-    Example:
+    Examples:
         >>> bootstrap_sums(np.array([[3.0], [5.0]]), np.array([3, 5]), Resampling())
         [(1.0, 1.0)]
     """
@@ -234,7 +234,7 @@ def paired_differences(
 def holm_correction(p_values: Sequence[float | None]) -> list[float | None]:
     """Apply Holm's step-down correction; undefined p-values stay undefined and do not count.
 
-    Example:
+    Examples:
         >>> holm_correction([0.01, 0.04, None])
         [0.02, 0.04, None]
     """

@@ -60,7 +60,7 @@ class PreferenceReport(Report):
         return {name: format_estimate(found.accuracy) for name, found in self.metrics.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as in ``docs/agreement.schema.json``; undefined values are None."""
+        """Return plain data, as in ``docs/reference/agreement.schema.json``; undefined values are None."""
         return {
             "schema": self.SCHEMA,
             "headline": "accuracy",
@@ -88,7 +88,7 @@ def preference_report(
         resampling: Settings of the intervals, over images; 1,000 resamples at 95% if None.
         published: Published figures to show beside.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from i0tscore.samples.sample import Sample
         >>> dog, cat = (Sample("dog", Path("dog.jpg"), text) for text in ("A dog.", "A cat."))

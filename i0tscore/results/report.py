@@ -27,7 +27,7 @@ class Signature:
         metric: The metric's name.
         fields: ``(key, value)`` pairs in the order shown.
 
-    Example:
+    Examples:
         >>> signature = Signature("CLIPScore", (("m", "lite"), ("n", "3")))
         >>> str(signature)
         'CLIPScore|m:lite|n:3'
@@ -46,12 +46,21 @@ class Signature:
         return dict(self.fields)[key]
 
     def with_field(self, key: str, value: str) -> Signature:
-        """The same signature with one value replaced."""
+        """Return the same signature with one value replaced.
+
+        Args:
+            key: Name of the setting.
+            value: Its new value.
+        """
         return replace(self, fields=tuple((k, value if k == key else v) for k, v in self.fields))
 
     @classmethod
     def parse(cls, text: str) -> Signature:
-        """Read what ``str`` wrote."""
+        """Parse a signature.
+
+        Args:
+            text: What ``str(signature)`` returned.
+        """
         metric, *parts = text.split("|")
         pairs = (part.partition(":") for part in parts)
         return cls(metric, tuple((key, _unescape(value)) for key, _, value in pairs))
@@ -103,7 +112,7 @@ class SampleColumns:
 
 
 class Report(Part):
-    """A result that a verb returns; ``to_dict`` is described in ``docs/*.schema.json``.
+    """A result that a verb returns; ``to_dict`` is described in ``docs/reference/*.schema.json``.
 
     Attributes:
         SCHEMA: Name of the schema.

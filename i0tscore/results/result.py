@@ -112,7 +112,7 @@ class SampleExplanation(Protocol):
     """What a result uses of an ``Explanation``."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as in ``docs/explanation.schema.json``."""
+        """Return plain data, as in ``docs/reference/explanation.schema.json``."""
 
     def fragment(self) -> str:
         """Return HTML for the page of the result."""
@@ -281,7 +281,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         """Decide which samples to keep; ``selection.kept`` is an array of Booleans (n,).
 
         Args:
-            keep: Criteria such as ``p_match >= 0.5 and tokens between 5 and 70``; see ``docs/filtering.md``.
+            keep: Criteria such as ``p_match >= 0.5 and tokens between 5 and 70``; see ``docs/how-to/filtering.md``.
             images: Identity of each sample's image (n), for ``best_per_image`` and ``max_caption_repeats``; by default
                 the ids.
             **rules: Other fields of ``SelectionRules``, such as ``keep_fraction`` and ``by``.
@@ -290,7 +290,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             UsageError: The rules are wrong, or name an unknown field; the message lists the fields.
             StatisticsError: A rule needs reference distributions that the statistics do not have.
 
-        Example:
+        Examples:
             >>> from i0tscore import clip_score
             >>> result = clip_score(np.eye(2), np.array([[1.0, 0.0], [1.0, 1.0]]), ids=["dog", "cat"])
             >>> result.select("CLIPScore >= 2").kept.tolist()
@@ -338,7 +338,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         metric its name and ``<metric>.percentile_matched``, ``.percentile_mismatched``, ``.p_match``, ``.rank``,
         ``.rank_of``; the parts of the breakdown; and ``notes``.
 
-        Example:
+        Examples:
             >>> from i0tscore import clip_score
             >>> result = clip_score(np.eye(2), np.eye(2), ids=["dog", "cat"])
             >>> result.to_pandas()[["id", "CLIPScore", "CLIPScore.rank"]]
@@ -439,7 +439,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             MissingExtraError: matplotlib is not installed.
             UsageError: There is no such metric.
 
-        Example:
+        Examples:
             >>> from i0tscore import clip_score
             >>> ax = clip_score(np.eye(2), np.eye(2)).plot()
             >>> ax.get_xlabel()
@@ -451,7 +451,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         return plot_scores(found.name, found.values, found.mean, found.reference, ax)
 
     def to_dict(self, *, per_sample: bool = True) -> dict[str, Any]:
-        """Return plain data, as in ``docs/result.schema.json``; undefined values are None."""
+        """Return plain data, as in ``docs/reference/result.schema.json``; undefined values are None."""
         data = {
             "schema": self.SCHEMA,
             "n": self.n,
@@ -492,7 +492,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             InputError: The number of images differs from the number of samples.
             MissingExtraError: Jinja2 is not installed.
 
-        Example:
+        Examples:
             >>> from i0tscore import clip_score
             >>> page = clip_score(np.eye(2), np.eye(2)).to_html()
             >>> "The mean CLIPScore of 2 captions is 2.500" in page

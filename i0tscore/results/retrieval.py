@@ -80,7 +80,7 @@ class RetrievalReport(Report):
         return {"task": self.task, "queries": str(self.queries), **found}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as in ``docs/retrieval.schema.json``; undefined values are None."""
+        """Return plain data, as in ``docs/reference/retrieval.schema.json``; undefined values are None."""
         return {
             "schema": self.SCHEMA,
             "task": self.task,
@@ -120,6 +120,10 @@ class CrossModalRanks(NamedTuple):
         """Return the share of queries with a relevant item among the ``depth`` most similar, in [0, 1].
 
         Intervals resample images, each with its captions, as queries; the gallery is not resampled.
+
+        Args:
+            depth: Number of items retrieved, k in R@k.
+            resampling: Settings of the intervals; by default those of ``Resampling()``.
         """
         images = np.arange(len(self.to_caption))
         own = np.repeat(images, len(self.to_image) // len(images))
@@ -140,7 +144,7 @@ def cross_modal_ranks(images: NDArray[Any], captions: NDArray[Any]) -> CrossModa
     Raises:
         ValueError: The number of captions is not a multiple of the number of images.
 
-    Example:
+    Examples:
         >>> ranks = cross_modal_ranks(np.eye(2), np.eye(2)[[0, 0, 1, 0]])
         >>> ranks.to_caption.tolist(), ranks.to_image.tolist()
         ([1, 0], [0, 0, 0, 1])
@@ -211,7 +215,7 @@ def retrieve_by_label(
     Source:
         mAP@R: Musgrave et al. 2020, "A Metric Learning Reality Check".
 
-    Example:
+    Examples:
         >>> items = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
         >>> found = retrieve_by_label(items, items, list("aab"), list("aab"), own=np.arange(3))
         >>> found.values["R@1"].tolist(), found.left_out

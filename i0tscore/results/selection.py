@@ -75,7 +75,7 @@ def precision_threshold(
     Source:
         Storey 2002, JRSS B 64, equation 2, for the false discovery rate, with a known share of true null hypotheses.
 
-    Example:
+    Examples:
         >>> scores = np.linspace(0, 1, 1001)
         >>> found = precision_threshold("toy", scores + 0.5, scores, 0.9, 0.5)
         >>> round(found.value, 2), round(found.precision, 2)
@@ -203,7 +203,7 @@ class Selection(Report):
         return {name: str(count) for name, count in self.counts.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as in ``docs/selection.schema.json``."""
+        """Return plain data, as in ``docs/reference/selection.schema.json``."""
         unscored = [Skipped(self.ids[i], self.reasons[i]) for i in np.flatnonzero(~self.scored)]
         return {
             "schema": self.SCHEMA,

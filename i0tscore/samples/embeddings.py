@@ -175,7 +175,7 @@ def read_clip_retrieval(folder: str | Path) -> EmbeddedPairs:
         SampleFileError: Lists missing folders or shards, differing counts or dimensions, arrays of anything but
             numbers, and rows without a direction.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> for name in ("img_emb", "text_emb"):

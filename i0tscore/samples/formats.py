@@ -551,7 +551,7 @@ def read_samples(
 ) -> SampleSet:
     """Read captions with their images and references.
 
-    The input formats are described in ``docs/caption-files.md``. Images are neither opened nor decoded.
+    The input formats are described in ``docs/reference/caption-files.md``. Images are neither opened nor decoded.
 
     Args:
         path: The caption file, ``-`` for standard input, or the folder of a Hugging Face dataset.
@@ -571,7 +571,7 @@ def read_samples(
         InputError: A file or folder does not exist or cannot be read.
         SampleFileError: Lists everything that is wrong with the files.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "dog.jpg").write_bytes(b"not decoded here")

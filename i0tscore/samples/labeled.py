@@ -57,7 +57,7 @@ def read_label_folder(folder: Path) -> LabeledSet:
     Raises:
         InputError: The folder has no such subfolders.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> root = Path(tempfile.mkdtemp())
         >>> (root / "cat").mkdir(), (root / "cat" / "1.jpg").write_bytes(b"not decoded here")

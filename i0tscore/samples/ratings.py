@@ -138,7 +138,7 @@ class RatingSet:
         Averaging removes the disagreement of raters and raises every correlation, so that figures of averaged
         ratings are not comparable to published figures of single ratings.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> from pathlib import Path
             >>> dog = Sample("dog", Path("dog.jpg"), "A dog.")
@@ -314,7 +314,7 @@ def read_rating_table(
     Raises:
         SampleFileError: Lists everything that is wrong with the file.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp(), "ratings.csv")
         >>> _ = file.write_text("image,caption,rating\ndog.jpg,A dog.,4\ndog.jpg,A cat.,1\n")
@@ -398,7 +398,7 @@ def read_score_table(
         InputError: The file cannot be read.
         SampleFileError: Lists everything that is wrong with the file.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp(), "ratings.csv")
         >>> _ = file.write_text("image,rating,mine\ndog.jpg,4,0.5\ncat.jpg,1,0.2\n")

@@ -48,7 +48,7 @@ def parse_criteria(text: str) -> tuple[Criterion, ...]:
     Raises:
         UsageError: The text does not follow this grammar.
 
-    Example:
+    Examples:
         >>> [one[:3] for one in parse_criteria("p_match >= 0.5 and tokens between 5 and 70")]
         [('p_match', 0.5, inf), ('tokens', 5.0, 70.0)]
     """
@@ -82,7 +82,7 @@ def _range(operator: str, bound: float) -> tuple[float, float]:
 def field_key(text: str) -> tuple[str, Hashable]:
     """Return what identifies a field, regardless of case, spaces, and the order of settings.
 
-    Example:
+    Examples:
         >>> field_key("P_match( I0TScore )") == field_key("p_match(i0tscore)")
         True
     """

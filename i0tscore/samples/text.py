@@ -67,7 +67,7 @@ class RepeatedKeys(dict[str, Any]):
 def encoding_of(data: bytes) -> str:
     """Return the encoding of Unicode text by its byte-order mark; UTF-8 if it has none.
 
-    Example:
+    Examples:
         >>> encoding_of("A dog.".encode("utf-16")), encoding_of(b"A dog.")
         ('utf-16', 'utf-8-sig')
     """
@@ -194,7 +194,7 @@ def read_header(lines: list[str], schema: Schema) -> tuple[str, list[str]]:
 
     The separator is the one that Excel is told, or else the one by which most columns to read are found.
 
-    Example:
+    Examples:
         >>> read_header(["image;score, mean\n"], Schema({"image": ("image",)}, {}))
         (';', ['image', 'score, mean'])
     """
@@ -249,7 +249,7 @@ def _large_cells() -> Iterator[None]:
 def parse_list(cell: str) -> list[Any] | None:
     """Return the list that a cell holds in the notation of JSON, Python, or NumPy (no commas); None if it holds none.
 
-    Example:
+    Examples:
         >>> parse_list("['A dog.', 'A cat, asleep.']")
         ['A dog.', 'A cat, asleep.']
     """
@@ -274,7 +274,7 @@ def is_tokens(texts: Sequence[object]) -> bool:
 
     Captions in scripts without spaces, such as Chinese, Japanese, and Thai, are not taken for words.
 
-    Example:
+    Examples:
         >>> is_tokens(["a", "dog", "runs", "."]), is_tokens(["A dog runs.", "Dog", "Animal"])
         (True, False)
     """

@@ -1,7 +1,7 @@
 """I0T_async (An et al. 2025): a trained BatchNorm1d after each frozen encoder.
 
 Only 4 · d parameters are trained. The running means and variances, which follow the batches, do most of
-the work; ``docs/i0t-async.md`` has the ablation.
+the work; ``docs/research/i0t-async.md`` has the ablation.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ def fit_async(
             another run.
         UsageError: MCSIE was requested for embeddings or for captions that are split.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> x = rng.normal(size=(2000, 8)) + 1

@@ -21,10 +21,14 @@ def contrastive_loss(
 ) -> torch.Tensor:
     """Compute CLIP's symmetric cross-entropy over the similarities of a batch (Radford et al. 2021).
 
-    ``scale`` is the logit scale (inverse temperature) applied to the cosines. ``targets`` are probabilities of shape
-    (n, n), one-hot by default. ``smoothing`` is the share of each target that is spread evenly over the batch.
+    Args:
+        images: Unit embeddings (n, d).
+        captions: Unit embeddings of their captions (n, d).
+        scale: Logit scale (inverse temperature) applied to the cosines.
+        targets: Probabilities (n, n); one-hot by default.
+        smoothing: Share of each target that is spread evenly over the batch.
 
-    Example:
+    Examples:
         >>> round(float(contrastive_loss(torch.eye(2), torch.eye(2), scale=1.0)), 4)
         0.3133
     """
@@ -41,7 +45,11 @@ def in_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> torch.
     (1/n) Σ_j Σ_k (x_j·x_k − y_j·y_k)²: two images should be as similar as their captions. As in CyCLIP, the
     sum over n² terms is divided by n; I0T's code computes the same from logits (mean square / scale² · n).
 
-    Example:
+    Args:
+        images: Unit embeddings (n, d).
+        captions: Unit embeddings of their captions (n, d).
+
+    Examples:
         >>> round(float(in_modal_cyclic_loss(torch.eye(2), torch.ones(2, 2) / 2**0.5)), 2)
         1.0
     """
@@ -54,7 +62,11 @@ def cross_modal_cyclic_loss(images: torch.Tensor, captions: torch.Tensor) -> tor
     (1/n) Σ_j Σ_k (x_j·y_k − x_k·y_j)²: the similarities of mismatched pairs should be symmetric. The
     normalization is that of ``in_modal_cyclic_loss``.
 
-    Example:
+    Args:
+        images: Unit embeddings (n, d).
+        captions: Unit embeddings of their captions (n, d).
+
+    Examples:
         >>> round(float(cross_modal_cyclic_loss(torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]]))), 2)
         0.36
     """
@@ -82,7 +94,7 @@ def i0t_loss(
         cyclic_weight: Weight of each of the two cyclic losses; 0 skips them.
         smoothing: Label smoothing of the contrastive loss.
 
-    Example:
+    Examples:
         >>> x, y = torch.eye(2), torch.eye(2).flip(0)
         >>> losses = [float(contrastive_loss(x, other, 1.0)) for other in (x, y)]
         >>> abs(float(i0t_loss([x, x], [x, y], 1.0, cyclic_weight=0)) - sum(losses) / 2) < 1e-6

@@ -38,7 +38,7 @@ def stretch_positions(positions: torch.Tensor, length: int = LONG_CONTEXT, keep:
     Raises:
         UsageError: There are too few rows to stretch, or ``length`` is smaller than old.
 
-    Example:
+    Examples:
         >>> stretched = stretch_positions(torch.arange(4.0)[:, None], length=8, keep=2)
         >>> [round(value, 3) for value in stretched.flatten().tolist()]
         [0.0, 1.0, 2.0, 2.333, 2.667, 3.0, 3.333, 3.667]

@@ -195,7 +195,7 @@ def epoch_batches(image_index: IntArray, size: int, seed: int, epoch: int) -> li
         seed: Seed of the run.
         epoch: Epoch, starting at 0.
 
-    Example:
+    Examples:
         >>> image_index = np.array([7, 7, 8, 8])
         >>> [sorted(image_index[rows].tolist()) for rows in epoch_batches(image_index, 2, seed=0, epoch=0)]
         [[7, 8], [7, 8]]
@@ -213,7 +213,7 @@ def epoch_batches(image_index: IntArray, size: int, seed: int, epoch: int) -> li
 def learning_rate(peak: float, warmup: int, step: int, total: int) -> float:
     """Return the learning rate of a step (from 0) out of ``total``: linear warmup, then half a cosine.
 
-    Example:
+    Examples:
         >>> [round(learning_rate(1.0, 2, step, 6), 2) for step in range(6)]
         [0.5, 1.0, 1.0, 0.85, 0.5, 0.15]
     """

@@ -15,7 +15,7 @@ from i0tscore.samples import Skipped
 def describe_intervals(resampling: Resampling, over: str, method: str = "bootstrap") -> str:
     """Describe how intervals were computed.
 
-    Example:
+    Examples:
         >>> describe_intervals(Resampling(), "images")
         '95% bootstrap intervals over images (1,000 resamples, seed 12345)'
     """

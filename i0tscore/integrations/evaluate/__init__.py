@@ -12,7 +12,7 @@ from pathlib import Path
 def path() -> str:
     """Return the folder to pass to ``evaluate.load`` or to upload as a Space.
 
-    Example:
+    Examples:
         >>> Path(path(), "i0tscore.py").is_file()
         True
     """
