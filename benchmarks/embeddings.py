@@ -1,4 +1,4 @@
-"""Time and peak memory of scoring precomputed embeddings, next to a lower bound in NumPy.
+"""Time and peak memory of scoring precomputed embeddings, compared with a lower bound in NumPy.
 
 The embeddings are random, of 512 dimensions, in two ``.npy`` files. The lower bound reads them, scales them to unit
 length, subtracts the means, and writes the cosines before and after to a CSV file. Each runs in a new process.

@@ -3,7 +3,7 @@
     make peers                                              # installs what the peers need into build/peers, and runs:
     PYTHONPATH=build/peers python benchmarks/peers.py --clipscore build/clipscore
 
-Each method has a ViT-B/32 in fp32 with its own random weights: trained models are as fast, and only the speed can be
+Each method runs a ViT-B/32 in fp32 with its own random weights: trained models are equally fast, and only speeds are
 compared. The last row is the image tower of i0tscore alone, on pixels in memory: the bound for distinct images. All
 methods take turns in every round, and ratios are those of one round. On a machine with other work, compare the ratios
 of processor time, which include the worker processes of the script.
@@ -78,7 +78,7 @@ def ours(pairs: Pairs) -> Method:
 
 
 def image_tower(pairs: Pairs) -> Method:
-    """The image tower of this package on images that are decoded already."""
+    """The image tower of this package on images that are already decoded."""
     encoder = throughput.make_encoder("fp32")
     pixels = torch.stack([encoder.preprocess(Image.open(path).convert("RGB")) for path, _ in pairs])
     return lambda: [encoder.encode_pixels(batch) for batch in pixels.split(BATCH)]

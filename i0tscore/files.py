@@ -59,7 +59,7 @@ def _write(path: Path, data: bytes | Iterable[bytes]) -> None:
 
 
 def remove_drafts(path: Path) -> None:
-    """Remove drafts of ``path`` that processes of this machine left when they were killed."""
+    """Remove drafts of ``path`` that killed processes of this machine left behind."""
     for draft in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(socket.gethostname())}.*"):
         process = draft.name.rpartition(".")[2]
         if process.isdecimal() and not _is_running(int(process)):

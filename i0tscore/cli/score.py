@@ -88,8 +88,8 @@ class ScoreOptions:
         minimum=0,
     )
     ranks: bool | None = option(
-        "Rank each caption among all captions of the run for its image; the time is quadratic.",
-        default_text="up to 4 billion pairs of image and caption",
+        "Rank each caption among all captions of the run for its image (takes quadratic time).",
+        default_text="up to 4 billion image–caption pairs",
         names="--ranks/--no-ranks",
     )
     save_per_instance: Path | None = option("", type=PATH, hidden=True, names="--save_per_instance")

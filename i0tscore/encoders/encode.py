@@ -240,7 +240,7 @@ class RunEncoder:
         return self._encoder
 
     def _open(self) -> tuple[Encoder, EmbeddingCache | None]:
-        """Return the encoder, which with a cache is only loaded for what is not cached, and its cache."""
+        """Return the encoder and its cache. With a cache, the encoder is loaded only for what is not cached."""
         if self.options.cache_dir is None:
             return self.encoder, None
         if self._remembered is None:

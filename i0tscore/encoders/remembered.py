@@ -27,7 +27,7 @@ _VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME")  # where the hub's ca
 
 @dataclass(frozen=True)
 class EncoderRecord:
-    """What a run without new images and captions needs to know of an encoder.
+    """Properties of an encoder that a run without new images and captions needs.
 
     Attributes:
         fingerprint: Fingerprint of the encoder.
@@ -115,7 +115,7 @@ def _version(package: str) -> str | None:
 
 
 def _read(path: Path) -> EncoderRecord | None:
-    """Read the record of an encoder; None if there is none, it is damaged, or a file was changed since."""
+    """Read the record of an encoder; None if there is none, it is damaged, or a file has changed since."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         data = json.loads(path.read_bytes())
         record = EncoderRecord(**{**data, "fingerprint": Fingerprint(**data["fingerprint"])})

@@ -1,4 +1,4 @@
-"""Scores shards, or a Ray dataset, on a Ray cluster, in a pool of actors that load the model once each."""
+"""Score shards or a Ray dataset on a Ray cluster, in a pool of actors that each load the model once."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class RayWorker(ShardWorker):
         self._actors = actors or _max_actors(self._needs)
 
     def prepare(self) -> Prepared:
-        """Load the model where actors will, so that problems with it show before the first pass."""
+        """Load the model where actors will, so that problems with it appear before the first pass."""
         import ray
 
         prepare = ray.remote(**self._needs)(lambda settings: _catch(ShardWorker(settings).prepare))
@@ -89,7 +89,7 @@ class RayWorker(ShardWorker):
         blocks = min(len(shards), _MAX_BLOCKS)
         with ray.data.DataContext.current(_data_context()):
             rows = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=blocks)
-            # Reading needs no CPU of its own: actors may have all of them, and would wait for it forever.
+            # Reading reserves no CPU: actors may hold all of them, and would wait for it forever.
             parts = rows.flat_map(_read, fn_args=(job.images,), num_cpus=0, concurrency=self._actors)
             replies = parts.map_batches(
                 _PartActor,

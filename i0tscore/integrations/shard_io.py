@@ -47,7 +47,7 @@ def locate(path: str | Path) -> tuple[Any, str]:
         filesystem, place = fs.FileSystem.from_uri(uri if "://" in uri else str(Path(path).absolute()))
     except (ArrowException, OSError, ValueError) as error:
         reason = str(error).replace(uri, "this one")  # it may hold a password
-        raise UsageError(f"Expected a path, or a URI such as s3://bucket/folder ({reason}). Correct it.") from error
+        raise UsageError(f"Expected a path or a URI such as s3://bucket/folder ({reason}). Correct it.") from error
     return filesystem, place
 
 
@@ -146,12 +146,12 @@ def find_shards(paths: str | Path | Iterable[str | Path]) -> list[Shard]:
                 f"{where}: Expected shards (.parquet, .tar) or a folder of them, got none. Check the path."
             )
         if not found[0].base_name.endswith(suffixes):
-            raise UsageError(f"{where}: Expected a .parquet or .tar file, or captions in another format. Convert it.")
+            raise UsageError(f"{where}: Expected a .parquet or .tar file, or another caption file. Convert it.")
         for file in found:
             shard = Shard(filesystem, file.path, file.size)
             other = by_stem.setdefault(shard.stem, shard)
             if other is not shard:
-                raise UsageError(f"The scores of {other} and {shard} would go to one file. Rename one of them.")
+                raise UsageError(f"The scores of {other} and {shard} would go to the same file. Rename one of them.")
     if not by_stem:
         raise InputError("Expected at least one shard, got none.")
     return [*by_stem.values()]
@@ -259,8 +259,8 @@ def write_scores(folder: Any, name: str, tables: Iterable[Any], header: Callable
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
         raise I0TScoreError(
-            f"{place_name(folder, name)}: Cannot be written ({reason}). Make room or check the folder, and run the "
-            "same command again. Finished shards are kept."
+            f"{place_name(folder, name)}: Cannot be written ({reason}). Free up space or check the folder, and run "
+            "the same command again. Finished shards are kept."
         ) from error
     finally:
         with suppress(OSError):
@@ -279,5 +279,5 @@ def open_scores(folder: Any, name: str) -> tuple[Any, dict[str, Any]]:
         scores = parquet.ParquetFile(name, filesystem=folder)
         return scores, dict(json.loads(scores.metadata.metadata[_KEY]))
     except (ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        message = f"{place_name(folder, name)} was not written by i0tscore. Choose another output folder."
+        message = f"{place_name(folder, name)}: Expected scores written by i0tscore. Choose another output folder."
         raise InputError(message) from error

@@ -23,7 +23,7 @@ EXAMPLES = 20
 """Number of skipped samples that a summary lists; the output shards have all of them."""
 
 GROUPS = 16_384
-"""Number of groups of images that are resampled, so that memory does not grow with the corpus."""
+"""Number of groups of images that are resampled, so that memory use does not grow with the corpus."""
 
 GapSums = dict[str, NDArray[np.float64]]
 """Number and sum of the distinct images, and of the distinct captions, by standardizer (2, 1 + d)."""

@@ -90,7 +90,7 @@ class Job:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What scores of the same settings have in common."""
+        """Properties that scores of the same settings share."""
         return {"signatures": {str(m): str(self.signature(m)) for m in self.metrics}, "columns": self.numbers}
 
 
@@ -216,7 +216,7 @@ def score(
         paths: Parquet files and tar archives, or folders of them, as paths or URIs such as ``s3://bucket/shards``; see
             ``docs/how-to/large-runs.md``.
         output: Folder or URI of the scores, created if missing. Columns: ``id``, ``image_key``, token counts, and each
-            metric (null where undefined); under statistics percentiles, ``p_match``, and the breakdown, named as by
+            metric (null where undefined); with statistics, percentiles, ``p_match``, and the breakdown, named as by
             ``Result.to_pandas``; and ``skipped`` (the reason, or null). Rows are in the order of the input.
         images: Folder of the images that Parquet files name; by default the folder of each file.
         engine: Makes the worker from the settings; by default it works in this process.
@@ -396,7 +396,7 @@ def _corpus_summary(job: Job, total: CorpusSums, where: str) -> CorpusSummary:
     }
     notes = [where]
     if total.n_skipped > EXAMPLES:
-        notes.append(f"Lists {EXAMPLES} of {total.n_skipped} skipped samples. The column skipped has all of them.")
+        notes.append(f"Lists {EXAMPLES} of {total.n_skipped} skipped samples. The column skipped lists all of them.")
     if total.cut:
         notes.append(f"{total.cut} captions exceed the context length of the model.")
     undefined = sum(total.n - metric.n for metric in metrics.values())

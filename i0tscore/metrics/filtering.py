@@ -202,7 +202,7 @@ def filter_captions(
         needing = [str(metric) for metric in scorer.metrics_for(True, True) if metric.needs_statistics]
         if needing:
             raise StatisticsError(
-                f"{', '.join(needing)} of shards needs fixed statistics. Fit some on a sample with `i0tscore fit`, and "
+                f"{', '.join(needing)} of shards needs fixed statistics. Fit them on a sample with `i0tscore fit`, and "
                 "pass --statistics FILE (statistics=)."
             )
     text = bool(rules.max_caption_repeats) or output is None
@@ -215,7 +215,7 @@ def filter_captions(
     result = Result.concat(results)
     notes = [*dict.fromkeys([*(note for part in parts for note in part.notes), *result.notes])]
     if reader.shards and len(notes) > _NOTES:
-        notes[_NOTES:] = [f"There are {len(notes) - _NOTES} more notes on single shards."]
+        notes[_NOTES:] = [f"There are {len(notes) - _NOTES} more notes on individual shards."]
     result = replace(result, notes=tuple(notes)).with_skipped(skipped)
     selection = result.select(rules, images=[image for part in parts for image in part.images])
     columns = _columns(result) if add_scores else {}
@@ -349,7 +349,7 @@ def _write(
 ) -> None:
     """Write what is kept to the first target and the rest to the second one: all files, or none.
 
-    Shards of which nothing is left are not written.
+    Shards without remaining rows are not written.
 
     Raises:
         I0TScoreError: Writing failed.

@@ -53,7 +53,7 @@ class I0TScorer:
         resamples: Number of bootstrap resamples; 0 for no intervals.
         seed: Bootstrap seed.
         ranks: Whether to rank each caption among all captions of the run for its image. The time is quadratic in n;
-            None to leave ranks out if there are more than 4 billion pairs of an image and a caption.
+            None to leave ranks out if there are more than 4 billion image–caption pairs.
         **encoding: The other fields of ``EncodeOptions``: ``weights``, ``precision``, ``device``, ``batch_size``,
             ``workers``, ``long_captions``, ``cache_dir``, ``offline``, ``on_error``, ``progress``.
 

@@ -246,8 +246,8 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
     def concat(cls, parts: Sequence[Result]) -> Result:
         """Join results of parts of a run, scored with the same metrics and fixed statistics.
 
-        There are no intervals and ranks. The statistics fit the run if they fit parts with most of its samples, since
-        a few of many parts differ from them by chance.
+        There are no intervals or ranks. The statistics fit the run if they fit parts with most of its samples, since
+        a few of many parts deviate from them by chance.
         """
         if len(parts) == 1:
             return parts[0]
@@ -472,7 +472,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         return "".join(self.json_lines())
 
     def json_lines(self) -> Iterator[str]:
-        """Yield the lines of ``to_jsonl``, so that a large run can be written bit by bit."""
+        """Yield the lines of ``to_jsonl``, so that a large run can be written piece by piece."""
         return (dumps(sample.to_dict()) + "\n" for sample in self.samples)
 
     def to_html(

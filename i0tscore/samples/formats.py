@@ -678,7 +678,7 @@ class CaptionReader:
         return CaptionFile(source, samples, builder.locations, unusable, diagnostics.notes)
 
     def writer(self) -> Writer:
-        """Return what writes a part of a file.
+        """Return the writer of a part of a file.
 
         Raises:
             UsageError: Its format cannot be written.
