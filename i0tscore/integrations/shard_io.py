@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from i0tscore.encoders.images import load
-from i0tscore.errors import I0TScoreError, ImageError, InputError, UsageError
-from i0tscore.results.report import dumps
-from i0tscore.samples import Sample
-from i0tscore.samples.diagnostics import Diagnostics
-from i0tscore.samples.formats import FORMATS, SampleBuilder, captions_of, detect_format
-from i0tscore.samples.images import ImageFolder
+from i0tscore.errors import ImageError, InputError, UsageError
+from i0tscore.samples import Sample, Skipped
+from i0tscore.samples.diagnostics import Location
+from i0tscore.samples.formats import FORMATS, CaptionReader
 from i0tscore.samples.sample import StoredImage
-from i0tscore.samples.source import Source
 
 SUFFIXES = tuple(suffix for form in FORMATS.values() if form.stream for suffix in form.suffixes)
 """Suffixes of the files in a folder that are shards."""
@@ -31,7 +25,8 @@ PART_ROWS = 1024
 PART_BYTES = 128_000_000
 """A part ends with the row that reaches either bound."""
 
-_KEY = b"i0tscore"
+HEADER = b"i0tscore"
+"""Key of the header in the metadata of a file of scores."""
 
 
 def locate(path: str | Path) -> tuple[Any, str]:
@@ -167,26 +162,16 @@ def read_entries(shard: Path, images: Path | None = None) -> Iterator[Entry]:
     Raises:
         SampleFileError: The shard cannot be read or lacks a column.
     """
-    folder = ImageFolder(images or shard.parent)
-    diagnostics = Diagnostics()
-    source = Source(shard, diagnostics)
-    form = detect_format(source)
-    for location, columns in (form.stream or form.read)(source):
-        record = source.schema.fields(columns)
-        captions = captions_of(record)
-        for number, caption in enumerate(captions, start=1):
-            label = f"{location.label}, caption {number}" if len(captions) > 1 else location.label
-            found = Diagnostics()
-            samples = SampleBuilder(folder, found, skip=True).build([(location, {**record, "caption": caption})])
-            if samples:
-                yield Entry(label, samples[0].id, samples[0])
+    for file in CaptionReader(shard, images=images, on_error="skip").parts(divide=True):
+        rows: list[tuple[Location, Sample | Skipped]] = [
+            *zip(file.locations, file.samples, strict=True),
+            *file.unusable.items(),
+        ]
+        for at, row in sorted(rows, key=lambda row: (row[0].position, row[0].caption)):
+            if isinstance(row, Sample):
+                yield Entry(at.label, row.id, row)
             else:
-                reasons = " ".join(message for _, message in found.row_errors)
-                yield Entry(label, location.id or location.label, None, reasons)
-    if diagnostics.file_errors:
-        diagnostics.finish(shard, 0)
-    for location, message in diagnostics.row_errors:
-        yield Entry(location.label, location.id or location.label, None, message)
+                yield Entry(at.label, row.id, None, row.reason.removeprefix(f"{at.label}: "))
 
 
 def read_parts(shard: Shard, images: Path | None = None) -> Iterator[Part]:
@@ -234,41 +219,8 @@ def _load(entry: Entry) -> tuple[Entry, int]:
     return entry._replace(sample=sample, image_key=int(loaded.key[:16], 16)), len(content)
 
 
-def write_scores(folder: Any, name: str, tables: Iterable[Any], header: Callable[[], dict[str, Any]]) -> None:
-    """Write a Parquet file under a temporary name, and rename it when it is complete.
-
-    Args:
-        folder: The output folder, as a ``pyarrow.fs.SubTreeFileSystem``.
-        name: Name of the file.
-        tables: Its rows, as tables with the same columns, at least one.
-        header: Returns what to write to the file's metadata, called at the end.
-
-    Raises:
-        I0TScoreError: The file cannot be written.
-    """
-    from pyarrow import parquet
-
-    draft, rows = f".{name}.draft", iter(tables)
-    try:
-        first = next(rows)
-        with parquet.ParquetWriter(draft, first.schema, filesystem=folder, use_dictionary=False) as writer:
-            for table in chain([first], rows):
-                writer.write_table(table)
-            writer.add_key_value_metadata({_KEY.decode(): dumps(header())})
-        folder.move(draft, name)
-    except OSError as error:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
-        raise I0TScoreError(
-            f"{place_name(folder, name)}: Cannot be written ({reason}). Free up space or check the folder, and run "
-            "the same command again. Finished shards are kept."
-        ) from error
-    finally:
-        with suppress(OSError):
-            folder.delete_file(draft)
-
-
 def open_scores(folder: Any, name: str) -> tuple[Any, dict[str, Any]]:
-    """Open a file of ``write_scores``, as a ``pyarrow.parquet.ParquetFile``, and return it with its header.
+    """Open a file of scores, as a ``pyarrow.parquet.ParquetFile``, and return it with its header.
 
     Raises:
         InputError: It is not such a file.
@@ -277,7 +229,7 @@ def open_scores(folder: Any, name: str) -> tuple[Any, dict[str, Any]]:
 
     try:
         scores = parquet.ParquetFile(name, filesystem=folder)
-        return scores, dict(json.loads(scores.metadata.metadata[_KEY]))
+        return scores, dict(json.loads(scores.metadata.metadata[HEADER]))
     except (ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         message = f"{place_name(folder, name)}: Expected scores written by i0tscore. Choose another output folder."
         raise InputError(message) from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,10 +18,11 @@ import numpy as np
 
 from i0tscore.encoders.encode import SKIP_HINT, EncodedRun, listing
 from i0tscore.encoders.loop import progress_bar
-from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
+from i0tscore.errors import I0TScoreError, InputError, NothingToScoreError, StatisticsError, UsageError
 from i0tscore.files import drafted
 from i0tscore.gap import NONE, POST, Statistics
 from i0tscore.integrations.shard_io import (
+    HEADER,
     Part,
     Shard,
     find_shards,
@@ -27,7 +30,6 @@ from i0tscore.integrations.shard_io import (
     open_scores,
     place_name,
     read_parts,
-    write_scores,
 )
 from i0tscore.integrations.shard_summary import EXAMPLES, CorpusMetric, CorpusSummary, CorpusSums, GapSums, add_gap
 from i0tscore.metrics.evaluate import compute_metrics, metric_signature, reference_quartiles
@@ -321,20 +323,38 @@ def _unfinished(job: Job, shards: Sequence[Shard], target: Any) -> list[Shard]:
 
 
 def write_shard(target: Any, shard: Shard, parts: Iterator[ScoredPart], identity: dict[str, Any]) -> None:
-    """Write the scores of a shard, which are the next parts, with the sums for the gap in the header."""
+    """Write the scores of a shard, which are the next parts, under a temporary name until they are complete.
+
+    Raises:
+        I0TScoreError: The file cannot be written.
+    """
+    from pyarrow import parquet
+
+    name, draft, writer = f"{shard.stem}.parquet", f".{shard.stem}.parquet.draft", None
     gap: GapSums = {}
-
-    def tables() -> Iterator[Any]:
+    try:
         for part in parts:
+            writer = writer or parquet.ParquetWriter(draft, part.table.schema, filesystem=target, use_dictionary=False)
+            writer.write_table(part.table)
             add_gap(gap, part.gap)
-            yield part.table
             if part.last:
-                return
-
-    def header() -> dict[str, Any]:
-        return {**identity, "bytes": shard.size, "gap": {name: sums.tolist() for name, sums in gap.items()}}
-
-    write_scores(target, f"{shard.stem}.parquet", tables(), header)
+                header = {**identity, "bytes": shard.size, "gap": {key: sums.tolist() for key, sums in gap.items()}}
+                writer.add_key_value_metadata({HEADER.decode(): dumps(header)})
+                writer.close()
+                target.move(draft, name)
+                break
+    except OSError as error:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
+        raise I0TScoreError(
+            f"{place_name(target, name)}: Cannot be written ({reason}). Free up space or check the folder, and run the "
+            "same command again. Finished shards are kept."
+        ) from error
+    finally:
+        with suppress(OSError):
+            if writer is not None:
+                writer.close()
+        with suppress(OSError):
+            target.delete_file(draft)
 
 
 def _with_batch_statistics(

@@ -643,16 +643,17 @@ class CaptionReader:
         """Read everything; raises as ``read_samples``."""
         return self._build(self.source, self.form.read(self.source))
 
-    def parts(self) -> Iterator[CaptionFile]:
+    def parts(self, *, divide: bool = False) -> Iterator[CaptionFile]:
         """Read a folder of shards in parts of bounded size, each of one shard; otherwise everything in one part.
 
-        A part may have no samples, and repeated ids are only found within it. Raises as ``read_samples``.
+        With ``divide``, a file that can be a shard is also read in parts. A part may have no samples, and repeated ids
+        are only found within it. Raises as ``read_samples``.
         """
-        stream = self.form.stream
-        if stream is None or not self.shards:
+        stream, shards = self.form.stream, self.shards or [self.source.path] * divide
+        if stream is None or not shards:
             yield self.read()
             return
-        for shard in self.shards:
+        for shard in shards:
             source = replace(self.source, path=shard, diagnostics=Diagnostics())
             for records in _split(stream(source)):
                 yield self._build(source, records, part=True)
@@ -841,7 +842,8 @@ class SampleBuilder:
         if self._reference_file and not self.part:
             self._note_references(records)
         # Records that are skipped do not decide whether there are references.
-        if any(sample.references for _, sample in kept) if self.skip else self._any_references:
+        needed = any(sample.references for _, sample in kept) if self.skip else self._any_references
+        if needed and (self._reference_file or not self.part):  # a part does not tell whether others have references
             kept = self._drop_unreferenced(kept)
         samples, self.locations = [sample for _, sample in kept], [location for location, _ in kept]
         counts = Counter((sample.id, sample.caption) for sample in samples)
