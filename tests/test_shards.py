@@ -369,7 +369,7 @@ def test_paths_without_shards_are_an_error(encoder, corpus, tmp_path):
         find_shards(tmp_path / "missing.parquet")
     with pytest.raises(UsageError, match=r"\.parquet or \.tar"):
         find_shards(tmp_path / "notes.txt")
-    with pytest.raises(UsageError, match="one file"):
+    with pytest.raises(UsageError, match="the same file"):
         find_shards([corpus, tmp_path / "shard-00000.tar"])
     with pytest.raises(UsageError, match="as paths"):
         find_shards(7)
