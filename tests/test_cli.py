@@ -220,7 +220,7 @@ def test_doctor_knows_the_repository_of_the_default_model():
 
 
 def test_doctor_knows_the_extras(capsys, monkeypatch):
-    assert set(doctor.EXTRAS) | {"lite", "demo", "dev"} == set(metadata("i0tscore").get_all("Provides-Extra"))
+    assert set(doctor.EXTRAS) | {"lite", "demo", "dev", "docs"} == set(metadata("i0tscore").get_all("Provides-Extra"))
     needs = "\n".join(requires("i0tscore") or ())
     assert all(package in needs for package in doctor.EXTRAS.values())
 
