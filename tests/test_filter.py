@@ -30,8 +30,8 @@ from i0tscore.render import RENDERERS
 from i0tscore.render.document import Document
 from i0tscore.results import Resampling
 from i0tscore.results.selection import precision_threshold
-from i0tscore.samples import formats, writers
-from i0tscore.samples.formats import CaptionReader, read_samples
+from i0tscore.samples import reader, writers
+from i0tscore.samples.reader import CaptionReader, read_samples
 from i0tscore.samples.rules import SelectionRules, field_key, parse_criteria
 from i0tscore.samples.writers import Entry
 from studies.filtering import METHODS, Corpus, measure, whole
@@ -476,7 +476,7 @@ def write_parquet_shards(folder: Path, parts=3, several=False) -> list[dict]:
     ],
 )
 def test_shards_are_filtered_as_one_file_in_parts(here, rules, monkeypatch):
-    monkeypatch.setattr(formats, "_PART_ROWS", 4)
+    monkeypatch.setattr(reader, "_PART_ROWS", 4)
     monkeypatch.setattr(writers, "_ROWS", 2)
     rows = write_parquet_shards(here / "shards")
     more = [{"image": rows[i + 5]["image"], "caption": rows[i]["caption"]} for i in range(3)]  # repeated captions
@@ -541,13 +541,13 @@ def test_shards_need_fixed_statistics_and_bad_rows_are_counted(here):
 
 @pytest.mark.parametrize("call", ["i0tscore.encoders.cache.EmbeddingCache.put", "pyarrow.parquet.ParquetWriter.close"])
 def test_a_killed_run_leaves_nothing_that_looks_complete_and_the_next_one_finishes(here, call, monkeypatch):
-    monkeypatch.setattr(formats, "_PART_ROWS", 4)
+    monkeypatch.setattr(reader, "_PART_ROWS", 4)
     write_parquet_shards(here / "shards")
     module, name, method = call.rsplit(".", 2)
     script = f"""
 import os, signal, {module} as module, i0tscore
-from i0tscore.samples import formats, writers
-formats._PART_ROWS = 4
+from i0tscore.samples import reader, writers
+reader._PART_ROWS = 4
 whole, calls = module.{name}.{method}, []
 def killed(*given, **named):
     calls.append(1)

@@ -65,7 +65,7 @@ def filter(
     CAPTIONS and IMAGES are the same as for score. Other columns stay as they are.
     """
     from i0tscore.metrics.filtering import filter_captions, metrics_for
-    from i0tscore.samples.formats import CaptionReader
+    from i0tscore.samples.reader import CaptionReader
     from i0tscore.views.report_views import selection_document
 
     if inputs.read_embeddings is not None or inputs.captions is None:

@@ -15,7 +15,8 @@ from i0tscore.encoders.images import load
 from i0tscore.errors import ImageError, InputError, UsageError
 from i0tscore.samples import Sample, Skipped
 from i0tscore.samples.diagnostics import Location
-from i0tscore.samples.formats import FORMATS, CaptionReader
+from i0tscore.samples.formats import FORMATS
+from i0tscore.samples.reader import CaptionReader
 from i0tscore.samples.sample import StoredImage
 
 SUFFIXES = tuple(suffix for form in FORMATS.values() if form.stream for suffix in form.suffixes)

@@ -23,7 +23,7 @@ from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.results import Result
 from i0tscore.results.selection import Selection
 from i0tscore.samples import ImageSource, Skipped
-from i0tscore.samples.formats import CaptionFile, CaptionReader
+from i0tscore.samples.reader import CaptionFile, CaptionReader
 from i0tscore.samples.rules import PER_METRIC, SelectionRules, field_key
 from i0tscore.samples.schema import ReadOptions
 from i0tscore.samples.source import Source
