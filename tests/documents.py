@@ -49,7 +49,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def run(block: Block, namespace: dict[str, Any]) -> None:
-    """Run one example in the current folder; raises AssertionError where it says something else."""
+    """Run one example in the current folder; raises AssertionError if the output differs."""
     if block.language == "console":
         for command, expected in _commands(block.body):
             compare(expected, _output(command), command)

@@ -15,7 +15,7 @@ from examples_on_disk import write_examples
 from PIL import Image
 from safetensors.torch import save_file
 
-from i0tscore.encoders import remembered
+from i0tscore.encoders import load_encoder, remembered
 from i0tscore.encoders.encode import RunEncoder
 from i0tscore.encoders.options import EncodeOptions
 
@@ -175,6 +175,13 @@ def test_an_unknown_activation_is_reported_in_each_run(model: Path) -> None:
         with pytest.warns(UserWarning, match="does not say which activation"):
             encoder.vectors(CAPTIONS, "text")
     assert not list((model.parent / "cache").glob("models/*"))
+
+
+def test_encoders_without_a_name_leave_no_record(model: Path, tmp_path: Path) -> None:
+    encoder = RunEncoder(EncodeOptions(load_encoder(f"local-dir:{model}"), cache_dir=tmp_path / "cache"), "")
+    encoder.vectors(CAPTIONS[:2], "text")
+    assert encoder.embed(CAPTIONS[:2], "text").token_counts is not None
+    assert not (tmp_path / "cache" / "models").exists()
 
 
 def test_the_command_repeats_its_output_without_model_libraries(tmp_path: Path) -> None:

@@ -250,6 +250,6 @@ def test_documented_output_is_compared_with_actual_output():
 
 
 def test_links_between_documents_resolve():
-    for document in [*DOCUMENTS, ROOT / "CONTRIBUTING.md"]:
+    for document in [*DOCUMENTS, NOTEBOOK, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"

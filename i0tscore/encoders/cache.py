@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +71,7 @@ class EmbeddingCache:
 
     def get(self, kind: str, key: str) -> NDArray[np.float32] | None:
         """Return the embedding (d,) of a content, or None if it is not cached."""
-        query = "SELECT vector FROM embeddings WHERE kind = ? AND key = ?"
-        row: tuple[bytes] | None = self._run(lambda database: database.execute(query, (kind, key)).fetchone())
+        row = self._find("SELECT vector FROM embeddings WHERE kind = ? AND key = ?", kind, key)
         if row is None or len(row[0]) != self._bytes:
             return None
         vector = np.frombuffer(row[0], dtype="<f4").astype(np.float32)
@@ -93,8 +92,7 @@ class EmbeddingCache:
         query = "SELECT ids, cut, unknown FROM tokens WHERE tokenizer = ? AND text = ?"
         found = {}
         for text in dict.fromkeys(texts):
-            key = _text_key(text)
-            row = self._run(lambda database, key=key: database.execute(query, (tokenizer, key)).fetchone())  # type: ignore[misc]
+            row = self._find(query, tokenizer, _text_key(text))
             if row is not None and row[0] and len(row[0]) % 4 == 0:
                 found[text] = Tokens(tuple(np.frombuffer(row[0], dtype="<i4").tolist()), row[1], row[2])
         return found
@@ -120,6 +118,10 @@ class EmbeddingCache:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _find(self, query: str, *key: str) -> tuple[Any, ...] | None:
+        """Return the row that a query finds, or None."""
+        return self._run(lambda database: database.execute(query, key).fetchone())
 
     def _run(self, step: Callable[[sqlite3.Connection], Result]) -> Result | None:
         """Run a step in a transaction; a problem with the file only costs time, so it never stops the run."""

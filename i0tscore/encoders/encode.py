@@ -35,7 +35,6 @@ SKIP_HINT = "To score the rest, use on_error='skip' (--on-error skip)."
 
 _READ_ONCE = " A generator can be read only once."
 _STREAM = 512  # images of a generator in memory at once
-_BLOCK = 1024  # embeddings read at once
 _EMBEDDINGS = np.ndarray | StoredRows | View
 _LISTED, _NAMED = 20, 3
 _MARKUP = re.compile(
@@ -278,7 +277,7 @@ class RunEncoder:
         if given is not None:
             rows: dict[bytes, int] = {}
             # Hashes of rows take less memory than the rows.
-            digests = (hashlib.sha256(row).digest() for part in chunks(len(given), _BLOCK) for row in given[part])
+            digests = (hashlib.sha256(row).digest() for part in chunks(len(given)) for row in given[part])
             index = np.array([rows.setdefault(digest, len(rows)) for digest in digests], dtype=np.int64)
             if len(rows) < len(given):
                 given = _take(given, np.unique(index, return_index=True)[1])

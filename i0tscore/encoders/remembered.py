@@ -63,9 +63,11 @@ class RememberedEncoder:
 
     def __init__(self, options: EncodeOptions, load: Callable[[], Encoder]) -> None:
         folder = Path(options.cache_dir or default_cache_dir())
-        path = folder / "models" / f"{_digest(options)}.json"
-        known = isinstance(options.model, str)  # others have no name by which they could be recognized
-        record = (_read(path) if known else None) or _remember(path, load())
+        if isinstance(options.model, str):
+            path = folder / "models" / f"{_digest(options)}.json"
+            record = _read(path) or _remember(path, load())
+        else:  # it has no name by which it could be recognized
+            record = _describe(load())
         self.fingerprint = record.fingerprint
         self.dimension = record.dimension
         self.context_length = record.context_length
@@ -124,13 +126,18 @@ def _read(path: Path) -> EncoderRecord | None:
     return None
 
 
-def _remember(path: Path, encoder: Encoder) -> EncoderRecord:
-    """Return the record of an encoder, and write it if the encoder can be recognized without loading it."""
+def _describe(encoder: Encoder) -> EncoderRecord:
+    """Return the record of an encoder, without files if it cannot be recognized by them."""
     files = []
     with suppress(OSError):
         files = [_state(Path(file)) for file in getattr(encoder, "files", ())]
-    record = EncoderRecord(encoder.fingerprint, encoder.dimension, encoder.context_length, files)
-    if files:
+    return EncoderRecord(encoder.fingerprint, encoder.dimension, encoder.context_length, files)
+
+
+def _remember(path: Path, encoder: Encoder) -> EncoderRecord:
+    """Return the record of an encoder, and write it if the encoder can be recognized without loading it."""
+    record = _describe(encoder)
+    if record.files:
         with suppress(OSError):  # a record only saves time, as the cache does, which warns
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, json.dumps(asdict(record)).encode())

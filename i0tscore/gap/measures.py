@@ -33,7 +33,6 @@ PLOTTED_IMAGES = 400
 """Maximum number of images in a plot, each with one caption."""
 
 _Floats = NDArray[np.float64]
-_BLOCK = 1024  # embeddings read at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +46,7 @@ class VectorSum:
     def of(cls, vectors: Rows) -> VectorSum:
         """Sum the rows of ``vectors`` (n, d) without NaN."""
         found = cls(0, np.zeros(vectors.shape[1]))
-        for part in chunks(len(vectors), _BLOCK):
+        for part in chunks(len(vectors)):
             block = vectors[part]
             defined = block[~np.isnan(block).any(axis=1)]
             found = found.merge(cls(len(defined), defined.sum(axis=0, dtype=np.float64)))

@@ -73,8 +73,8 @@ class View:
         return block if self.transform is None else self.transform(block)
 
 
-def chunks(count: int, size: int) -> Iterator[slice]:
-    """Return slices of at most ``size`` rows that cover ``count`` rows."""
+def chunks(count: int, size: int = 1024) -> Iterator[slice]:
+    """Return slices of at most ``size`` rows, by default the embeddings to read at once, that cover ``count`` rows."""
     return (slice(start, start + size) for start in range(0, count, size))
 
 

@@ -273,9 +273,11 @@ def score(
 
 def _metrics(scorer: I0TScorer, shard: Shard, images: Path | None, *, chosen: bool) -> tuple[Metric, ...]:
     """Return the chosen metrics, or those that the first sample has references and a context for."""
+    if chosen:
+        return scorer.metrics_for(True, True)
     samples = (entry.sample for part in read_parts(shard, images) for entry in part.entries if entry.sample is not None)
     first = next(samples, None)
-    return scorer.metrics_for(*(chosen or bool(getattr(first, name, None)) for name in ("references", "context")))
+    return scorer.metrics_for(*(bool(getattr(first, name, None)) for name in ("references", "context")))
 
 
 def _prepare_output(output: str | Path, shards: Sequence[Shard]) -> Any:

@@ -42,7 +42,6 @@ NO_DIRECTION = (
     "for all images have this effect with per-run statistics."
 )
 
-_CHUNK = 1024
 _RANKED_CAPTIONS = 65_536  # held in memory at once
 
 _Kind: TypeAlias = tuple[Standardizer, ContextRule | None]
@@ -172,7 +171,7 @@ def _read_once(run: EncodedRun, views: Mapping[_Kind, EncodedRun], statistics: S
     sums = {standardizer: [VectorSum(0, np.zeros(1))] * 2 for standardizer in (NONE, POST)}
     seen = [np.zeros(len(side), dtype=np.bool_) for side in (run.images, run.texts)]
     parts: list[Breakdown] = []
-    for rows in chunks(run.n, _CHUNK):
+    for rows in chunks(run.n):
         (images, x), (texts, y) = (
             np.unique(index[rows], return_inverse=True) for index in (run.image_index, run.text_index)
         )
@@ -231,7 +230,7 @@ def _metric_result(
                 [references.vectors[i] for i in references.index[rows]],
                 metric.reference_rule,
             )
-            for rows in chunks(run.n, _CHUNK)
+            for rows in chunks(run.n)
         ]
         nearest = np.concatenate(similarities, dtype=np.float64)
     values = metric.value(similarity, nearest)

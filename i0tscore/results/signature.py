@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from i0tscore.encoders.encode import EncodedRun
 
 
-_BLOCK = 1024  # embeddings read at once
-
-
 @dataclass(frozen=True, slots=True)
 class SignatureFields:
     """Settings of a run that its signatures and intervals depend on.
@@ -69,6 +66,6 @@ def embeddings_fields(*vectors: Rows) -> tuple[tuple[str, str], ...]:
     """Return the encoder fields of embeddings given without an encoder: a digest of their values."""
     digest = hashlib.sha256()
     for side in vectors:
-        for part in chunks(len(side), _BLOCK):
+        for part in chunks(len(side)):
             digest.update(np.ascontiguousarray(side[part]).data)
     return (("m", "embeddings"), ("w", digest.hexdigest()[:12]))

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-_BLOCK = 1024  # embeddings read at once
 
 FALSE_ALARMS = 1e-3
 """Significance level of each of the two tests."""
@@ -156,7 +155,7 @@ def measure_fit(run: EncodedRun, statistics: Statistics) -> StatisticsFit | None
     scores = np.concatenate(
         [
             dot(run.images[part[:, 0]].astype(np.float64), run.texts[part[:, 1]].astype(np.float64))
-            for part in (pairs[rows] for rows in chunks(len(pairs), _BLOCK))
+            for part in (pairs[rows] for rows in chunks(len(pairs)))
         ]
     )
     defined = ~np.isnan(scores)
@@ -171,7 +170,7 @@ def measure_fit(run: EncodedRun, statistics: Statistics) -> StatisticsFit | None
     owners = image[np.unique(text, return_index=True)[1]]  # of a caption of several images, the first
     order = np.argsort(owners, kind="stable")
     vx, vy, c = np.zeros((3, len(means[0]), len(means[0])))
-    for block in chunks(m, _BLOCK):
+    for block in chunks(m):
         a = (run.images[kept[block]] - means[0]) / m
         captions = order[slice(*np.searchsorted(owners[order], (block.start, block.stop)))]
         b = np.zeros_like(a)
