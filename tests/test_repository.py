@@ -170,7 +170,7 @@ def test_the_version_is_written_once():
 
 def test_changelog_and_citation_have_the_version():
     number = version("i0tscore")
-    assert f"\n## {number}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\n## [{number}] - " in (ROOT / "CHANGELOG.md").read_text()
     assert f"\nversion: {number}\n" in (ROOT / "CITATION.cff").read_text()
 
 
