@@ -32,7 +32,8 @@ format: $(DEV)  ## format the code and apply automatic lint fixes
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-docs: $(DEV)  ## build the documentation in build/site; broken links are errors
+docs: $(DEV)  ## build the documentation in build/site; a broken link or a missing docstring is an error
+	$(VENV)/bin/ruff check --select D1 --ignore D105,D107 i0tscore
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 docs-serve: $(DEV)  ## show the documentation on http://127.0.0.1:8000, and update it on changes

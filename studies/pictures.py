@@ -73,7 +73,7 @@ def draw_scores() -> Image.Image:
 def draw_explanation() -> Image.Image:
     """Draw the words and regions behind the score of one caption."""
     explanation = i0tscore.explain(_photographs()["coffee"], _captions()["coffee right"], model="lite")
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=explanation.figure_size, layout="constrained")
     explanation.plot(figure)
     return _image(figure)
 

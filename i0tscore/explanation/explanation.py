@@ -190,7 +190,7 @@ class Explanation(Report):
     @property
     def figure_size(self) -> tuple[float, float]:
         """Width and height of the plot in inches."""
-        return (9.0 if self.regions is not None else 5.0), max(3.6, 1.2 + 0.24 * len(self.effects))
+        return (9.0 if self.regions is not None else 5.0), max(4.0, 1.2 + 0.24 * len(self.effects))
 
 
 def _scores_table(explanation: Explanation) -> Table:
