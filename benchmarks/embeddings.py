@@ -56,7 +56,7 @@ def write_embeddings(folder: Path, pairs: int) -> None:
 
 
 def measure(code: str) -> tuple[float, float, float]:
-    """Run code in a new process, and return wall time in s, processor time in s, and peak memory in GB."""
+    """Run code in a new process, and return wall time in s, CPU time in s, and peak memory in GB."""
     start = time.perf_counter()
     child = os.posix_spawn(sys.executable, [sys.executable, "-c", code], os.environ)
     _, status, usage = os.wait4(child, 0)

@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py --device cuda --precision bf16 --workers 16 --batch-size 256
     python benchmarks/gpu.py --device cuda --precision bf16 --workers 16 --architecture ViT-L-14
-    python benchmarks/gpu.py --pairs 256                    # the same on a processor
+    python benchmarks/gpu.py --pairs 256                    # the same on a CPU
 
 Images are generated JPEGs of 500 × 375 pixels, or those of ``--images FOLDER``. Each pair has its own image and
 caption. Models have random weights: trained ones are as fast, and nothing is downloaded. Every stage is measured
@@ -70,7 +70,7 @@ def main() -> None:
     rows.append(["pairs end to end", f"{n / total:,.0f}", "100%"])
     print(
         f"{options.architecture}, random weights, {options.precision} on {_name(encoder.device)}, {n} pairs, batches "
-        f"of {options.batch_size}, {options.workers} decoding threads, {os.cpu_count()} processors, "
+        f"of {options.batch_size}, {options.workers} decoding threads, {os.cpu_count()} CPUs, "
         f"torch {torch.__version__}\n"
     )
     print(tabulate(rows, ["stage", "per second", "of the time end to end"], tablefmt="github", disable_numparse=True))
@@ -135,7 +135,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=4096)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="Decoding threads.")
-    parser.add_argument("--threads", type=int, help="Threads of torch on a processor.")
+    parser.add_argument("--threads", type=int, help="Threads of torch on a CPU.")
     parser.add_argument("--rounds", type=int, default=3, help="The fastest round counts.")
     parser.add_argument("--images", type=Path, help="Folder of JPEGs.")
     return parser.parse_args()

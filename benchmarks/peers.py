@@ -6,7 +6,7 @@
 Each method runs a ViT-B/32 in fp32 with its own random weights: trained models are equally fast, and only speeds are
 compared. The last row is the image tower of i0tscore alone, on pixels in memory: the bound for distinct images. All
 methods take turns in every round, and ratios are those of one round. On a machine with other work, compare the ratios
-of processor time, which include the worker processes of the script.
+of CPU time, which include the worker processes of the script.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def main() -> None:
         rows.append(row)
     print(f"{len(pairs)} distinct pairs, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"median (range) of {options.rounds} rounds, relative to {OURS}\n")
-    print(tabulate(rows, ["method", "pairs/s (fastest)", "time", "processor time"], floatfmt=".1f", tablefmt="github"))
+    print(tabulate(rows, ["method", "pairs/s (fastest)", "time", "CPU time"], floatfmt=".1f", tablefmt="github"))
 
 
 def processor_seconds() -> float:
-    """Return the processor time of this process and of the worker processes that have ended."""
+    """Return the CPU time of this process and of the worker processes that have ended."""
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system
 

@@ -193,7 +193,7 @@ def render(data: Data) -> Page:
         replication_table(data),
         "## Inversion",
         inversion_table(inverted),
-        f"Processor seconds are measured on one batch, of up to {study.TIMED} items.",
+        f"CPU seconds are measured on one batch, of up to {study.TIMED} items.",
         "## Text to text",
         *task_blocks("text–text", tasks),
         "## Image to image",
@@ -237,7 +237,7 @@ def inversion_table(inverted: Data) -> Table:
         ]
         for method, one in inverted.items()
     ]
-    header = ["", "items", "pseudo-inputs", "mean cosine with the target (updates)", "processor seconds per item"]
+    header = ["", "items", "pseudo-inputs", "mean cosine with the target (updates)", "CPU seconds per item"]
     return Table(header, table)
 
 

@@ -102,7 +102,7 @@ class Crossed:
         points: Inverted features (n, d) by number of updates, without the start.
         cosines: Cosine of each with its target (n,) by number of updates, with the start (0).
         inputs: Number of pseudo-tokens R or pseudo-patches P.
-        seconds: Processor seconds per item, from inverting ``TIMED`` of them separately.
+        seconds: CPU seconds per item, from inverting ``TIMED`` of them separately.
         signature: Signature of the inversion.
     """
 
