@@ -26,8 +26,8 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """Turn links between ``docs`` and its parent folder, which GitHub follows, into links of the site."""
-    markdown = markdown.replace("<!-- commands -->", "\n".join(commands()))
+    """Turn Markdown for GitHub into Markdown for the site: links out of ``docs``, and bars in the code of tables."""
+    markdown = markdown.replace(r"\|", "|").replace("<!-- commands -->", "\n".join(commands()))
     markdown = re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown)
     return re.sub(r"\]\(\.\./((?:\.\./)*(?:CHANGELOG\.md|CONTRIBUTING\.md|reports/|examples/))", r"](\1", markdown)
 
