@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from human_judgments.averaged import averaged_data
 from human_judgments.report import Data, Page, bullets, command_block, dot_plot, intervals_note, p_value, percent
-from human_judgments.script import LENGTH, TEXT_METRICS, Arguments, script
+from human_judgments.script import Arguments, script
 from i0tscore.cli.options import make_scorer
 from i0tscore.errors import InputError, MissingExtraError
 from i0tscore.files import replace_file
 from i0tscore.metrics.classic import CLASSIC_METRICS, classic_scores, classic_signature
 from i0tscore.metrics.metric import parse_metrics
-from i0tscore.metrics.sample_sets import score_with
+from i0tscore.metrics.sample_sets import LENGTH, TEXT_METRICS, score_with, word_counts
 from i0tscore.render.document import UNDEFINED, Table
 from i0tscore.results import Signature
 from i0tscore.results.correlation import CorrelationName, CorrelationReport, correlation_report
@@ -112,11 +112,6 @@ def score_samples(samples: Sequence[Sample], arguments: Arguments) -> Scores:
     if arguments.save_scores is not None:
         _save(scores, arguments.save_scores)
     return scores
-
-
-def word_counts(samples: Sequence[Sample]) -> Column:
-    """Return the number of words of each caption (n,)."""
-    return np.array([float(len(sample.caption.split())) for sample in samples])
 
 
 def _score_by_model(scores: Scores, arguments: Arguments, names: Sequence[str]) -> None:

@@ -25,12 +25,12 @@ from human_judgments.agreement import (
     report_data,
     report_title,
     score_samples,
-    word_counts,
 )
 from human_judgments.in_context import context_agreement, context_blocks, context_scores, residuals
 from human_judgments.report import Data, Page, dot_plot, intervals_note, percent
-from human_judgments.script import LENGTH, Arguments, script
+from human_judgments.script import Arguments, script
 from i0tscore.errors import InputError, UsageError
+from i0tscore.metrics.sample_sets import LENGTH, word_counts
 from i0tscore.render.document import Table
 from i0tscore.results.correlation import CorrelationName, agreement
 from i0tscore.samples.diagnostics import Diagnostics, Record

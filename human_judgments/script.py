@@ -18,13 +18,9 @@ from human_judgments.report import Data, Page, write_report
 from i0tscore.cli.console import plain_warnings, say
 from i0tscore.cli.options import IntervalOptions, ModelOptions, option_group
 from i0tscore.errors import I0TScoreError, InputError
-from i0tscore.metrics.classic import CLASSIC_METRICS
+from i0tscore.metrics.sample_sets import TEXT_METRICS
 from i0tscore.results import Resampling
 from i0tscore.samples.flickr8k import locate
-
-LENGTH = "number of words"
-TEXT_METRICS = (LENGTH, *CLASSIC_METRICS)
-"""Metrics that do not use the image."""
 
 _PATH = click.Path(path_type=Path)
 _NOT_REPORTED = {

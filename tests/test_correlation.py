@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from i0tscore.results.correlation import CORRELATIONS, WeightedRows, correlation
+from i0tscore.results.correlation import CORRELATIONS, WeightedRows, correlation, krippendorff_alpha
 
 
 def _scipy(name: str, x: np.ndarray, y: np.ndarray) -> float:
@@ -49,3 +49,24 @@ def test_the_fallback_for_many_rating_levels_agrees(name, monkeypatch) -> None:
     counted = WeightedRows(x, y).correlation(name, w)
     monkeypatch.setattr("i0tscore.results.correlation._CELLS", 10)
     assert WeightedRows(x, y).correlation(name, w) == pytest.approx(counted, abs=1e-12)
+
+
+# Krippendorff (2011), Computing Krippendorff's Alpha-Reliability, example C: four observers, twelve units.
+OBSERVERS = (
+    (1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None),
+    (1, 2, 3, 3, 2, 2, 4, 1, 2, 5, None, 3),
+    (None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None),
+    (1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None),
+)
+
+
+def test_krippendorffs_alpha_is_the_published_one() -> None:
+    given = [(unit, value) for row in OBSERVERS for unit, value in enumerate(row) if value is not None]
+    units, ratings = map(np.array, zip(*given, strict=True))
+    assert round(krippendorff_alpha(ratings, units), 3) == 0.849
+    repeated = np.repeat(np.arange(len(units)), 1 + (units % 3))
+    copies = np.concatenate([np.arange(1 + unit % 3) for unit in units])
+    expected = krippendorff_alpha(ratings[repeated], units[repeated] * 3 + copies)
+    assert krippendorff_alpha(ratings, units, 1 + units % 3) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(krippendorff_alpha(ratings, np.arange(len(ratings))))
+    assert np.isnan(krippendorff_alpha(np.ones(4), [0, 0, 1, 1]))

@@ -199,7 +199,9 @@ def test_score_files_must_have_every_caption(expert, tmp_path):
     assert 'Expected a number in column "Mine", got "high"' in told
     assert 'No score of "two.jpg", "A bird number 4 ."' in told
     bad.write_text("image,caption\na,b\n")
-    assert "No score of" in run("flickr8k_expert", *arguments, "--scores", bad, code=1)
+    told = run("flickr8k_expert", *arguments, "--scores", bad, code=1)
+    assert "Expected a column of scores" in told
+    assert "Found none of the rated captions" in told
     bad.write_text("picture,caption,Mine\na,b,1\n")
     assert 'Expected a column such as "image"' in run("flickr8k_expert", *arguments, "--scores", bad, code=1)
 

@@ -178,7 +178,9 @@ def test_usual_names_of_columns(tmp_path):
 
 def test_a_misspelled_column_is_answered_with_the_nearest(tmp_path):
     (tmp_path / "r.csv").write_text("image,captoin,rating,mine\na,b,1,2\n")
-    assert problems(tmp_path / "r.csv").endswith('Rename or add it. Did you mean "captoin"?')
+    assert problems(tmp_path / "r.csv").endswith(
+        'Name it with --caption-column (caption_column=). Did you mean "captoin"?'
+    )
     with pytest.raises(SampleFileError, match=r'Expected a column "ratting", .* Did you mean "rating"\?$'):
         read_score_table(tmp_path / "r.csv", ["mine"], rating="ratting")
 
@@ -327,4 +329,22 @@ def test_scores_in_any_table_are_joined_by_file_name_and_caption(tmp_path):
     samples = [Sample("b", Path("b.jpg"), "three"), Sample("a", Path("a.jpg"), "one two")]
     assert read_scores_of(path, samples)["mine"].tolist() == [1.0, 0.5]
     with pytest.raises(SampleFileError, match=r'No score of "a\.jpg", "other" found'):
-        read_scores_of(path, [Sample("a", Path("a.jpg"), "other")])
+        read_scores_of(path, [*samples, Sample("a", Path("a.jpg"), "other")])
+    with pytest.raises(
+        SampleFileError, match=r'first row has "a\.jpg", "one two"; the first rated caption is "c\.jpg"'
+    ):
+        read_scores_of(path, [Sample("c", Path("c.jpg"), "other"), Sample("d", Path("d.jpg"), "other")])
+
+
+def test_scores_are_joined_by_ids_and_own_columns_but_not_by_guesses(tmp_path):
+    by_id = tmp_path / "score.csv"
+    by_id.write_text("id,caption,mine\na.v2,one,0.5\nb,three,1\n")
+    samples = [Sample("b", Path("b.png"), "three"), Sample("a", Path("a.v2.jpg"), "one")]
+    assert read_scores_of(by_id, samples)["mine"].tolist() == [1.0, 0.5]
+    twins = [Sample("b", Path("b.png"), "three"), Sample("b", Path("b.jpg"), "three"), samples[1]]
+    with pytest.raises(SampleFileError, match=r'No score of "b\.png", "three"'):
+        read_scores_of(by_id, twins)
+    own = tmp_path / "own.csv"
+    own.write_text("Photo,Written,mine\na.v2.jpg,one,0.5\nb.png,three,1\nb.png,three,2\n")
+    with pytest.raises(SampleFileError, match='line 4: Expected one value of "mine" per item, got 2 here and 1'):
+        read_scores_of(own, samples, image_column="Photo", caption_column="Written")

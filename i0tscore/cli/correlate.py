@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from i0tscore.cli.console import check_output, write_output
 from i0tscore.cli.options import (
     IntervalOptions,
     ModelOptions,
@@ -35,7 +36,10 @@ RATING_SETS = (
     *("flickr8k_expert", "flickr8k_cf", "composite", "polaris", "polaris_val"),
     *("nebula", "pascal50s", "foil", "thumb"),
 )
-_COLUMNS = ("scale", "rater", "category", "system", "allow_duplicates", "image_column", "caption_column")
+_COLUMNS = (
+    *("scale", "rater", "category", "system", "allow_duplicates"),
+    *("image_column", "caption_column", "context_column", "group"),
+)
 _DEFAULT_RATING = "rating"
 _Rated = TypeVar("_Rated", "RatingSet", "PreferenceSet")
 
@@ -63,7 +67,14 @@ class CorrelateOptions:
     on_error: OnError = on_error_option()
     image_column: str | None = option("Column of the images.", metavar="NAME")
     caption_column: str | None = option("Column of the captions.", metavar="NAME")
-    rating: str | None = option("Ratings; higher is better.", default_text="rating", metavar="COLUMN")
+    context_column: str | None = option("Column of the texts in which the images appear.", metavar="NAME")
+    rating: tuple[str, ...] = option(
+        "Ratings; higher is better. Repeat it if each rater has a column.",
+        (),
+        default_text="rating",
+        multiple=True,
+        metavar="COLUMN",
+    )
     scale: tuple[float, float] | None = option(
         "Lowest and highest valid rating.", type=(float, float), metavar="LOW HIGH"
     )
@@ -71,9 +82,14 @@ class CorrelateOptions:
     scores: Path | None = option(
         "Table with the columns image, caption and scores, of which --score selects some.", path="FILE"
     )
+    items: Path | None = option(
+        "Also write a CSV table of the rated captions, those scored high but rated low first.", path="FILE"
+    )
     group: str | None = option("Cluster of each row for the bootstrap.", default_text="image", metavar="COLUMN")
     no_cluster: bool = option("Resample rows instead of images. Valid only if no rows share an image.", False)
-    rater: str | None = option("Rater of each row. Adds the agreement of the raters themselves.", metavar="COLUMN")
+    rater: str | None = option(
+        "Rater of each row. With --score, adds the agreement of the raters themselves.", metavar="COLUMN"
+    )
     item_key: tuple[str, ...] = option(
         "Column that identifies what is rated. Repeatable.",
         (),
@@ -86,7 +102,9 @@ class CorrelateOptions:
     average_raters: bool = option("Average the ratings of each item, which raises every correlation.", False)
     allow_duplicates: bool = option("Accept identical rows and treat them as ratings by different raters.", False)
     statistics: str = statistics_option()
-    metric: tuple[str, ...] = metric_option()
+    metric: tuple[str, ...] = metric_option(
+        "Also number of words, and with references BLEU-1, BLEU-4, ROUGE-L, METEOR, CIDEr and SPICE."
+    )
     correlation: Any = option(
         "Correlation used for differences, categories and systems.",
         default_text="tau_c, or that of the published figures of --set",
@@ -97,14 +115,16 @@ class CorrelateOptions:
     def __post_init__(self) -> None:
         """Complete the options, and check that they make sense together."""
         self.images = choose_folder(self.image_folder, self.images)
-        if (self.score or self.scores) and (self.metric or self.images):
-            raise UsageError("--score and --scores replace computed scores. Leave out --metric and the images.")
+        check_output(self.items)
+        self.score, self.rating = tuple(dict.fromkeys(self.score)), tuple(dict.fromkeys(self.rating))
         if (self.score or self.scores) and self.on_error == "skip":
             raise UsageError("--on-error skip has no effect on given scores, which must all be valid. Remove it.")
         if self.known_set is None:
             self._check_table()
         else:
-            self._require_unset("does not apply to --set", *_COLUMNS, "input_format", "group", "no_cluster", "item_key")
+            self.require_unset("does not apply to --set", *_COLUMNS, "input_format", "no_cluster", "item_key")
+            if len(self.rating) > 1:
+                raise UsageError("--set has one rating. Give --rating once.")
             if self.score and self.scores is None:
                 raise UsageError("--score names columns of a score file, and --set has none. Add --scores FILE.")
 
@@ -113,24 +133,33 @@ class CorrelateOptions:
             raise UsageError("Expected a table of ratings, got none. Give TABLE, or --set NAME for a known rating set.")
         if self.input_format is None:
             self.input_format = "flickr8k-expert" if self.table.name == "ExpertAnnotations.txt" else "table"
-        self._require_unset("applies to --set", "allow_other_counts")
+        self.require_unset("applies to --set", "allow_other_counts")
         if self.group is not None and self.no_cluster:
             raise UsageError("--group and --no-cluster contradict each other. Give one.")
         if self.score and self.scores is None and self.input_format != "table":
             raise UsageError(f"{self.input_format} holds no scores. Give --scores FILE as well.")
+        if len(self.rating) > 1 and self.rater is not None:
+            raise UsageError("Several columns of ratings are those of one rater each. Leave out --rater.")
         if self.in_table:
-            self._require_unset("does not apply to scores in the table itself", "image_column", "caption_column")
+            self.require_unset("has no effect on scores in the table itself", "context_column")
         else:
-            self._require_unset("requires scores in the table itself (--score)", "group", "item_key")
+            self.require_unset("applies only to scores in the table itself (--score)", "item_key")
         if self.input_format != "table":
-            self._require_unset(f"applies to tables, not to {self.input_format}", "rating", *_COLUMNS)
+            self.require_unset(f"applies to tables, not to {self.input_format}", "rating", *_COLUMNS)
 
     @property
     def in_table(self) -> bool:
-        """Whether the scores are columns of the table of ratings."""
-        return bool(self.score) and self.scores is None and self.input_format == "table"
+        """Whether all scores are columns of the table of ratings, which then needs no captions."""
+        given = self.score and self.scores is None and self.input_format == "table"
+        return bool(given) and not self.computes and self.items is None
 
-    def _require_unset(self, reason: str, *names: str) -> None:
+    @property
+    def computes(self) -> bool:
+        """Whether metrics are computed."""
+        return bool(self.metric or self.images) or not (self.score or self.scores)
+
+    def require_unset(self, reason: str, *names: str) -> None:
+        """Raise ``UsageError`` if one of these options is given."""
         for name in names:
             if getattr(self, name):
                 raise UsageError(f"--{name.replace('_', '-')} {reason}. Remove it.")
@@ -140,16 +169,17 @@ class CorrelateOptions:
 def correlate(
     options: CorrelateOptions, intervals: IntervalOptions, output: OutputOptions, model: ModelOptions
 ) -> None:
-    """Measure how well scores agree with the human ratings in TABLE, which has one rating per row.
+    """Measure how well scores agree with the human ratings in TABLE, which has one rating or one caption per row.
 
     TABLE is CSV, TSV, Excel, JSON, JSON lines or parquet, or with --set the file or folder of a known rating set. The
-    scores are its columns given by --score, or are in the file --scores. Without either, --model and --metric score
-    the images and captions in TABLE. Intervals come from resampling images.
+    scores are its columns given by --score, or are in the file --scores. Without either, or if IMAGES or --metric are
+    given as well, --model and --metric score the images and captions in TABLE. Intervals come from resampling images.
     """
     from i0tscore.results.correlation import correlation_report
     from i0tscore.results.preferences import preference_report
     from i0tscore.samples.preferences import PreferenceSet
     from i0tscore.samples.rating_sets import KNOWN_SETS, PUBLISHED
+    from i0tscore.views.cells import csv_text
     from i0tscore.views.report_views import (
         correlation_csv,
         correlation_document,
@@ -163,6 +193,7 @@ def correlate(
         raise UsageError(f"--baseline {options.baseline}: No such score. Choose from {', '.join(rated.scores)}.")
     published = () if known is None else PUBLISHED.get(known.name, ())
     if isinstance(rated, PreferenceSet):
+        options.require_unset("applies to ratings, not to preferences", "items")
         preferences = preference_report(
             rated, baseline=options.baseline, resampling=intervals.resampling, published=published
         )
@@ -177,6 +208,8 @@ def correlate(
         published=published,
     )
     write_report(report, output, correlation_document, correlation_csv)
+    if options.items is not None:
+        write_output(csv_text(rated.by_item(report.baseline)), options.items)
 
 
 def _read_known(options: CorrelateOptions, known: KnownSet, model: ModelOptions) -> RatingSet | PreferenceSet:
@@ -189,11 +222,12 @@ def _read_known(options: CorrelateOptions, known: KnownSet, model: ModelOptions)
     from i0tscore.samples.preferences import PreferenceSet
     from i0tscore.samples.rating_sets import read_known_set, verify
 
-    if options.rating is not None and options.rating not in known.ratings:
-        choices = f"Choose from {', '.join(known.ratings)}." if known.ratings else "Remove it."
-        raise UsageError(f"--rating {options.rating}: {known.title} has no such rating. {choices}")
-    rating: dict[str, Any] = {} if options.rating is None else {"rating": options.rating}
-    by_model = options.scores is None and _uses_images(options)
+    for name in options.rating:
+        if name not in known.ratings:
+            choices = f"Choose from {', '.join(known.ratings)}." if known.ratings else "Remove it."
+            raise UsageError(f"--rating {name}: {known.title} has no such rating. {choices}")
+    rating: dict[str, Any] = {"rating": options.rating[0]} if options.rating else {}
+    by_model = options.computes and _uses_images(options)
     found, path, files = read_known_set(
         known, options.table, options.images, look_up=by_model, offline=model.offline, **rating
     )
@@ -218,9 +252,12 @@ def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatingSet:
     if options.in_table:
         return read_score_table(
             options.table,
-            tuple(dict.fromkeys(options.score)),
-            rating=options.rating or _DEFAULT_RATING,
+            options.score,
+            rating=options.rating[0] if options.rating else _DEFAULT_RATING,
+            raters=options.rating[1:] and options.rating,
             scale=scale,
+            image_column=options.image_column,
+            caption_column=options.caption_column,
             group=options.group,
             no_cluster=options.no_cluster,
             rater=options.rater,
@@ -229,7 +266,7 @@ def _read_rated(options: CorrelateOptions, model: ModelOptions) -> RatingSet:
             parts=tuple(dict.fromkeys(filter(None, (options.category, options.system)))),
             allow_duplicates=options.allow_duplicates,
         )
-    ratings = _read_ratings(options, scale, with_images=options.scores is None and _uses_images(options))
+    ratings = _read_ratings(options, scale, with_images=options.computes and _uses_images(options))
     rated = _add_scores(ratings, options, model)
     columns_of = {"category": options.category, "system": options.system}
     rated = replace(rated, parts={columns_of.get(name) or name: labels for name, labels in rated.parts.items()})
@@ -245,16 +282,33 @@ def _uses_images(options: CorrelateOptions) -> bool:
 
 
 def _add_scores(rated: _Rated, options: CorrelateOptions, model: ModelOptions) -> _Rated:
-    """Read or compute the scores of rated captions."""
+    """Read or compute the scores of rated captions; those computed come before those given.
+
+    Raises:
+        UsageError: A score is both given and computed.
+    """
     from i0tscore.metrics.sample_sets import rate, split_metrics
     from i0tscore.samples.ratings import read_scores_of
 
+    given = dict(rated.scores)
     if options.scores is not None:
-        return rated.with_scores(read_scores_of(options.scores, rated.samples, options.score), {})
+        found = read_scores_of(
+            options.scores,
+            rated.samples,
+            options.score,
+            image_column=options.image_column,
+            caption_column=options.caption_column,
+        )
+        given |= rated.with_scores(found, {}).scores
+    if not options.computes:
+        return replace(rated, scores=given)
     names, classic = split_metrics(options.metric)
     settings = {"statistics": options.statistics, "metrics": names or None, "resamples": 0}
     scorer = make_scorer(model, options.on_error, **settings) if _uses_images(options) else None
-    return rate(rated, scorer, names, classic)
+    scored = rate(rated, scorer, names, classic)
+    if both := [name for name in given if name in scored.scores]:
+        raise UsageError(f"{both[0]} is both given and computed. Rename the column, or leave the metric out.")
+    return replace(scored, scores={**scored.scores, **given})
 
 
 def _read_ratings(options: CorrelateOptions, scale: RatingScale, *, with_images: bool) -> RatingSet:
@@ -271,7 +325,7 @@ def _read_ratings(options: CorrelateOptions, scale: RatingScale, *, with_images:
     labels = {"rater": options.rater, "category": options.category, "system": options.system}
     columns = {
         **RATING_COLUMNS,
-        "rating": (options.rating or _DEFAULT_RATING,),
+        "rating": options.rating or (_DEFAULT_RATING,),
         **{name: (column,) if column else () for name, column in labels.items()},
     }
     ratings = read_rating_table(
@@ -280,6 +334,10 @@ def _read_ratings(options: CorrelateOptions, scale: RatingScale, *, with_images:
         columns=columns,
         image_column=options.image_column,
         caption_column=options.caption_column,
+        context_column=options.context_column,
+        raters=options.rating[1:] and options.rating,
+        group=options.group,
+        scores=options.score if options.scores is None else (),
         scale=scale,
         allow_duplicates=options.allow_duplicates,
         skip=skip,

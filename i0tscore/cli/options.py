@@ -201,15 +201,19 @@ statistics_option = functools.partial(
     "auto",
     metavar="auto|builtin|batch|FILE",
 )
-metric_option = functools.partial(
-    option,
-    "Metric to compute: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, ContextI0TScore, DNScore, "
-    "CovarianceI0TScore or AsyncI0TScore, also with settings, as in 'CLIPScore(clip=no,std=shift(0.5))'. Repeatable.",
-    (),
-    default_text="those of --preset",
-    multiple=True,
-    metavar="NAME",
-)
+
+
+def metric_option(more: str = "") -> Any:
+    """Return the option ``--metric``; ``more`` names further metrics of the verb."""
+    return option(
+        "Metric to compute: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, ContextI0TScore, DNScore, "
+        "CovarianceI0TScore or AsyncI0TScore, also with settings, as in 'CLIPScore(clip=no,std=shift(0.5))'. "
+        f"{more}{' ' if more else ''}Repeatable.",
+        (),
+        default_text="those of --preset",
+        multiple=True,
+        metavar="NAME",
+    )
 
 
 @dataclass

@@ -22,6 +22,12 @@ from i0tscore.samples.diagnostics import preview
 from i0tscore.samples.preferences import PreferenceSet
 from i0tscore.samples.ratings import RatingSet, describe_skipped
 
+LENGTH = "number of words"
+"""Name of the metric that counts the words of a caption, separated by white space."""
+
+TEXT_METRICS = (LENGTH, *CLASSIC_METRICS)
+"""Metrics that do not use the image."""
+
 _LISTED_IDS = 10
 _Rated = TypeVar("_Rated", RatingSet, PreferenceSet)
 
@@ -54,10 +60,15 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 
 def split_metrics(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split names into metrics that use images and classic metrics, which only use references."""
-    canonical = {name.lower(): name for name in CLASSIC_METRICS}
+    """Split names into metrics that use images and ``TEXT_METRICS``."""
+    canonical = {name.lower(): name for name in TEXT_METRICS}
     classic = [canonical[name.lower()] for name in names if name.lower() in canonical]
     return [name for name in names if name.lower() not in canonical], list(dict.fromkeys(classic))
+
+
+def word_counts(samples: Sequence[Sample]) -> NDArray[np.float64]:
+    """Return the number of words of each caption (n,)."""
+    return np.array([float(len(sample.caption.split())) for sample in samples])
 
 
 def rate(ratings: _Rated, scorer: I0TScorer | None, metrics: Sequence[str] = (), classic: Sequence[str] = ()) -> _Rated:
@@ -67,7 +78,7 @@ def rate(ratings: _Rated, scorer: I0TScorer | None, metrics: Sequence[str] = (),
         ratings: The ratings or preferences.
         scorer: Scorer of the metrics that use images; None for none.
         metrics: Names of the scorer's metrics; empty for those of its preset.
-        classic: Some of ``CLASSIC_METRICS``.
+        classic: Some of ``TEXT_METRICS``.
 
     Raises:
         InputError: A classic metric cannot be computed on this machine, or references are missing.
@@ -90,7 +101,9 @@ def rate(ratings: _Rated, scorer: I0TScorer | None, metrics: Sequence[str] = (),
         notes = result.notes
         if result.skipped:
             notes = [*notes, describe_skipped("Captions", [f"{one.id}: {one.reason}" for one in result.skipped])]
-    if classic:
+    if LENGTH in classic:
+        values[LENGTH] = word_counts(samples)
+    if classic := [name for name in classic if name != LENGTH]:
         found = classic_scores([s.caption for s in samples], [s.references for s in samples], classic)
         if found.unavailable:
             raise InputError("\n".join(f"{name}: {reason}" for name, reason in found.unavailable.items()))

@@ -237,6 +237,36 @@ def rater_ceiling(
     return others, ratings[rows], rows
 
 
+def krippendorff_alpha(
+    ratings: NDArray[Any], items: Sequence[Any] | NDArray[Any], weights: NDArray[np.int64] | None = None
+) -> float:
+    """Return Krippendorff's α of ratings on an interval scale; NaN where undefined.
+
+    α is 1 if all raters of an item agree, and about 0 if they agree as by chance. (Krippendorff, Content Analysis, 4th
+    ed. 2018, chapter 12.)
+
+    Args:
+        ratings: One rating per row (n,).
+        items: The rated item of each row (n,); items with one rating are left out.
+        weights: How often each row counts (n,), the same for all rows of an item; once if None.
+
+    Examples:
+        >>> import numpy as np
+        >>> krippendorff_alpha(np.array([1, 1, 4, 4]), ["a", "a", "b", "b"])
+        1.0
+    """
+    labels = np.unique(np.asarray(items), return_inverse=True)[1]
+    counts = np.bincount(labels)[labels]
+    weight = np.where(counts > 1, 1 if weights is None else weights, 0)
+    ratings, n = np.asarray(ratings, dtype=np.float64), weight.sum()
+    if n < 2:
+        return float("nan")
+    means = (np.bincount(labels, ratings) / np.bincount(labels))[labels]
+    observed = weight @ ((ratings - means) ** 2 * counts / np.maximum(counts - 1, 1)) / n
+    expected = weight @ (ratings - weight @ ratings / n) ** 2 / (n - 1)
+    return float(1 - observed / expected) if expected > 0 else float("nan")
+
+
 def tied_pairs(scores: NDArray[Any], ratings: NDArray[Any]) -> float:
     """Return the share of pairs with different ratings whose scores are equal, in [0, 1]."""
 
@@ -264,6 +294,7 @@ class CorrelationReport(Report):
         systems: Correlations of the mean score and the mean rating of each captioning system, by metric; empty with
             fewer than three systems.
         published: Published figures of the set.
+        alpha: Krippendorff's α of the ratings, on an interval scale; None with one rating per item.
     """
 
     SCHEMA = "i0tscore.agreement/1"
@@ -280,6 +311,7 @@ class CorrelationReport(Report):
     signatures: dict[str, str]
     systems: dict[str, dict[CorrelationName, Estimate]] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    alpha: Estimate | None = None
 
     def figures(self) -> dict[str, str]:
         """Return the headline correlation by metric."""
@@ -299,7 +331,7 @@ class CorrelationReport(Report):
             "baseline": self.baseline,
             "resampling": {"over": self.over, **self.resampling.to_dict()},
             "metrics": metrics,
-            "raters": plain(self.raters),
+            "raters": None if self.raters is None else {**plain(self.raters), "krippendorff_alpha": plain(self.alpha)},
             "parts": plain(self.parts),
             "notes": list(self.notes),
             "signatures": dict(self.signatures),
@@ -352,12 +384,13 @@ def correlation_report(
         )
     else:
         differences = agreement_differences(agreements, baseline, headline, settings.confidence)
+    raters, alpha = _raters(rated, settings)
     return CorrelationReport(
         agreements,
         headline,
         baseline,
         {difference.first: difference for difference in differences},
-        _raters(rated, settings),
+        raters,
         _parts(rated, headline, settings),
         rated.over,
         settings,
@@ -365,6 +398,7 @@ def correlation_report(
         dict(rated.signatures),
         _systems(rated, system, settings),
         published,
+        alpha,
     )
 
 
@@ -397,13 +431,21 @@ def _systems(rated: RatingSet, system: str, resampling: Resampling) -> dict[str,
     return found
 
 
-def _raters(rated: RatingSet, resampling: Resampling) -> Agreement | None:
+def _raters(rated: RatingSet, resampling: Resampling) -> tuple[Agreement | None, Estimate | None]:
+    """Return the agreement of each rating with the mean of its item's others, and Krippendorff's α."""
     if not rated.several_raters:
-        return None
+        return None, None
     others, own, rows = rater_ceiling(rated.rating, rated.item)
     # Ratings of one item depend on each other even if rows are resampled.
     clusters = np.asarray(rated.clusters)[rows] if rated.clusters else rated.item[rows]
-    return agreement(others, own, clusters, resampling=resampling)
+    labels, groups = cluster_labels(clusters, np.ones(len(rows), dtype=bool))
+    items = rated.item[rows]
+    draws = [krippendorff_alpha(own, items, weights) for weights in cluster_weights(labels, groups, resampling)]
+    value = krippendorff_alpha(own, items)
+    alpha = Estimate(
+        None if np.isnan(value) else value, percentile_interval(np.array(draws), resampling.confidence, groups)
+    )
+    return agreement(others, own, clusters, resampling=resampling), alpha
 
 
 def _parts(rated: RatingSet, headline: CorrelationName, resampling: Resampling) -> dict[str, dict[str, Estimate]]:

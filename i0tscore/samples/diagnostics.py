@@ -112,7 +112,7 @@ class Diagnostics:
         """
         if not usable and not self.any and not part:
             self.file_error("The file has no entries. Add some or check the path.")
-        errors = sorted(self.row_errors, key=lambda error: error[0].position)
+        errors = sorted(dict.fromkeys(self.row_errors), key=lambda error: error[0].position)
         if self.file_errors or not (usable or part) or (errors and not skip):
             raise SampleFileError(path, [*self.file_errors, *(f"{at.label}: {message}" for at, message in errors)])
         return [Skipped(at.id or at.label, reason) for at, reason in self.reasons().items()]
@@ -120,7 +120,7 @@ class Diagnostics:
     def reasons(self) -> dict[Location, str]:
         """Return the problems of each row with any, in the order of the file."""
         messages: dict[Location, list[str]] = {}
-        for location, message in sorted(self.row_errors, key=lambda error: error[0].position):
+        for location, message in sorted(dict.fromkeys(self.row_errors), key=lambda error: error[0].position):
             messages.setdefault(location, []).append(message)
         return {at: f"{at.label}: {' '.join(found)}" for at, found in messages.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from i0tscore.samples.datasets import read_dataset
 from i0tscore.samples.diagnostics import (
@@ -29,7 +31,16 @@ from i0tscore.samples.diagnostics import (
 from i0tscore.samples.formats import read_records
 from i0tscore.samples.images import ImageFolder, without_suffix
 from i0tscore.samples.sample import ImageSource, Sample, StoredImage
-from i0tscore.samples.schema import CAPTION_FIELDS, CAPTIONS, IMAGE_FIELDS, REFERENCE_FIELDS, RENAME, Schema, fields_of
+from i0tscore.samples.schema import (
+    CAPTION_FIELDS,
+    CAPTIONS,
+    CONTEXT_FIELDS,
+    IMAGE_FIELDS,
+    REFERENCE_FIELDS,
+    RENAME,
+    Schema,
+    fields_of,
+)
 from i0tscore.samples.text import parse_list
 
 Labels = tuple[str, ...]
@@ -45,11 +56,27 @@ RATING_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "caption": CAPTION_FIELDS,
     "rating": ("rating",),
     "references": REFERENCE_FIELDS,
+    "context": CONTEXT_FIELDS,
     "rater": ("rater",),
     "category": ("category",),
     "system": ("system",),
 }
 """The names that each column of a table of ratings may have; the first one present counts."""
+
+_ADVICE = {
+    "image": "Name it with --image-column (image_column=).",
+    "caption": "Name it with --caption-column (caption_column=).",
+    "rating": "Name it with --rating (columns=).",
+}
+"""What to do if none of the usual names of a column is present."""
+
+_NAME_CLUSTER = (
+    "Name the column of the image (--image-column NAME), or of another cluster (--group COLUMN), or use --no-cluster."
+)
+_NAME_ITEM = (
+    "Name the columns of image and caption (--image-column NAME, --caption-column NAME), or others that identify the "
+    "rated item (--item-key COLUMN)."
+)
 
 _LISTED_REASONS = 3
 
@@ -180,6 +207,25 @@ class RatingSet:
         scores = {name: column[self.item] for name, column in values.items()}
         return replace(self, scores=scores, signatures=signatures, notes=(*self.notes, *notes))
 
+    def by_item(self, baseline: str) -> list[dict[str, Any]]:
+        """Return a row for each item, those that ``baseline`` scores high but people rate low first.
+
+        A row has ``image``, ``caption``, ``ratings`` (their number), ``rating`` (their mean), the scores, None where
+        undefined, and ``rank_difference``: the rank of the baseline's score minus that of the mean rating, divided by
+        the number of items.
+        """
+        first, counts = np.unique(self.item, return_index=True, return_counts=True)[1:]
+        means = np.bincount(self.item, self.rating) / counts
+        scores = {name: values[first] for name, values in self.scores.items()}
+        known, difference = ~np.isnan(scores[baseline]), np.full(len(first), np.nan)
+        difference[known] = (rankdata(scores[baseline][known]) - rankdata(means[known])) / max(known.sum(), 1)
+        columns = {"ratings": counts, "rating": means, **scores, "rank_difference": difference}
+        return [
+            {"image": self.samples[i].image.name, "caption": self.samples[i].caption}
+            | {name: None if np.isnan(column[i]) else column[i].item() for name, column in columns.items()}
+            for i in np.argsort(-difference, kind="stable")
+        ]
+
 
 def _select(labels: Labels | None, rows: Iterable[int]) -> Labels | None:
     return tuple(labels[row] for row in rows) if labels else None
@@ -202,8 +248,9 @@ def rating_set(
         path: The file, for messages.
         name: The name of the set.
         records: One per rating, with ``image``, ``caption``, ``rating`` and optionally ``references``,
-            ``context``, ``cluster`` (the identity of the image; its name if None), ``rater``, ``group`` (what captions
-            are compared within), ``category`` and ``system``.
+            ``context``, ``cluster`` (the identity of the image; its name if None), ``unit`` (what is resampled; the
+            cluster if None), ``rater``, ``group`` (what captions are compared within), ``category``, ``system``, and
+            ``scores`` (numbers by name).
         diagnostics: Collects the problems.
         folder: The folder of the images; None to use their names without looking up the files.
         scale: The values that a rating may have.
@@ -226,7 +273,7 @@ def rating_set(
         if image is None or caption is None or rating is None or references is None or context is None:
             continue
         cluster = record.get("cluster") or image.name
-        item = numbers.setdefault((cluster, record.get("group"), record.get("system"), caption), len(samples))
+        item = numbers.setdefault((cluster, record.get("group"), record.get("system"), caption, context), len(samples))
         if item == len(samples):
             samples.append(Sample(without_suffix(image.name), image, caption, references, context or None))
         rows.append((item, rating, cluster, (location, record)))
@@ -240,17 +287,19 @@ def rating_set(
         diagnostics.notes.append(describe_skipped("Rows", [one.reason for one in skipped]))
     diagnostics.notes += _image_notes(samples) if folder is None else folder.notes
     clusters = tuple(cluster for _, _, cluster, _ in rows)
+    given = [record.get("scores", {}) for _, record in kept]
     return RatingSet(
         name,
         tuple(samples),
         items,
         np.array([rating for _, rating, *_ in rows]),
-        clusters,
+        _labels(kept, "unit") or clusters,
         _labels(kept, "rater"),
         _labels(kept, "group"),
         {key: values for key in ("category", "system") if (values := _labels(kept, key)) is not None},
         {**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len(set(clusters))},
         tuple(diagnostics.notes),
+        scores={name: np.array([scores[name] for scores in given]) for name in (given[0] if given else ())},
     )
 
 
@@ -292,6 +341,10 @@ def read_rating_table(
     columns: Mapping[str, tuple[str, ...]] = RATING_COLUMNS,
     image_column: str | None = None,
     caption_column: str | None = None,
+    context_column: str | None = None,
+    raters: Sequence[str] = (),
+    group: str | None = None,
+    scores: Sequence[str] = (),
     scale: RatingScale = ANY_NUMBER,
     allow_duplicates: bool = False,
     skip: bool = False,
@@ -306,6 +359,11 @@ def read_rating_table(
         columns: The names each column may have.
         image_column: The column of the images; one of the usual names if None.
         caption_column: The column of the captions; one of the usual names if None.
+        context_column: The column of the texts in which the images appear; one of the usual names if None.
+        raters: Columns with the ratings of one rater each, instead of the columns of the rating and the rater. Empty
+            cells count as not rated.
+        group: The column of what is resampled as a whole; the image if None.
+        scores: Columns of scores, which must be numbers.
         scale: The values that a rating may have.
         allow_duplicates: Whether rows may be equal in every column if raters are unknown.
         skip: Whether to leave out rows with problems, and list them in a note.
@@ -322,18 +380,24 @@ def read_rating_table(
         [4.0, 1.0]
     """
     file, diagnostics = Path(path), Diagnostics()
-    named = {"image": image_column, "caption": caption_column}
+    named = {"image": image_column, "caption": caption_column, "context": context_column}
     columns = {**columns, **{key: (name,) for key, name in named.items() if name is not None}}
-    exclusive = {key: CAPTIONS.exclusive[key] for key in named if columns[key] == RATING_COLUMNS[key]}
-    schema = Schema(columns, {(key,): RENAME for key in ("image", "caption", "rating")}, exclusive, numbers=("rating",))
+    schema = _rating_schema(columns, raters, scores, group)
     records = read_records(file, schema, diagnostics) if dataset is None else read_dataset(dataset, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
-    if "rater" not in chosen and not allow_duplicates:
+    who: Sequence[object] = [record.get(chosen.get("rater", "")) for _, record in records]
+    if raters:
+        records, who = _split_ratings(records, diagnostics, raters)
+        chosen["rating"] = raters[0]
+    elif "rater" not in chosen and not allow_duplicates:
         _report_copies(records, diagnostics, 'name the raters in a column "rater"')
     rows: list[Record] = []
-    for location, record in records:
+    values = {name: _read_scores(records, diagnostics, name) for name in scores}
+    for number, ((location, record), rater) in enumerate(zip(records, who, strict=True)):
         row = {key: record.get(column) for key, column in chosen.items()}
-        row |= {key: diagnostics.check(location, _read_label, row.get(key)) for key in ("rater", "category", "system")}
+        row |= {key: diagnostics.check(location, _read_label, row.get(key)) for key in ("category", "system", "unit")}
+        row["rater"] = diagnostics.check(location, _read_label, rater)
+        row["scores"] = {name: column[number] for name, column in values.items()}
         references = row["references"] = _parse_list(row.get("references"))
         image = row.get("image")
         if isinstance(image, StoredImage) and not image.named:
@@ -342,9 +406,54 @@ def read_rating_table(
         rows.append((location, row))
     folder = None if images is None else ImageFolder(Path(images))
     found = rating_set(file, name or file.stem, rows, diagnostics, folder=folder, scale=scale, skip=skip)
+    found = replace(found, over=group or found.over)
     stored = any(isinstance(row.get("image"), StoredImage) for _, row in rows)
     # Stored images may have no names to count.
     return replace(found, counts={"ratings": found.n}) if stored else found
+
+
+def _rating_schema(
+    columns: Mapping[str, tuple[str, ...]], raters: Sequence[str], scores: Sequence[str], group: str | None
+) -> Schema:
+    """Return the columns of a table of ratings: those of fields, and those named by the caller."""
+    single = () if raters else ("rating",)
+    columns = {key: names for key, names in columns.items() if not raters or key not in ("rating", "rater")}
+    usual = {key for key, names in columns.items() if names == RATING_COLUMNS.get(key)}
+    required: dict[tuple[str, ...], str] = {
+        (key,): _ADVICE[key] if key in usual else RENAME for key in ("image", "caption", *single)
+    }
+    exclusive: dict[str, tuple[str, ...]] = {
+        key: CAPTIONS.exclusive[key] for key in ("image", "caption", "context") if key in usual
+    }
+    numbers = {f"column {name}": (name,) for name in (*raters, *scores)}
+    own = numbers | ({"unit": (group,)} if group else {})
+    required |= {(key,): "Correct the name." for key in own}
+    return Schema({**columns, **own}, required, exclusive, numbers=(*single, *numbers))
+
+
+def _split_ratings(
+    records: Iterable[Record], diagnostics: Diagnostics, columns: Sequence[str]
+) -> tuple[list[Record], list[str]]:
+    """Return a record for each cell of the columns, with the rating in the first of them, and the column of each."""
+    found, raters, empty = [], [], 0
+    for location, record in records:
+        given = [name for name in columns if not _is_empty(record.get(name))]
+        if not given:
+            diagnostics.row_error(location, f"Expected a rating in {_either(columns)}, got nothing. Add one.")
+        empty += len(columns) - len(given)
+        found += [(location, {**record, columns[0]: record[name]}) for name in given]
+        raters += given
+    if empty:
+        diagnostics.notes.append(f"Empty cells in the columns of ratings count as not rated: {empty:,}.")
+    return found, raters
+
+
+def _is_empty(cell: object) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(map(quote, names))
 
 
 def _report_copies(records: Iterable[Record], diagnostics: Diagnostics, advice: str) -> None:
@@ -370,7 +479,10 @@ def read_score_table(
     scores: Sequence[str],
     *,
     rating: str = "rating",
+    raters: Sequence[str] = (),
     scale: RatingScale = ANY_NUMBER,
+    image_column: str | None = None,
+    caption_column: str | None = None,
     group: str | None = None,
     no_cluster: bool = False,
     rater: str | None = None,
@@ -385,8 +497,11 @@ def read_score_table(
         path: The table, in any format that ``read_records`` reads.
         scores: The columns of scores.
         rating: The column of ratings.
+        raters: As for ``read_rating_table``, instead of ``rating`` and ``rater``.
         scale: The values that a rating may have.
-        group: The column that identifies the image; the first of ``IMAGE_COLUMNS`` if None.
+        image_column: The column of the images; the first of ``IMAGE_COLUMNS`` if None.
+        caption_column: The column of the captions; one of the usual names if None.
+        group: The column of what is resampled as a whole; the image if None.
         no_cluster: Whether rows are independent, so that no image is needed.
         rater: The column that says who rated; None if unknown.
         item_key: The columns that identify the rated item; image and caption if empty.
@@ -406,68 +521,84 @@ def read_score_table(
         [0.5, 0.2]
     """
     file, diagnostics = Path(path), Diagnostics()
-    by_item = by_item or bool(item_key or rater)
-    single = [name for name in (rating, group, rater) if name is not None]
-    named, find_items = [*single, *scores, *item_key, *parts], by_item and not item_key
-    numbers = (rating, *scores)
-    schema = _score_schema(named, numbers, image=group is None, clusters=not no_cluster, items=find_items)
+    by_item, numbers = by_item or bool(item_key or rater or raters), (*(raters or (rating,)), *scores)
+    single = [name for name in (image_column, caption_column, group, rater) if name is not None]
+    sought = {"image": _NAME_ITEM, "caption": _NAME_ITEM} if by_item and not item_key else {}
+    sought |= {} if no_cluster else {"image": _NAME_CLUSTER}
+    for key, name in (("image", group or image_column), ("caption", caption_column)):
+        if name is not None:
+            sought.pop(key, None)
+    schema = _score_schema((*numbers, *single, *item_key, *parts), numbers, sought)
     records = read_records(file, schema, diagnostics)
-    if rater is None and not allow_duplicates:
+    who: Sequence[str] | None = None
+    if raters:
+        rating = raters[0]
+        records, who = _split_ratings(records, diagnostics, raters)
+    elif rater is not None:
+        who = _read_labels(records, diagnostics, rater)
+    elif not allow_duplicates:
         advice = "name the raters (--rater COLUMN), or allow equal ratings (--allow-duplicates)"
         _report_copies(records, diagnostics, advice)
     ratings = _read_column(records, diagnostics, rating, scale.read, math.nan)
     values = {name: np.array(_read_scores(records, diagnostics, name)) for name in scores}
     chosen = schema.choose(fields_of(records))
-    cluster = group or chosen.get("image")
+    image, caption = image_column or group or chosen.get("image"), caption_column or chosen.get("caption")
+    cluster = group or image
     over = None if no_cluster and group is None else cluster
     clusters = () if over is None else _read_labels(records, diagnostics, over)
     items = np.arange(len(records))
     if by_item and records:
         known: dict[Hashable, int] = {}
-        names = item_key or tuple(filter(None, (cluster, chosen.get("caption"))))
+        names = item_key or tuple(filter(None, (image, caption)))
         keys = zip(*(_read_labels(records, diagnostics, name) for name in names), strict=True)
         items = np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
-        if rater is not None:
-            _report_repeated(records, diagnostics, items, _read_labels(records, diagnostics, rater))
+        if who is not None:
+            _report_repeated(records, diagnostics, items, who)
         for name, column in values.items():
-            _report_differing(records, diagnostics, items, name, column.tolist())
+            advice = ", or name other columns that identify items (--item-key COLUMN)"
+            _report_differing(records, diagnostics, items, name, column.tolist(), advice)
     labels = {name: _read_labels(records, diagnostics, name) for name in parts}
     diagnostics.finish(file, len(records))
     return RatingSet(
-        file.stem, (), items, np.array(ratings), clusters, parts=labels, over=over or "rows", scores=values
+        *(file.stem, (), items, np.array(ratings), clusters),
+        parts=labels,
+        notes=tuple(diagnostics.notes),
+        over=over or "rows",
+        scores=values,
     )
 
 
-def _score_schema(named: Sequence[str], numbers: Sequence[str], *, image: bool, clusters: bool, items: bool) -> Schema:
+def _score_schema(named: Sequence[str], numbers: Sequence[str], sought: Mapping[str, str]) -> Schema:
     """Return the columns of a table of ratings and scores: those named by the caller, and those to be found.
 
-    ``numbers``: the named columns that hold numbers. ``image``: no column was named for the image. ``clusters``:
-    images are resampled. ``items``: items are identified by image and caption.
+    ``numbers``: the named columns that hold numbers. ``sought``: advice in case the image or caption is not found.
     """
     columns: dict[str, tuple[str, ...]] = {f"column {name}": (name,) for name in named}
     required: dict[tuple[str, ...], str] = {(key,): "Correct the name." for key in columns}
-    if image and clusters:
-        required[("image",)] = "Name the column that identifies the image (--group COLUMN), or use --no-cluster."
-    if items:
-        advice = "Name the columns that identify the rated item (--item-key COLUMN)."
-        required[("caption",)] = advice
-        if image:
-            required.setdefault(("image",), advice)
+    required |= {(key,): advice for key, advice in sought.items()}
     columns |= {"image": IMAGE_COLUMNS, "caption": CAPTION_FIELDS}
     return Schema(columns, required, numbers=tuple(f"column {name}" for name in numbers))
 
 
 def read_scores_of(
-    path: str | Path, samples: Sequence[Sample], names: Sequence[str] = (), *, gaps: bool = False
+    path: str | Path,
+    samples: Sequence[Sample],
+    names: Sequence[str] = (),
+    *,
+    gaps: bool = False,
+    image_column: str | None = None,
+    caption_column: str | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Read scores of samples from a table with the columns ``image``, ``caption`` and one per metric.
 
     Args:
         path: The table, in any format that ``read_records`` reads.
-        samples: The samples to find scores for (m); images are compared by file name, and captions apart from
-            white space.
+        samples: The samples to find scores for (m); images are compared by file name, or else by the name without
+            suffix, and captions apart from white space.
         names: The columns of scores; all but image and caption if empty.
         gaps: Whether an empty cell is an undefined score and not an error.
+        image_column: Another name that the column of the images may have.
+        caption_column: Another name that the column of the captions may have.
 
     Returns:
         Scores by metric (m,), float64; NaN where undefined.
@@ -476,8 +607,11 @@ def read_scores_of(
         SampleFileError: Lists everything that is wrong with the file, and samples without a score.
     """
     file, diagnostics = Path(path), Diagnostics()
-    columns = {"image": IMAGE_COLUMNS, "caption": CAPTION_FIELDS} | {name: (name,) for name in names}
-    required: dict[tuple[str, ...], str] = {(name,): RENAME for name in columns}
+    own = {"image": image_column, "caption": caption_column}
+    usual = {"image": (*IMAGE_COLUMNS, "id"), "caption": CAPTION_FIELDS}
+    columns = {key: (*filter(None, [own[key]]), *found) for key, found in usual.items()}
+    columns |= {name: (name,) for name in names}
+    required: dict[tuple[str, ...], str] = {(name,): _ADVICE.get(name, RENAME) for name in columns}
     schema = Schema(columns, required, others=not names, numbers=tuple(names))
     records = read_records(file, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
@@ -487,14 +621,30 @@ def read_scores_of(
         diagnostics.file_error("Expected a column of scores next to image and caption. Add one.")
     images = _read_labels(records, diagnostics, image)
     captions = _read_labels(records, diagnostics, caption)
+    row_of: dict[tuple[str, str], int] = {}
     pairs = zip(map(_file_name, images), (" ".join(caption.split()) for caption in captions), strict=True)
-    row_of = {pair: row for row, pair in enumerate(pairs)}
+    items = np.array([row_of.setdefault(pair, row) for row, pair in enumerate(pairs)], dtype=np.int64)
     scores = {name: _read_scores(records, diagnostics, name, gaps=gaps) for name in names}
+    for name, column in scores.items():
+        _report_differing(records, diagnostics, items, name, column)
     keys = [(sample.image.name, " ".join(sample.caption.split())) for sample in samples]
-    for image, caption in dict.fromkeys(key for key in keys if key not in row_of) if records else ():
-        diagnostics.file_error(f"No score of {quote(image)}, {quote(caption)} found. Add it.")
+    stems = Counter(without_suffix(name) for name in {name for name, _ in keys})
+    found = [row_of.get(key) for key in keys]
+    for number, (name, caption) in enumerate(keys):
+        if found[number] is None and stems[without_suffix(name)] == 1:
+            found[number] = row_of.get((without_suffix(name), caption))
+    missing = dict.fromkeys(key for key, row in zip(keys, found, strict=True) if row is None)
+    if missing and all(row is None for row in found) and row_of:
+        (image, caption), expected = next(iter(row_of)), next(iter(missing))
+        diagnostics.file_error(
+            f"Found none of the rated captions. The first row has {quote(image)}, {quote(caption)}; the first rated "
+            f"caption is {quote(expected[0])}, {quote(expected[1])}. Correct the names or the captions."
+        )
+    elif records:
+        for image, caption in missing:
+            diagnostics.file_error(f"No score of {quote(image)}, {quote(caption)} found. Add it.")
     diagnostics.finish(file, len(records))
-    rows = [row_of[key] for key in keys]
+    rows = [row for row in found if row is not None]
     return {name: np.array(column)[rows] for name, column in scores.items()}
 
 
@@ -508,8 +658,7 @@ def _read_column(
 
 def _read_scores(records: list[Record], diagnostics: Diagnostics, column: str, *, gaps: bool = False) -> list[float]:
     def read(cell: object) -> float:
-        empty = cell is None or (isinstance(cell, str) and not cell.strip())
-        return math.nan if gaps and empty else check_number(cell, f"a number in column {quote(column)}")
+        return math.nan if gaps and _is_empty(cell) else check_number(cell, f"a number in column {quote(column)}")
 
     return _read_column(records, diagnostics, column, read, math.nan)
 
@@ -529,7 +678,7 @@ def _read_labels(records: list[Record], diagnostics: Diagnostics, column: str) -
             if not cell.named:
                 raise UnusableError("The image has no name. Name a column that identifies images (--group COLUMN).")
             return cell.name
-        if cell is None or (isinstance(cell, str) and not cell.strip()):
+        if _is_empty(cell):
             raise UnusableError(f"Expected a value in column {quote(column)}, got nothing. Add it or remove the row.")
         if isinstance(cell, bool) or not isinstance(cell, str | int | float | Malformed):
             raise UnusableError(f"Expected text or a number in column {quote(column)}, got {describe(cell)}.")
@@ -551,9 +700,14 @@ def _report_repeated(
 
 
 def _report_differing(
-    records: list[Record], diagnostics: Diagnostics, items: NDArray[np.int64], name: str, scores: Sequence[float]
+    records: list[Record],
+    diagnostics: Diagnostics,
+    items: NDArray[np.int64],
+    name: str,
+    scores: Sequence[float],
+    advice: str = "",
 ) -> None:
-    """Report rows of one item that differ in a score: the items are then not identified correctly."""
+    """Report rows of one item that differ in a score."""
     first: dict[int, tuple[Location, float]] = {}
     for (location, _), item, value in zip(records, items.tolist(), scores, strict=True):
         before, other = first.setdefault(item, (location, value))
@@ -561,7 +715,7 @@ def _report_differing(
             diagnostics.row_error(
                 location,
                 f"Expected one value of {quote(name)} per item, got {value:g} here and {other:g} at {before.label}. "
-                "Correct it, or name other columns that identify items (--item-key COLUMN).",
+                f"Correct it{advice}.",
             )
 
 

@@ -113,9 +113,11 @@ def correlation_document(report: CorrelationReport) -> Document:
         notes.append("Between systems, the intervals vary the images, not the systems.")
     if report.raters is not None:
         notes.append(
-            f"{RATERS.capitalize()}: each rating against the mean of its item's other ratings, about the highest value "
-            "that a score can reach."
+            f"{RATERS.capitalize()}: each rating against the mean of its item's other ratings. With few ratings per "
+            "item, these means are uncertain, and a score can agree better than the raters do."
         )
+    if report.alpha is not None:
+        notes.append(f"Krippendorff's α of the ratings, on an interval scale: {format_estimate(report.alpha)}.")
     return Document(
         [
             _agreement_table(report),
@@ -167,6 +169,8 @@ def correlation_csv(report: CorrelationReport) -> str:
             row = {"metric": name, "part": "", "correlation": correlation, "n": found.n, "groups": found.groups}
             row |= {"value": estimate, "ties": found.ties, "baseline": difference and difference.second}
             rows.append({**row, **difference_cells(difference)})
+    if report.alpha is not None:
+        rows.append({"metric": "raters", "part": "", "correlation": "krippendorff_alpha", "value": report.alpha})
     for part, by_metric in report.parts.items():
         for name, estimate in by_metric.items():
             rows.append({"metric": name, "part": part, "correlation": report.headline, "value": estimate})
