@@ -192,6 +192,9 @@ def test_computed_and_given_scores_stand_side_by_side(table, rows, tmp_path, cap
         assert data["metrics"]["poor"]["difference"]["from"] == "number of words"
     by_system = found(capsys, table, *words, "--group", "system")
     assert (by_system["resampling"]["over"], by_system["metrics"]["number of words"]["groups"]) == ("system", 3)
+    unknown = write_csv(tmp_path / "unknown.csv", [{**rows[0], "system": ""}, *rows[1:]])
+    assert main(["correlate", unknown, *words, "--group", "system"]) == 1
+    assert 'line 2: Expected a value in column "system", got nothing' in capsys.readouterr().err
     renamed = write_csv(tmp_path / "both.csv", [{**row, "number of words": 1} for row in rows])
     assert main(["correlate", renamed, *words, "--score", "number of words"]) == 2
     assert "both given and computed" in capsys.readouterr().err

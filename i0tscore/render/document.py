@@ -164,10 +164,12 @@ class Document(NamedTuple):
     Attributes:
         blocks: Tables and lines in order; empty ones are not rendered.
         plot: A plot as SVG, shown below the blocks in HTML pages and omitted from other formats.
+        title: Title of an HTML page.
     """
 
     blocks: Sequence[Block | None]
     plot: bytes = b""
+    title: str = "i0tscore report"
 
     @property
     def filled(self) -> list[Block]:

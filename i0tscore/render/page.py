@@ -41,7 +41,7 @@ def render_html(document: Document, *, width: int = TEXT_WIDTH, color: bool = Fa
         MissingExtraError: Jinja2 is not installed.
     """
     plot = base64.b64encode(document.plot).decode()
-    return render_page("document.html", blocks=named_blocks(document.filled), plot=plot)
+    return render_page("document.html", title=document.title, blocks=named_blocks(document.filled), plot=plot)
 
 
 def render_blocks(blocks: Sequence[Block]) -> str:

@@ -260,16 +260,15 @@ def rating_set(
     Raises:
         SampleFileError: Lists everything that is wrong with the file.
     """
-    check = diagnostics.check
     samples: list[Sample] = []
     numbers: dict[Hashable, int] = {}
     rows: list[tuple[int, float, str, Record]] = []
     for location, record in records:
-        image = check(location, find_image, record.get("image"), folder)
-        caption = check(location, check_text, record.get("caption"), "a caption")
-        rating = check(location, scale.read, record.get("rating"))
-        references = check(location, check_references, record.get("references"))
-        context = check(location, check_context, record.get("context"))
+        image = diagnostics.check(location, find_image, record.get("image"), folder)
+        caption = diagnostics.check(location, check_text, record.get("caption"), "a caption")
+        rating = diagnostics.check(location, scale.read, record.get("rating"))
+        references = diagnostics.check(location, check_references, record.get("references"))
+        context = diagnostics.check(location, check_context, record.get("context"))
         if image is None or caption is None or rating is None or references is None or context is None:
             continue
         cluster = record.get("cluster") or image.name
@@ -287,7 +286,6 @@ def rating_set(
         diagnostics.notes.append(describe_skipped("Rows", [one.reason for one in skipped]))
     diagnostics.notes += _image_notes(samples) if folder is None else folder.notes
     clusters = tuple(cluster for _, _, cluster, _ in rows)
-    given = [record.get("scores", {}) for _, record in kept]
     return RatingSet(
         name,
         tuple(samples),
@@ -299,7 +297,7 @@ def rating_set(
         {key: values for key in ("category", "system") if (values := _labels(kept, key)) is not None},
         {**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len(set(clusters))},
         tuple(diagnostics.notes),
-        scores={name: np.array([scores[name] for scores in given]) for name in (given[0] if given else ())},
+        scores=_given_scores(kept),
     )
 
 
@@ -319,6 +317,12 @@ def _labels(records: Iterable[Record], key: str) -> Labels | None:
     values = [record.get(key) for _, record in records]
     known = any(value is not None for value in values)
     return tuple("" if value is None else str(value) for value in values) if known else None
+
+
+def _given_scores(records: Sequence[Record]) -> dict[str, NDArray[np.float64]]:
+    """Return the scores that the records hold (n,), by name."""
+    names = records[0][1].get("scores", ()) if records else ()
+    return {name: np.array([record["scores"][name] for _, record in records]) for name in names}
 
 
 def find_image(image: object, folder: ImageFolder | None) -> ImageSource:
@@ -393,11 +397,13 @@ def read_rating_table(
         _report_copies(records, diagnostics, 'name the raters in a column "rater"')
     rows: list[Record] = []
     values = {name: _read_scores(records, diagnostics, name) for name in scores}
+    units = None if group is None else _read_labels(records, diagnostics, group)
     for number, ((location, record), rater) in enumerate(zip(records, who, strict=True)):
         row = {key: record.get(column) for key, column in chosen.items()}
-        row |= {key: diagnostics.check(location, _read_label, row.get(key)) for key in ("category", "system", "unit")}
+        row |= {key: diagnostics.check(location, _read_label, row.get(key)) for key in ("category", "system")}
         row["rater"] = diagnostics.check(location, _read_label, rater)
         row["scores"] = {name: column[number] for name, column in values.items()}
+        row["unit"] = units and units[number]
         references = row["references"] = _parse_list(row.get("references"))
         image = row.get("image")
         if isinstance(image, StoredImage) and not image.named:
@@ -426,7 +432,7 @@ def _rating_schema(
         key: CAPTIONS.exclusive[key] for key in ("image", "caption", "context") if key in usual
     }
     numbers = {f"column {name}": (name,) for name in (*raters, *scores)}
-    own = numbers | ({"unit": (group,)} if group else {})
+    own = numbers | ({"column of units": (group,)} if group else {})
     required |= {(key,): "Correct the name." for key in own}
     return Schema({**columns, **own}, required, exclusive, numbers=(*single, *numbers))
 
@@ -523,11 +529,9 @@ def read_score_table(
     file, diagnostics = Path(path), Diagnostics()
     by_item, numbers = by_item or bool(item_key or rater or raters), (*(raters or (rating,)), *scores)
     single = [name for name in (image_column, caption_column, group, rater) if name is not None]
-    sought = {"image": _NAME_ITEM, "caption": _NAME_ITEM} if by_item and not item_key else {}
-    sought |= {} if no_cluster else {"image": _NAME_CLUSTER}
-    for key, name in (("image", group or image_column), ("caption", caption_column)):
-        if name is not None:
-            sought.pop(key, None)
+    unnamed = [key for key, name in (("image", group or image_column), ("caption", caption_column)) if name is None]
+    sought = dict.fromkeys(unnamed, _NAME_ITEM) if by_item and not item_key else {}
+    sought |= {"image": _NAME_CLUSTER} if "image" in unnamed and not no_cluster else {}
     schema = _score_schema((*numbers, *single, *item_key, *parts), numbers, sought)
     records = read_records(file, schema, diagnostics)
     who: Sequence[str] | None = None
@@ -543,29 +547,36 @@ def read_score_table(
     values = {name: np.array(_read_scores(records, diagnostics, name)) for name in scores}
     chosen = schema.choose(fields_of(records))
     image, caption = image_column or group or chosen.get("image"), caption_column or chosen.get("caption")
-    cluster = group or image
-    over = None if no_cluster and group is None else cluster
+    over = None if no_cluster and group is None else group or image
     clusters = () if over is None else _read_labels(records, diagnostics, over)
     items = np.arange(len(records))
     if by_item and records:
-        known: dict[Hashable, int] = {}
-        names = item_key or tuple(filter(None, (image, caption)))
-        keys = zip(*(_read_labels(records, diagnostics, name) for name in names), strict=True)
-        items = np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
-        if who is not None:
-            _report_repeated(records, diagnostics, items, who)
-        for name, column in values.items():
-            advice = ", or name other columns that identify items (--item-key COLUMN)"
-            _report_differing(records, diagnostics, items, name, column.tolist(), advice)
+        items = _number_items(records, diagnostics, item_key or tuple(filter(None, (image, caption))), who, values)
     labels = {name: _read_labels(records, diagnostics, name) for name in parts}
     diagnostics.finish(file, len(records))
-    return RatingSet(
-        *(file.stem, (), items, np.array(ratings), clusters),
-        parts=labels,
-        notes=tuple(diagnostics.notes),
-        over=over or "rows",
-        scores=values,
+    found = RatingSet(
+        file.stem, (), items, np.array(ratings), clusters, parts=labels, over=over or "rows", scores=values
     )
+    return replace(found, notes=tuple(diagnostics.notes))
+
+
+def _number_items(
+    records: list[Record],
+    diagnostics: Diagnostics,
+    columns: Sequence[str],
+    raters: Sequence[str] | None,
+    scores: Mapping[str, NDArray[np.float64]],
+) -> NDArray[np.int64]:
+    """Return the number of the item of each row (n,), and report items rated twice or scored differently."""
+    known: dict[Hashable, int] = {}
+    keys = zip(*(_read_labels(records, diagnostics, column) for column in columns), strict=True)
+    items = np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
+    if raters is not None:
+        _report_repeated(records, diagnostics, items, raters)
+    advice = ", or name other columns that identify items (--item-key COLUMN)"
+    for name, column in scores.items():
+        _report_differing(records, diagnostics, items, name, column.tolist(), advice)
+    return items
 
 
 def _score_schema(named: Sequence[str], numbers: Sequence[str], sought: Mapping[str, str]) -> Schema:

@@ -127,7 +127,8 @@ def correlation_document(report: CorrelationReport) -> Document:
             published_table(plain(report.published), PUBLISHED_TITLE),
             Notes([*notes, *report.notes]),
             Signatures(report.signatures.values()),
-        ]
+        ],
+        title="Agreement of scores with ratings",
     )
 
 
