@@ -42,6 +42,6 @@ def commands() -> Iterator[str]:
         yield "| option | meaning |\n|---|---|"
         for option in command.get_params(context):
             if isinstance(option, click.Option) and (record := option.get_help_record(context)):
-                names, meaning = (html.escape(text).replace("|", "&#124;") for text in record)
+                names, meaning = (html.escape(text).replace("|", "&#124;<wbr>") for text in record)
                 yield f"| <code>{names}</code> | {meaning} |"
         yield ""
