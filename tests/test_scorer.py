@@ -25,7 +25,7 @@ from i0tscore import I0TScorer, clip_score
 from i0tscore.encoders.encode import EncodedRun
 from i0tscore.encoders.loop import embed_captions
 from i0tscore.errors import CaptionTooLongError, InputError, NothingToScoreError, StatisticsError
-from i0tscore.gap import Statistics
+from i0tscore.gap import Standardizer, Statistics, dot
 
 COUNT = 40
 
@@ -515,3 +515,24 @@ def test_ranks_in_blocks_are_those_of_a_whole_matrix_and_are_left_out_above_the_
     assert not default["CLIPScore"].rank.any()
     assert any("use --ranks" in note for note in default.notes)
     assert not any("use --ranks" in note for note in asked.notes)
+
+
+def test_the_covariance_of_a_run_is_computed_if_needed_and_does_not_change_other_metrics(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(5).normal(size=(2, 9000, 8))
+    alone, together = (
+        I0TScorer(statistics="batch", metrics=metrics, resamples=0, ranks=False).score(x, y)
+        for metrics in (["I0TScore"], ["I0TScore", "CovarianceI0TScore"])
+    )
+    np.testing.assert_array_equal(alone["I0TScore"].values, together["I0TScore"].values)
+    assert alone["I0TScore"].signature == together["I0TScore"].signature
+    unit_x, unit_y = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (x, y))
+    whole = Statistics.fit(unit_x, unit_y, name="whole")
+    covariance = Standardizer("covariance", 0.2)
+    expected = dot(*whole.standardize(covariance, unit_x, unit_y))
+    np.testing.assert_allclose(together["CovarianceI0TScore"].values, expected, atol=1e-5)
+    without = Statistics.fit(unit_x, unit_y, name="means", covariance=False)
+    np.testing.assert_array_equal(without.image.mean, whole.image.mean)
+    with pytest.raises(StatisticsError, match=r"covariance\(0.2\) needs statistics with a covariance"):
+        without.standardize(covariance, unit_x, unit_y)
+    with pytest.raises(StatisticsError, match="means alone"):
+        without.merge(whole).save(tmp_path / "statistics.safetensors")

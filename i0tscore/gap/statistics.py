@@ -17,7 +17,15 @@ from scipy.special import expit
 
 from i0tscore.errors import StatisticsError
 from i0tscore.files import replace_file
-from i0tscore.gap.standardizers import POST, RENAMED, STANDARDIZERS, FittedState, GapStatistics, Standardizer
+from i0tscore.gap.standardizers import (
+    COVARIANCE,
+    POST,
+    RENAMED,
+    STANDARDIZERS,
+    FittedState,
+    GapStatistics,
+    Standardizer,
+)
 from i0tscore.gap.vectors import Rows, Vectors, chunks, dot
 
 SCHEMA = "i0tscore.statistics/1"
@@ -38,7 +46,7 @@ class Moments:
     Attributes:
         count: Number of rows.
         mean: Shape (d,), float64.
-        covariance: Population covariance (divided by ``count``), shape (d, d), float64.
+        covariance: Population covariance (divided by ``count``), shape (d, d), float64; NaN if not computed.
 
     Examples:
         >>> rows = np.eye(4, dtype=np.float32)
@@ -53,19 +61,23 @@ class Moments:
     covariance: NDArray[np.float64]
 
     @classmethod
-    def of(cls, vectors: Rows) -> Moments:
+    def of(cls, vectors: Rows, *, covariance: bool = True) -> Moments:
         """Compute the moments of vectors, in one pass over blocks of rows.
 
         Args:
             vectors: Unit embeddings (n, d) with n ≥ 1.
+            covariance: Whether to compute the covariance, which takes most of the time. The mean is the same without.
         """
         if len(vectors.shape) != 2 or not len(vectors):
             raise ValueError(f"Expected an array of shape (n, d) with n ≥ 1, got shape {vectors.shape}.")
-        return functools.reduce(cls.merge, (cls._of_block(vectors[part]) for part in chunks(len(vectors), _CHUNK)))
+        blocks = (vectors[part] for part in chunks(len(vectors), _CHUNK))
+        return functools.reduce(cls.merge, (cls._of_block(block, covariance) for block in blocks))
 
     @classmethod
-    def _of_block(cls, block: NDArray[Any]) -> Moments:
+    def _of_block(cls, block: NDArray[Any], covariance: bool) -> Moments:
         mean = block.mean(axis=0, dtype=np.float64)
+        if not covariance:
+            return cls(len(block), mean, np.full(2 * mean.shape, np.nan))
         residuals = block - mean
         return cls(len(block), mean, residuals.T @ residuals / len(block))
 
@@ -186,12 +198,13 @@ class Statistics:
     per_run: bool = False
 
     @classmethod
-    def fit(cls, images: Rows, captions: Rows, **texts: str) -> Statistics:
+    def fit(cls, images: Rows, captions: Rows, *, covariance: bool = True, **texts: str) -> Statistics:
         """Fit moments, and all fitted state that needs neither options nor training, to pairs of unit embeddings.
 
         Args:
             images: Unit embeddings (n, d).
             captions: Unit embeddings of the matched captions (n, d).
+            covariance: Whether to compute the covariances. Statistics without them cannot be saved.
             **texts: ``name`` and, by default empty, ``encoder``, ``space``, ``prefix`` and ``source``.
 
         Examples:
@@ -200,18 +213,20 @@ class Statistics:
         """
         states = {key: state.fit(images, captions) for key, state in _state_classes().items()}
         fitted = {key: state for key, state in states.items() if state is not None}
-        image, caption, texts = Moments.of(images), Moments.of(captions), dict.fromkeys(_TEXTS, "") | texts
+        image, caption = (Moments.of(side, covariance=covariance) for side in (images, captions))
+        texts = dict.fromkeys(_TEXTS, "") | texts
         return cls(image=image, caption=caption, reference={}, fitted=fitted, per_run=False, **texts)
 
     @cached_property
     def gap_statistics(self) -> GapStatistics:
         """The parts that standardizers use."""
         covariance = self.image.covariance + self.caption.covariance
-        return GapStatistics(self.image.mean, self.caption.mean, covariance, self.fitted)
+        known = None if np.isnan(covariance).any() else covariance
+        return GapStatistics(self.image.mean, self.caption.mean, known, self.fitted)
 
     @property
     def digest(self) -> str:
-        """First 8 hex digits of the SHA-256 of both means and covariances."""
+        """First 8 hex digits of the SHA-256 of both means and, unless ``per_run``, of both covariances."""
         return self.digest_of(POST)
 
     def digest_of(self, standardizer: Standardizer) -> str:
@@ -219,6 +234,8 @@ class Statistics:
         need = standardizer.spec.need
         if need is not None and need.name in self.fitted:
             arrays = self.fitted[need.name].digest_arrays()
+        elif self.per_run:  # whether covariances are computed depends on the metrics
+            arrays = [self.image.mean, self.caption.mean]
         else:
             arrays = [a for m in (self.image, self.caption) for a in (m.mean, m.covariance.astype(np.float32))]
         return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:8]
@@ -358,10 +375,12 @@ class Statistics:
         other attributes as JSON in its metadata.
 
         Raises:
-            StatisticsError: The file cannot be written.
+            StatisticsError: The covariances were not computed, or the file cannot be written.
         """
         from safetensors.numpy import save
 
+        if not self.gap_statistics.has(COVARIANCE):
+            raise StatisticsError("Expected statistics with covariances, got means alone. Try covariance=True.")
         tensors: dict[str, NDArray[Any]] = {}
         for kind, moments in (("image", self.image), ("caption", self.caption)):
             tensors |= {f"{kind}_mean": moments.mean, f"{kind}_covariance": moments.covariance.astype(np.float32)}

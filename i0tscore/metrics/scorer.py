@@ -14,7 +14,7 @@ from i0tscore.encoders.encode import EncodedRun, RunEncoder, as_embeddings
 from i0tscore.encoders.options import DEFAULT_MODEL, EncodeOptions
 from i0tscore.errors import InputError, NothingToScoreError, StatisticsError, UsageError
 from i0tscore.gap import Statistics
-from i0tscore.gap.standardizers import HubnessBank, Modality
+from i0tscore.gap.standardizers import COVARIANCE, HubnessBank, Modality
 from i0tscore.metrics.evaluate import evaluate
 from i0tscore.metrics.metric import PRESETS, Metric, parse_metrics
 from i0tscore.metrics.statistics_choice import (
@@ -303,7 +303,12 @@ class I0TScorer:
             raise NothingToScoreError("Nothing to score: every sample was skipped.")
         metrics = self.metrics_for(run.references is not None, run.contexts is not None)
         statistics, notes = choose_statistics(
-            self._statistics, self._encoder.used_fingerprint, self._preset.prefix, run, metrics
+            self._statistics,
+            self._encoder.used_fingerprint,
+            self._preset.prefix,
+            run,
+            metrics,
+            covariance=any(metric.standardizer.spec.need == COVARIANCE for metric in metrics),
         )
         result = evaluate(run, metrics, statistics, self.signature_fields, notes=notes)
         fit = result.statistics_fit

@@ -112,9 +112,15 @@ def checked_statistics(
 
 
 def choose_statistics(
-    choice: Choice, fingerprint: Fingerprint | None, prefix: str, run: EncodedRun, metrics: Sequence[Metric]
+    choice: Choice,
+    fingerprint: Fingerprint | None,
+    prefix: str,
+    run: EncodedRun,
+    metrics: Sequence[Metric],
+    *,
+    covariance: bool = True,
 ) -> tuple[Statistics | None, list[str]]:
-    """Return the statistics for a run, and notes for its result.
+    """Return the statistics for a run, per-run ones without covariances on request, and notes for its result.
 
     Raises:
         StatisticsError: As ``checked_statistics``, or a metric needs statistics and there are none.
@@ -123,7 +129,7 @@ def choose_statistics(
     if fixed is not None:
         return fixed, notes
     if choice == "batch" or len(run.images) >= AUTO_MINIMUM:
-        return replace(run_statistics(run, fingerprint, prefix, name="batch"), per_run=True), []
+        return replace(run_statistics(run, fingerprint, prefix, name="batch", covariance=covariance), per_run=True), []
     if needing := [str(metric) for metric in metrics if metric.needs_statistics]:
         raise StatisticsError(
             f"{', '.join(needing)} needs reference statistics. None are shipped for this encoder with the prefix "
@@ -134,8 +140,17 @@ def choose_statistics(
 
 
 def run_statistics(
-    run: EncodedRun, fingerprint: Fingerprint | None, prefix: str, *, name: str, source: str = ""
+    run: EncodedRun,
+    fingerprint: Fingerprint | None,
+    prefix: str,
+    *,
+    name: str,
+    source: str = "",
+    covariance: bool = True,
 ) -> Statistics:
     """Fit statistics to a run, with equal weight for each sample and without reference distributions."""
     encoder, space = ("embeddings", "") if fingerprint is None else (fingerprint.name, fingerprint.space)
-    return Statistics.fit(*run.rows, name=name, encoder=encoder, space=space, prefix=prefix, source=source)
+    images, captions = run.rows
+    return Statistics.fit(
+        images, captions, covariance=covariance, name=name, encoder=encoder, space=space, prefix=prefix, source=source
+    )

@@ -355,8 +355,9 @@ def _read(values: npt.NDArray[Any], rows: Any) -> npt.NDArray[Any]:
 
 def _unit_rows(values: npt.NDArray[Any]) -> Vectors:
     """Scale rows to unit length, in float64 because their squares may overflow or underflow float32."""
-    exact = values.astype(np.float64)
-    unit: Vectors = (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
+    norms = np.sqrt(np.square(values, dtype=np.float64).sum(axis=1, keepdims=True))
+    unit = np.empty(values.shape, dtype=np.float32)
+    np.divide(values, norms, out=unit, dtype=np.float64, casting="same_kind")
     return unit
 
 
