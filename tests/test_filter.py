@@ -31,6 +31,7 @@ from i0tscore.render.document import Document
 from i0tscore.results import Resampling
 from i0tscore.results.selection import precision_threshold
 from i0tscore.samples import reader, writers
+from i0tscore.samples.embeddings import read_clip_retrieval
 from i0tscore.samples.reader import CaptionReader, read_samples
 from i0tscore.samples.rules import SelectionRules, field_key, parse_criteria
 from i0tscore.samples.writers import Entry
@@ -504,6 +505,76 @@ def test_shards_are_filtered_as_one_file_in_parts(here, rules, monkeypatch):
     assert {path.name for path in Path("kept").iterdir()} <= {path.name for path in Path("shards").iterdir()}
 
 
+def test_progress_is_shown_by_shards(here, capsys):
+    write_shards(here / "shards")
+    i0tscore.filter("shards", keep="p_match >= 0.5", model="lite", progress=True, cache_dir=here / "cache")
+    shown = capsys.readouterr().err
+    shards = len(list(Path("shards").iterdir()))
+    assert f"{shards}/{shards}" in shown
+    assert "20 captions" in shown
+    assert shown.rpartition("encoding ")[2].startswith("shards")
+    assert shown.rpartition("\r")[2].count("\n") == 1  # the bars of the parts disappear
+
+
+def test_it_is_noted_how_many_parts_the_statistics_fit(here, monkeypatch):
+    monkeypatch.setattr(reader, "_PART_ROWS", 4)
+    write_parquet_shards(here / "shards")
+    found = i0tscore.filter("shards", keep="p_match >= 0.5", model="lite")
+    assert "The statistics 'flickr8k-train' fit 5 of 5 parts of the input." in found.notes  # one has a single image
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_embeddings_are_filtered_row_by_row(tmp_path, monkeypatch, metadata):
+    monkeypatch.setattr(writers, "BLOCK", 7)
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(200, 16)).astype(np.float16)
+    captions = (images + rng.normal(size=(200, 16))).astype(np.float16)
+    sizes = {2: slice(0, 90), 10: slice(90, 100), 11: slice(100, 200)}
+    for name in ("img_emb", "text_emb", "metadata")[: 2 + metadata]:
+        (tmp_path / "in" / name).mkdir(parents=True)
+    for number, rows in sizes.items():
+        np.save(tmp_path / f"in/img_emb/img_emb_{number}.npy", images[rows])
+        np.save(tmp_path / f"in/text_emb/text_emb_{number}.npy", captions[rows])
+        if metadata:
+            names = [f"{i:09d}" for i in range(200)[rows]]
+            table = pyarrow.table({"key": names, "url": [f"https://example.org/{one}" for one in names]})
+            parquet.write_table(table, tmp_path / f"in/metadata/metadata_{number}.parquet")
+    scored = i0tscore.i0t_score(images, captions, statistics="batch", resamples=0)["I0TScore"].values
+    keep = float(np.quantile(scored, 0.4))
+    options = ["--keep", f"I0TScore >= {keep}", "--quiet"]
+    dry = run("filter", tmp_path / "in", *options, "--dry-run")
+    assert dry.code == 0, dry.err
+    target = ["--output", tmp_path / "kept", "--rejected", tmp_path / "rest", "--add-scores"]
+    done = run("filter", tmp_path / "in", *options, *target)
+    assert done.code == 0, done.err
+    written = []
+    for folder, column in (("kept", None), ("rest", "rejected")):
+        pairs = read_clip_retrieval(tmp_path / folder)
+        positions = [int(name) for name in pairs.ids]
+        written += positions
+        for name, stored in (("img_emb", images), ("text_emb", captions)):
+            files = sorted((tmp_path / folder / name).iterdir(), key=lambda file: int(file.stem.rpartition("_")[2]))
+            values = np.concatenate([np.load(file) for file in files])
+            assert values.dtype == np.float16
+            np.testing.assert_array_equal(values, stored[positions])
+        tables = [parquet.read_table(tmp_path / folder / f"metadata/metadata_{n}.parquet") for n in sizes]
+        rows = [row for table in tables for row in table.to_pylist()]
+        assert ("url" in rows[0]) == metadata
+        assert all((row["I0TScore"] >= keep) == (column is None) for row in rows)
+        assert column is None or all("required" in row[column] for row in rows)
+    assert sorted(written) == list(range(200))
+
+
+def test_files_of_embeddings_are_refused_with_a_way_out(tmp_path):
+    for name in ("x", "y"):
+        np.save(tmp_path / f"{name}.npy", np.eye(4))
+        (tmp_path / f"{name}.ids.txt").write_text("a\nb\nc\nd")
+    given = ["--image-embeddings", tmp_path / "x.npy", "--caption-embeddings", tmp_path / "y.npy"]
+    done = run("filter", *given, *KEEP, "--dry-run")
+    assert done.code == 2
+    assert "result.select" in done.err
+
+
 def test_rows_with_several_captions_are_divided_in_every_shard(here):
     rows = write_parquet_shards(here / "shards", parts=7, several=True)
     selection = i0tscore.filter("shards", None, "kept", add_scores=True, keep="p_match >= 0.5", model="lite")
@@ -690,7 +761,7 @@ def test_a_dry_run_writes_nothing_and_fits_into_80_columns(here):
     before = sorted(here.iterdir())
     done = run("filter", "captions.jsonl", "images", "--keep-precision", "0.9", "--prior", "0.33", "--dry-run", *LITE)
     assert sorted(here.iterdir()) == before
-    assert "precision 0.95: I0TScore >=" in done.out
+    assert "precision 0.95, recall 0." in done.out
     assert "Captions next to the border" in done.out
     selection = i0tscore.filter("captions.jsonl", "images", keep_precision=0.9, prior=0.33, model="lite")
     document = Document([*selection.preview(), *selection.tables()])

@@ -377,6 +377,15 @@ def test_paths_without_shards_are_an_error(encoder, corpus, tmp_path):
         shards.score(corpus, output=corpus, model=encoder)
 
 
+def test_logs_of_img2dataset_are_no_shards(tmp_path):
+    for name in ("00000.tar", "00000.parquet", "00000_stats.json", "00001.tar", "other.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    assert [shard.stem for shard in find_shards(tmp_path)] == ["00000", "00001", "other"]
+    (tmp_path / "00000_stats.json").unlink()
+    with pytest.raises(UsageError, match="the same file"):
+        find_shards(tmp_path)
+
+
 def test_errors_name_missing_columns(encoder, tmp_path):
     parquet.write_table(pyarrow.table({"id": ["1"], "what": ["a"]}), tmp_path / "shard.parquet")
     with pytest.raises(SampleFileError, match='"caption"'):

@@ -124,6 +124,9 @@ def test_a_misfit_is_warned_of_once_and_shown_wherever_percentiles_are(own) -> N
         result, _ = [scorer.score(x, y) for _ in range(2)]
     assert len(seen) == 1
     assert sum("A score near 0 does not mean that" in note for note in result.notes) == 1
+    notes = result.select("I0TScore > 0").notes
+    assert [note for note in notes if "do not fit this run" in note] == [notes[0]], "with advice for a filter"
+    assert any(note.startswith("Fit of the statistics") for note in notes)
     assert "p(match)*" in result.sample_table().header
     assert {"matched pairs*", "mismatched pairs*"} <= set(result.summary_table().header)
     text = str(score_document(result))

@@ -62,15 +62,17 @@ def filter(
 ) -> None:
     """Write the captions of the file CAPTIONS that fit their images, in the form of the file.
 
-    CAPTIONS and IMAGES are the same as for score. Other columns stay as they are.
+    CAPTIONS and IMAGES are the same as for score. Other columns stay as they are. CAPTIONS can also be a folder of
+    shards.
     """
     from i0tscore.metrics.filtering import filter_captions, metrics_for
     from i0tscore.samples.reader import CaptionReader
     from i0tscore.views.report_views import selection_document
 
-    if inputs.read_embeddings is not None or inputs.captions is None:
+    if inputs.captions is None:
         raise UsageError(
-            "Expected a caption file, got embeddings, which filter cannot write. Give CAPTIONS and IMAGES."
+            "Expected a caption file or a folder of clip-retrieval, got two files of embeddings, which filter cannot "
+            "write. Use result.select in Python."
         )
     check_download(reading, model)
     metrics = metrics_for(rules, options.metric or None, model.preset)
@@ -83,7 +85,10 @@ def filter(
         on_error=inputs.on_error,
         **vars(reading),
     )
-    found = filter_captions(reader, scorer, rules, options.output, options.rejected, add_scores=options.add_scores)
+    progress = bool(model.encoding(inputs.on_error)["progress"])
+    found = filter_captions(
+        *(reader, scorer, rules, options.output, options.rejected), add_scores=options.add_scores, progress=progress
+    )
     if options.format == "json":
         write_output(found.to_json() + "\n")
     else:

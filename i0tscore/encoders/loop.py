@@ -292,8 +292,8 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def progress_bar(total: int | None, unit: str, *, shown: bool) -> tqdm[Any]:
-    """Return a progress bar on stderr, or a silent one."""
-    return tqdm(total=total, desc=f"encoding {unit}", unit=f" {unit}", file=sys.stderr, disable=not shown)
+    """Return a progress bar on stderr, which disappears at its end if it is below another one, or a silent one."""
+    return tqdm(total=total, desc=f"encoding {unit}", unit=f" {unit}", file=sys.stderr, disable=not shown, leave=None)
 
 
 def check_positive(**numbers: int) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,6 +116,8 @@ class Part:
 def find_shards(paths: str | Path | Iterable[str | Path]) -> list[Shard]:
     """Return the given files, and the ``.parquet`` and ``.tar`` files of the given folders, sorted by folder.
 
+    The ``.parquet`` files that img2dataset writes next to archives are left out.
+
     Raises:
         InputError: A path does not exist, or a folder holds no shards.
         UsageError: A file has another suffix, or two shards have the same stem.
@@ -136,6 +138,8 @@ def find_shards(paths: str | Path | Iterable[str | Path]) -> list[Shard]:
             suffixes = SUFFIXES
             inside = sorted(filesystem.get_file_info(fs.FileSelector(place)), key=lambda file: file.path)
             found = [file for file in inside if file.base_name.endswith(suffixes) and file.base_name[0] != "."]
+            names = {file.base_name for file in inside}
+            found = [file for file in found if not _is_download_log(Path(file.base_name), names)]
         found = [file for file in found if file.is_file]
         if not found:
             raise InputError(
@@ -151,6 +155,11 @@ def find_shards(paths: str | Path | Iterable[str | Path]) -> list[Shard]:
     if not by_stem:
         raise InputError("Expected at least one shard, got none.")
     return [*by_stem.values()]
+
+
+def _is_download_log(file: Path, names: Collection[str]) -> bool:
+    """Return whether a file is img2dataset's log of the downloads of an archive, which has its name."""
+    return file.suffix == ".parquet" and {f"{file.stem}.tar", f"{file.stem}_stats.json"} <= set(names)
 
 
 def read_entries(shard: Path, images: Path | None = None) -> Iterator[Entry]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from i0tscore.encoders.loop import progress_bar
 from i0tscore.encoders.options import DEFAULT_MODEL
 from i0tscore.errors import I0TScoreError, NothingToScoreError, StatisticsError, UsageError, did_you_mean
 from i0tscore.files import drafted, remove_drafts
@@ -23,6 +24,7 @@ from i0tscore.metrics.scorer import I0TScorer
 from i0tscore.results import Result
 from i0tscore.results.selection import Selection
 from i0tscore.samples import ImageSource, Skipped
+from i0tscore.samples.embeddings import read_clip_retrieval
 from i0tscore.samples.reader import CaptionFile, CaptionReader
 from i0tscore.samples.rules import PER_METRIC, SelectionRules, field_key
 from i0tscore.samples.schema import ReadOptions
@@ -148,7 +150,8 @@ def filter(
         **options,
     )
     reader = CaptionReader(captions, images=images, references=references, on_error=on_error, **reading)
-    return filter_captions(reader, scorer, rules, output, rejected, add_scores=add_scores)
+    progress = bool(options.get("progress"))
+    return filter_captions(reader, scorer, rules, output, rejected, add_scores=add_scores, progress=progress)
 
 
 def _take(options: dict[str, Any], group: type) -> dict[str, Any]:
@@ -191,6 +194,7 @@ def filter_captions(
     rejected: str | Path | None = None,
     *,
     add_scores: bool = False,
+    progress: bool = False,
 ) -> Selection:
     """Score captions, and write what is kept; see ``filter``.
 
@@ -206,7 +210,7 @@ def filter_captions(
                 "pass --statistics FILE (statistics=)."
             )
     text = bool(rules.max_caption_repeats) or output is None
-    parts = [_score(file, scorer, shards=bool(reader.shards), text=text) for file in reader.parts()]
+    parts = list(_scored(reader, scorer, text=text, progress=progress))
     skipped = [one for part in parts for _, one in part.skipped]
     results = [part.result for part in parts if part.result is not None]
     if not results:
@@ -221,6 +225,34 @@ def filter_captions(
     columns = _columns(result) if add_scores else {}
     _write(reader, targets, lambda: _files(parts, selection.reasons, columns))
     return selection
+
+
+def _scored(reader: CaptionReader, scorer: I0TScorer, *, text: bool, progress: bool) -> Iterator[_Part]:
+    """Score the input in parts, with progress by shards on stderr."""
+    if reader.embeddings:
+        yield _score_embeddings(reader.source, scorer, text=text)
+        return
+    done: dict[Path, None] = {}
+    captions = 0
+    with progress_bar(len(reader.shards), "shards", shown=progress and bool(reader.shards)) as bar:
+        for file in reader.parts():
+            done[file.source.path] = None
+            bar.update(len(done) - 1 - bar.n)
+            yield _score(file, scorer, shards=bool(reader.shards), text=text)
+            captions += len(file.samples)
+            bar.set_postfix_str(f"{captions:,} captions")
+        bar.update(len(done) - bar.n)
+
+
+def _score_embeddings(source: Source, scorer: I0TScorer, *, text: bool) -> _Part:
+    """Score the pairs in a folder of embeddings."""
+    pairs = read_clip_retrieval(source.path)
+    images: Any = pairs.images
+    captions: Any = pairs.captions
+    run = scorer.encode(images, captions, ids=pairs.ids)
+    result = replace(scorer.evaluate(run), captions=pairs.texts if text else ())
+    places = np.stack([np.arange(1, run.n + 1), np.zeros(run.n, dtype=np.int64)], axis=1)
+    return _Part(source, result, places, run.image_index.tolist(), (), ())
 
 
 def _score(file: CaptionFile, scorer: I0TScorer, *, shards: bool, text: bool) -> _Part:

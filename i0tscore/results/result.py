@@ -258,6 +258,10 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         notes = dict.fromkeys(
             note for part in parts for note in part.notes if note not in getattr(part.statistics_fit, "notes", ())
         )
+        judged = [part.statistics_fit for part in parts if part.statistics_fit is not None]
+        if judged:
+            fitting = sum(fit.fits for fit in judged)
+            notes[f"The statistics {judged[0].statistics!r} fit {fitting} of {len(judged)} parts of the input."] = None
         return cls(
             ids=tuple(name for part in parts for name in part.ids),
             captions=tuple(text for part in parts for text in part.captions),
@@ -307,8 +311,10 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             fields[name] = None if counts is None else counts.astype(np.float64)
         misfit = (
             "The statistics do not fit this run, so p_match, percentiles, and the expected precision are not valid. "
-            "Fit statistics to this input (i0tscore fit), and choose thresholds with --precision-from input."
+            "Use statistics of similar pairs that match (i0tscore fit). Without such pairs, fit statistics to this "
+            "input, and choose the threshold with --keep-precision and --precision-from input."
         )
+        repeated = self.statistics_fit.notes[1:] if self.statistics_fit is not None else []
         return select(
             Scored(
                 fields,
@@ -320,7 +326,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             ),
             keep if isinstance(keep, SelectionRules) else SelectionRules(keep=keep, **rules),
             self.skipped,
-            notes=(*([misfit] if self.misfit else []), *self.notes),
+            notes=(*([misfit] if self.misfit else []), *(note for note in self.notes if note not in repeated)),
             signatures={metric.name: metric.signature for metric in metrics},
         )
 

@@ -328,7 +328,9 @@ def _rules(
     ]
     if threshold is not None:
         text = f"{by} >= {threshold.value:.6g}"
-        rule = f"{text} (precision {rules.keep_precision:g} at prior {threshold.prior:g})"
+        rule = (
+            f"{text} (precision {rules.keep_precision:g}, recall {threshold.recall:.3g} at prior {threshold.prior:g})"
+        )
         found.append((rule, partial(_outside, by, values, Criterion(by, threshold.value, np.inf, text))))
     if rules.max_caption_repeats is not None:
         most = rules.max_caption_repeats
@@ -343,7 +345,7 @@ def _rules(
 
 def _outside(name: str, values: Column, criterion: Criterion, left: NDArray[np.bool_]) -> dict[int, str]:
     rows = np.flatnonzero(left & ~((values >= criterion.low) & (values <= criterion.high)))
-    return {int(i): f"{name} is {values[i]:.4g}, not {criterion.text}" for i in rows}
+    return {int(i): f"{name} is {values[i]:.4g}; required: {criterion.text}" for i in rows}
 
 
 def _repeated(scored: Scored, most: int, left: NDArray[np.bool_]) -> dict[int, str]:
@@ -382,8 +384,9 @@ def _ladder(scored: Scored, rules: SelectionRules, name: str, values: Column) ->
         found = []
         with suppress(StatisticsError):  # the higher ones may be out of reach
             for precision in _PRECISIONS:
-                least = _threshold(scored, rules, name, precision).value
-                found.append((f"precision {precision:g}: {name} >= {least:.3f}", int((values >= least).sum())))
+                one = _threshold(scored, rules, name, precision)
+                text = f"precision {precision:g}, recall {one.recall:.2f}: {name} >= {one.value:.3f}"
+                found.append((text, int((values >= one.value).sum())))
         return found
     steps = _LADDERS.get(field_key(name)[0]) or np.unique(np.quantile(values, _DECILES).round(3)).tolist()
     if rules.criteria and np.isinf(rules.criteria[0].low):

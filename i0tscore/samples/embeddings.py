@@ -69,7 +69,7 @@ class StoredRows:
             own = np.flatnonzero((wanted >= start) & (wanted < start + len(values)))
             for first in range(0, len(own), BLOCK):
                 block = own[first : first + BLOCK]
-                found[block] = _unit_rows(_read(values, wanted[block] - start))
+                found[block] = _unit_rows(read_rows(values, wanted[block] - start))
         return found
 
 
@@ -114,7 +114,7 @@ def _open_embeddings(file: Path, *, unique_ids: bool = True) -> tuple[list[str],
     if not file.is_file():
         raise SampleFileError(file, ["No such file. Check the path."])
     if file.suffix == ".npy":
-        values, ids = _map_npy(file), _read_ids(file)
+        values, ids = map_npy(file), _read_ids(file)
     elif file.suffix == ".safetensors":
         values, ids = _read_safetensors(file)
     else:
@@ -186,8 +186,8 @@ def read_clip_retrieval(folder: str | Path) -> EmbeddedPairs:
         (('0', '1'), (2, 4))
     """
     root = Path(folder)
-    files = _shard_files(root)
-    arrays = {name: {n: _map_npy(file) for n, file in files[name].items()} for name in (IMAGES, CAPTIONS)}
+    files = shard_files(root)
+    arrays = {name: {n: map_npy(file) for n, file in files[name].items()} for name in (IMAGES, CAPTIONS)}
     problems = _shard_problems(arrays, files[METADATA])
     if problems:
         raise SampleFileError(root, problems)
@@ -210,7 +210,7 @@ def read_clip_retrieval(folder: str | Path) -> EmbeddedPairs:
     return EmbeddedPairs(tuple(ids), stored[IMAGES], stored[CAPTIONS], tuple(texts) if any(texts) else ())
 
 
-def _shard_files(root: Path) -> dict[str, dict[int, Path]]:
+def shard_files(root: Path) -> dict[str, dict[int, Path]]:
     """Return the files of each folder by shard number, in order; report shards that only some folders have."""
     files: dict[str, dict[int, Path]] = {}
     for name, suffix in ((IMAGES, "npy"), (CAPTIONS, "npy"), (METADATA, "parquet")):
@@ -270,7 +270,12 @@ def _read_metadata(file: Path | None, rows: int) -> list[list[Any]]:
     return list(columns.values())
 
 
-def _map_npy(file: Path) -> npt.NDArray[Any]:
+def map_npy(file: Path) -> npt.NDArray[Any]:
+    """Map an array in a file into memory.
+
+    Raises:
+        SampleFileError: It is not an array of numbers.
+    """
     try:
         # Without pickle: loading an array of objects could run code.
         values: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -334,7 +339,7 @@ def _row_problems(values: npt.NDArray[Any]) -> list[str]:
     finite, zero = np.empty(len(values), dtype=np.bool_), np.empty(len(values), dtype=np.bool_)
     for first in range(0, len(values), BLOCK):
         rows = slice(first, first + BLOCK)
-        block = _read(values, rows)
+        block = read_rows(values, rows)
         finite[rows] = np.isfinite(block).all(axis=1)
         zero[rows] = finite[rows] & ~block.any(axis=1)
     return [
@@ -344,7 +349,7 @@ def _row_problems(values: npt.NDArray[Any]) -> list[str]:
     ]
 
 
-def _read(values: npt.NDArray[Any], rows: Any) -> npt.NDArray[Any]:
+def read_rows(values: npt.NDArray[Any], rows: Any) -> npt.NDArray[Any]:
     """Return rows of an array, through a short-lived mapping of a file: mapped pages count as memory once read."""
     if isinstance(values, np.memmap):
         order: Any = "C" if values.flags.c_contiguous else "F"

@@ -39,6 +39,7 @@ from i0tscore.samples.writers import (
     write_archive,
     write_coco_annotations,
     write_dataset,
+    write_embeddings,
     write_json_lines,
     write_table,
 )
@@ -494,6 +495,7 @@ FORMATS: Final = {
             "clip-retrieval",
             _reject_embeddings,
             folder=lambda path: any((path / name).is_dir() for name in ("img_emb", "text_emb")),
+            write=write_embeddings,
         ),
     )
 }

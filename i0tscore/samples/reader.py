@@ -109,6 +109,7 @@ class CaptionReader:
         form: Its format.
         files: Every file and folder that is read.
         shards: The shards in a folder of shards; otherwise none.
+        embeddings: Whether the input is a folder of embeddings, which has no captions to read.
 
     Raises:
         InputError: A file or folder does not exist.
@@ -131,6 +132,7 @@ class CaptionReader:
         file = self.source.path
         self.files = (file, *(Path(one) for one in (references, self._options.annotations) if one is not None))
         self.shards = self.form.shards(file) if file.is_dir() else []
+        self.embeddings = self.form.name == "clip-retrieval"
         self._named = images is not None
         self._reference_path = None if references is None else Path(references)
         options = self._options

@@ -1,6 +1,7 @@
 """Writing of a part of a caption file in the form of the file: what is not asked to change is copied as it is.
 
-JSON lines and delimited text are copied as text, archives file by file, and parquet files column by column.
+JSON lines and delimited text are copied as text, archives file by file, parquet files column by column, and embeddings
+row by row.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import csv
 import io
 import json
 import re
+import sys
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +23,7 @@ from i0tscore.errors import UsageError
 from i0tscore.samples.archives import samples_of
 from i0tscore.samples.datasets import open_parquet, parquet_batches, quiet_datasets
 from i0tscore.samples.diagnostics import Diagnostics, preview
+from i0tscore.samples.embeddings import BLOCK, CAPTIONS, IMAGES, METADATA, map_npy, read_rows, shard_files
 from i0tscore.samples.schema import Schema
 from i0tscore.samples.source import Source
 from i0tscore.samples.text import RepeatedKeys, encoding_of, parse_json, parse_list, read_header, split_rows
@@ -360,6 +363,41 @@ def _metadata(metadata: Mapping[bytes, bytes] | None, fields: Sequence[Any]) -> 
     stored = json.loads(metadata[b"huggingface"])
     stored["info"]["features"] |= Features.from_arrow_schema(pyarrow.schema(fields)).to_dict()
     return {**metadata, b"huggingface": json.dumps(stored).encode()}
+
+
+def write_embeddings(source: Source, entries: Sequence[Entry], path: Path) -> None:
+    """Write pairs of embeddings as a folder like that of clip-retrieval, without shards that would be empty.
+
+    The key of a pair without metadata is its position in the input, from 0.
+    """
+    import numpy as np
+    import pyarrow
+
+    files = shard_files(source.path)
+    for name in (IMAGES, CAPTIONS, METADATA):
+        (path / name).mkdir(parents=True)
+    start, rest = 0, iter([*entries, Entry(sys.maxsize)])
+    entry = next(rest)
+    for number, images in files[IMAGES].items():
+        chosen, total = [], len(map_npy(images))
+        while entry.position <= start + total:
+            chosen.append(replace(entry, position=entry.position - start))
+            entry = next(rest)
+        rows = np.array([one.position - 1 for one in chosen], dtype=np.int64)
+        for name in (IMAGES, CAPTIONS) if chosen else ():
+            values = map_npy(files[name][number])
+            shape = (len(rows), values.shape[1])
+            out = np.lib.format.open_memmap(path / name / f"{name}_{number}.npy", "w+", values.dtype, shape)
+            for first in range(0, len(rows), BLOCK):
+                out[first : first + BLOCK] = read_rows(values, rows[first : first + BLOCK])
+        metadata = path / METADATA / f"{METADATA}_{number}.parquet"
+        if chosen and number in files[METADATA]:
+            _copy_parquet(replace(source, path=files[METADATA][number]), chosen, metadata)
+        elif chosen:
+            columns = {one.name: _array(one, chosen) for one in (_field(name, chosen) for name in chosen[0].added)}
+            keys = [str(start + row) for row in rows]
+            pyarrow.parquet.write_table(pyarrow.table({"key": keys, **columns}), metadata)
+        start += total
 
 
 def _save_dataset(source: Source, entries: Sequence[Entry], path: Path) -> None:
