@@ -372,6 +372,7 @@ def write_embeddings(source: Source, entries: Sequence[Entry], path: Path) -> No
     """
     import numpy as np
     import pyarrow
+    from pyarrow import parquet
 
     files = shard_files(source.path)
     for name in (IMAGES, CAPTIONS, METADATA):
@@ -396,7 +397,7 @@ def write_embeddings(source: Source, entries: Sequence[Entry], path: Path) -> No
         elif chosen:
             columns = {one.name: _array(one, chosen) for one in (_field(name, chosen) for name in chosen[0].added)}
             keys = [str(start + row) for row in rows]
-            pyarrow.parquet.write_table(pyarrow.table({"key": keys, **columns}), metadata)
+            parquet.write_table(pyarrow.table({"key": keys, **columns}), metadata)
         start += total
 
 
