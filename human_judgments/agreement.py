@@ -30,7 +30,7 @@ from i0tscore.samples.preferences import PreferenceSet
 from i0tscore.samples.rating_sets import KNOWN_SETS, PUBLISHED, KnownSet, read_known_set, verify
 from i0tscore.samples.ratings import RatingSet, read_scores_of
 from i0tscore.samples.sample import Sample
-from i0tscore.views.report_views import RATERS, SYMBOLS, published_table
+from i0tscore.views.report_views import RATERS, RATERS_NOTE, SYMBOLS, published_table
 
 Column = NDArray[np.float64]
 Block = str | Table
@@ -50,10 +50,6 @@ SAME_KIND = (
 OTHER_KIND = (
     "`lite`'s heads are trained on Flickr8k's training split, which is of another kind than this set. It is a small "
     "model and not CLIP."
-)
-RATERS_NOTE = (
-    f"{RATERS.capitalize()}: each rating against the mean of its item's other ratings, about the highest value that a "
-    "metric could reach. These means have few distinct values, and such ties lower τ-c more than τ-b."
 )
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from scipy import stats
 
 from human_judgments.agreement import (
-    RATERS_NOTE,
     Block,
     Scores,
     agreement_blocks,
@@ -39,6 +38,7 @@ from i0tscore.samples.rating_sets import KNOWN_SETS, verify
 from i0tscore.samples.ratings import RatingScale, RatingSet, rating_set
 from i0tscore.samples.schema import RENAME, Schema
 from i0tscore.samples.source import Source, read_table
+from i0tscore.views.report_views import RATERS_NOTE
 
 HEADLINE: CorrelationName = "pearson"
 AUTHORS = "CLIPScore of the authors (ViT-B/32)"

@@ -30,6 +30,10 @@ SYMBOLS = {"tau_b": "τ-b", "tau_c": "τ-c", "spearman": "Spearman", "pearson": 
 
 PUBLISHED_TITLE = "Published figures × 100, measured by others under the conditions stated"
 RATERS = "the raters themselves"
+RATERS_NOTE = (
+    f"{RATERS.capitalize()}: each rating against the mean of its item's other ratings. With few ratings per item, "
+    "these means are uncertain, and a score can agree better than the raters do."
+)
 
 HEADINGS = dict(
     zip(
@@ -112,10 +116,7 @@ def correlation_document(report: CorrelationReport) -> Document:
     if report.systems and report.resampling.resamples:
         notes.append("Between systems, the intervals vary the images, not the systems.")
     if report.raters is not None:
-        notes.append(
-            f"{RATERS.capitalize()}: each rating against the mean of its item's other ratings. With few ratings per "
-            "item, these means are uncertain, and a score can agree better than the raters do."
-        )
+        notes.append(RATERS_NOTE)
     if report.alpha is not None:
         notes.append(f"Krippendorff's α of the ratings, on an interval scale: {format_estimate(report.alpha)}.")
     return Document(
