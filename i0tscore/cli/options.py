@@ -197,7 +197,7 @@ references_option = functools.partial(
 statistics_option = functools.partial(
     option,
     "Reference means: shipped with the model (builtin), computed from this run (batch), or written by fit (FILE). "
-    "auto: builtin if available, else batch, which needs at least 32 samples.",
+    "auto: builtin if available, else batch, which needs at least 32 images.",
     "auto",
     metavar="auto|builtin|batch|FILE",
 )

@@ -46,7 +46,7 @@ class I0TScorer:
     Args:
         model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
         statistics: ``auto``, ``builtin``, ``batch``, a file, or ``Statistics``. ``auto`` takes the statistics shipped
-            for the model, or else per-run statistics if there are at least 32 samples.
+            for the model, or else per-run statistics if there are at least 32 images.
         metrics: Names or ``Metric`` values; None for the metrics of the preset.
         preset: ``paper``, ``torchmetrics``, or ``raw``: the default metrics and the caption prefix.
         confidence: Coverage of the intervals.
