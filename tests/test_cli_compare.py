@@ -121,6 +121,23 @@ def test_csv_text_and_markdown_show_the_numbers_of_json(saved, capsys, tmp_path)
     assert f"| {shown} (" in file.read_text()
 
 
+def test_json_lines_have_the_scores_of_each_id(saved, values, capsys):
+    assert main(["compare", *saved, "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    found = {row["id"]: (row["CLIPScore.a"], row["CLIPScore.b"]) for row in rows}
+    assert found == {name: (dict(values["a"])[name], dict(values["b"])[name]) for name, _ in values["a"]}
+
+
+def test_the_smallest_p_value_is_noted(saved, capsys):
+    note = r"p = 0\.00\d is the smallest value that 1,000 resamples can give"
+    assert main(["compare", *saved]) == 0
+    assert re.search(note, " ".join(capsys.readouterr().out.split()))
+    assert main(["compare", saved[0], saved[2]]) == 0  # far from significant
+    assert "smallest value" not in capsys.readouterr().out
+    assert main(["compare", *saved, "--resamples", "20000"]) == 0
+    assert "smallest value" not in capsys.readouterr().out
+
+
 def test_differing_ids_are_refused_with_a_listing(values, tmp_path, capsys):
     a = save_result(tmp_path / "a.json", values["a"])
     b = save_result(tmp_path / "b.json", [*values["b"][2:], ("extra", 0.1)])

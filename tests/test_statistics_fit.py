@@ -103,6 +103,16 @@ def test_a_topic_that_moves_both_modalities_alike_is_found(own) -> None:
     assert moved.centroid_distance < 0.19
     assert moved.mismatched > 0.1
     assert not moved.fits
+    assert "A score near 0 does not mean" in moved.notes[-1]
+
+
+def test_captions_that_move_alone_leave_mismatched_pairs_near_0(own) -> None:
+    moved = _fit_of(*_draw(np.random.default_rng(4), 500), _moved(own, 0.0, -0.4 * np.eye(24)[0]))
+    assert moved.centroid_distance > 0.19
+    assert abs(moved.mismatched) < 0.05
+    assert not moved.fits
+    assert "Percentiles and p(match) are not valid" in moved.notes[-1]
+    assert "near 0" not in moved.notes[-1]
 
 
 def test_fewer_than_two_images_and_statistics_of_the_run_have_no_fit(own) -> None:

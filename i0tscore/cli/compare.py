@@ -14,6 +14,7 @@ from i0tscore.cli.options import (
     OutputOptions,
     ReferencedReadingOptions,
     argument,
+    format_option,
     make_scorer,
     metric_option,
     on_error_option,
@@ -24,6 +25,7 @@ from i0tscore.cli.options import (
 )
 from i0tscore.errors import UsageError
 from i0tscore.options import option
+from i0tscore.render import RENDERERS
 
 if TYPE_CHECKING:
     pass
@@ -65,12 +67,19 @@ class CompareOptions:
             raise UsageError(f"--baseline {self.baseline}: No such system. Choose from {', '.join(self.systems)}.")
 
 
+@dataclass
+class ComparisonOutputOptions(OutputOptions):
+    """Where a comparison is written, and in which format; ``jsonl`` has one line per id."""
+
+    format: str = format_option(*RENDERERS, "json", "jsonl", "csv")
+
+
 @verb("Compare captioning systems on the same images.")
 def compare(
     options: CompareOptions,
     reading: ReferencedReadingOptions,
     intervals: IntervalOptions,
-    output: OutputOptions,
+    output: ComparisonOutputOptions,
     model: ModelOptions,
 ) -> None:
     """Test which of two or more captioning systems scores higher on the same images (paired bootstrap).
@@ -78,11 +87,13 @@ def compare(
     Give one FILE per system. Its name without the suffix names the system.
 
     The files hold captions as for score, all with the same ids, and are scored together. A FILE may also
-    be a result that score wrote as JSON or JSON lines.
+    be a result that score wrote as JSON or JSON lines. --format jsonl writes the scores of each id, html shows
+    the ids that differ most, and the other formats have one row per system.
     """
     from i0tscore.metrics.metric import parse_metrics
     from i0tscore.metrics.sample_sets import score_and_compare
     from i0tscore.results.comparison import compare_results, is_result_file
+    from i0tscore.results.report import dumps
     from i0tscore.samples import read_samples
     from i0tscore.views.comparison_page import comparison_page
     from i0tscore.views.report_views import comparison_csv, comparison_document
@@ -119,5 +130,7 @@ def compare(
         comparison = score_and_compare(scorer, samples, baseline, resampling=intervals.resampling)
     if output.format == "html":
         write_output(comparison_page(comparison, images), output.path)
+    elif output.format == "jsonl":
+        write_output("".join(dumps(row) + "\n" for row in comparison.rows()), output.path)
     else:
         write_report(comparison, output, comparison_document, comparison_csv)

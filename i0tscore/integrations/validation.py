@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,11 +36,13 @@ class LowScore(NamedTuple):
     """A sample with a low score.
 
     Attributes:
+        id: The id of the image; its position if no ids were given.
         image: The image, at most 320 pixels wide and high.
         caption: The generated caption.
         score: The score of the first metric.
     """
 
+    id: str
     image: Image.Image
     caption: str
     score: float
@@ -53,7 +56,7 @@ class Validation:
         generate: Called as ``generate(model, images)``, with the model in evaluation mode and without gradients;
             returns one caption per image, in order.
         references: For each image a list of strings, if a metric needs them.
-        ids: Unique ids of the images.
+        ids: Unique ids of the images, such as file names; positions by default.
         model: ``lite``, an open_clip model as ``architecture/tag``, or an ``Encoder``.
         statistics: ``builtin``, a file, or ``Statistics``: fixed, so that epochs can be compared. ``batch`` computes
             them in each epoch, so they change with the captions.
@@ -159,7 +162,7 @@ class Validation:
             For each metric the mean of the defined scores, the ends of its interval as ``_low`` and ``_high``, and the
             number of defined scores as ``_n``. Undefined values are None, with a warning that gives the reason: empty
             captions are skipped, and a caption that equals the reference mean has no score, as with identical captions
-            under per-run statistics.
+            under per-run statistics. Another warning says if more than half of the captions are the same.
 
         Raises:
             InputError: ``generate`` did not return one string per image.
@@ -182,6 +185,9 @@ class Validation:
             elif result.sample_notes:
                 row = min(result.sample_notes)
                 reason = f"{len(result.sample_notes)} undefined. First: {row}: {result.sample_notes[row][0]}"
+        caption, count = Counter(captions).most_common(1)[0] if captions else ("", 0)
+        if caption.strip() and count > 1 and 2 * count > len(captions):
+            warnings.warn(f"{count} of {len(captions)} captions are the same: {caption!r}.", stacklevel=2)
         if reason:
             message = f"Some captions of the {len(self.images)} validation images have no score. {reason}"
             warnings.warn(message, stacklevel=2)
@@ -220,7 +226,7 @@ class Validation:
                 warnings.warn(f"{self.result.ids[i]}: {error}", stacklevel=2)
                 continue
             image.thumbnail((_LOGGED_PIXELS, _LOGGED_PIXELS))
-            found.append(LowScore(image, self.result.captions[i], float(values[i])))
+            found.append(LowScore(self.result.ids[i], image, self.result.captions[i], float(values[i])))
         return found
 
     def _images_by_id(self) -> dict[str, Any] | None:
@@ -237,8 +243,8 @@ def write_lowest(writer: Any, name: str, samples: Sequence[LowScore], step: int)
         return
     for number, sample in enumerate(samples, 1):
         writer.add_image(f"{name}/{number}", np.asarray(sample.image), step, dataformats="HWC")
-    rows = [[str(number), format_number(one.score), one.caption] for number, one in enumerate(samples, 1)]
-    writer.add_text(name, markdown_table(Table(["image", "score", "caption"], rows)), step)
+    rows = [[str(number), one.id, format_number(one.score), one.caption] for number, one in enumerate(samples, 1)]
+    writer.add_text(name, markdown_table(Table(["image", "id", "score", "caption"], rows)), step)
 
 
 def embed_images(encoder: Encoder, images: Any, **encoding: Any) -> Any:

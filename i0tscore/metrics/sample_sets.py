@@ -152,7 +152,11 @@ def score_and_compare(
             {name: metric.signature for name, metric in result.items()},
             tuple(result.captions[i] for i in own if result.captions),
         )
-    notes = [f"{name}: {note}" for name, found in systems.items() for note in found.notes]
+    owners: dict[str, list[str]] = {}
+    for name, found in systems.items():
+        for note in found.notes:
+            owners.setdefault(note, []).append(name)
+    notes = [f"{', '.join(names)}: {note}" for note, names in owners.items()]
     skipped, notes = [*skipped, *result.skipped], [*notes, *result.notes]
     return compare_systems(runs, baseline, images=images, resampling=resampling, skipped=skipped, notes=notes)
 

@@ -227,7 +227,7 @@ def render_latex(document: Document, *, width: int = TEXT_WIDTH, color: bool = F
 
     Signatures become comments, so that they stay with the tables without being typeset.
     """
-    parts = []
+    parts = [r"% Requires \usepackage{booktabs}."] if any(isinstance(block, Table) for block in document.filled) else []
     for block in document.filled:
         if isinstance(block, Table):
             parts.append(_latex_table(block))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ from i0tscore.samples.text import BROKEN
 RUN_FIELDS = ("n", "skipped", "bs", "seed")
 """Signature fields in which compared runs may differ: the number of samples and the runs' own bootstrap."""
 
+ROUNDING = 1e-5
+"""Largest difference of two scores that count as equal: embeddings differ in the last digits by encoder batch."""
+
 _HEAD_BYTES = 1 << 16
 _LISTED_IDS = 10
 _WRITTEN_BY = "`i0tscore score --format json` or `--format jsonl`"
@@ -50,7 +53,7 @@ class SystemComparison(Part):
         mean: Mean over the ids of the comparison.
         difference: Difference from the baseline.
         wins: Number of ids on which the system scores higher than the baseline.
-        ties: Number of ids on which both score the same.
+        ties: Number of ids on which both score the same, up to ``ROUNDING``.
         losses: Number of ids on which the system scores lower.
     """
 
@@ -156,6 +159,11 @@ class Comparison(SampleColumns, Report):
         }
         return {"id": self.samples.ids, "image": self.samples.images, **captions, **scores}
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield ``columns`` as one dictionary per id."""
+        columns = self.columns()
+        return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
     def tables(self) -> list[Table]:
         """Return one table per metric: means, differences from the baseline, wins and losses."""
         header = ["system", "mean", "difference", "p", "Holm's p", "higher", "equal", "lower"]
@@ -192,7 +200,7 @@ class Comparison(SampleColumns, Report):
         require_name("system", system, others)
         values, rows = self.samples.values[metric], self.samples.common(metric)
         difference = self.metrics[metric].systems[system].difference
-        gains = (values[system] - values[self.baseline])[rows]
+        gains = score_gains(values[system], values[self.baseline])[rows]
         interval = None if difference is None else difference.estimate.interval
         return plot_differences(metric, (system, self.baseline), gains, interval, ax)
 
@@ -216,6 +224,13 @@ class RunScores:
     values: dict[str, NDArray[np.float64]]
     signatures: dict[str, Signature]
     captions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, result: Result) -> Self:
+        """Return the scores of a result."""
+        metrics = result.metrics.items()
+        values = {name: metric.values for name, metric in metrics}
+        return cls(result.ids, values, {name: metric.signature for name, metric in metrics}, result.captions)
 
 
 def compare_systems(
@@ -281,21 +296,37 @@ def compare_systems(
 
 
 def compare_results(
-    files: Mapping[str, Path], baseline: str, *, metrics: Sequence[str] = (), resampling: Resampling | None = None
+    results: Mapping[str, Result | str | Path],
+    baseline: str,
+    *,
+    metrics: Sequence[str] = (),
+    resampling: Resampling | None = None,
 ) -> Comparison:
-    """Compare saved results, written by ``i0tscore score`` as JSON or JSON lines.
+    """Compare results, in memory or saved by ``i0tscore score`` as JSON or JSON lines.
 
     Args:
-        files: Files by system.
+        results: Results or files by system, at least two.
         baseline: System to compare the others with.
-        metrics: Names of metrics as in the files; empty for all that every file has.
+        metrics: Names of metrics as in the results; empty for all that every result has.
         resampling: Settings of the intervals. Default: 1,000 resamples at 95 %.
 
     Raises:
         InputError: A file cannot be read, or the ids or signatures differ.
-        UsageError: A metric is missing in a file.
+        UsageError: A metric is missing in a result.
+
+    Examples:
+        >>> from i0tscore import i0t_score
+        >>> images = np.eye(2, 256)  # embeddings
+        >>> first = i0t_score(images, ["a dog", "a cat"], model="lite")
+        >>> second = i0t_score(images, ["a dog", "a car"], model="lite")
+        >>> comparison = compare_results({"first": first, "second": second}, "first")
+        >>> comparison.metrics["I0TScore"].systems["second"].ties
+        1
     """
-    runs = {name: read_scores(file) for name, file in files.items()}
+    runs = {
+        name: RunScores.of(result) if isinstance(result, Result) else read_scores(Path(result))
+        for name, result in results.items()
+    }
     for name, run in runs.items():
         if missing := [metric for metric in metrics if metric not in run.values]:
             raise UsageError(f"{missing[0]} is not in {name}, which has {', '.join(run.values)}.")
@@ -346,6 +377,18 @@ def compare_means(
     observed = [float(mean) for mean in gains.mean(axis=0)] if len(gains) else [None] * len(others)
     differences = {name: (observed[k], draws[:, k]) for k, name in enumerate(others)}
     return paired_differences(differences, baseline, settings.confidence, groups)
+
+
+def score_gains(scores: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the differences of scores (n,) from those of a baseline (n,), and 0 up to ``ROUNDING``.
+
+    Examples:
+        >>> score_gains(np.array([0.3, 0.3000001]), np.array([0.2, 0.3])).round(3).tolist()
+        [0.1, 0.0]
+    """
+    equal = np.isclose(scores, baseline, rtol=ROUNDING, atol=ROUNDING)
+    gains: NDArray[np.float64] = np.where(equal, 0.0, scores - baseline)
+    return gains
 
 
 def require_same_ids(systems: Mapping[str, Iterable[str]]) -> None:
@@ -462,7 +505,7 @@ def _compare_metric(
     systems = {}
     for name, column in values.items():
         mean = Estimate(float(column.mean()) if len(column) else None, bootstrap_mean(column, clusters, resampling))
-        signs = np.sign(column - values[baseline])
+        signs = np.sign(score_gains(column, values[baseline]))
         outcomes = () if name == baseline else [int((signs == sign).sum()) for sign in (1, 0, -1)]
         systems[name] = SystemComparison(mean, differences.get(name), *outcomes)
     return MetricComparison(len(clusters), len(set(clusters.tolist())), systems, signature)

@@ -90,6 +90,10 @@ def format_estimate(estimate: Estimate, *, signed: bool = False) -> str:
     return values[0] if estimate.interval is None else "{} ({} to {})".format(*values)
 
 
+SMALLEST_SHOWN_P = 0.0005
+"""Smaller p-values are shown as <0.001."""
+
+
 def difference_row(difference: Difference) -> list[str]:
     """Return the cells of a difference: its estimate, p-value and Holm's p-value.
 
@@ -98,7 +102,7 @@ def difference_row(difference: Difference) -> list[str]:
         ['+0.200', '0.042', '<0.001']
     """
     p_values = (difference.p_value, difference.p_holm)
-    cells = ["<0.001" if p is not None and p < 0.0005 else format_number(p) for p in p_values]
+    cells = ["<0.001" if p is not None and p < SMALLEST_SHOWN_P else format_number(p) for p in p_values]
     return [format_estimate(difference.estimate, signed=True), *cells]
 
 
@@ -247,6 +251,20 @@ def holm_correction(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
+def smallest_p(resamples: int, groups: int) -> float:
+    """Return the smallest p-value that a number of resamples of so many clusters can give.
+
+    Examples:
+        >>> round(smallest_p(1000, 1000), 4), round(smallest_p(1000, 10), 4)
+        (0.002, 0.0148)
+    """
+    return _two_sided(1 / (resamples + 1), groups)
+
+
+def _two_sided(share: float, groups: int) -> float:
+    return float(2 * stdtr(groups - 1, ndtri(min(0.5, share)) * np.sqrt((groups - 1) / groups)))
+
+
 def _p_value(differences: NDArray[np.float64], groups: int) -> float | None:
     """Return twice the smaller share of resampled differences on either side of 0, counting the observed one.
 
@@ -256,5 +274,4 @@ def _p_value(differences: NDArray[np.float64], groups: int) -> float | None:
     if len(defined) < 2:
         return None
     below, above = (defined <= 0).sum() + 1, (defined >= 0).sum() + 1
-    share = min(0.5, min(below, above) / (len(defined) + 1))
-    return float(2 * stdtr(groups - 1, ndtri(share) * np.sqrt((groups - 1) / groups)))
+    return _two_sided(min(below, above) / (len(defined) + 1), groups)

@@ -119,11 +119,14 @@ class StatisticsFit(Part):
             figures += f"{shift} (expected: {self.expected_mismatched:.3f} ± {self.mismatched_error:.3f})"
         notes = [f"Fit of the statistics {self.statistics!r}: {figures}."]
         if not self.fits:
+            shifted = self.mismatched is None or abs(self.mismatched - self.expected_mismatched) > SMALLEST_SHIFT
+            zero = "A score near 0 does not mean that a caption is unrelated, and percentiles"
             notes.append(
-                f"The statistics {self.statistics!r} do not fit this run: {left}. A score near 0 does not mean that "
-                "a caption is unrelated, and percentiles and p(match) are not valid. Fit statistics on similar images "
-                "with their own captions, `i0tscore fit captions.json images/ --output stats.safetensors`, and score "
-                "with `--statistics stats.safetensors`."
+                f"The statistics {self.statistics!r} do not fit this run: {left}. {zero if shifted else 'Percentiles'} "
+                "and p(match) are not valid. If your images or captions are of another kind, fit statistics on similar "
+                "images with their own captions, `i0tscore fit captions.json images/ --output stats.safetensors`, and "
+                "score with `--statistics stats.safetensors`. If a captioner wrote similar captions for many images, "
+                "other statistics may not help; scores under the same statistics remain comparable."
             )
         return notes
 

@@ -17,7 +17,7 @@ from i0tscore.render.charts import histogram
 from i0tscore.render.document import Table, format_number
 from i0tscore.render.page import named_blocks, render_page
 from i0tscore.render.score_page import thumbnail
-from i0tscore.results.comparison import Comparison, PairedSamples, compare_means
+from i0tscore.results.comparison import Comparison, PairedSamples, compare_means, score_gains
 from i0tscore.results.intervals import Estimate, difference_row, format_estimate
 from i0tscore.views.report_views import comparison_document
 
@@ -62,7 +62,7 @@ def _details(
     """Return what the page shows of one system against the baseline, over the ids that all systems have scores of."""
     base, values = comparison.baseline, samples.values[metric]
     rows = samples.common(metric)
-    gains = (values[system] - values[base])[rows]
+    gains = score_gains(values[system], values[base])[rows]
     texts = {name: [samples.captions[name][i] for i in rows] for name in samples.captions}
     clusters = [samples.images[i] for i in rows]
 

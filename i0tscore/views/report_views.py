@@ -11,7 +11,7 @@ from i0tscore.gap import POST, Statistics, centroid_distance
 from i0tscore.gap.measures import TRAINED_SHARE, expected_residual_gap
 from i0tscore.render.document import UNDEFINED, Document, Notes, Paragraph, Signatures, Table, format_number
 from i0tscore.results.gap import MEASURES
-from i0tscore.results.intervals import Estimate, difference_row, format_estimate
+from i0tscore.results.intervals import SMALLEST_SHOWN_P, Estimate, difference_row, format_estimate, smallest_p
 from i0tscore.results.report import plain
 from i0tscore.results.retrieval import LABEL_MEASURES
 from i0tscore.samples import Skipped
@@ -66,6 +66,7 @@ def comparison_document(comparison: Comparison) -> Document:
     if settings.resamples:
         notes.append(f"In parentheses: {describe_intervals(settings, 'images', 'paired bootstrap')}.")
         notes.append("p is two-sided; Holm's p is corrected for all systems in a table.")
+        notes += _smallest_p_notes(comparison)
     return Document(
         [
             *comparison.tables(),
@@ -74,6 +75,24 @@ def comparison_document(comparison: Comparison) -> Document:
             Signatures(str(m.signature) for m in comparison.metrics.values() if m.signature is not None),
         ]
     )
+
+
+def _smallest_p_notes(comparison: Comparison) -> list[str]:
+    """Return a note if some p-value is as small as the number of resamples allows."""
+    resamples = comparison.resampling.resamples
+    floors = {
+        floor
+        for metric in comparison.metrics.values()
+        for compared in metric.systems.values()
+        if compared.difference is not None and compared.difference.p_value is not None
+        if compared.difference.p_value <= (floor := smallest_p(resamples, metric.groups)) * (1 + 1e-9)
+    }
+    return [
+        f"p = {format_number(floor)} is the smallest value that {resamples:,} resamples can give. Report it as "
+        f"p ≤ {format_number(floor)}, or use more --resamples."
+        for floor in sorted(floors)
+        if floor >= SMALLEST_SHOWN_P
+    ]
 
 
 def comparison_csv(comparison: Comparison) -> str:
