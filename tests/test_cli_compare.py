@@ -129,7 +129,7 @@ def test_json_lines_have_the_scores_of_each_id(saved, values, capsys):
 
 
 def test_the_smallest_p_value_is_noted(saved, capsys):
-    note = r"p = 0\.00\d is the smallest value that 1,000 resamples can give"
+    note = r"p = 0\.00\d+ is the smallest value that 1,000 resamples can give"
     assert main(["compare", *saved]) == 0
     assert re.search(note, " ".join(capsys.readouterr().out.split()))
     assert main(["compare", saved[0], saved[2]]) == 0  # far from significant

@@ -211,7 +211,9 @@ DOCUMENT = Document(
 
 
 def test_latex_tables_can_be_pasted_into_a_paper():
-    expected = r"""intro\_1
+    expected = r"""% Requires \usepackage{booktabs}.
+
+intro\_1
 
 \begin{table}
 \centering

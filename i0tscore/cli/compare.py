@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,8 @@ from i0tscore.options import option
 from i0tscore.render import RENDERERS
 
 if TYPE_CHECKING:
-    pass
+    from i0tscore.encoders.images import ImageInput
+    from i0tscore.results.comparison import Comparison
 
 
 @dataclass
@@ -93,10 +95,7 @@ def compare(
     from i0tscore.metrics.metric import parse_metrics
     from i0tscore.metrics.sample_sets import score_and_compare
     from i0tscore.results.comparison import compare_results, is_result_file
-    from i0tscore.results.report import dumps
     from i0tscore.samples import read_samples
-    from i0tscore.views.comparison_page import comparison_page
-    from i0tscore.views.report_views import comparison_csv, comparison_document
 
     images = None  # by id
     baseline = options.baseline or next(iter(options.systems))
@@ -128,6 +127,14 @@ def compare(
             model, options.on_error, statistics=options.statistics, metrics=options.metric or None, resamples=0
         )
         comparison = score_and_compare(scorer, samples, baseline, resampling=intervals.resampling)
+    _write(comparison, images, output)
+
+
+def _write(comparison: Comparison, images: Mapping[str, ImageInput] | None, output: ComparisonOutputOptions) -> None:
+    from i0tscore.results.report import dumps
+    from i0tscore.views.comparison_page import comparison_page
+    from i0tscore.views.report_views import comparison_csv, comparison_document
+
     if output.format == "html":
         write_output(comparison_page(comparison, images), output.path)
     elif output.format == "jsonl":

@@ -256,7 +256,7 @@ def smallest_p(resamples: int, groups: int) -> float:
 
     Examples:
         >>> round(smallest_p(1000, 1000), 4), round(smallest_p(1000, 10), 4)
-        (0.002, 0.0148)
+        (0.0021, 0.0167)
     """
     return _two_sided(1 / (resamples + 1), groups)
 

@@ -88,8 +88,8 @@ def _smallest_p_notes(comparison: Comparison) -> list[str]:
         if compared.difference.p_value <= (floor := smallest_p(resamples, metric.groups)) * (1 + 1e-9)
     }
     return [
-        f"p = {format_number(floor)} is the smallest value that {resamples:,} resamples can give. Report it as "
-        f"p ≤ {format_number(floor)}, or use more --resamples."
+        f"p = {floor:.3g} is the smallest value that {resamples:,} resamples can give. To find out whether p is "
+        "smaller, use more resamples."
         for floor in sorted(floors)
         if floor >= SMALLEST_SHOWN_P
     ]
