@@ -102,6 +102,15 @@ def test_text_fits_the_width_and_shows_everything(result):
         assert line in text.splitlines()
 
 
+def test_narrow_text_names_the_columns_that_it_leaves_out(result):
+    narrow = render_text(score_document(result), width=80)
+    tables = narrow[: narrow.index("Modality gap")]
+    assert max(wcswidth(line) for line in tables.splitlines()) <= 80
+    assert "Not shown, for lack of space: semantic, image bias, caption bias." in narrow
+    assert "1/3" in narrow
+    assert "Not shown" not in render_text(score_document(result), width=100)
+
+
 def test_text_without_samples_is_short(result):
     text = render_text(score_document(result, per_sample=False))
     assert "漢" not in text

@@ -151,6 +151,7 @@ def test_a_misfit_is_warned_of_once_and_shown_wherever_percentiles_are(own) -> N
         warnings.simplefilter("error")
         fitting = i0t_score(x, y, statistics=own.with_reference(*_draw(rng, 300)))
     assert fitting.statistics_fit.fits
+    assert any("fit this run: the modality gap" in note for note in fitting.notes)
     assert "p(match)" in fitting.sample_table().header
     assert "do not" not in " ".join(fitting.notes)
     assert "<strong>All of these" not in fitting.to_html()

@@ -73,6 +73,7 @@ class Table(NamedTuple):
         wrap: Whether text output may break headings, and cells before an opening parenthesis, to save width.
         shorten: Columns whose cells text output shortens, with their largest width; None for what is left of the
             line.
+        spare: Number of trailing columns that text output leaves out, and names, if a terminal is too narrow for them.
     """
 
     header: Sequence[str]
@@ -82,6 +83,7 @@ class Table(NamedTuple):
     details: bool = False
     wrap: bool = True
     shorten: Mapping[str, int | None] = {}
+    spare: int = 0
 
 
 class Paragraph(tuple[str, ...]):
@@ -407,6 +409,11 @@ def _text_table(table: Table, width: int, color: bool) -> str:
     if table.wrap and not table.shorten and sum(widths) + _GAP * (len(widths) - 1) > width:
         rows = [[cell.replace(" (", "\n(") for cell in row] for row in rows]
         widths = _column_widths(header, rows)
+    if table.spare and width < TEXT_WIDTH and sum(widths) + _GAP * (len(widths) - 1) > width:
+        kept = len(table.header) - table.spare
+        fewer = table._replace(header=table.header[:kept], rows=[row[:kept] for row in table.rows], spare=0)
+        left_out = ", ".join(table.header[kept:])
+        return f"{_text_table(fewer, width, color)}\n\nNot shown, for lack of space: {left_out}."
     # The header is a row of its own, since tabulate pads headings beyond their width.
     if color:
         header = ["\n".join(f"{_BOLD}{line}{_RESET}" for line in name.split("\n")) for name in header]

@@ -420,7 +420,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             row.append(f"{leading.rank[i]}/{leading.rank_of}" if leading.rank[i] else UNDEFINED)
             rows.append([*row, *(format_number(column[i]) for column in parts.values())])
         widths = {"id": _LONGEST_ID, **({"caption": None} if captioned else {})}
-        return Table(header, rows, left=1 + captioned, details=True, shorten=widths)
+        return Table(header, rows, left=1 + captioned, details=True, shorten=widths, spare=len(parts))
 
     @property
     def misfit(self) -> bool:

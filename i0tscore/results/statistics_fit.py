@@ -112,12 +112,13 @@ class StatisticsFit(Part):
     def notes(self) -> list[str]:
         """A note with the figures and, if the statistics do not fit, a second one for a warning."""
         left = f"the modality gap under post is {self.centroid_distance:.3f}"
-        figures = f"{left} (expected from sampling alone: {self.expected_distance:.3f})"
+        figures = f"{left} (expected for a sample of this size: {self.expected_distance:.3f})"
         if self.mismatched is not None:
             shift = f", and the mean I0TScore of mismatched pairs is {self.mismatched:.3f}"
             left += shift
             figures += f"{shift} (expected: {self.expected_mismatched:.3f} ± {self.mismatched_error:.3f})"
-        notes = [f"Fit of the statistics {self.statistics!r}: {figures}."]
+        head = "The statistics {} fit this run" if self.fits else "Fit of the statistics {}"
+        notes = [f"{head.format(repr(self.statistics))}: {figures}."]
         if not self.fits:
             shifted = self.mismatched is None or abs(self.mismatched - self.expected_mismatched) > SMALLEST_SHIFT
             zero = "A score near 0 does not mean that a caption is unrelated, and percentiles"
