@@ -122,6 +122,13 @@ def test_each_distinct_image_is_encoded_once(
     assert embedded.vectors.shape == (3, 16)
 
 
+def test_batches_are_small_on_cpus_by_default(encoder: Counting, arrays: list[np.ndarray]) -> None:
+    embed_images(encoder, arrays)
+    assert encoder.image_batches == [8, 3]
+    embed_images(encoder, arrays, EncodeOptions(batch_size=6))
+    assert encoder.image_batches[2:] == [6, 5]
+
+
 def test_each_distinct_caption_is_encoded_once_sorted_by_length(encoder: Counting) -> None:
     embedded = embed_captions(encoder, CAPTIONS * 3, EncodeOptions(batch_size=4))
     assert sum(len(batch) for batch in encoder.text_lengths) == len(CAPTIONS)

@@ -33,6 +33,11 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
+# On CPUs, tensors of larger batches go back to the system after each use, and the page faults of allocating them again
+# can take as long as the encoding.
+_CPU_BATCH, _BATCH = 8, 32
+
+
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """Embeddings of n images or captions.
@@ -106,7 +111,9 @@ def embed_images(
             ((key, content) for key, content in loaded if content),
             prepare=lambda new: (
                 (key, pixels)
-                for (key, _), pixels in prefetch(pool, preprocess, new, options.batch_size + options.workers)
+                for (key, _), pixels in prefetch(
+                    pool, preprocess, new, (options.batch_size or _BATCH) + options.workers
+                )
                 if pixels is not None
             ),
             encode=lambda batch: encoder.encode_pixels(_stacked(batch)),
@@ -245,9 +252,11 @@ def _embed_distinct(
                 bar.update()
 
     with progress_bar(total, "images" if kind == "image" else "captions", shown=options.progress) as bar:
-        for batch in batches(prepare(new()), options.batch_size):
-            encoded = encode([item for _, item in batch]).float().cpu().numpy()
-            added = dict(zip([key for key, _ in batch], encoded, strict=True))
+        prepared, size = iter(prepare(new())), options.batch_size or _CPU_BATCH
+        while batch := list(islice(prepared, size)):
+            encoded = encode([item for _, item in batch])
+            size = options.batch_size or (_CPU_BATCH if encoded.device.type == "cpu" else _BATCH)
+            added = dict(zip([key for key, _ in batch], encoded.float().cpu().numpy(), strict=True))
             vectors.update(added)
             if cache:
                 cache.put(kind, added)

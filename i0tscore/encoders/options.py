@@ -32,7 +32,8 @@ class EncodeOptions(Options):
         weights: File to load the weights from, instead of the hub; None for the hub.
         precision: ``fp32``, ``bf16``, ``fp16``, or ``auto`` for bf16 where the device computes faster with it.
         device: A torch device, or ``auto`` for the best one available.
-        batch_size: Number of images or captions per encoder batch, at least 1.
+        batch_size: Number of images or captions per encoder batch, at least 1; None for 8 on CPUs
+            and 32 on other devices.
         workers: Number of threads that decode images, at least 1.
         long_captions: Policy for captions over the context length: ``truncate``, ``split`` into sentences and average,
             or ``error``.
@@ -56,7 +57,9 @@ class EncodeOptions(Options):
     weights: str | PathLike[str] | None = option("Load the weights from FILE, not from the hub.", path="FILE")
     precision: str = option("Floating-point format of the encoder.", "fp32", choices=("fp32", "bf16", "fp16", "auto"))
     device: str = option("Device: auto, cpu, cuda, cuda:1, mps.", "auto")
-    batch_size: int = option("Images or captions per encoder batch.", 32, minimum=1)
+    batch_size: int | None = option(
+        "Images or captions per encoder batch.", minimum=1, default_text="8 on CPUs, otherwise 32"
+    )
     workers: int = option("Threads that decode images.", 2, minimum=1)
     long_captions: LongCaptions = option(
         "Captions over the context length: truncate, split into sentences and average, or stop.",
