@@ -78,11 +78,11 @@ BACKBONES = dict(
 """Values of ``--model`` by model of the paper; open_clip has no SLIP."""
 OWN_PROTOCOL = ("ROxford", "RParis")
 CAVEATS = (
-    "The commands expect data sets as folders with `test/` and `train/`, each with a subfolder per class, or as a "
+    "The commands expect datasets as folders with `test/` and `train/`, each with a subfolder per class, or as a "
     "caption file with its images; R and P follow from the model's name. The paper queries the training part with the "
     "test part; CUB and SOP are queried with themselves, so without `--gallery`; the Oxford and Paris buildings have a "
-    "protocol of their own, which no command here follows. Averages are over the paper's data sets, one command each, "
-    "with the data set in place of FOLDER, so that `--template` has the paper's text for its classes. The text–text "
+    "protocol of their own, which no command here follows. Averages are over the paper's datasets, one command each, "
+    "with the dataset in place of FOLDER, so that `--template` has the paper's text for its classes. The text–text "
     "commands follow the paper's protocol, without a prefix: the first caption of an image is a query for the others. "
     "The figures above are for all captions against all. Where a split is queried with itself, the paper's code counts "
     "the query among the relevant items of mAP@R; these commands do not. Text–text averages are over Flickr30k val, "
@@ -90,7 +90,7 @@ CAVEATS = (
 )
 CLOSED_GAP = (
     "Published without a command here: for CLIP B/32 fine-tuned on COCO, OTI lowers image–image mAP averaged over five "
-    "data sets from 27.0 to 24.2 where τ = 1 closed the gap, and raises it from 39.3 to 40.2 where τ = .01 kept it. "
+    "datasets from 27.0 to 24.2 where τ = 1 closed the gap, and raises it from 39.3 to 40.2 where τ = .01 kept it. "
     "`python -m studies.misalignment` runs the same experiment on heads of `lite`."
 )
 
@@ -129,7 +129,7 @@ AVERAGES = (
     *_changes("text–text", (37.7, 40.6), (38.2, 41.3), (42.8, 45.3), (45.1, 47.0), (40.8, 44.4)),
     *_changes("zero-shot", (61.9, 56.4), (72.2, 68.4), (69.4, 66.1), (78.9, 77.0), (75.1, 66.3)),
 )
-"""Averages over data sets, from the paper's poster."""
+"""Averages over datasets, from the paper's poster."""
 
 DATA_SETS: Mapping[str, tuple[float, float, float]] = {
     "ROxford": (42.4, 43.0, 51.4),
@@ -150,7 +150,7 @@ DATA_SETS: Mapping[str, tuple[float, float, float]] = {
 
 
 def command(task: str, folder: str, model: str | None) -> str:
-    """Return the command that runs a task on one data set; a dash if no model of open_clip does.
+    """Return the command that runs a task on one dataset; a dash if no model of open_clip does.
 
     Example:
         >>> command("zero-shot", "cars/", "ViT-B-32/openai")
@@ -317,7 +317,7 @@ def reference_tables(references: Data, last: int) -> list[str | Table]:
 
 
 def published_blocks() -> list[str | Table]:
-    """Return the published averages and figures by data set, each with the command that would compute it."""
+    """Return the published averages and figures by dataset, each with the command that would compute it."""
     averages = [
         [
             change.task,
@@ -341,10 +341,10 @@ def published_blocks() -> list[str | Table]:
         "Averages (Mistretta et al., ICLR 2025): mAP × 100, or accuracy of zero-shot classification in percent, with "
         "the queries or the images inverted:",
         Table(["task", "model", "not inverted", "inverted", "change", "command"], averages, left=2),
-        "Image–image mAP × 100 of CLIP B/32 by data set (Herzog & Wang, CVPR 2026, whose averages are over other data "
-        "sets). PCA is their projection on the principal directions of class texts, "
+        "Image–image mAP × 100 of CLIP B/32 by dataset (Herzog & Wang, CVPR 2026, whose averages are over other "
+        "datasets). PCA is their projection on the principal directions of class texts, "
         "`studies.closed_form.project_pca`:",
-        Table(["data set", "not inverted", "OTI", "PCA", "command"], by_set),
+        Table(["dataset", "not inverted", "OTI", "PCA", "command"], by_set),
         CLOSED_GAP,
     ]
 

@@ -53,7 +53,7 @@ PUBLISHED_CURVE = (
     "images themselves, long before the cosine is."
 )
 PUBLISHED_HEADS = (
-    "Published for CLIP ViT-B/32 fine-tuned on COCO, image–image mAP averaged over five data sets: at τ = 1, where "
+    "Published for CLIP ViT-B/32 fine-tuned on COCO, image–image mAP averaged over five datasets: at τ = 1, where "
     "there is no gap, 27.0 not inverted and 24.2 by OTI; at τ = .01, where there is one, 39.3 and 40.2. SLIP, which "
     "has an intra-modal term: B/16 35.1 and 35.3, L/16 36.7 and 37.1."
 )

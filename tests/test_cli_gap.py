@@ -154,7 +154,7 @@ def test_photographs_are_encoded_and_measured(tmp_path, monkeypatch):
     values = {name: f["measures"]["centroid_distance"]["value"] for name, f in found["standardizers"].items()}
     assert values["none"] > 0.63 > values["post"]
     assert found["standardizers"]["none"]["measures"]["linear_separability"]["value"] is None
-    assert any("70 % of 7 pairs" in note for note in found["standardizers"]["none"]["notes"])
+    assert any("70% of 7 pairs" in note for note in found["standardizers"]["none"]["notes"])
 
 
 @pytest.mark.data

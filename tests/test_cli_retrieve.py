@@ -269,7 +269,7 @@ def test_unreadable_images_are_listed_or_left_out(photographs):
         (["--standardizer", "nnn(0.5)", "--task", "text-text"], 2, "Remove it from text-text"),
         (["--standardizer", "post", "--statistics", "batch"], 2, "fixed statistics"),
         (["--statistics", "builtin"], 2, "Give --standardizer as well"),
-        (["--template", "pet"], 2, "or name a data set: aircraft, caltech"),
+        (["--template", "pet"], 2, "or name a dataset: aircraft, caltech"),
         (["--template", "a {}"], 2, "there are captions"),
         (["--label", "topic"], 2, "no effect on embeddings"),
         (["--invert", "oti", "--steps", "5", "--eval-steps", "6"], 2, "There are only 5 steps. Give --steps 6"),

@@ -335,7 +335,7 @@ def test_repeated_images_on_real_files(encoder: Counting, data_dir: Path) -> Non
 
 
 class Lazy(Sequence[Image.Image]):
-    """Creates each image on access, like a column of a data set."""
+    """Creates each image on access, like a column of a dataset."""
 
     def __init__(self, arrays: list[np.ndarray]) -> None:
         self.arrays = arrays

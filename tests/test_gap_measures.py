@@ -115,7 +115,7 @@ def test_only_a_matched_distance_of_zero_is_replaced(angle: float, distance: flo
 
 
 def test_intervals_cover_what_they_are_about() -> None:
-    # 100 corpora of a known population, each with its interval: 95 % ± 3 standard errors.
+    # 100 corpora of a known population, each with its interval: 95% ± 3 standard errors.
     x, y, owners = made(50_000, 1, seed=999)
     true_cosine = (x[owners] * y).sum(1).mean()
     covered = []
@@ -186,7 +186,7 @@ def test_too_few_pairs_for_a_regression_are_said_and_not_guessed() -> None:
     found = measure_gap(x, y, owners, QUICK)
     assert found["linear_separability"].value is found["modality_accuracy"].value is None
     assert found.separability_without_gap is None
-    assert "70 % of 10 pairs" in found.notes[0]
+    assert "70% of 10 pairs" in found.notes[0]
 
 
 def test_peaks_are_found_and_leave_the_room_that_is_left() -> None:

@@ -1,4 +1,4 @@
-"""Scores as columns of Hugging Face data sets, and data sets as input of the package."""
+"""Scores as columns of Hugging Face datasets, and datasets as input of the package."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def test_processes_that_load_their_own_model_warn_once(dataset, tiny):
 
 
 class Decoded:
-    """Counts the decoded images of data sets in memory."""
+    """Counts the decoded images of datasets in memory."""
 
     def __init__(self, monkeypatch):
         self.now = self.most = self.all = 0

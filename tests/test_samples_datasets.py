@@ -1,4 +1,4 @@
-"""Hugging Face data sets on disk, their embedded images left there until they are asked for."""
+"""Hugging Face datasets on disk, their embedded images left there until they are asked for."""
 
 from __future__ import annotations
 

@@ -315,7 +315,7 @@ def test_what_has_no_order_or_is_a_single_item_is_refused(encoder, images, capti
 
 def test_images_of_a_column_are_decoded_a_few_at_a_time(encoder, photographs) -> None:
     class Column:
-        """A lazy sequence like a column of a data set; it counts the images that exist at once."""
+        """A lazy sequence like a column of a dataset; it counts the images that exist at once."""
 
         def __init__(self) -> None:
             self.opened: list[weakref.ref[Image.Image]] = []

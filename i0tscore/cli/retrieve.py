@@ -46,7 +46,7 @@ TEMPLATES = {
     "sun": "a photo of a {}.",
     "ucf": "a photo of a person doing {}.",
 }
-"""Texts of labels by data set, as in the code of Cross the Gap, which has them from CoOp (Zhou et al. 2022)."""
+"""Texts of labels by dataset, as in the code of Cross the Gap, which has them from CoOp (Zhou et al. 2022)."""
 STEPS = {"oti": 150, "ovi": 1000}
 """The default number of steps of each inversion: those of ``invert_images`` and ``invert_captions``."""
 
@@ -71,7 +71,7 @@ class SearchOptions:
         metavar="COLUMN",
     )
     template: str = option(
-        f"Text of a label, for labels without captions. Or a data set, for its text: {', '.join(TEMPLATES)}.", TEMPLATE
+        f"Text of a label, for labels without captions. Or a dataset, for its text: {', '.join(TEMPLATES)}.", TEMPLATE
     )
     protocol: Literal["all", "cross-the-gap"] = option(
         "all: Every caption is a query for all others; queries without a relevant item are left out. cross-the-gap: "
@@ -102,7 +102,7 @@ class SearchOptions:
         if "{}" not in self.template:
             raise UsageError(
                 f"--template {self.template!r} gives every label the same text. Write {{}} in place of the label, or "
-                f"name a data set: {', '.join(TEMPLATES)}."
+                f"name a dataset: {', '.join(TEMPLATES)}."
             )
 
 

@@ -266,7 +266,7 @@ class Separability:
 def separability(images: Vectors, captions: Vectors, *, seed: int = 0) -> Separability:
     """Measure how well a linear function separates images from captions (LS in An et al. 2025).
 
-    Fits ordinary least squares with an intercept to 70 % of the pairs and predicts the other 30 %, with as many images
+    Fits ordinary least squares with an intercept to 70% of the pairs and predicts the other 30%, with as many images
     as captions in both parts. The paper, which follows Fahim et al. 2024, gives neither
     labels nor split; labels of 0 and 1 fit its figures (with ±1, I0T_post's .54 would be −.85). The value depends on
     n/d: compare it only at equal n and d, and with ``without_gap``.
@@ -290,7 +290,7 @@ def separability(images: Vectors, captions: Vectors, *, seed: int = 0) -> Separa
     n = 2 * len(train)
     if n <= d + 2 or not len(test):
         raise InputError(
-            f"Linear separability needs more than {d + 2} rows to fit, but 70 % of {count} pairs are only {n} rows."
+            f"Linear separability needs more than {d + 2} rows to fit, but 70% of {count} pairs are only {n} rows."
         )
     labels = np.array([0.0, 1.0])
     x, y = (np.pad(v.astype(np.float64), ((0, 0), (0, 1)), constant_values=1.0) for v in (images, captions))

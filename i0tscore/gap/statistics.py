@@ -98,7 +98,7 @@ class ReferenceDistribution:
     """Scores of matched and mismatched reference pairs, as quantiles, with a calibration to even odds.
 
     Attributes:
-        matched: Quantiles 0, 0.1, …, 100 % of the matched pairs' scores, shape (1001,), float64.
+        matched: Quantiles 0, 0.1, …, 100% of the matched pairs' scores, shape (1001,), float64.
         mismatched: The same quantiles for pairs of an image with another image's caption.
         slope: a in p(match) = sigmoid(a · score + b).
         intercept: b.

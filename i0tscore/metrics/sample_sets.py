@@ -125,7 +125,7 @@ def score_and_compare(
         scorer: Scorer; its own intervals are not used.
         systems: Samples by system. An id must be the same image in every system.
         baseline: System to compare the others with.
-        resampling: Settings of the intervals over images. Default: 1,000 resamples at 95 %.
+        resampling: Settings of the intervals over images. Default: 1,000 resamples at 95%.
 
     Raises:
         InputError: The ids differ, or an id is not the same image in all systems.

@@ -101,7 +101,7 @@ class I0TScorer:
         """Score captions, each against the image at the same position.
 
         Each argument is a list, tuple, array, generator, or column (pandas, Arrow, or datasets), and is always taken by
-        position, never by the labels of an index. A column of a data set is read a few images at a time.
+        position, never by the labels of an index. A column of a dataset is read a few images at a time.
 
         Args:
             images: Paths, PIL images, uint8 arrays or tensors (H, W, 3) or (3, H, W); or embeddings, one float array

@@ -308,7 +308,7 @@ def compare_results(
         results: Results or files by system, at least two.
         baseline: System to compare the others with.
         metrics: Names of metrics as in the results; empty for all that every result has.
-        resampling: Settings of the intervals. Default: 1,000 resamples at 95 %.
+        resampling: Settings of the intervals. Default: 1,000 resamples at 95%.
 
     Raises:
         InputError: A file cannot be read, or the ids or signatures differ.

@@ -91,7 +91,7 @@ class MetricResult(MetricSummary):
         rank: Rank of each caption among all distinct captions of the run for its image (n,), from 1;
             0 where undefined.
         rank_of: Number of distinct captions of the run.
-        reference: Quantiles 0, 0.1, …, 100 % (1001,) of the scores of matched and of mismatched reference pairs, behind
+        reference: Quantiles 0, 0.1, …, 100% (1001,) of the scores of matched and of mismatched reference pairs, behind
             ``scale``; not part of the JSON.
     """
 

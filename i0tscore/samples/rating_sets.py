@@ -533,7 +533,7 @@ def drop_rated(ratings: RatingSet, drop: Drop) -> RatingSet:
 
 
 def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
-    """Load a data set from the Hugging Face hub, or from its cache if the hub is unreachable.
+    """Load a dataset from the Hugging Face hub, or from its cache if the hub is unreachable.
 
     Raises:
         InputError: It is in neither.
@@ -544,7 +544,7 @@ def load_hub_dataset(name: str, configuration: str | None, split: str) -> Any:
         except Exception as error:  # the library raises exceptions of many libraries
             reason = first_line(error)
             raise InputError(
-                f"{name}: The hub is unreachable, and the data set is not cached ({reason}). Give its folder."
+                f"{name}: The hub is unreachable, and the dataset is not cached ({reason}). Give its folder."
             ) from error
 
 
