@@ -575,6 +575,16 @@ def test_files_of_embeddings_are_refused_with_a_way_out(tmp_path):
     assert "result.select" in done.err
 
 
+@pytest.mark.parametrize("options", [["--precision", "bf16"], ["--caption-column", "text"]])
+def test_options_without_effect_on_embeddings_are_refused(tmp_path, options):
+    for name in ("img_emb", "text_emb"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / f"{name}_0.npy", np.eye(4))
+    done = run("filter", tmp_path, *KEEP, "--dry-run", *options)
+    assert done.code == 2
+    assert "effect on embeddings" in done.err
+
+
 def test_rows_with_several_captions_are_divided_in_every_shard(here):
     rows = write_parquet_shards(here / "shards", parts=7, several=True)
     selection = i0tscore.filter("shards", None, "kept", add_scores=True, keep="p_match >= 0.5", model="lite")

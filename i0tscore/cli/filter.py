@@ -11,6 +11,7 @@ from i0tscore.cli.options import (
     ReferencedInputOptions,
     ReferencedReadingOptions,
     check_download,
+    check_embedding_options,
     format_option,
     make_scorer,
     metric_option,
@@ -74,6 +75,8 @@ def filter(
             "Expected a caption file or a folder of clip-retrieval, got two files of embeddings, which filter cannot "
             "write. Use result.select in Python."
         )
+    if inputs.read_embeddings is not None:
+        check_embedding_options(reading, model)
     check_download(reading, model)
     metrics = metrics_for(rules, options.metric or None, model.preset)
     settings = {"statistics": options.statistics, "metrics": metrics, "resamples": 0, "ranks": False}

@@ -403,10 +403,7 @@ def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions 
         UsageError: Embeddings are given together with options that have no effect on them.
     """
     if inputs.read_embeddings is not None:
-        if reading.changed:
-            raise UsageError(f"{', '.join(reading.changed)}: No effect on embeddings. Remove it.")
-        if model is not None and (model.weights or model.precision != "fp32"):
-            raise UsageError("--weights and --precision have no effect on embeddings. Remove them.")
+        check_embedding_options(reading, model)
         pairs = inputs.read_embeddings()
         notes = [] if model is None else _check_model(model, pairs)
         return Inputs(pairs.images, pairs.captions, None, list(pairs.ids), texts=pairs.texts, notes=tuple(notes))
@@ -431,6 +428,14 @@ def read_inputs(inputs: InputOptions, reading: ReadOptions, model: ModelOptions 
         skipped=tuple(found.skipped),
         notes=tuple(found.notes),
     )
+
+
+def check_embedding_options(reading: ReadOptions, model: ModelOptions | None) -> None:
+    """Raise ``UsageError`` if options are given that have no effect on embeddings."""
+    if reading.changed:
+        raise UsageError(f"{', '.join(reading.changed)}: No effect on embeddings. Remove it.")
+    if model is not None and (model.weights or model.precision != "fp32"):
+        raise UsageError("--weights and --precision have no effect on embeddings. Remove them.")
 
 
 def check_download(reading: ReadOptions, model: ModelOptions | None) -> None:
