@@ -154,7 +154,7 @@ def test_a_column_for_each_rater_has_the_figures_of_a_row_for_each_rating(scores
     assert main(["correlate", write_csv(tmp_path / "bad.csv", wide), *scores, *EACH]) == 1
     err = capsys.readouterr().err
     assert 'line 2: Expected a rating in "Rater A" or "Rater B" or "Rater C", got nothing' in err
-    assert 'line 4: Expected a rating, got "n/a"' in err
+    assert 'line 4: Expected a rating in column "Rater A", got "n/a"' in err
     assert err.count("line 5: ") == 1  # reported once, not once a rating
 
 
@@ -211,6 +211,32 @@ def test_items_are_listed_from_scored_high_and_rated_low(table, rows, tmp_path, 
     differences = [float(row["rank_difference"]) for row in listed]
     assert differences == sorted(differences, reverse=True)
     assert {row["ratings"] for row in listed} == {"3"}
+    own = write_csv(tmp_path / "own.csv", [{"ratings": row["good"], **row} for row in rows])
+    assert main(["correlate", own, "--score", "ratings", "--rater", "rater", "--items", str(tmp_path / "no.csv")]) == 1
+    assert 'The score "ratings" has the name of another column' in capsys.readouterr().err
+    for taken in (table, str(tmp_path / "report.json")):
+        arguments = [table, "--score", "good", "--rater", "rater", "--output", str(tmp_path / "report.json")]
+        assert main(["correlate", *arguments, "--items", taken]) == 2
+        assert "--items would replace" in capsys.readouterr().err
+
+
+def test_a_rater_may_also_be_a_score(table, rows, tmp_path, capsys):
+    wide = wide_rows(rows)
+    file = write_csv(tmp_path / "wide.csv", wide)
+    both = [float(row[name]) for row in wide for name in ("Rater A", "Rater B")]
+    expected = stats.kendalltau([row["Rater A"] for row in wide for _ in "AB"], both).statistic
+    for more in ([], ["--metric", "number of words"]):
+        data = found(capsys, file, *EACH[:4], "--score", "Rater A", *more)
+        assert data["metrics"]["Rater A"]["tau_b"]["value"] == expected
+
+
+def test_a_caption_has_one_value_of_each_score(table, rows, tmp_path, capsys):
+    rows[1] = {**rows[1], "good": -1}
+    file = write_csv(tmp_path / "differing.csv", rows)
+    for more in (["--items", str(tmp_path / "items.csv")], ["--metric", "number of words", "--average-raters"]):
+        assert main(["correlate", file, "--score", "good", "--rater", "rater", *more]) == 1
+        assert 'line 3: Expected one value of "good" per item, got -1 here' in capsys.readouterr().err
+    assert not (tmp_path / "items.csv").exists()
 
 
 def test_images_inside_a_data_set_are_grouped_by_their_names(rows, tmp_path, capsys):
@@ -298,9 +324,9 @@ def test_all_that_is_wrong_is_listed_with_lines(tmp_path, capsys):
     lines = [line.strip() for line in err.splitlines()]
     assert lines[0] == f"error: {file}: 9 problems"
     for expected in (
-        "line 3: Expected a rating, got nothing",
-        'line 4: Expected a rating, got "good"',
-        "line 5: Expected a rating between 1 and 4, got 9",
+        'line 3: Expected a rating in column "rating", got nothing',
+        'line 4: Expected a rating in column "rating", got "good"',
+        'line 5: Expected a rating between 1 and 4 in column "rating", got 9',
         'line 5: Expected a number in column "mine", got nan',
         'line 6: Expected a number in column "mine", got inf',
         'line 6: Expected a value in column "image", got nothing',
@@ -579,8 +605,9 @@ def test_known_preferences_are_measured_by_accuracy(tmp_path, capsys):
     for form in ("text", "md", "csv"):
         assert main(["correlate", *arguments, "--format", form, "--resamples", "0"]) == 0
         assert "mine" in capsys.readouterr().out
-    assert main(["correlate", *arguments, "--correlation", "tau_b"]) == 2
-    assert "Pascal-50S has preferences" in capsys.readouterr().err
+    for option in (["--correlation", "tau_b"], ["--items", str(tmp_path / "items.csv")]):
+        assert main(["correlate", *arguments, *option]) == 2
+        assert "Pascal-50S has preferences" in capsys.readouterr().err
 
 
 def test_the_known_sets_offered_are_those_that_are_read(capsys):

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from i0tscore.results.correlation import CORRELATIONS, WeightedRows, correlation, krippendorff_alpha
+from i0tscore.results.correlation import (
+    CORRELATIONS,
+    WeightedRows,
+    correlation,
+    correlation_report,
+    krippendorff_alpha,
+)
+from i0tscore.results.intervals import Resampling
+from i0tscore.samples.ratings import RatingSet
 
 
 def _scipy(name: str, x: np.ndarray, y: np.ndarray) -> float:
@@ -58,6 +66,19 @@ OBSERVERS = (
     (None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None),
     (1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None),
 )
+
+
+def test_alpha_has_no_interval_if_clusters_divide_the_ratings_of_an_item() -> None:
+    rng = np.random.default_rng(0)
+    item, rating = np.repeat(np.arange(20), 4), rng.integers(1, 6, 80).astype(float)
+    clusters = {"image": np.repeat(np.arange(10), 8), "rater": np.tile(np.arange(4), 20)}
+    for over, labels in clusters.items():
+        names = tuple(map(str, labels))
+        rated = RatingSet("demo", (), item, rating, names, over=over, scores={"mine": rng.normal(size=80)})
+        alpha = correlation_report(rated, resampling=Resampling(resamples=50)).alpha
+        assert alpha is not None
+        assert alpha.value == pytest.approx(krippendorff_alpha(rating, item))
+        assert (alpha.interval is None) == (over == "rater")
 
 
 def test_krippendorffs_alpha_is_the_published_one() -> None:

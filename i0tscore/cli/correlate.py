@@ -122,7 +122,7 @@ class CorrelateOptions:
         if self.known_set is None:
             self._check_table()
         else:
-            self.require_unset("does not apply to --set", *_COLUMNS, "input_format", "no_cluster", "item_key")
+            self._require_unset("does not apply to --set", *_COLUMNS, "input_format", "no_cluster", "item_key")
             if len(self.rating) > 1:
                 raise UsageError("--set has one rating. Give --rating once.")
             if self.score and self.scores is None:
@@ -133,7 +133,7 @@ class CorrelateOptions:
             raise UsageError("Expected a table of ratings, got none. Give TABLE, or --set NAME for a known rating set.")
         if self.input_format is None:
             self.input_format = "flickr8k-expert" if self.table.name == "ExpertAnnotations.txt" else "table"
-        self.require_unset("applies to --set", "allow_other_counts")
+        self._require_unset("applies to --set", "allow_other_counts")
         if self.group is not None and self.no_cluster:
             raise UsageError("--group and --no-cluster contradict each other. Give one.")
         if self.score and self.scores is None and self.input_format != "table":
@@ -141,11 +141,11 @@ class CorrelateOptions:
         if len(self.rating) > 1 and self.rater is not None:
             raise UsageError("Several columns of ratings are those of one rater each. Leave out --rater.")
         if self.in_table:
-            self.require_unset("has no effect on scores in the table itself", "context_column")
+            self._require_unset("has no effect on scores in the table itself", "context_column")
         else:
-            self.require_unset("applies only to scores in the table itself (--score)", "item_key")
+            self._require_unset("applies only to scores in the table itself (--score)", "item_key")
         if self.input_format != "table":
-            self.require_unset(f"applies to tables, not to {self.input_format}", "rating", *_COLUMNS)
+            self._require_unset(f"applies to tables, not to {self.input_format}", "rating", *_COLUMNS)
 
     @property
     def in_table(self) -> bool:
@@ -158,8 +158,7 @@ class CorrelateOptions:
         """Whether metrics are computed."""
         return bool(self.metric or self.images) or not (self.score or self.scores)
 
-    def require_unset(self, reason: str, *names: str) -> None:
-        """Raise ``UsageError`` if one of these options is given."""
+    def _require_unset(self, reason: str, *names: str) -> None:
         for name in names:
             if getattr(self, name):
                 raise UsageError(f"--{name.replace('_', '-')} {reason}. Remove it.")
@@ -175,7 +174,7 @@ def correlate(
     scores are its columns given by --score, or are in the file --scores. Without either, or if IMAGES or --metric are
     given as well, --model and --metric score the images and captions in TABLE. Intervals come from resampling images.
     """
-    from i0tscore.results.correlation import correlation_report
+    from i0tscore.results.correlation import correlation_report, item_rows
     from i0tscore.results.preferences import preference_report
     from i0tscore.samples.preferences import PreferenceSet
     from i0tscore.samples.rating_sets import KNOWN_SETS, PUBLISHED
@@ -187,13 +186,16 @@ def correlate(
         preference_document,
     )
 
+    if options.items is not None and options.items.resolve() in {
+        path.resolve() for path in (options.table, options.scores, output.path) if path is not None
+    }:
+        raise UsageError(f"{options.items}: --items would replace another file of this run. Give another name.")
     known = None if options.known_set is None else KNOWN_SETS[options.known_set]
     rated = _read_rated(options, model) if known is None else _read_known(options, known, model)
     if options.baseline is not None and options.baseline not in rated.scores:
         raise UsageError(f"--baseline {options.baseline}: No such score. Choose from {', '.join(rated.scores)}.")
     published = () if known is None else PUBLISHED.get(known.name, ())
     if isinstance(rated, PreferenceSet):
-        options.require_unset("applies to ratings, not to preferences", "items")
         preferences = preference_report(
             rated, baseline=options.baseline, resampling=intervals.resampling, published=published
         )
@@ -207,9 +209,10 @@ def correlate(
         system=options.system or "system",
         published=published,
     )
+    items = None if options.items is None else item_rows(rated, report.baseline)
     write_report(report, output, correlation_document, correlation_csv)
-    if options.items is not None:
-        write_output(csv_text(rated.by_item(report.baseline)), options.items)
+    if items is not None:
+        write_output(csv_text(items), options.items)
 
 
 def _read_known(options: CorrelateOptions, known: KnownSet, model: ModelOptions) -> RatingSet | PreferenceSet:
@@ -232,8 +235,10 @@ def _read_known(options: CorrelateOptions, known: KnownSet, model: ModelOptions)
         known, options.table, options.images, look_up=by_model, offline=model.offline, **rating
     )
     differing = verify(found.counts, known, path, files, allow_other_counts=options.allow_other_counts)
-    if isinstance(found, PreferenceSet) and (options.correlation or options.average_raters):
-        raise UsageError(f"{known.title} has preferences, not ratings. Remove --correlation and --average-raters.")
+    if isinstance(found, PreferenceSet) and (options.correlation or options.average_raters or options.items):
+        raise UsageError(
+            f"{known.title} has preferences, not ratings. Remove --correlation, --average-raters, and --items."
+        )
     notes = (f"Data: {known.origin}.", *known.remarks, *found.notes, *differing)
     if isinstance(found, PreferenceSet):
         return _add_scores(replace(found, notes=notes), options, model)

@@ -12,13 +12,14 @@ intervals, 1,000 resamples at 95% if None.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from i0tscore.errors import InputError
 from i0tscore.results.intervals import (
     Difference,
     Estimate,
@@ -30,6 +31,7 @@ from i0tscore.results.intervals import (
     percentile_interval,
 )
 from i0tscore.results.report import Report, plain
+from i0tscore.samples.diagnostics import quote
 from i0tscore.samples.rating_sets import Published
 from i0tscore.samples.ratings import RatingSet
 
@@ -402,6 +404,32 @@ def correlation_report(
     )
 
 
+def item_rows(rated: RatingSet, baseline: str) -> list[dict[str, Any]]:
+    """Return a row for each rated item, those that the score ``baseline`` ranks high but people rank low first.
+
+    A row has ``image``, ``caption``, ``ratings`` (their number), ``rating`` (their mean), the scores, None where
+    undefined, and ``rank_difference``: the rank of the baseline's score minus that of the mean rating, divided by the
+    number of items.
+
+    Raises:
+        InputError: A score has the name of another column.
+    """
+    first, counts = np.unique(rated.item, return_index=True, return_counts=True)[1:]
+    means = np.bincount(rated.item, rated.rating) / counts
+    scores = {name: values[first] for name, values in rated.scores.items()}
+    for name in scores:
+        if name in ("image", "caption", "ratings", "rating", "rank_difference"):
+            raise InputError(f"The score {quote(name)} has the name of another column of the items. Rename it.")
+    known, difference = ~np.isnan(scores[baseline]), np.full(len(first), np.nan)
+    difference[known] = (stats.rankdata(scores[baseline][known]) - stats.rankdata(means[known])) / max(known.sum(), 1)
+    columns = {"ratings": counts, "rating": means, **scores, "rank_difference": difference}
+    return [
+        {"image": rated.samples[i].image.name, "caption": rated.samples[i].caption}
+        | {name: None if np.isnan(column[i]) else column[i].item() for name, column in columns.items()}
+        for i in np.argsort(-difference, kind="stable")
+    ]
+
+
 def _systems(rated: RatingSet, system: str, resampling: Resampling) -> dict[str, dict[CorrelationName, Estimate]]:
     """Correlate the mean scores of systems with their mean ratings; resamples are of clusters, not of systems."""
     names, systems = np.unique(rated.parts.get(system, ()), return_inverse=True)
@@ -440,7 +468,10 @@ def _raters(rated: RatingSet, resampling: Resampling) -> tuple[Agreement | None,
     clusters = np.asarray(rated.clusters)[rows] if rated.clusters else rated.item[rows]
     labels, groups = cluster_labels(clusters, np.ones(len(rows), dtype=bool))
     items = rated.item[rows]
-    draws = [krippendorff_alpha(own, items, weights) for weights in cluster_weights(labels, groups, resampling)]
+    # An item in several clusters, such as raters, would be resampled in part, for which α has no weights.
+    nested = np.unique(np.stack([items, labels]), axis=1).shape[1] == len(np.unique(items))
+    settings = resampling if nested else replace(resampling, resamples=0)
+    draws = [krippendorff_alpha(own, items, weights) for weights in cluster_weights(labels, groups, settings)]
     value = krippendorff_alpha(own, items)
     alpha = Estimate(
         None if np.isnan(value) else value, percentile_interval(np.array(draws), resampling.confidence, groups)

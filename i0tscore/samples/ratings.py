@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from i0tscore.samples.datasets import read_dataset
 from i0tscore.samples.diagnostics import (
@@ -97,18 +96,21 @@ class RatingScale:
     whole: bool = False
     words: Mapping[str, float] = field(default_factory=dict)
 
-    def read(self, value: object) -> float:
-        """Return the rating, or raise ``UnusableError``."""
+    def read(self, value: object, column: str | None = None) -> float:
+        """Return the rating, or raise ``UnusableError``, whose message names the column if it is given."""
+        place = "" if column is None else f" in column {quote(column)}"
         if isinstance(value, str) and self.words:
             if (word := " ".join(value.split()).lower()) in self.words:
                 return self.words[word]
-            raise UnusableError(f"Expected one of the ratings {preview(self.words, 8)}, got {quote(value)}.")
-        number = check_number(value, "a rating")
+            raise UnusableError(f"Expected one of the ratings {preview(self.words, 8)}{place}, got {quote(value)}.")
+        number = check_number(value, f"a rating{place}")
         if not self.low <= number <= self.high:
-            expected = f"Expected a rating between {self.low:g} and {self.high:g}"
+            expected = f"Expected a rating between {self.low:g} and {self.high:g}{place}"
             raise UnusableError(f"{expected}, got {number:g}. Correct it or remove the row.")
         if self.whole and number != round(number):
-            raise UnusableError(f"Expected a single rating, got the average {number:g}. Give each rating its own row.")
+            raise UnusableError(
+                f"Expected a single rating{place}, got the average {number:g}. Give each rating its own row."
+            )
         return number
 
 
@@ -207,25 +209,6 @@ class RatingSet:
         scores = {name: column[self.item] for name, column in values.items()}
         return replace(self, scores=scores, signatures=signatures, notes=(*self.notes, *notes))
 
-    def by_item(self, baseline: str) -> list[dict[str, Any]]:
-        """Return a row for each item, those that ``baseline`` scores high but people rate low first.
-
-        A row has ``image``, ``caption``, ``ratings`` (their number), ``rating`` (their mean), the scores, None where
-        undefined, and ``rank_difference``: the rank of the baseline's score minus that of the mean rating, divided by
-        the number of items.
-        """
-        first, counts = np.unique(self.item, return_index=True, return_counts=True)[1:]
-        means = np.bincount(self.item, self.rating) / counts
-        scores = {name: values[first] for name, values in self.scores.items()}
-        known, difference = ~np.isnan(scores[baseline]), np.full(len(first), np.nan)
-        difference[known] = (rankdata(scores[baseline][known]) - rankdata(means[known])) / max(known.sum(), 1)
-        columns = {"ratings": counts, "rating": means, **scores, "rank_difference": difference}
-        return [
-            {"image": self.samples[i].image.name, "caption": self.samples[i].caption}
-            | {name: None if np.isnan(column[i]) else column[i].item() for name, column in columns.items()}
-            for i in np.argsort(-difference, kind="stable")
-        ]
-
 
 def _select(labels: Labels | None, rows: Iterable[int]) -> Labels | None:
     return tuple(labels[row] for row in rows) if labels else None
@@ -248,9 +231,9 @@ def rating_set(
         path: The file, for messages.
         name: The name of the set.
         records: One per rating, with ``image``, ``caption``, ``rating`` and optionally ``references``,
-            ``context``, ``cluster`` (the identity of the image; its name if None), ``unit`` (what is resampled; the
-            cluster if None), ``rater``, ``group`` (what captions are compared within), ``category``, ``system``, and
-            ``scores`` (numbers by name).
+            ``context``, ``column`` (that of the rating, for messages), ``cluster`` (the identity of the image; its
+            name if None), ``unit`` (what is resampled; the cluster if None), ``rater``, ``group`` (what captions are
+            compared within), ``category``, ``system``, and ``scores`` (numbers by name, equal for an item).
         diagnostics: Collects the problems.
         folder: The folder of the images; None to use their names without looking up the files.
         scale: The values that a rating may have.
@@ -266,7 +249,7 @@ def rating_set(
     for location, record in records:
         image = diagnostics.check(location, find_image, record.get("image"), folder)
         caption = diagnostics.check(location, check_text, record.get("caption"), "a caption")
-        rating = diagnostics.check(location, scale.read, record.get("rating"))
+        rating = diagnostics.check(location, scale.read, record.get("rating"), record.get("column"))
         references = diagnostics.check(location, check_references, record.get("references"))
         context = diagnostics.check(location, check_context, record.get("context"))
         if image is None or caption is None or rating is None or references is None or context is None:
@@ -278,6 +261,8 @@ def rating_set(
         rows.append((item, rating, cluster, (location, record)))
     items, kept = np.array([item for item, *_ in rows], dtype=np.int64), [record for *_, record in rows]
     _report_repeated(kept, diagnostics, items, [record.get("rater") for _, record in kept])
+    for score, column in _given_scores(kept).items():
+        _report_differing(kept, diagnostics, items, score, column.tolist())
     if skipped := diagnostics.finish(path, len(samples), skip=skip):
         wrong = {location for location, _ in diagnostics.row_errors}
         rows = [row for row in rows if row[-1][0] not in wrong]
@@ -389,10 +374,9 @@ def read_rating_table(
     schema = _rating_schema(columns, raters, scores, group)
     records = read_records(file, schema, diagnostics) if dataset is None else read_dataset(dataset, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
-    who: Sequence[object] = [record.get(chosen.get("rater", "")) for _, record in records]
+    who: Sequence[Any] = [record.get(chosen.get("rater", "")) for _, record in records]
     if raters:
         records, who = _split_ratings(records, diagnostics, raters)
-        chosen["rating"] = raters[0]
     elif "rater" not in chosen and not allow_duplicates:
         _report_copies(records, diagnostics, 'name the raters in a column "rater"')
     rows: list[Record] = []
@@ -400,6 +384,7 @@ def read_rating_table(
     units = None if group is None else _read_labels(records, diagnostics, group)
     for number, ((location, record), rater) in enumerate(zip(records, who, strict=True)):
         row = {key: record.get(column) for key, column in chosen.items()}
+        row |= {"rating": record.get(rater), "column": rater} if raters else {}
         row |= {key: diagnostics.check(location, _read_label, row.get(key)) for key in ("category", "system")}
         row["rater"] = diagnostics.check(location, _read_label, rater)
         row["scores"] = {name: column[number] for name, column in values.items()}
@@ -440,14 +425,14 @@ def _rating_schema(
 def _split_ratings(
     records: Iterable[Record], diagnostics: Diagnostics, columns: Sequence[str]
 ) -> tuple[list[Record], list[str]]:
-    """Return a record for each cell of the columns, with the rating in the first of them, and the column of each."""
+    """Return each record once for each of the columns that is not empty, and these columns."""
     found, raters, empty = [], [], 0
     for location, record in records:
         given = [name for name in columns if not _is_empty(record.get(name))]
         if not given:
             diagnostics.row_error(location, f"Expected a rating in {_either(columns)}, got nothing. Add one.")
         empty += len(columns) - len(given)
-        found += [(location, {**record, columns[0]: record[name]}) for name in given]
+        found += [(location, record)] * len(given)
         raters += given
     if empty:
         diagnostics.notes.append(f"Empty cells in the columns of ratings count as not rated: {empty:,}.")
@@ -536,14 +521,17 @@ def read_score_table(
     records = read_records(file, schema, diagnostics)
     who: Sequence[str] | None = None
     if raters:
-        rating = raters[0]
         records, who = _split_ratings(records, diagnostics, raters)
     elif rater is not None:
         who = _read_labels(records, diagnostics, rater)
     elif not allow_duplicates:
         advice = "name the raters (--rater COLUMN), or allow equal ratings (--allow-duplicates)"
         _report_copies(records, diagnostics, advice)
-    ratings = _read_column(records, diagnostics, rating, scale.read, math.nan)
+    columns = who if raters and who is not None else [rating] * len(records)
+    ratings = [
+        diagnostics.check(location, scale.read, record.get(column), column)
+        for (location, record), column in zip(records, columns, strict=True)
+    ]
     values = {name: np.array(_read_scores(records, diagnostics, name)) for name in scores}
     chosen = schema.choose(fields_of(records))
     image, caption = image_column or group or chosen.get("image"), caption_column or chosen.get("caption")
@@ -555,7 +543,14 @@ def read_score_table(
     labels = {name: _read_labels(records, diagnostics, name) for name in parts}
     diagnostics.finish(file, len(records))
     found = RatingSet(
-        file.stem, (), items, np.array(ratings), clusters, parts=labels, over=over or "rows", scores=values
+        file.stem,
+        (),
+        items,
+        np.array(ratings, dtype=np.float64),
+        clusters,
+        parts=labels,
+        over=over or "rows",
+        scores=values,
     )
     return replace(found, notes=tuple(diagnostics.notes))
 
