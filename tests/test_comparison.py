@@ -98,6 +98,14 @@ def comparison():
     return compare_systems(runs, "base", images=images, resampling=Resampling(resamples=0))
 
 
+def test_a_comparison_needs_two_systems_and_a_baseline_among_them() -> None:
+    run = RunScores(("x",), {"CLIPScore": np.array([1.0])}, {})
+    with pytest.raises(UsageError, match="at least two systems, got 1"):
+        compare_systems({"a": run}, "a")
+    with pytest.raises(UsageError, match=r"\(first, second\), got 'frist'. Did you mean first"):
+        compare_systems({"first": run, "second": run}, "frist")
+
+
 def test_a_comparison_is_shown_in_short(comparison) -> None:
     assert repr(comparison) == "Comparison(ids=4, CLIPScore(new − base)=0.000)"
     shown = comparison._repr_html_()

@@ -88,6 +88,13 @@ def test_result_is_a_mapping_with_samples(result) -> None:
         result.samples[150]
 
 
+def test_a_rank_of_another_metric_than_the_first_is_named(result) -> None:
+    assert "rank" in result.sample_table().header
+    equal = I0TScorer(statistics="batch", resamples=0).score(np.eye(150), np.ones((150, 150)))
+    assert equal["I0TScore"].mean is None
+    assert "rank of CLIPScore" in equal.sample_table().header
+
+
 def test_json_is_strict_and_complete(result) -> None:
     data = json.loads(result.to_json())
     assert data["schema"] == "i0tscore.result/1"

@@ -254,6 +254,7 @@ def compare_systems(
 
     Raises:
         InputError: The ids or the signatures differ, or no metric is common to all systems.
+        UsageError: There are fewer than two systems, or the baseline is none of them.
 
     Examples:
         >>> import numpy as np
@@ -265,6 +266,9 @@ def compare_systems(
         8
     """
     settings = resampling or Resampling()
+    if len(systems) < 2:
+        raise UsageError(f"Expected at least two systems, got {len(systems)}. Add the results of another system.")
+    require_name("system", baseline, systems)
     require_same_ids({name: run.ids for name, run in systems.items()})
     names = [m for m in systems[baseline].values if all(m in run.values for run in systems.values())]
     if not names:
@@ -312,7 +316,7 @@ def compare_results(
 
     Raises:
         InputError: A file cannot be read, or the ids or signatures differ.
-        UsageError: A metric is missing in a result.
+        UsageError: A metric is missing in a result, there are fewer than two results, or the baseline is none of them.
 
     Examples:
         >>> from i0tscore import i0t_score

@@ -399,7 +399,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
     def sample_table(self, positions: Sequence[int] | None = None) -> Table:
         """Return one row per sample: id, caption, every metric, and for the leading one p(match) and rank.
 
-        Columns that would be empty are left out.
+        Columns that would be empty are left out. The headings name the leading metric if it is not the first one.
 
         Args:
             positions: Positions of the samples to list; None for all.
@@ -408,8 +408,9 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
         parts = {} if self.breakdown is None else {part: self.breakdown[part] for part in _BREAKDOWN}
         captioned = bool(self.captions)
         header = ["id", *["caption"] * captioned, *self]
-        header += self._marked("p(match)") * (leading.p_match is not None) + [
-            "rank",
+        of = "" if leading is metrics[0] else f" of {leading.name}"
+        header += self._marked(f"p(match){of}") * (leading.p_match is not None) + [
+            f"rank{of}",
             *(part.replace("_", " ") for part in parts),
         ]
         rows = []
