@@ -230,7 +230,20 @@ def test_a_rater_may_also_be_a_score(table, rows, tmp_path, capsys):
         assert data["metrics"]["Rater A"]["tau_b"]["value"] == expected
 
 
+def test_names_of_columns_may_differ_in_case_and_spaces(table, rows, tmp_path, capsys):
+    file = write_csv(tmp_path / "wide.csv", wide_rows(rows))
+    lower = ["--rating", "Rater A", "--rating", "rater_b"]
+    for more in (["--group", "IMAGE"], ["--metric", "number of words"]):
+        exact = found(capsys, file, *EACH[:4], "--score", "good", *more)
+        data = found(capsys, file, *lower, "--score", "GOOD", *more)
+        assert data["metrics"].pop("GOOD") == exact["metrics"].pop("good")
+        assert data["metrics"] == exact["metrics"]
+    scores = found(capsys, table, "--rater", "rater", "--scores", file, "--score", "GOOD")
+    assert scores["metrics"]["GOOD"] == found(capsys, table, "--score", "good", "--rater", "rater")["metrics"]["good"]
+
+
 def test_a_caption_has_one_value_of_each_score(table, rows, tmp_path, capsys):
+    rows[4] = {**rows[4], "good": rows[4]["good"] + 1e-7}  # as from another batch
     rows[1] = {**rows[1], "good": -1}
     file = write_csv(tmp_path / "differing.csv", rows)
     for more in (["--items", str(tmp_path / "items.csv")], ["--metric", "number of words", "--average-raters"]):

@@ -31,14 +31,12 @@ from i0tscore.results.report import NOT_IN_JSON, Part, Report, SampleColumns, Si
 from i0tscore.results.result import Result, cells
 from i0tscore.samples import Skipped
 from i0tscore.samples.diagnostics import Diagnostics, Location, Record, describe, preview
+from i0tscore.samples.ratings import ROUNDING
 from i0tscore.samples.source import Source, read_json_lines
 from i0tscore.samples.text import BROKEN
 
 RUN_FIELDS = ("n", "skipped", "bs", "seed")
 """Signature fields in which compared runs may differ: the number of samples and the runs' own bootstrap."""
-
-ROUNDING = 1e-5
-"""Largest difference of two scores that count as equal: embeddings differ in the last digits by encoder batch."""
 
 _HEAD_BYTES = 1 << 16
 _LISTED_IDS = 10

@@ -79,6 +79,9 @@ _NAME_ITEM = (
 
 _LISTED_REASONS = 3
 
+ROUNDING = 1e-5
+"""Largest difference of two scores that count as equal: embeddings differ in the last digits by encoder batch."""
+
 
 @dataclass(frozen=True, slots=True)
 class RatingScale:
@@ -374,6 +377,7 @@ def read_rating_table(
     schema = _rating_schema(columns, raters, scores, group)
     records = read_records(file, schema, diagnostics) if dataset is None else read_dataset(dataset, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
+    records = _as_named(records, chosen)
     who: Sequence[Any] = [record.get(chosen.get("rater", "")) for _, record in records]
     if raters:
         records, who = _split_ratings(records, diagnostics, raters)
@@ -417,9 +421,18 @@ def _rating_schema(
         key: CAPTIONS.exclusive[key] for key in ("image", "caption", "context") if key in usual
     }
     numbers = {f"column {name}": (name,) for name in (*raters, *scores)}
-    own = numbers | ({"column of units": (group,)} if group else {})
+    own = numbers | ({f"column {group}": (group,)} if group else {})
     required |= {(key,): "Correct the name." for key in own}
     return Schema({**columns, **own}, required, exclusive, numbers=(*single, *numbers))
+
+
+def _as_named(records: Iterable[Record], chosen: Mapping[str, str]) -> list[Record]:
+    """Return records in which columns have the names given by the caller too, which may differ in case and spaces."""
+    given = {field.removeprefix("column "): name for field, name in chosen.items() if field.startswith("column ")}
+    others = {name: column for name, column in given.items() if name != column}
+    if not others:
+        return list(records)
+    return [(at, record | {name: record.get(column) for name, column in others.items()}) for at, record in records]
 
 
 def _split_ratings(
@@ -519,6 +532,8 @@ def read_score_table(
     sought |= {"image": _NAME_CLUSTER} if "image" in unnamed and not no_cluster else {}
     schema = _score_schema((*numbers, *single, *item_key, *parts), numbers, sought)
     records = read_records(file, schema, diagnostics)
+    chosen = schema.choose(fields_of(records))
+    records = _as_named(records, chosen)
     who: Sequence[str] | None = None
     if raters:
         records, who = _split_ratings(records, diagnostics, raters)
@@ -533,7 +548,6 @@ def read_score_table(
         for (location, record), column in zip(records, columns, strict=True)
     ]
     values = {name: np.array(_read_scores(records, diagnostics, name)) for name in scores}
-    chosen = schema.choose(fields_of(records))
     image, caption = image_column or group or chosen.get("image"), caption_column or chosen.get("caption")
     over = None if no_cluster and group is None else group or image
     clusters = () if over is None else _read_labels(records, diagnostics, over)
@@ -616,11 +630,13 @@ def read_scores_of(
     own = {"image": image_column, "caption": caption_column}
     usual = {"image": (*IMAGE_COLUMNS, "id"), "caption": CAPTION_FIELDS}
     columns = {key: (*filter(None, [own[key]]), *found) for key, found in usual.items()}
-    columns |= {name: (name,) for name in names}
+    numbers = {f"column {name}": (name,) for name in names}
+    columns |= numbers
     required: dict[tuple[str, ...], str] = {(name,): _ADVICE.get(name, RENAME) for name in columns}
-    schema = Schema(columns, required, others=not names, numbers=tuple(names))
+    schema = Schema(columns, required, others=not names, numbers=tuple(numbers))
     records = read_records(file, schema, diagnostics)
     chosen = schema.choose(fields_of(records))
+    records = _as_named(records, chosen)
     image, caption = chosen.get("image", "image"), chosen.get("caption", "caption")
     names = names or [name for name in fields_of(records) if name not in (image, caption)]
     if records and not names:
@@ -717,7 +733,7 @@ def _report_differing(
     first: dict[int, tuple[Location, float]] = {}
     for (location, _), item, value in zip(records, items.tolist(), scores, strict=True):
         before, other = first.setdefault(item, (location, value))
-        if value != other and value == value and other == other:
+        if value == value and other == other and not math.isclose(value, other, rel_tol=ROUNDING, abs_tol=ROUNDING):
             diagnostics.row_error(
                 location,
                 f"Expected one value of {quote(name)} per item, got {value:g} here and {other:g} at {before.label}. "
