@@ -380,12 +380,12 @@ def test_empty_and_constant_tables(tmp_path, capsys):
     [
         (["--item-key", "image"], "--item-key applies only to scores in the table"),
         (["--score", "good", "--context-column", "x"], "--context-column has no effect"),
-        (["--score", "good", "--rating", "a", "--rating", "b", "--rater", "rater"], "Leave out --rater"),
-        (["--set", "thumb", "--rating", "P", "--rating", "R"], "Give --rating once"),
+        (["--score", "good", "--rating", "a", "--rating", "b", "--rater", "rater"], "Remove --rater"),
+        (["--set", "thumb", "--rating", "P", "--rating", "R"], "Expected one --rating"),
         (["--set", "thumb", "--group", "x"], "--group does not apply to --set"),
         (["--score", "good", "--items", "missing/items.csv"], "Create it first"),
         (["--score", "good", "--group", "image", "--no-cluster"], "contradict"),
-        (["--score", "good", "--input-format", "flickr8k-expert"], "Give --scores FILE"),
+        (["--score", "good", "--input-format", "flickr8k-expert"], "Add --scores FILE"),
         (["--input-format", "flickr8k-expert", "--rating", "x"], "--rating applies to tables"),
         (["--score", "good", "--on-error", "skip"], "no effect on given scores"),
         (["--score", "good", "--allow-duplicates", "--baseline", "other"], "Choose from good"),
@@ -474,7 +474,7 @@ def test_both_forms_of_expert_ratings_join_scores_from_a_file(expert, capsys):
     kept = (folder / "scores.csv").read_text().splitlines(keepends=True)
     (folder / "scores.csv").write_text("".join(kept[:-2]))
     assert main(["correlate", str(folder / "ExpertAnnotations.txt"), *scores]) == 1
-    assert capsys.readouterr().err.count("No score of") == 2
+    assert capsys.readouterr().err.count("No score for") == 2
 
 
 def test_metrics_of_words_need_no_images(expert, capsys):

@@ -30,7 +30,7 @@ from i0tscore.render import RENDERERS
 from i0tscore.render.document import Document
 from i0tscore.results import Resampling
 from i0tscore.results.selection import precision_threshold
-from i0tscore.samples import reader, writers
+from i0tscore.samples import embeddings, reader, writers
 from i0tscore.samples.embeddings import read_clip_retrieval
 from i0tscore.samples.reader import CaptionReader, read_samples
 from i0tscore.samples.rules import SelectionRules, field_key, parse_criteria
@@ -525,7 +525,7 @@ def test_it_is_noted_how_many_parts_the_statistics_fit(here, monkeypatch):
 
 @pytest.mark.parametrize("metadata", [True, False])
 def test_embeddings_are_filtered_row_by_row(tmp_path, monkeypatch, metadata):
-    monkeypatch.setattr(writers, "BLOCK", 7)
+    monkeypatch.setattr(embeddings, "BLOCK", 7)
     rng = np.random.default_rng(1)
     images = rng.normal(size=(200, 16)).astype(np.float16)
     captions = (images + rng.normal(size=(200, 16))).astype(np.float16)

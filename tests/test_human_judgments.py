@@ -197,7 +197,7 @@ def test_score_files_must_have_every_caption(expert, tmp_path):
     bad.write_text("\n".join([*lines[:3], lines[3].replace("0.1", "high"), *lines[5:]]))
     told = run("flickr8k_expert", *arguments, "--scores", bad, code=1)
     assert 'Expected a number in column "Mine", got "high"' in told
-    assert 'No score of "two.jpg", "A bird number 4 ."' in told
+    assert 'No score for "two.jpg", "A bird number 4 ."' in told
     bad.write_text("image,caption\na,b\n")
     told = run("flickr8k_expert", *arguments, "--scores", bad, code=1)
     assert "Expected a column of scores" in told

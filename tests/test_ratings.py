@@ -328,7 +328,7 @@ def test_scores_in_any_table_are_joined_by_file_name_and_caption(tmp_path):
     datasets.Dataset.from_list(rows).to_parquet(str(path))
     samples = [Sample("b", Path("b.jpg"), "three"), Sample("a", Path("a.jpg"), "one two")]
     assert read_scores_of(path, samples)["mine"].tolist() == [1.0, 0.5]
-    with pytest.raises(SampleFileError, match=r'No score of "a\.jpg", "other" found'):
+    with pytest.raises(SampleFileError, match=r'No score for "a\.jpg", "other"\.'):
         read_scores_of(path, [*samples, Sample("a", Path("a.jpg"), "other")])
     with pytest.raises(
         SampleFileError, match=r'first row has "a\.jpg", "one two"; the first rated caption is "c\.jpg"'
@@ -342,7 +342,7 @@ def test_scores_are_joined_by_ids_and_own_columns_but_not_by_guesses(tmp_path):
     samples = [Sample("b", Path("b.png"), "three"), Sample("a", Path("a.v2.jpg"), "one")]
     assert read_scores_of(by_id, samples)["mine"].tolist() == [1.0, 0.5]
     twins = [Sample("b", Path("b.png"), "three"), Sample("b", Path("b.jpg"), "three"), samples[1]]
-    with pytest.raises(SampleFileError, match=r'No score of "b\.png", "three"'):
+    with pytest.raises(SampleFileError, match=r'No score for "b\.png", "three"'):
         read_scores_of(by_id, twins)
     own = tmp_path / "own.csv"
     own.write_text("Photo,Written,mine\na.v2.jpg,one,0.5\nb.png,three,1\nb.png,three,2\n")

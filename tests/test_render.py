@@ -106,7 +106,7 @@ def test_narrow_text_names_the_columns_that_it_leaves_out(result):
     narrow = render_text(score_document(result), width=80)
     tables = narrow[: narrow.index("Modality gap")]
     assert max(wcswidth(line) for line in tables.splitlines()) <= 80
-    assert "Not shown, for lack of space: semantic, image bias, caption bias." in narrow
+    assert "Not shown (terminal too narrow): semantic, image bias, caption bias." in narrow
     assert "1/3" in narrow
     assert "Not shown" not in render_text(score_document(result), width=100)
 

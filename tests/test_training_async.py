@@ -216,7 +216,7 @@ def test_finished_runs_are_not_repeated_and_other_runs_are_rejected(tmp_path: Pa
 
 def test_unsettled_running_statistics_give_a_warning() -> None:
     pairs = gapped_pairs(200 * 3)
-    with pytest.warns(UserWarning, match="After 27 steps, the running statistics still contain 6 %"):
+    with pytest.warns(UserWarning, match="After 27 steps, the running statistics still contain 6%"):
         AsyncTrainer(pairs, PAPER, seed=0).run()
     AsyncTrainer(pairs, AsyncRecipe(mcsie=False, epochs=1, momentum=None), seed=0).run()
 
@@ -336,7 +336,7 @@ def test_command_trains_and_resumes_and_the_metric_uses_the_result(
     assert main([*train, "--output", "one.safetensors", "--name", "mine"]) == 0
     told = capsys.readouterr()
     assert "async" in told.out
-    assert "After 10 steps, the running statistics still contain 35 %" in told.err
+    assert "After 10 steps, the running statistics still contain 35%" in told.err
     assert Path("state", CHECKPOINT).is_file()
     assert main([*train, "--output", "two.safetensors", "--name", "mine"]) == 0
     assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()

@@ -1,1 +1,1 @@
-"""The command line: one module per verb, shared options and console, no arithmetic."""
+"""The command line: one module per command, shared options and console, no arithmetic."""

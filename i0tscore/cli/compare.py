@@ -88,8 +88,8 @@ def compare(
 
     Give one FILE per system. Its name without the suffix names the system.
 
-    The files hold captions as for score, all with the same ids, and are scored together. A FILE may also
-    be a result that score wrote as JSON or JSON lines. --format jsonl writes the scores of each id, html shows
+    The files contain captions as for score, with the same ids in all files, and are scored together. A FILE can
+    also be a result that score wrote as JSON or JSON lines. --format jsonl writes the scores of each id, html shows
     the ids that differ most, and the other formats have one row per system.
     """
     from i0tscore.metrics.metric import parse_metrics

@@ -69,7 +69,7 @@ class CorrelateOptions:
     caption_column: str | None = option("Column of the captions.", metavar="NAME")
     context_column: str | None = option("Column of the texts in which the images appear.", metavar="NAME")
     rating: tuple[str, ...] = option(
-        "Ratings; higher is better. Repeat it if each rater has a column.",
+        "Column of the ratings; higher is better. Repeat the option if each rater has a column.",
         (),
         default_text="rating",
         multiple=True,
@@ -80,15 +80,16 @@ class CorrelateOptions:
     )
     score: tuple[str, ...] = option("Scores in TABLE. Repeatable.", (), multiple=True, metavar="COLUMN")
     scores: Path | None = option(
-        "Table with the columns image, caption and scores, of which --score selects some.", path="FILE"
+        "Table with the columns image and caption and columns of scores; --score selects some of them.", path="FILE"
     )
     items: Path | None = option(
-        "Also write a CSV table of the rated captions, those scored high but rated low first.", path="FILE"
+        "Also write a CSV table of the rated captions, sorted from scored high but rated low to the opposite.",
+        path="FILE",
     )
-    group: str | None = option("Cluster of each row for the bootstrap.", default_text="image", metavar="COLUMN")
+    group: str | None = option("Column of the clusters for the bootstrap.", default_text="image", metavar="COLUMN")
     no_cluster: bool = option("Resample rows instead of images. Valid only if no rows share an image.", False)
     rater: str | None = option(
-        "Rater of each row. With --score, adds the agreement of the raters themselves.", metavar="COLUMN"
+        "Column of the raters. With --score, adds the agreement of the raters themselves.", metavar="COLUMN"
     )
     item_key: tuple[str, ...] = option(
         "Column that identifies what is rated. Repeatable.",
@@ -103,11 +104,11 @@ class CorrelateOptions:
     allow_duplicates: bool = option("Accept identical rows and treat them as ratings by different raters.", False)
     statistics: str = statistics_option()
     metric: tuple[str, ...] = metric_option(
-        "Also number of words, and with references BLEU-1, BLEU-4, ROUGE-L, METEOR, CIDEr and SPICE."
+        "Also 'number of words' and, with references, BLEU-1, BLEU-4, ROUGE-L, METEOR, CIDEr, and SPICE."
     )
     correlation: Any = option(
         "Correlation used for differences, categories and systems.",
-        default_text="tau_c, or that of the published figures of --set",
+        default_text="tau_c; with --set, the one in published figures",
         choices=CORRELATIONS,
     )
     baseline: str | None = option("Score to compare the others with.", default_text="the first", metavar="NAME")
@@ -124,9 +125,11 @@ class CorrelateOptions:
         else:
             self._require_unset("does not apply to --set", *_COLUMNS, "input_format", "no_cluster", "item_key")
             if len(self.rating) > 1:
-                raise UsageError("--set has one rating. Give --rating once.")
+                raise UsageError("Expected one --rating with --set, got several. Give one.")
             if self.score and self.scores is None:
-                raise UsageError("--score names columns of a score file, and --set has none. Add --scores FILE.")
+                raise UsageError(
+                    "With --set, --score selects columns of a table of scores, and none is given. Add --scores FILE."
+                )
 
     def _check_table(self) -> None:
         if self.table is None:
@@ -137,9 +140,9 @@ class CorrelateOptions:
         if self.group is not None and self.no_cluster:
             raise UsageError("--group and --no-cluster contradict each other. Give one.")
         if self.score and self.scores is None and self.input_format != "table":
-            raise UsageError(f"{self.input_format} holds no scores. Give --scores FILE as well.")
+            raise UsageError(f"{self.input_format} contains no scores. Add --scores FILE.")
         if len(self.rating) > 1 and self.rater is not None:
-            raise UsageError("Several columns of ratings are those of one rater each. Leave out --rater.")
+            raise UsageError("With several --rating columns, each column belongs to one rater. Remove --rater.")
         if self.in_table:
             self._require_unset("has no effect on scores in the table itself", "context_column")
         else:
@@ -170,9 +173,9 @@ def correlate(
 ) -> None:
     """Measure how well scores agree with the human ratings in TABLE, which has one rating or one caption per row.
 
-    TABLE is CSV, TSV, Excel, JSON, JSON lines or parquet, or with --set the file or folder of a known rating set. The
-    scores are its columns given by --score, or are in the file --scores. Without either, or if IMAGES or --metric are
-    given as well, --model and --metric score the images and captions in TABLE. Intervals come from resampling images.
+    TABLE is a CSV, TSV, Excel, JSON, JSON lines, or parquet file or, with --set, the file or folder of a known rating
+    set. Scores are read from columns of TABLE (--score) or from another table (--scores). If neither is given, or if
+    IMAGES or --metric is also given, --model computes scores. Intervals come from resampling images.
     """
     from i0tscore.results.correlation import correlation_report, item_rows
     from i0tscore.results.preferences import preference_report
@@ -312,7 +315,7 @@ def _add_scores(rated: _Rated, options: CorrelateOptions, model: ModelOptions) -
     scorer = make_scorer(model, options.on_error, **settings) if _uses_images(options) else None
     scored = rate(rated, scorer, names, classic)
     if both := [name for name in given if name in scored.scores]:
-        raise UsageError(f"{both[0]} is both given and computed. Rename the column, or leave the metric out.")
+        raise UsageError(f"The score {both[0]!r} is both given and computed. Rename the column or remove the metric.")
     return replace(scored, scores={**scored.scores, **given})
 
 

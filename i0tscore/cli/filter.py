@@ -63,8 +63,8 @@ def filter(
 ) -> None:
     """Write the captions of the file CAPTIONS that fit their images, in the form of the file.
 
-    CAPTIONS and IMAGES are the same as for score. Other columns stay as they are. CAPTIONS can also be a folder of
-    shards.
+    CAPTIONS and IMAGES are the same as for score. Other columns are unchanged. CAPTIONS can also be a folder of shards
+    or of embeddings in the form of clip-retrieval.
     """
     from i0tscore.metrics.filtering import filter_captions, metrics_for
     from i0tscore.samples.reader import CaptionReader

@@ -1,4 +1,4 @@
-"""The command ``i0tscore``: its verbs, exit codes and error messages.
+"""The command ``i0tscore``: its subcommands, exit codes and error messages.
 
 Exit codes: 0 success, 1 the data or the run failed, 2 wrong usage, 130 interrupted.
 """
@@ -32,10 +32,10 @@ _GROUP_OPTIONS = frozenset({"--help", "-h", "--version", "--cite"})
 
 
 class VerbGroup(click.Group):
-    """A group of verbs in which ``score`` may be left out, as in ``i0tscore captions.json images/``."""
+    """A group of commands in which ``score`` may be left out, as in ``i0tscore captions.json images/``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Insert ``score`` unless the first argument is a verb or an option of the group."""
+        """Insert ``score`` unless the first argument is a command or an option of the group."""
         if not args:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(UsageError.exit_code)

@@ -1,6 +1,6 @@
-"""Options that several verbs share, and what they turn into: samples, a scorer, written output.
+"""Options that several commands share, and what they turn into: samples, a scorer, written output.
 
-A verb is a function whose arguments are dataclasses, and each ``option`` field of these is an option:
+A command is a function whose arguments are dataclasses, and each ``option`` field of these is an option:
 
     @dataclass
     class GapOptions:
@@ -67,7 +67,7 @@ class Verb(click.Command):
     """A command whose errors suggest what to type instead of unknown options and extra arguments."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments of the verb."""
+        """Parse the arguments of the command."""
         given = list(args)
         ctx.allow_extra_args = True  # to be refused here
         try:
@@ -181,7 +181,7 @@ def _check_format(ctx: click.Context, param: click.Parameter, value: str) -> str
     return value
 
 
-# Options of several verbs.
+# Options of several commands.
 on_error_option = functools.partial(
     option,
     "How to handle samples that cannot be used: stop and list them, or skip and report them.",
@@ -204,7 +204,7 @@ statistics_option = functools.partial(
 
 
 def metric_option(more: str = "") -> Any:
-    """Return the option ``--metric``; ``more`` names further metrics of the verb."""
+    """Return the option ``--metric``; ``more`` names further metrics of the command."""
     return option(
         "Metric to compute: I0TScore, CLIPScore, RefI0TScore, RefCLIPScore, ContextI0TScore, DNScore, "
         "CovarianceI0TScore or AsyncI0TScore, also with settings, as in 'CLIPScore(clip=no,std=shift(0.5))'. "
@@ -218,7 +218,7 @@ def metric_option(more: str = "") -> Any:
 
 @dataclass
 class InputOptions:
-    """What a verb reads: a caption file and its images, or embeddings.
+    """What a command reads: a caption file and its images, or embeddings.
 
     Raises:
         UsageError: The options contradict each other, or there is nothing to read.
@@ -329,7 +329,7 @@ class ModelOptions(EncodeOptions):
 
 @dataclass
 class OutputOptions:
-    """Where a verb writes its result, and in which format.
+    """Where a command writes its result, and in which format.
 
     Raises:
         UsageError: The file cannot be written.
@@ -468,7 +468,7 @@ def make_scorer(model: ModelOptions, on_error: str, **settings: Any) -> I0TScore
 
 
 def make_encoder(model: ModelOptions, on_error: str, prefix: str | None = None) -> RunEncoder:
-    """Return an encoder for verbs that compute no scores, with the prefix of the preset if None is given."""
+    """Return an encoder for commands that compute no scores, with the prefix of the preset if None is given."""
     from i0tscore.encoders.encode import RunEncoder
     from i0tscore.metrics.metric import PRESETS
 

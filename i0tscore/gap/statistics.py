@@ -66,7 +66,7 @@ class Moments:
 
         Args:
             vectors: Unit embeddings (n, d) with n ≥ 1.
-            covariance: Whether to compute the covariance, which takes most of the time. The mean is the same without.
+            covariance: Whether to compute the covariance, which takes most of the time. The mean does not depend on it.
         """
         if len(vectors.shape) != 2 or not len(vectors):
             raise ValueError(f"Expected an array of shape (n, d) with n ≥ 1, got shape {vectors.shape}.")
@@ -380,7 +380,7 @@ class Statistics:
         from safetensors.numpy import save
 
         if not self.gap_statistics.has(COVARIANCE):
-            raise StatisticsError("Expected statistics with covariances, got means alone. Try covariance=True.")
+            raise StatisticsError("Expected statistics with covariances, got only means. Try covariance=True.")
         tensors: dict[str, NDArray[Any]] = {}
         for kind, moments in (("image", self.image), ("caption", self.caption)):
             tensors |= {f"{kind}_mean": moments.mean, f"{kind}_covariance": moments.covariance.astype(np.float32)}

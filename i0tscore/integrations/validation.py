@@ -162,7 +162,7 @@ class Validation:
             For each metric the mean of the defined scores, the ends of its interval as ``_low`` and ``_high``, and the
             number of defined scores as ``_n``. Undefined values are None, with a warning that gives the reason: empty
             captions are skipped, and a caption that equals the reference mean has no score, as with identical captions
-            under per-run statistics. Another warning says if more than half of the captions are the same.
+            under per-run statistics. Another warning appears if more than half of the captions are the same.
 
         Raises:
             InputError: ``generate`` did not return one string per image.

@@ -108,7 +108,7 @@ def filter(
     """Keep the captions of a file that fit their images.
 
     What is kept is written in the form of the file: JSON, JSON lines, CSV, TSV, parquet, WebDataset, or a
-    ``save_to_disk`` folder. Other columns, their order, and their values stay as they are. Either all files are
+    ``save_to_disk`` folder. Other columns, their order, and their values are unchanged. Either all files are
     written, or none. Folders of shards are read in parts of bounded size, and need fixed statistics.
 
     Args:

@@ -1,7 +1,7 @@
 """Documents of tables, notes and signatures, and their renderers: text, Markdown and LaTeX.
 
 Documents hold plain text; each renderer escapes what is markup in its format. To add an output format, write a
-renderer and add it to ``RENDERERS`` of the package: every verb then offers it.
+renderer and add it to ``RENDERERS`` of the package: every command then offers it.
 """
 
 from __future__ import annotations
@@ -413,7 +413,7 @@ def _text_table(table: Table, width: int, color: bool) -> str:
         kept = len(table.header) - table.spare
         fewer = table._replace(header=table.header[:kept], rows=[row[:kept] for row in table.rows], spare=0)
         left_out = ", ".join(table.header[kept:])
-        return f"{_text_table(fewer, width, color)}\n\nNot shown, for lack of space: {left_out}."
+        return f"{_text_table(fewer, width, color)}\n\nNot shown (terminal too narrow): {left_out}."
     # The header is a row of its own, since tabulate pads headings beyond their width.
     if color:
         header = ["\n".join(f"{_BOLD}{line}{_RESET}" for line in name.split("\n")) for name in header]

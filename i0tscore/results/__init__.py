@@ -1,4 +1,4 @@
-"""Reports that verbs and functions return, their signatures, and intervals."""
+"""Reports that commands and functions return, their signatures, and intervals."""
 
 from i0tscore.results.intervals import Resampling, bootstrap_mean
 from i0tscore.results.report import Signature

@@ -382,7 +382,7 @@ def compare_means(
 
 
 def score_gains(scores: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the differences of scores (n,) from those of a baseline (n,), and 0 up to ``ROUNDING``.
+    """Return scores minus baseline scores (n,); differences up to ``ROUNDING`` count as 0.
 
     Examples:
         >>> score_gains(np.array([0.3, 0.3000001]), np.array([0.2, 0.3])).round(3).tolist()

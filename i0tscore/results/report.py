@@ -112,7 +112,7 @@ class SampleColumns:
 
 
 class Report(Part):
-    """A result that a verb returns; ``to_dict`` is described in ``docs/reference/*.schema.json``.
+    """A result that a command returns; ``to_dict`` is described in ``docs/reference/*.schema.json``.
 
     Attributes:
         SCHEMA: Name of the schema.

@@ -311,7 +311,7 @@ class Result(Mapping[str, MetricResult], SampleColumns, Report):
             fields[name] = None if counts is None else counts.astype(np.float64)
         misfit = (
             "The statistics do not fit this run, so p_match, percentiles, and the expected precision are not valid. "
-            "Use statistics of similar pairs that match (i0tscore fit). Without such pairs, fit statistics to this "
+            "Fit statistics to similar pairs that match (i0tscore fit). Without such pairs, fit statistics to this "
             "input, and choose the threshold with --keep-precision and --precision-from input."
         )
         repeated = self.statistics_fit.notes[1:] if self.statistics_fit is not None else []

@@ -124,8 +124,8 @@ class StatisticsFit(Part):
             zero = "A score near 0 does not mean that a caption is unrelated, and percentiles"
             notes.append(
                 f"The statistics {self.statistics!r} do not fit this run: {left}. {zero if shifted else 'Percentiles'} "
-                "and p(match) are not valid. If your images or captions are of another kind, fit statistics on similar "
-                "images with their own captions, `i0tscore fit captions.json images/ --output stats.safetensors`, and "
+                "and p(match) are not valid. If your images or captions are of another kind, fit statistics to similar "
+                "images with their own captions (`i0tscore fit captions.json images/ --output stats.safetensors`), and "
                 "score with `--statistics stats.safetensors`. If a captioner wrote similar captions for many images, "
                 "other statistics may not help; scores under the same statistics remain comparable."
             )

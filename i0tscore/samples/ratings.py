@@ -664,7 +664,7 @@ def read_scores_of(
         )
     elif records:
         for image, caption in missing:
-            diagnostics.file_error(f"No score of {quote(image)}, {quote(caption)} found. Add it.")
+            diagnostics.file_error(f"No score for {quote(image)}, {quote(caption)}. Add it.")
     diagnostics.finish(file, len(records))
     rows = [row for row in found if row is not None]
     return {name: np.array(column)[rows] for name, column in scores.items()}

@@ -1,4 +1,4 @@
-"""Writing of a part of a caption file in the form of the file: what is not asked to change is copied as it is.
+"""Writing of a part of a caption file in the form of the file; unchanged content is copied as it is.
 
 JSON lines and delimited text are copied as text, archives file by file, parquet files column by column, and embeddings
 row by row.
@@ -23,7 +23,6 @@ from i0tscore.errors import UsageError
 from i0tscore.samples.archives import samples_of
 from i0tscore.samples.datasets import open_parquet, parquet_batches, quiet_datasets
 from i0tscore.samples.diagnostics import Diagnostics, preview
-from i0tscore.samples.embeddings import BLOCK, CAPTIONS, IMAGES, METADATA, map_npy, read_rows, shard_files
 from i0tscore.samples.schema import Schema
 from i0tscore.samples.source import Source
 from i0tscore.samples.text import RepeatedKeys, encoding_of, parse_json, parse_list, read_header, split_rows
@@ -366,13 +365,15 @@ def _metadata(metadata: Mapping[bytes, bytes] | None, fields: Sequence[Any]) -> 
 
 
 def write_embeddings(source: Source, entries: Sequence[Entry], path: Path) -> None:
-    """Write pairs of embeddings as a folder like that of clip-retrieval, without shards that would be empty.
+    """Write pairs of embeddings as a folder in the form of clip-retrieval, without empty shards.
 
     The key of a pair without metadata is its position in the input, from 0.
     """
     import numpy as np
     import pyarrow
     from pyarrow import parquet
+
+    from i0tscore.samples.embeddings import BLOCK, CAPTIONS, IMAGES, METADATA, map_npy, read_rows, shard_files
 
     files = shard_files(source.path)
     for name in (IMAGES, CAPTIONS, METADATA):

@@ -216,7 +216,7 @@ class AsyncTrainer(Trainer):
         initial = 0.0 if self._recipe.momentum is None else (1 - self._recipe.momentum) ** self.total
         if initial > _UNSETTLED:
             warnings.warn(
-                f"After {self.total} steps, the running statistics still contain {100 * initial:.0f} % of their "
+                f"After {self.total} steps, the running statistics still contain {100 * initial:.0f}% of their "
                 "initial values. Train on more pairs, with smaller batches, or for more epochs.",
                 UserWarning,
                 stacklevel=2,
