@@ -80,7 +80,7 @@ _NAME_ITEM = (
 _LISTED_REASONS = 3
 
 ROUNDING = 1e-5
-"""Largest difference of two scores that count as equal: embeddings differ in the last digits by encoder batch."""
+"""Largest difference of two scores that count as equal: the last digits of embeddings depend on the encoder batch."""
 
 
 @dataclass(frozen=True, slots=True)
