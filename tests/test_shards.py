@@ -135,13 +135,13 @@ def test_finished_shards_are_not_encoded_again(encoder, corpus, tmp_path, monkey
 
     monkeypatch.setattr(type(encoder), "encode_pixels", counted)
     with pytest.raises(KeyboardInterrupt):  # in the first pass
-        shards.score(corpus, output=out, model=encoder, statistics="batch")
+        shards.score(corpus, output=out, model=encoder, statistics="batch", batch_size=20)
     assert not list(out.glob("*.parquet"))
-    summary = shards.score(corpus, output=out, model=encoder, statistics="batch")
+    summary = shards.score(corpus, output=out, model=encoder, statistics="batch", batch_size=20)
     assert encoded == [20, 20, 20, 20, "interrupted", 20, 20, 20]
     kept = {file.name: file.stat().st_mtime_ns for file in out.glob("*.parquet")}
     (out / "shard-00005.parquet").unlink()
-    again = shards.score(corpus, output=out, model=encoder, statistics="batch")
+    again = shards.score(corpus, output=out, model=encoder, statistics="batch", batch_size=20)
     assert encoded[8:] == [20]
     assert again == summary
     del kept["shard-00005.parquet"]
