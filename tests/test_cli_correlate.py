@@ -264,7 +264,7 @@ def test_images_inside_a_data_set_are_grouped_by_their_names(rows, tmp_path, cap
     assert "row 1: The image has no name. Name a column" in shown.err
 
 
-def test_raters_are_a_ceiling_and_must_not_repeat(table, rows, tmp_path, capsys):
+def test_raters_are_compared_with_each_other_and_must_not_repeat(table, rows, tmp_path, capsys):
     data = found(capsys, table, "--score", "good", "--rater", "rater")
     ratings = column(rows, "rating").reshape(-1, 3)
     others = (ratings.sum(axis=1, keepdims=True) - ratings) / 2

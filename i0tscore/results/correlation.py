@@ -221,7 +221,7 @@ def agreement_differences(
 def rater_ceiling(
     ratings: NDArray[Any], items: Sequence[Any] | NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Pair each rating with the mean of its item's other ratings, whose agreement bounds that of a metric.
+    """Pair each rating with the mean of its item's other ratings.
 
     Args:
         ratings: One rating per row (n,).
