@@ -77,6 +77,8 @@ _NAME_ITEM = (
     "rated item (--item-key COLUMN)."
 )
 
+_NAME_RATERS = "name the raters (--rater COLUMN), or allow equal ratings (--allow-duplicates)"
+
 _LISTED_REASONS = 3
 
 ROUNDING = 1e-5
@@ -264,8 +266,7 @@ def rating_set(
         rows.append((item, rating, cluster, (location, record)))
     items, kept = np.array([item for item, *_ in rows], dtype=np.int64), [record for *_, record in rows]
     _report_repeated(kept, diagnostics, items, [record.get("rater") for _, record in kept])
-    for score, column in _given_scores(kept).items():
-        _report_differing(kept, diagnostics, items, score, column.tolist())
+    _report_differing(kept, diagnostics, items, _given_scores(kept))
     if skipped := diagnostics.finish(path, len(samples), skip=skip):
         wrong = {location for location, _ in diagnostics.row_errors}
         rows = [row for row in rows if row[-1][0] not in wrong]
@@ -273,17 +274,16 @@ def rating_set(
         samples, kept = [samples[item] for item in used], [record for *_, record in rows]
         diagnostics.notes.append(describe_skipped("Rows", [one.reason for one in skipped]))
     diagnostics.notes += _image_notes(samples) if folder is None else folder.notes
-    clusters = tuple(cluster for _, _, cluster, _ in rows)
     return RatingSet(
         name,
         tuple(samples),
         items,
         np.array([rating for _, rating, *_ in rows]),
-        _labels(kept, "unit") or clusters,
+        _labels(kept, "unit") or tuple(cluster for _, _, cluster, _ in rows),
         _labels(kept, "rater"),
         _labels(kept, "group"),
         {key: values for key in ("category", "system") if (values := _labels(kept, key)) is not None},
-        {**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len(set(clusters))},
+        {**(counts or {}), "items": len(samples), "ratings": len(rows), "images": len({row[2] for row in rows})},
         tuple(diagnostics.notes),
         scores=_given_scores(kept),
     )
@@ -376,8 +376,7 @@ def read_rating_table(
     columns = {**columns, **{key: (name,) for key, name in named.items() if name is not None}}
     schema = _rating_schema(columns, raters, scores, group)
     records = read_records(file, schema, diagnostics) if dataset is None else read_dataset(dataset, schema, diagnostics)
-    chosen = schema.choose(fields_of(records))
-    records = _as_named(records, chosen)
+    chosen, records = _choose_columns(schema, records)
     who: Sequence[Any] = [record.get(chosen.get("rater", "")) for _, record in records]
     if raters:
         records, who = _split_ratings(records, diagnostics, raters)
@@ -426,13 +425,17 @@ def _rating_schema(
     return Schema({**columns, **own}, required, exclusive, numbers=(*single, *numbers))
 
 
-def _as_named(records: Iterable[Record], chosen: Mapping[str, str]) -> list[Record]:
-    """Return records in which columns have the names given by the caller too, which may differ in case and spaces."""
+def _choose_columns(schema: Schema, records: Iterable[Record]) -> tuple[dict[str, str], list[Record]]:
+    """Return the columns by field, and records in which columns also have the names that the caller gave them.
+
+    These may differ in case and spaces.
+    """
+    rows = list(records)
+    chosen = schema.choose(fields_of(rows))
     given = {field.removeprefix("column "): name for field, name in chosen.items() if field.startswith("column ")}
-    others = {name: column for name, column in given.items() if name != column}
-    if not others:
-        return list(records)
-    return [(at, record | {name: record.get(column) for name, column in others.items()}) for at, record in records]
+    if others := {name: column for name, column in given.items() if name != column}:
+        rows = [(at, row | {name: row.get(column) for name, column in others.items()}) for at, row in rows]
+    return chosen, rows
 
 
 def _split_ratings(
@@ -532,21 +535,15 @@ def read_score_table(
     sought |= {"image": _NAME_CLUSTER} if "image" in unnamed and not no_cluster else {}
     schema = _score_schema((*numbers, *single, *item_key, *parts), numbers, sought)
     records = read_records(file, schema, diagnostics)
-    chosen = schema.choose(fields_of(records))
-    records = _as_named(records, chosen)
+    chosen, records = _choose_columns(schema, records)
     who: Sequence[str] | None = None
     if raters:
         records, who = _split_ratings(records, diagnostics, raters)
     elif rater is not None:
         who = _read_labels(records, diagnostics, rater)
     elif not allow_duplicates:
-        advice = "name the raters (--rater COLUMN), or allow equal ratings (--allow-duplicates)"
-        _report_copies(records, diagnostics, advice)
-    columns = who if raters and who is not None else [rating] * len(records)
-    ratings = [
-        diagnostics.check(location, scale.read, record.get(column), column)
-        for (location, record), column in zip(records, columns, strict=True)
-    ]
+        _report_copies(records, diagnostics, _NAME_RATERS)
+    ratings = _read_ratings(records, diagnostics, who if raters and who else [rating] * len(records), scale)
     values = {name: np.array(_read_scores(records, diagnostics, name)) for name in scores}
     image, caption = image_column or group or chosen.get("image"), caption_column or chosen.get("caption")
     over = None if no_cluster and group is None else group or image
@@ -556,17 +553,17 @@ def read_score_table(
         items = _number_items(records, diagnostics, item_key or tuple(filter(None, (image, caption))), who, values)
     labels = {name: _read_labels(records, diagnostics, name) for name in parts}
     diagnostics.finish(file, len(records))
-    found = RatingSet(
-        file.stem,
-        (),
-        items,
-        np.array(ratings, dtype=np.float64),
-        clusters,
-        parts=labels,
-        over=over or "rows",
-        scores=values,
-    )
+    found = RatingSet(file.stem, (), items, ratings, clusters, parts=labels, over=over or "rows", scores=values)
     return replace(found, notes=tuple(diagnostics.notes))
+
+
+def _read_ratings(
+    records: Iterable[Record], diagnostics: Diagnostics, columns: Sequence[str], scale: RatingScale
+) -> NDArray[np.float64]:
+    """Read the rating of each row (n,) from its column; NaN where it cannot be read, which is reported."""
+    cells = zip(records, columns, strict=True)
+    found = [diagnostics.check(at, scale.read, record.get(column), column) for (at, record), column in cells]
+    return np.array(found, dtype=np.float64)
 
 
 def _number_items(
@@ -583,8 +580,7 @@ def _number_items(
     if raters is not None:
         _report_repeated(records, diagnostics, items, raters)
     advice = ", or name other columns that identify items (--item-key COLUMN)"
-    for name, column in scores.items():
-        _report_differing(records, diagnostics, items, name, column.tolist(), advice)
+    _report_differing(records, diagnostics, items, scores, advice)
     return items
 
 
@@ -635,8 +631,7 @@ def read_scores_of(
     required: dict[tuple[str, ...], str] = {(name,): _ADVICE.get(name, RENAME) for name in columns}
     schema = Schema(columns, required, others=not names, numbers=tuple(numbers))
     records = read_records(file, schema, diagnostics)
-    chosen = schema.choose(fields_of(records))
-    records = _as_named(records, chosen)
+    chosen, records = _choose_columns(schema, records)
     image, caption = chosen.get("image", "image"), chosen.get("caption", "caption")
     names = names or [name for name in fields_of(records) if name not in (image, caption)]
     if records and not names:
@@ -646,9 +641,8 @@ def read_scores_of(
     row_of: dict[tuple[str, str], int] = {}
     pairs = zip(map(_file_name, images), (" ".join(caption.split()) for caption in captions), strict=True)
     items = np.array([row_of.setdefault(pair, row) for row, pair in enumerate(pairs)], dtype=np.int64)
-    scores = {name: _read_scores(records, diagnostics, name, gaps=gaps) for name in names}
-    for name, column in scores.items():
-        _report_differing(records, diagnostics, items, name, column)
+    scores = {name: np.array(_read_scores(records, diagnostics, name, gaps=gaps)) for name in names}
+    _report_differing(records, diagnostics, items, scores)
     keys = [(sample.image.name, " ".join(sample.caption.split())) for sample in samples]
     stems = Counter(without_suffix(name) for name in {name for name, _ in keys})
     found = [row_of.get(key) for key in keys]
@@ -667,7 +661,7 @@ def read_scores_of(
             diagnostics.file_error(f"No score for {quote(image)}, {quote(caption)}. Add it.")
     diagnostics.finish(file, len(records))
     rows = [row for row in found if row is not None]
-    return {name: np.array(column)[rows] for name, column in scores.items()}
+    return {name: column[rows] for name, column in scores.items()}
 
 
 def _read_column(
@@ -725,20 +719,21 @@ def _report_differing(
     records: list[Record],
     diagnostics: Diagnostics,
     items: NDArray[np.int64],
-    name: str,
-    scores: Sequence[float],
+    scores: Mapping[str, NDArray[np.float64]],
     advice: str = "",
 ) -> None:
     """Report rows of one item that differ in a score."""
-    first: dict[int, tuple[Location, float]] = {}
-    for (location, _), item, value in zip(records, items.tolist(), scores, strict=True):
-        before, other = first.setdefault(item, (location, value))
-        if value == value and other == other and not math.isclose(value, other, rel_tol=ROUNDING, abs_tol=ROUNDING):
-            diagnostics.row_error(
-                location,
-                f"Expected one value of {quote(name)} per item, got {value:g} here and {other:g} at {before.label}. "
-                f"Correct it{advice}.",
-            )
+    for name, values in scores.items():
+        first: dict[int, tuple[Location, float]] = {}
+        for (location, _), item, value in zip(records, items.tolist(), values.tolist(), strict=True):
+            before, other = first.setdefault(item, (location, value))
+            same = math.isclose(value, other, rel_tol=ROUNDING, abs_tol=ROUNDING)
+            if not (same or math.isnan(value) or math.isnan(other)):
+                diagnostics.row_error(
+                    location,
+                    f"Expected one value of {quote(name)} per item, got {value:g} here and {other:g} at "
+                    f"{before.label}. Correct it{advice}.",
+                )
 
 
 def _file_name(path: str) -> str:
