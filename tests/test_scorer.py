@@ -534,5 +534,5 @@ def test_the_covariance_of_a_run_is_computed_if_needed_and_does_not_change_other
     np.testing.assert_array_equal(without.image.mean, whole.image.mean)
     with pytest.raises(StatisticsError, match=r"covariance\(0.2\) needs statistics with a covariance"):
         without.standardize(covariance, unit_x, unit_y)
-    with pytest.raises(StatisticsError, match="means alone"):
+    with pytest.raises(StatisticsError, match="got only means"):
         without.merge(whole).save(tmp_path / "statistics.safetensors")
