@@ -35,7 +35,8 @@ class Options:
                 names = [choice for choice in allowed["choices"] if choice is not None]
                 near = did_you_mean(str(value), names)
                 raise UsageError(f"Expected {declared.name} to be one of {', '.join(names)}, got {value!r}.{near}")
-            if "minimum" in allowed and value is not None and value < allowed["minimum"]:
+            chosen = value != declared.default
+            if "minimum" in allowed and chosen and (value is None or value < allowed["minimum"]):
                 raise UsageError(f"Expected {declared.name} to be at least {allowed['minimum']}, got {value}.")
 
     @property

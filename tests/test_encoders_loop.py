@@ -311,6 +311,8 @@ def test_where_texts_are_split(text: str, pieces: list[str]) -> None:
 def test_numbers_below_one_are_errors(encoder: Counting) -> None:
     with pytest.raises(UsageError, match="batch_size to be at least 1, got 0"):
         embed_captions(encoder, [], EncodeOptions(batch_size=0))
+    with pytest.raises(UsageError, match="workers to be at least 1, got None"):
+        EncodeOptions(workers=None)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="workers"):
         embed_images(encoder, [], EncodeOptions(workers=0))
 
